@@ -1,0 +1,37 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command `segan-monai`: parse, call, print. Exit status 0, 1 for an error, 2 for wrong usage."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from segan_monai.cli.evaluate import evaluate
+from segan_monai.cli.phantoms import phantoms
+from segan_monai.errors import UserError
+
+app = typer.Typer(
+    help="Adversarial segmentation of medical images with MONAI.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(evaluate)
+app.command()(phantoms)
+
+
+@app.callback()
+def _commands() -> None:
+    """Keeps the sub-command names even while there is only one command."""
+
+
+def main() -> None:
+    """Entry point: a user's error is one readable line on standard error, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"segan-monai: error: {error}", file=sys.stderr)
+        sys.exit(1)

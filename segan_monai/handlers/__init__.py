@@ -1,0 +1,2 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
