@@ -1,9 +1,39 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Adversarial segmentation of medical images with MONAI."""
+"""Adversarial segmentation of medical images with MONAI.
+
+Importing the package registers its public classes and functions with MONAI, so that a bundle config finds them by their
+full path and by their short name: ``{"_target_": "SegANSegmentor"}``.
+"""
 
 from __future__ import annotations
 
-from segan_monai._version import __version__
+from monai.bundle.config_item import ComponentLocator
 
-__all__ = ["__version__"]
+from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
+from segan_monai._version import __version__
+from segan_monai.networks import load_weights
+from segan_monai.runs import bundle_root, start_run
+from segan_monai.transforms import merged_regions
+
+__all__ = [
+    "__version__",
+    "bundle_root",
+    "data",
+    "engines",
+    "handlers",
+    "inferers",
+    "load_weights",
+    "losses",
+    "merged_regions",
+    "metrics",
+    "networks",
+    "start_run",
+    "transforms",
+]
+
+# MONAI looks for short names in loaded modules whose name starts with MOD_START; str.startswith also takes a tuple.
+_starts = ComponentLocator.MOD_START
+_starts = (_starts,) if isinstance(_starts, str) else tuple(_starts)
+if __name__ not in _starts:
+    ComponentLocator.MOD_START = (*_starts, __name__)  # type: ignore[assignment]

@@ -1,2 +1,24 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""From the folders people have to cases: layouts, label conventions, splits."""
+
+from __future__ import annotations
+
+from segan_monai.data.brats import brats_cases
+from segan_monai.data.cases import find_cases
+from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
+from segan_monai.data.decathlon import decathlon_cases
+from segan_monai.data.split import held_out, read_split, split_cases
+
+__all__ = [
+    "LABEL_CONVENTIONS",
+    "LabelConvention",
+    "brats_cases",
+    "decathlon_cases",
+    "find_cases",
+    "held_out",
+    "modality_name",
+    "read_split",
+    "resolve_regions",
+    "split_cases",
+]

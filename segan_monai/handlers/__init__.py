@@ -1,2 +1,12 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""Handlers that watch a run and write what it found."""
+
+from __future__ import annotations
+
+from segan_monai.handlers.epoch_log import EpochLog
+from segan_monai.handlers.evaluation_report import EvaluationReport
+from segan_monai.handlers.run_checkpoint import RunCheckpoint
+from segan_monai.handlers.validate import FinalValidationHandler
+
+__all__ = ["EpochLog", "EvaluationReport", "FinalValidationHandler", "RunCheckpoint"]

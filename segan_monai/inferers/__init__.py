@@ -1,2 +1,7 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""How networks are applied to volumes."""
+
+from segan_monai.inferers.slices import VolumeSliceInferer
+
+__all__ = ["VolumeSliceInferer"]

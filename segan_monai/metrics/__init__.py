@@ -1,2 +1,37 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""Metrics of label maps, and their evaluation by folders."""
+
+from __future__ import annotations
+
+from segan_monai.metrics.evaluation import (
+    LabelMap,
+    case_metrics,
+    evaluate_case,
+    evaluate_folders,
+    find_label_maps,
+    format_table,
+    label_map,
+    read_label_map,
+    summarize,
+    write_evaluation,
+)
+from segan_monai.metrics.overlap import EMPTY_MASK_RULE, overlap_metrics
+from segan_monai.metrics.surface import surface_distances, surface_metrics
+
+__all__ = [
+    "EMPTY_MASK_RULE",
+    "LabelMap",
+    "case_metrics",
+    "evaluate_case",
+    "evaluate_folders",
+    "find_label_maps",
+    "format_table",
+    "label_map",
+    "overlap_metrics",
+    "read_label_map",
+    "summarize",
+    "surface_distances",
+    "surface_metrics",
+    "write_evaluation",
+]

@@ -1,2 +1,30 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""Transforms between files, volumes, slices, regions and label maps."""
+
+from __future__ import annotations
+
+from segan_monai.transforms.load_case import LoadCased
+from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
+from segan_monai.transforms.regions import (
+    LabelToRegionsd,
+    RegionsToLabelMapd,
+    label_to_regions,
+    merged_regions,
+    regions_to_label_map,
+)
+from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
+
+__all__ = [
+    "LabelToRegionsd",
+    "LoadCased",
+    "RandSlicesd",
+    "RegionsToLabelMapd",
+    "ScaleForegroundd",
+    "SlicesWithContentd",
+    "cut_slice",
+    "label_to_regions",
+    "merged_regions",
+    "regions_to_label_map",
+    "scale_foreground",
+]

@@ -1,0 +1,190 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""BraTS as people have it on disk, any year: which files make up a case."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.conventions import modality_name
+from segan_monai.errors import ConfigError, DataError
+
+# 2013, 2015: .../HGG/<case>/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha; OT is the expert's label map
+_VSD = re.compile(
+    r"VSD\.Brain[^.]*\.XX\.O\.(?P<kind>MR_T1c|MR_T1|MR_T2|MR_Flair|OT)(\.\d+)?\.(mha|nii|nii\.gz)", re.IGNORECASE
+)
+# 2017 to 2022: <case>_t1ce.nii.gz; BraTS20_Training_355 has its label map under the stray name W39_1998.09.19_Segm.nii
+_UNDERSCORE = re.compile(r"(?P<case>.+)_(?P<kind>flair|t1|t1ce|t1c|t1gd|t2|seg|segm)\.nii(\.gz)?", re.IGNORECASE)
+# 2023 on: <case>-t1c.nii.gz
+_HYPHEN = re.compile(r"(?P<case>.+)-(?P<kind>t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?", re.IGNORECASE)
+
+# case folders whose last number is a time point of one subject
+_TIME_POINTS = re.compile(r"(?P<subject>brats_tcia_pat\d+)_\d+|(?P<subject2023>.+-\d{5})-\d{3}", re.IGNORECASE)
+
+_GRADES = {"HGG": "HGG", "HG": "HGG", "LGG": "LGG", "LG": "LGG"}
+_MODALITIES = ("t1", "t1c", "t2", "flair")
+LAYOUTS = (
+    "BraTS 2013/2015 (<HGG|LGG>/<case>/VSD.Brain.XX.O.MR_T1c.<id>/VSD.Brain.XX.O.MR_T1c.<id>.mha), "
+    "BraTS 2017-2022 (<case>/<case>_t1ce.nii.gz), BraTS 2023 on (<case>/<case>-t1c.nii.gz)"
+)
+
+
+def walk_files(folder: Path) -> Iterator[Path]:
+    """All files below a folder in sorted order, through links; not those that start with a dot, as macOS leaves."""
+    seen: set[str] = set()  # a link may lead back up
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:
+            yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+        seen.add(real)
+
+
+def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:
+    """The absolute path of a folder.
+
+    Raises:
+        DataError: it does not exist or is a file.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "there is no such folder"
+        raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder that holds the images.")
+    return folder
+
+
+def brats_file(path: Path) -> tuple[Path, str, str, str] | None:
+    """What the name of a file says, if it is one of BraTS.
+
+    Returns:
+        Folder of the case, name of the case, modality (or ``seg``) and label convention; None for any other file.
+    """
+    if match := _VSD.fullmatch(path.name):
+        folder = path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
+        kind = match["kind"].lower()
+        return folder, folder.name, "seg" if kind == "ot" else modality_name(kind), "brats2015"
+    if match := _UNDERSCORE.fullmatch(path.name):
+        kind = match["kind"].lower()
+        if kind == "segm":
+            return path.parent, path.parent.name, "seg", "brats2021"
+        return path.parent, match["case"], modality_name(kind), "brats2021"
+    if match := _HYPHEN.fullmatch(path.name):
+        return path.parent, match["case"], modality_name(match["kind"]), "brats2023"
+    return None
+
+
+def brats_cases(
+    dataset_dir: str | os.PathLike[str], modalities: Sequence[str] = ("t1c", "t2", "flair")
+) -> list[dict[str, Any]]:
+    """Cases of a BraTS folder of any year, found by their file names at any depth.
+
+    The grade comes from a folder ``HGG`` or ``LGG`` (``HG``, ``LG``) above the case or from ``name_mapping.csv``
+    (2019, 2020). Cases of 2013 and 2015 are called ``<grade folder>_<case folder>``, since the same case folder,
+    such as ``0001`` or ``brats_2013_pat0001_1``, occurs under both grades. BraTS-PED labels mean something else
+    and get no convention.
+
+    Args:
+        dataset_dir: the folder, or any folder above it.
+        modalities: which images to take, in this order: of ``t1``, ``t1c``, ``t2``, ``flair`` or their synonyms.
+
+    Returns:
+        Cases sorted by name, with ``case``, ``subject`` (time points of one subject share it), ``image`` (paths in
+        the order of ``modalities``), ``convention``, and, if there are any, ``label`` and ``grade``.
+
+    Raises:
+        ConfigError: a modality that BraTS does not have.
+        DataError: no such folder; nothing of BraTS in it; a case that lacks a modality or has two files for one.
+    """
+    wanted = [modality_name(modality) for modality in modalities]
+    if not wanted or not set(wanted) <= set(_MODALITIES):
+        raise ConfigError(
+            f"modalities={list(modalities)}: BraTS has {', '.join(_MODALITIES)} (or synonyms such as t1ce, t2w)."
+        )
+    root = existing_folder(dataset_dir)
+    files: dict[tuple[Path, str], dict[str, Path]] = {}
+    conventions: dict[tuple[Path, str], str] = {}
+    graded: dict[str, str] = {}
+    others: list[str] = []
+    for path in walk_files(root):
+        if path.name == "name_mapping.csv":
+            graded |= _read_grades(path)
+        elif found := brats_file(path):
+            folder, name, kind, convention = found
+            of_case = files.setdefault((folder, name), {})
+            if kind in of_case and kind in (*wanted, "seg"):
+                raise DataError(
+                    f"BraTS case {name} in {folder} has two files for {kind}: {of_case[kind].name} and {path.name}. "
+                    "Keep one of them."
+                )
+            of_case[kind] = path
+            conventions[folder, name] = convention
+        else:
+            others.append(path.name)
+    if not files:
+        found_instead = f"{len(others)} other files, such as {', '.join(others[:3])}" if others else "no files at all"
+        raise DataError(
+            f"no BraTS case in {root}. Looked at any depth for {LAYOUTS}; found {found_instead}. "
+            "Set --dataset_dir to the unpacked data set, or describe your own layout in a --datalist file."
+        )
+    cases = []
+    for (folder, name), of_case in files.items():
+        if missing := [modality for modality in wanted if modality not in of_case]:
+            raise DataError(
+                f"BraTS case {name} in {folder} has no file for {', '.join(missing)}; it has "
+                f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
+                f"or leave the modality out of --modalities (now {', '.join(modalities)})."
+            )
+        cases.append(
+            _case(name, of_case, wanted, conventions[folder, name], _grade_folder(folder, root), graded.get(name))
+        )
+    return sorted(cases, key=lambda case: case["case"])
+
+
+def _case(
+    name: str,
+    files: dict[str, Path],
+    modalities: Sequence[str],
+    convention: str,
+    grade_folder: str | None,
+    mapped_grade: str | None,
+) -> dict[str, Any]:
+    case_id = f"{grade_folder}_{name}" if grade_folder and convention == "brats2015" else name
+    time_point = _TIME_POINTS.fullmatch(name)
+    case: dict[str, Any] = {
+        "case": case_id,
+        "subject": (time_point["subject"] or time_point["subject2023"]) if time_point else case_id,
+        "image": [str(files[modality]) for modality in modalities],
+    }
+    if "seg" in files:
+        case["label"] = str(files["seg"])
+    if grade := _GRADES[grade_folder.upper()] if grade_folder else mapped_grade:
+        case["grade"] = grade
+    if "-PED-" not in name.upper():
+        case["convention"] = convention
+    return case
+
+
+def _grade_folder(folder: Path, root: Path) -> str | None:
+    for parent in (folder, *folder.parents):
+        if parent.name.upper() in _GRADES:
+            return parent.name
+        if parent == root:
+            break
+    return None
+
+
+def _read_grades(path: Path) -> dict[str, str]:
+    """Grade of each case from ``name_mapping.csv``, whatever the year of its columns ``BraTS_<year>_subject_ID``."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        return {
+            row[column]: row["Grade"]
+            for row in csv.DictReader(file)
+            if row.get("Grade") in ("HGG", "LGG")
+            for column in row
+            if column and re.fullmatch(r"BraTS_\d{4}_subject_ID", column, re.IGNORECASE)
+        }

@@ -1,0 +1,112 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From the folder that people have to a list of cases, whatever its layout."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
+from segan_monai.data.decathlon import decathlon_cases, file_id
+from segan_monai.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+_IMAGES = (".nii", ".nii.gz", ".mha", ".nrrd")
+
+
+def find_cases(
+    dataset_dir: str | os.PathLike[str] | None,
+    datalist: str | os.PathLike[str] | None = None,
+    modalities: Sequence[str] | None = None,
+    require_labels: bool = False,
+) -> list[dict[str, Any]]:
+    """The cases of a data set: what every run begins with.
+
+    In this order: the datalist, if one is given; ``dataset.json`` in the folder (decathlon); BraTS of any year, if
+    modalities are given; else every image in the folder itself is a case without label, for inference.
+
+    A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
+    the modalities), ``label`` (absent if there is none), ``channels`` (only for one 4-D image: which of its channels),
+    ``grade`` and ``convention`` (absent if unknown), and whatever else a datalist says of it.
+
+    Args:
+        dataset_dir: the folder; may be None if a datalist is given.
+        datalist: a JSON file of the decathlon's form, see :func:`segan_monai.data.decathlon_cases`.
+        modalities: names of the wanted modalities in channel order, such as ``("t1c", "t2", "flair")``.
+        require_labels: leave out cases without label map, and say in the log how many.
+
+    Returns:
+        The cases. One line in the log says what was found.
+
+    Raises:
+        DataError: no such folder; no images; two cases of one name; labels required and none there; and whatever
+            the functions for the single layouts raise.
+    """
+    if datalist:
+        where: str | os.PathLike[str] = datalist
+        layout, cases = "datalist", decathlon_cases(datalist, modalities, base_dir=dataset_dir or None)
+    else:
+        if not dataset_dir:
+            raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
+        where = folder = existing_folder(dataset_dir)
+        if (folder / "dataset.json").is_file():
+            layout, cases = "decathlon dataset.json", decathlon_cases(folder, modalities)
+        elif modalities and any(brats_file(path) for path in walk_files(folder)):
+            layout, cases = "BraTS folders", brats_cases(folder, modalities)
+        else:
+            layout, cases = "plain folder of images", _plain_cases(folder)
+    _check_ids(cases, where)
+    labelled = [case for case in cases if "label" in case]
+    grades = Counter(case["grade"] for case in cases if "grade" in case)
+    logger.info(
+        "%s (%s): %d cases, %d labelled%s",
+        where,
+        layout,
+        len(cases),
+        len(labelled),
+        "".join(f", {count} {grade}" for grade, count in sorted(grades.items())),
+    )
+    if not require_labels:
+        return cases
+    if not labelled:
+        raise DataError(
+            f"none of the {len(cases)} cases in {where} ({layout}) has a label map, and this step needs them. Expected "
+            f"a dataset.json, {LAYOUTS}, or a --datalist file whose entries name a label."
+        )
+    if without := [case["case"] for case in cases if "label" not in case]:
+        more = ", ..." if len(without) > 5 else ""
+        logger.warning("left out %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
+    return labelled
+
+
+def _plain_cases(folder: Path) -> list[dict[str, Any]]:
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    images = [name for name in names if name.lower().endswith(_IMAGES)]
+    if not images:
+        found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
+        raise DataError(
+            f"no cases in {folder}: found {found}. Expected images ({', '.join(_IMAGES)}) in the folder itself, a "
+            f"dataset.json, or, with --modalities given, {LAYOUTS}. Any other layout: write a --datalist file."
+        )
+    return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
+
+
+def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -> None:
+    """Names of cases become names of result files, so two cases may not share one."""
+    first: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        name = case["case"]
+        if not isinstance(name, str) or not name or "/" in name or "\\" in name:
+            raise DataError(f"{where}: case name {name!r} cannot be a file name. Give a 'case' without slashes.")
+        if name in first:
+            raise DataError(
+                f"{where}: two cases are called {name}: {first[name]['image']} and {case['image']}. Rename or move one "
+                "of them, or name both with a field 'case' in a --datalist file."
+            )
+        first[name] = case

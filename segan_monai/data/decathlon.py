@@ -1,0 +1,176 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The Medical Segmentation Decathlon's ``dataset.json``, and datalists of the same form that people write."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.conventions import modality_name
+from segan_monai.errors import ConfigError, DataError
+
+_SECTIONS = {"training": "training", "validation": "validation", "test": "test", "testing": "test"}
+_EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz)?(\.gz)?$", re.IGNORECASE)
+
+
+def file_id(path: str | os.PathLike[str]) -> str:
+    """The name of a file without the extension of an image: ``BRATS_001`` for ``imagesTr/BRATS_001.nii.gz``."""
+    return _EXTENSIONS.sub("", Path(path).name, count=1)
+
+
+def decathlon_cases(
+    dataset_dir_or_json: str | os.PathLike[str],
+    modalities: Sequence[str] | None = None,
+    base_dir: str | os.PathLike[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Cases of a decathlon ``dataset.json``, or of a datalist of one's own.
+
+    A datalist has a section ``training`` and perhaps ``validation`` and ``test`` (or ``testing``). An entry is a path
+    or an object with ``image`` (one path, or a list of them in modality order), ``label`` and any other fields, which
+    are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ...
+
+    Args:
+        dataset_dir_or_json: the datalist, or the folder in which it is called ``dataset.json``.
+        modalities: take only these channels, in this order, by the names under ``modality`` in the file (synonyms
+            such as T1gd and t1ce are understood). Without such names there, or with None, all are taken.
+        base_dir: paths are looked for in this folder, then in that of the file.
+
+    Returns:
+        Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``); ``channels``
+        if ``modalities`` selects from one 4-D image; ``convention`` for the brain tumours of Task01.
+
+    Raises:
+        DataError: no such file; not JSON; no entries; an entry without image; files that do not exist; a number of
+            images that differs from that of the modalities' names.
+        ConfigError: a modality that the data set does not have.
+    """
+    file = Path(dataset_dir_or_json).expanduser().absolute()
+    if file.is_dir():
+        file = file / "dataset.json"
+    datalist = _read(file)
+    folders = [Path(base_dir).expanduser().absolute()] if base_dir else []
+    folders.append(file.parent)
+    selected, number_named = _select(file, datalist.get("modality"), modalities)
+    convention = _convention(datalist.get("labels"))
+
+    cases = []
+    for section, name in _SECTIONS.items():
+        for position, entry in enumerate(datalist.get(section, [])):
+            entry = {"image": entry} if isinstance(entry, str) else entry
+            image = entry.get("image") if isinstance(entry, dict) else None
+            if not image:
+                raise DataError(
+                    f"{file}: entry {position} of '{section}' has no image: {entry!r}. "
+                    'Write {"image": "path or list of paths", "label": "path"}.'
+                )
+            images = [image] if isinstance(image, str) else list(image)
+            if Path(images[0]).name.startswith("._"):  # left by macOS beside every file
+                continue
+            case = {**entry, "image": _find(images, folders), "section": name}
+            if case.get("label"):
+                (case["label"],) = _find([case["label"]], folders)
+            else:
+                case.pop("label", None)
+            case.setdefault("case", _case_id(images))
+            case.setdefault("subject", case["case"])
+            if convention:
+                case.setdefault("convention", convention)
+            if isinstance(image, str):
+                (case["image"],) = case["image"]
+                if selected is not None:
+                    case.setdefault("channels", selected)
+            elif selected is not None:
+                if len(images) != number_named:
+                    raise DataError(
+                        f"{file}: entry {position} of '{section}' has {len(images)} images where 'modality' names "
+                        f"{number_named}. Give one image a modality, in that order."
+                    )
+                case["image"] = [case["image"][index] for index in selected]
+            cases.append(case)
+    if not cases:
+        raise DataError(
+            f"{file} has no entries. Expected a list 'training' of "
+            "{\"image\": ..., \"label\": ...}, and perhaps 'validation' and 'test'; "
+            f"found the keys {', '.join(datalist) or 'none'}."
+        )
+    _check_files(file, cases, folders)
+    return cases
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        datalist = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(
+            f"no datalist {file}. Expected a JSON file like the decathlon's dataset.json: set --datalist or "
+            "--dataset_dir."
+        ) from error
+    except ValueError as error:
+        raise DataError(f"{file} is not valid JSON ({error}). Correct it there, or download it again.") from error
+    if not isinstance(datalist, dict):
+        raise DataError(f'{file} holds a {type(datalist).__name__}. Expected an object {{"training": [...]}}.')
+    return datalist
+
+
+def _select(file: Path, names: Any, modalities: Sequence[str] | None) -> tuple[list[int] | None, int]:
+    """Positions of the wanted modalities among those that the file names, and how many it names."""
+    if not names or not modalities:
+        return None, 0
+    names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else list(names)
+    known = [modality_name(str(name)) for name in names]
+    wanted = [modality_name(modality) for modality in modalities]
+    if missing := [modality for modality, name in zip(modalities, wanted, strict=True) if name not in known]:
+        raise ConfigError(
+            f"{file} has no modality {', '.join(missing)}; it names {', '.join(map(str, names))}. "
+            "Choose from these with --modalities."
+        )
+    return [known.index(name) for name in wanted], len(names)
+
+
+def _convention(labels: Any) -> str | None:
+    """The convention of Task01 if the names of the labels are its own."""
+    if not isinstance(labels, dict):
+        return None
+    oedema, non_enhancing, enhancing = (str(labels.get(value, "")).lower() for value in "123")
+    is_task01 = "edema" in oedema and non_enhancing.startswith("non-enhancing") and enhancing.startswith("enhancing")
+    return "msd_brain_tumour" if is_task01 else None
+
+
+def _find(paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Absolute paths: in the first of the folders that has the file, or in the last one if none has."""
+    found = []
+    for path in paths:
+        candidates = [folder / Path(path).expanduser() for folder in folders]
+        found.append(str(next((candidate for candidate in candidates if candidate.exists()), candidates[-1])))
+    return found
+
+
+def _case_id(images: Sequence[str]) -> str:
+    """The file's name, or for several files what their names begin with, or else the name of their folder."""
+    names = [file_id(image) for image in images]
+    if len(names) == 1:
+        return names[0]
+    letters = takewhile(lambda of_all: len(set(of_all)) == 1, zip(*names, strict=False))
+    common = re.match(r"(.+)[_.-]", "".join(of_all[0] for of_all in letters))
+    return common[1] if common else Path(images[0]).parent.name
+
+
+def _check_files(file: Path, cases: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
+    """Test images are often not unpacked, so only those of the other sections must be there."""
+    missing = []
+    for case in cases:
+        if case["section"] != "test":
+            images = [case["image"]] if isinstance(case["image"], str) else case["image"]
+            paths = [*images, *([case["label"]] if "label" in case else [])]
+            missing += [path for path in paths if not Path(path).exists()]
+    if missing:
+        raise DataError(
+            f"{file} names {len(missing)} files that do not exist, the first of them {missing[0]}. Paths in it are "
+            f"relative to {' or '.join(map(str, folders))}: correct them, or set --dataset_dir to the images' folder."
+        )

@@ -1,0 +1,167 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What all adversarial trainers share: freezing, mixed precision, one gradient scaler a phase, the non-finite stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from monai.engines import SupervisedTrainer
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from segan_monai.errors import UserError
+
+
+class NonFiniteLossError(UserError):
+    """A loss term became NaN or infinite; the weights are still those of before the step."""
+
+
+def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
+    """Return the type of mixed precision: bfloat16 where the device has it, else float16; None without `amp`."""
+    if not amp:
+        return None
+    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+
+
+@contextmanager
+def frozen(*networks: nn.Module) -> Iterator[None]:
+    """Let no parameter of these networks ask for a gradient inside the block; input gradients still flow through."""
+    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
+def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
+    """Clamp every weight to [-bound, bound] in place, all of them in one call."""
+    tensors = list(parameters)
+    with torch.no_grad():
+        torch._foreach_clamp_min_(tensors, -bound)
+        torch._foreach_clamp_max_(tensors, bound)
+
+
+class AdversarialTrainer(SupervisedTrainer):
+    """Base of trainers that play two networks against each other; `network` is the one that is deployed.
+
+    A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
+    `autocast()` and hands them to `minimize`. Everything in ``state.output["terms"]`` (name to detached scalar) is
+    logged by name.
+
+    Args:
+        device: where to run.
+        max_epochs: epochs to run.
+        train_data_loader: yields dictionaries with ``image`` and ``label``.
+        network: the network that is deployed.
+        optimizer: of `network`.
+        loss_function: what the players play for.
+        adversaries: name to network of the other players; converted and moved like `network`.
+        amp: mixed precision, on CPU (bfloat16) and CUDA (bfloat16, or float16 with one gradient scaler a phase).
+        channels_last: keep 2-D networks and images in the memory format that convolutions like best.
+        epoch_length: iterations an epoch; default: the length of the loader.
+        inferer: how `network` is applied to an image; default: called once.
+        train_handlers: handlers, attached in the order given.
+        key_train_metric: see `SupervisedTrainer`.
+        additional_metrics: see `SupervisedTrainer`.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable | DataLoader,
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss_function: Callable,
+        adversaries: dict[str, nn.Module],
+        amp: bool = False,
+        channels_last: bool = True,
+        epoch_length: int | None = None,
+        inferer: Inferer | None = None,
+        train_handlers: Sequence | None = None,
+        key_train_metric: dict | None = None,
+        additional_metrics: dict | None = None,
+    ) -> None:
+        super().__init__(
+            device=torch.device(device),
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            epoch_length=epoch_length,
+            inferer=inferer,
+            train_handlers=train_handlers,
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            # MONAI's own mixed precision is fixed to CUDA and knows one scaler only; ours is below.
+            amp=False,
+            decollate=False,
+        )
+        self.adversaries = adversaries
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        for module in (network, *adversaries.values()):
+            module.to(memory_format=self.memory_format)
+        self.autocast_dtype = autocast_dtype(self.state.device, amp)
+        self.scalers: dict[str, torch.amp.GradScaler] = {}
+
+    def autocast(self) -> torch.autocast:
+        """The mixed-precision context of this run; does nothing without `amp`."""
+        enabled = self.autocast_dtype is not None
+        return torch.autocast(self.state.device.type, dtype=self.autocast_dtype, enabled=enabled)
+
+    def prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Move image and label to the device as plain float tensors in the trainer's memory format."""
+        image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)[:2]
+
+        def plain(x: Tensor) -> Tensor:
+            x = x.as_tensor() if hasattr(x, "as_tensor") else x
+            return x.float().contiguous(memory_format=self.memory_format)
+
+        self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
+        return plain(image), plain(label)
+
+    def minimize(self, phase: str, terms: dict[str, Tensor], weights: dict[str, float], optimizer: Optimizer) -> Tensor:
+        """Take one step down the weighted sum of the terms.
+
+        Args:
+            phase: name of the phase, which has a gradient scaler of its own.
+            terms: loss terms by name, scalars; logged under these names.
+            weights: factor of each term in the sum; -1 climbs.
+            optimizer: of the network that learns in this phase.
+
+        Returns:
+            The sum, detached.
+
+        Raises:
+            NonFiniteLossError: naming the first term that is not finite, before any weight has changed.
+        """
+        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
+        if bad:
+            raise NonFiniteLossError(
+                f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]])} in epoch {self.state.epoch}, iteration "
+                f"{self.state.iteration}; expected a finite number. The weights of the last epoch are kept. Lower the "
+                "learning rate, train without amp, or look for extreme intensities in the images."
+            )
+        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        optimizer.zero_grad(set_to_none=True)
+        if self.autocast_dtype is torch.float16:
+            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        else:
+            loss.backward()
+            optimizer.step()
+        self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
+        return loss.detach()

@@ -1,0 +1,129 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""SegAN's alternating steps (Xue et al. 2017, section 2.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from segan_monai.engines.adversarial import AdversarialTrainer, clamp_weights, frozen
+
+
+class SegANTrainer(AdversarialTrainer):
+    """Trains a segmentor against critics over one multi-scale L1 loss.
+
+    One iteration, as in the paper:
+
+    1. C's step: S is fixed; C climbs ``l(f_C(x * S(x)), f_C(x * y))``; then its weights are clamped.
+    2. S's step: C is fixed; S descends the same loss, through the C just updated.
+
+    S does not change between the two steps, so it is evaluated once; C is frozen and ``f_C(x * y)`` has no gradient in
+    S's step. The gradients are those of the literal algorithm, for about three quarters of its arithmetic. Predicted
+    and true masked images go through C separately, since batch norm statistics must not mix them.
+
+    Args:
+        device: where to run.
+        max_epochs: epochs to run.
+        train_data_loader: yields dictionaries with ``image`` (B, C, H, W) and ``label`` (B, K, H, W), 0 or 1.
+        network: the segmentor, images to logits (B, K, H, W).
+        optimizer: of the segmentor.
+        critic: called with image and label map, returns features for `loss_function`; see `SegANCritics`.
+        critic_optimizer: of the critic.
+        loss_function: distance of two sets of features; see `MultiScaleL1Loss`.
+        supervised_loss: an extra loss of logits and label for S, for example Dice (skin-lesion code); None for none.
+        supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
+        clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
+        clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
+            convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
+        amp: see `AdversarialTrainer`.
+        channels_last: see `AdversarialTrainer`.
+        epoch_length: see `AdversarialTrainer`.
+        inferer: see `AdversarialTrainer`.
+        train_handlers: see `AdversarialTrainer`.
+        key_train_metric: see `AdversarialTrainer`.
+        additional_metrics: see `AdversarialTrainer`.
+    """
+
+    def __init__(
+        self,
+        device: str | torch.device,
+        max_epochs: int,
+        train_data_loader: Iterable | DataLoader,
+        network: nn.Module,
+        optimizer: Optimizer,
+        critic: nn.Module,
+        critic_optimizer: Optimizer,
+        loss_function: Callable,
+        supervised_loss: Callable | None = None,
+        supervised_weight: float = 0.0,
+        clamp: float = 0.01,
+        clamp_norm: bool = False,
+        amp: bool = False,
+        channels_last: bool = True,
+        epoch_length: int | None = None,
+        inferer: Inferer | None = None,
+        train_handlers: Sequence | None = None,
+        key_train_metric: dict | None = None,
+        additional_metrics: dict | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            adversaries={"critic": critic},
+            amp=amp,
+            channels_last=channels_last,
+            epoch_length=epoch_length,
+            inferer=inferer,
+            train_handlers=train_handlers,
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+        )
+        self.critic = critic
+        self.critic_optimizer = critic_optimizer
+        self.supervised_loss = supervised_loss
+        self.supervised_weight = supervised_weight
+        self.clamp = clamp
+        self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
+
+    def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Take one step of the critic and one of the segmentor on a batch."""
+        image, target = self.prepare(batchdata)
+        self.network.train()
+        self.critic.train()
+        with self.autocast():
+            logits = self.inferer(image, self.network)
+            prediction = logits.sigmoid()
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+
+        with self.autocast():
+            distance = self.loss_function(self.critic(image, prediction.detach()), self.critic(image, target))
+        self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
+        clamp_weights(self.clamped, self.clamp)
+
+        with self.autocast(), frozen(self.critic):
+            with torch.no_grad():
+                features = self.critic(image, target)
+            terms = {"segmentor_l1": self.loss_function(self.critic(image, prediction), features)}
+            if self.supervised_loss is not None and self.supervised_weight:
+                terms["supervised"] = self.supervised_loss(logits.float(), target)
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        weights = {"segmentor_l1": 1.0, "supervised": self.supervised_weight}
+        loss = self.minimize("segmentor", terms, weights, self.optimizer)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+
+        engine.state.output.update({CommonKeys.PRED: prediction.detach(), CommonKeys.LOSS: loss})
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output

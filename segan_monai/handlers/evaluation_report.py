@@ -1,0 +1,123 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Evaluates every case of an evaluator's run and writes `metrics.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from monai.data.utils import to_affine_nd
+
+from segan_monai.errors import DataError
+from segan_monai.metrics.evaluation import (
+    COLUMNS,
+    LabelMap,
+    Regions,
+    evaluate_case,
+    format_table,
+    label_map,
+    write_evaluation,
+)
+
+
+class EvaluationReport:
+    """Writes the evaluation of a `SupervisedEvaluator`'s run, the same as `evaluate_folders` gives for its files.
+
+    After each iteration, decollated, `engine.state.batch` must be a list of dictionaries with
+
+    - `case`: name of the case,
+    - `label`: `MetaTensor` of shape `(1, H, W[, D])`, the label map as it is on disk: its own values, its own grid;
+
+    and `engine.state.output` a list of dictionaries with
+
+    - `pred`: `MetaTensor` of the same shape and affine, integers: the predicted label map after postprocessing
+      (`Invertd`, regions merged into one label map).
+
+    At the end the rows of all processes are gathered; the first process writes `metrics.csv` and `summary.json` and
+    logs the table. Every run starts anew, so a validator that runs every epoch leaves the files of its last run.
+
+    Args:
+        output_dir: folder of the results, made if missing.
+        regions: label values of every region, such as `{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}`.
+        prediction_regions: the same for the predictions, where their convention differs.
+        save_predictions: also write every predicted label map to `output_dir/<case>_seg.nii.gz`.
+
+    Raises:
+        DataError: while the engine runs: the batch or the output is not as above, a case occurs twice, its two grids
+            differ, or it holds label values outside the regions.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        regions: Regions,
+        prediction_regions: Regions | None = None,
+        save_predictions: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.regions = regions
+        self.prediction_regions = prediction_regions
+        self.save_predictions = save_predictions
+        self.rows: dict[str, list[dict[str, Any]]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Registers the handler with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forgets the cases of an earlier run."""
+        self.rows = {}
+
+    def collect(self, engine: Engine) -> None:
+        """Evaluates the cases of one iteration."""
+        if not isinstance(engine.state.batch, list) or not isinstance(engine.state.output, list):
+            raise DataError("EvaluationReport needs decollated data: give the evaluator decollate=True, postprocessing")
+        for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
+            case = batch["case"]
+            if case in self.rows:
+                raise DataError(f"case {case} occurs twice in one run; expected case names that differ")
+            prediction = _on_grid(f"prediction of case {case}", output["pred"])
+            reference = _on_grid(f"reference of case {case}", batch["label"])
+            self.rows[case] = evaluate_case(case, prediction, reference, self.regions, self.prediction_regions)
+            if self.save_predictions:
+                self._save(case, prediction)
+
+    def write(self, engine: Engine) -> None:
+        """Writes the files and logs the table."""
+        of_all_processes: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
+        # a distributed sampler repeats cases so that every process has as many; a case counts once
+        rows = {case: of_case for of_process in of_all_processes for case, of_case in of_process.items()}
+        if idist.get_rank() == 0 and rows:
+            table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
+            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)
+            engine.logger.info("evaluation, written to %s\n%s", self.output_dir, format_table(table))
+
+    def _save(self, case: str, prediction: LabelMap) -> None:
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        values = prediction.values
+        fits = values.min() >= 0 and values.max() <= 255
+        image = nib.Nifti1Image(values.astype(np.uint8 if fits else np.int32), prediction.affine)
+        image.header.set_xyzt_units("mm")
+        nib.save(image, self.output_dir / f"{case}_seg.nii.gz")
+
+
+def _on_grid(name: str, tensor: torch.Tensor) -> LabelMap:
+    """Makes a tensor of shape `(1, H, W[, D])` a label map."""
+    if not isinstance(tensor, MetaTensor):
+        raise DataError(f"{name} is a {type(tensor).__name__}; expected a MetaTensor, which knows its affine (mm)")
+    if tensor.shape[0] != 1:
+        raise DataError(
+            f"{name} has shape {tuple(tensor.shape)}; expected (1, H, W[, D]): merge the regions into one label map"
+        )
+    return label_map(name, tensor[0].detach().cpu().numpy(), to_affine_nd(3, tensor.affine.cpu().numpy()))

@@ -1,0 +1,90 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""2-D networks on volumes: slices as one batch, restacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
+from torch import Tensor
+
+from segan_monai.engines.adversarial import autocast_dtype
+
+
+class VolumeSliceInferer(Inferer):
+    """Apply a 2-D network to the whole slices of a volume and restack its output on the volume's grid.
+
+    Unlike MONAI's `SliceInferer` it needs no window (the network takes any plane), keeps images in the memory format
+    that convolutions like best, may run in bfloat16 on a CPU, and leaves out slices without content.
+
+    Args:
+        axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D).
+        batch_size: slices at a time; bounds the memory.
+        skip_empty: slices in which every voxel of every channel is 0 are not shown to the network; their output is
+            `empty_value` everywhere.
+        empty_value: output of an empty slice; the default is a logit whose sigmoid is below 1e-8.
+        amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without it).
+        channels_last: memory format of the slices.
+
+    Example:
+        >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
+        torch.Size([1, 2, 20, 22, 5])
+    """
+
+    def __init__(
+        self,
+        axis: int = 2,
+        batch_size: int = 16,
+        skip_empty: bool = True,
+        empty_value: float = -20.0,
+        amp: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        if axis not in (0, 1, 2):
+            raise ValueError(f"axis is {axis}, expected 0, 1 or 2: the axis of the volume that is cut into slices.")
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
+        self.axis = axis
+        self.batch_size = batch_size
+        self.skip_empty = skip_empty
+        self.empty_value = empty_value
+        self.amp = amp
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Map a volume (B, C, H, W, D) to (B, K, H, W, D).
+
+        Raises:
+            ValueError: if the input is no batch of volumes.
+        """
+        if inputs.ndim != 5:
+            raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
+        volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+        slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)  # (B * S, C, U, V), a view where B is 1
+        wanted = self._with_content(slices)
+        dtype = autocast_dtype(volume.device, self.amp)
+        output: Tensor | None = None
+        with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
+            for index in wanted.split(self.batch_size):
+                batch = slices[index].contiguous(memory_format=self.memory_format)
+                result = network(batch, *args, **kwargs)
+                if output is None:
+                    shape = (len(slices), *result.shape[1:])
+                    output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)
+                output[index] = result.float()
+        if output is None:
+            raise AssertionError("there is always one slice to look at")
+        restacked = output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + self.axis)
+        return convert_to_dst_type(restacked, inputs)[0]  # the input's metadata, where it has some
+
+    def _with_content(self, slices: Tensor) -> Tensor:
+        """Indices of the slices that the network must see; the first one if all are empty, to learn the output's shape."""
+        every = torch.arange(len(slices), device=slices.device)
+        if not self.skip_empty:
+            return every
+        wanted = every[(slices != 0).flatten(1).any(dim=1)]
+        return wanted if len(wanted) else every[:1]

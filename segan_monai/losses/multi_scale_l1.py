@@ -1,0 +1,67 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The one loss that segmentor and critics of SegAN play for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class MultiScaleL1Loss(nn.Module):
+    """Distance between a critic's features of two masked images (Xue et al. 2017, eq. 2 and 3).
+
+    ``per_layer``:  (1/L) sum_i w_i mean|f_i(u) - f_i(v)|, the paper's;
+    ``concat``:     sum_i w_i sum|f_i(u) - f_i(v)| / sum_i n_i, one mean over the n_i features of all layers together,
+    the published code's, in which early layers dominate since they have most elements.
+    With several critics the loss is the mean over them (S3-3C).
+
+    Args:
+        layers: which of the critic's layers count, 0 being the masked image itself; None for all. ``[0]`` and ``[3]``
+            are the paper's single-scale losses S3-3C-s0 and S3-3C-s3.
+        reduction: ``per_layer`` or ``concat``.
+        layer_weights: a weight w_i for each of `layers`; None for 1.
+
+    Raises:
+        ValueError: for an unknown reduction, a layer that the critic does not have, or weights of another number.
+
+    Example:
+        >>> loss = MultiScaleL1Loss()
+        >>> loss([[torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)]], [[torch.zeros(1, 1, 2, 2), -torch.ones(1, 1, 1, 1)]])
+        tensor(1.5000)
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[int] | None = None,
+        reduction: str = "per_layer",
+        layer_weights: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__()
+        if reduction not in ("per_layer", "concat"):
+            raise ValueError(f"reduction is {reduction!r}, expected 'per_layer' or 'concat'.")
+        if layers is not None and layer_weights is not None and len(layers) != len(layer_weights):
+            raise ValueError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
+        self.layers = layers
+        self.reduction = reduction
+        self.layer_weights = layer_weights
+
+    def forward(self, features: list[list[Tensor]], others: list[list[Tensor]]) -> Tensor:
+        """Return the loss, a scalar, of two equally shaped lists (critics) of lists (layers) of features."""
+        return torch.stack([self._distance(u, v) for u, v in zip(features, others, strict=True)]).mean()
+
+    def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
+        layers = range(len(features)) if self.layers is None else self.layers
+        if max(layers) >= len(features):
+            raise ValueError(f"layers {list(layers)} asked for, but the critic has layers 0 to {len(features) - 1} only.")
+        weights = [1.0] * len(layers) if self.layer_weights is None else self.layer_weights
+        if len(weights) != len(layers):
+            raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
+        # The mean of bfloat16 features is taken in float32: it runs over millions of them.
+        means = [(features[i] - others[i]).abs().mean(dtype=torch.float32) for i in layers]
+        if self.reduction == "per_layer":
+            return torch.stack([w * m for w, m in zip(weights, means)]).mean()
+        counts = [features[i].numel() for i in layers]
+        return torch.stack([w * n * m for w, n, m in zip(weights, counts, means)]).sum() / sum(counts)

@@ -1,0 +1,87 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Distances between the surfaces of two masks, in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.spatial import cKDTree
+
+from segan_monai.metrics.overlap import as_masks
+
+
+def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """Returns the box that holds a boolean mask and one voxel around it, as far as the image goes."""
+    box = []
+    for axis in range(mask.ndim):
+        occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(max(occupied[0] - 1, 0), occupied[-1] + 2) if occupied.size else slice(0, 0))
+    return tuple(box)
+
+
+def surface_distances(
+    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Distance of every surface voxel of one mask to the nearest surface voxel of the other.
+
+    A surface voxel belongs to the mask and has a face neighbour outside it; what lies outside the image counts as
+    outside the mask (the definition of `monai.metrics.utils.get_mask_edges`). Axes of length 1 are dropped, since a
+    single slice has a contour and not two faces. Distances join voxel centres. A k-d tree over the surface voxels
+    gives the same distances as a distance map of the image, mostly several times as fast.
+
+    Args:
+        prediction: mask of shape `(H, W[, D])`, array or tensor, not empty.
+        reference: mask of the same shape, not empty.
+        spacing_mm: size of a voxel along every axis of the masks, in mm.
+
+    Returns:
+        Distances in mm from the prediction's surface to the reference's, and from the reference's to the prediction's.
+
+    Raises:
+        ValueError: the shapes differ, a mask is empty, or `spacing_mm` has another length than the shape.
+    """
+    prediction, reference = as_masks(prediction, reference)
+    if len(spacing_mm) != prediction.ndim:
+        raise ValueError(f"spacing_mm {tuple(spacing_mm)} must have {prediction.ndim} values, one for every axis")
+    if not prediction.any() or not reference.any():
+        raise ValueError("an empty mask has no surface")
+    spacing = np.array([size for size, length in zip(spacing_mm, prediction.shape, strict=True) if length > 1])
+    prediction, reference = prediction.squeeze(), reference.squeeze()
+    box = bounding_box(prediction | reference)
+    points = [np.argwhere(mask ^ ndimage.binary_erosion(mask)) * spacing for mask in (prediction[box], reference[box])]
+    trees = [cKDTree(of_mask) for of_mask in points]
+    return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
+
+
+def surface_metrics(
+    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]
+) -> dict[str, float]:
+    """95th percentile of the Hausdorff distance (HD95) and average symmetric surface distance (ASSD).
+
+    HD95 is the larger of the two directed 95th percentiles (linear interpolation), ASSD the mean over the distances
+    of both surfaces together; both are MONAI's definitions (`compute_hausdorff_distance` with `percentile=95`,
+    `compute_average_surface_distance` with `symmetric=True`). Empty masks follow `overlap.EMPTY_MASK_RULE`.
+
+    Args:
+        prediction: mask of shape `(H, W[, D])`, array or tensor.
+        reference: mask of the same shape.
+        spacing_mm: size of a voxel along every axis of the masks, in mm.
+
+    Returns:
+        The two distances in mm under the keys `hd95_mm`, `assd_mm`; infinite where exactly one mask is empty.
+
+    Raises:
+        ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
+    """
+    prediction, reference = as_masks(prediction, reference)
+    if not prediction.any() or not reference.any():
+        return dict.fromkeys(("hd95_mm", "assd_mm"), 0.0 if prediction.any() == reference.any() else float("inf"))
+    to_reference, to_prediction = surface_distances(prediction, reference, spacing_mm)
+    return {
+        "hd95_mm": float(max(np.percentile(to_reference, 95), np.percentile(to_prediction, 95))),
+        "assd_mm": float(np.concatenate((to_reference, to_prediction)).mean()),
+    }

@@ -1,0 +1,155 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The folder of a run: what it was started with, where it writes, and what to say when it fails."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import json
+import logging
+import platform
+import re
+import shlex
+import shutil
+import sys
+import time
+import traceback
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+from monai.utils import set_determinism
+
+from segan_monai.errors import ConfigError, UserError
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = ("segan-monai", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "itk-io")
+# Ids that monai.bundle itself looks up, and so need no reference from elsewhere in a config.
+ENTRY_POINTS = {"imports", "initialize", "run", "training", "evaluating", "inference", "finalize", "train", "validate"}
+
+
+def bundle_root(name: str) -> str:
+    """Find a bundle's folder: the current folder if the command is started there, else ``bundles/<name>`` below it.
+
+    The model zoo starts commands in the bundle's folder; in a checkout of this project they are usually started at its
+    top. From anywhere else, pass ``--bundle_root``.
+    """
+    below = Path("bundles") / name
+    return str(below) if not Path("configs/metadata.json").is_file() and below.is_dir() else "."
+
+
+def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
+    """Begin a run: check the command line, make the folder, write ``run.json``, seed every generator.
+
+    It is the first item of ``initialize`` in every config of this project. ``run.json`` gets the command, the config
+    after all overlays and overrides, seed, versions and hardware; ``log.txt`` gets what is logged. With `resume` set to
+    False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: a second start never
+    overwrites days of training.
+
+    Args:
+        output_dir: folder for all that the run writes.
+        seed: of all random generators.
+        resume: whether a training goes on; None for runs that keep no state.
+
+    Raises:
+        ConfigError: for an override that names no key of the config (with the nearest ones), or an output folder that
+            cannot be written.
+    """
+    sys.excepthook = _say_what_to_do
+    config = _config_of_this_run()
+    _check_overrides(config, sys.argv)
+    folder = Path(output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir {folder} cannot be written ({error.strerror}); expected a folder, or a place where one can be "
+            "made. Pass --output_dir with a folder of yours that has free space."
+        ) from error
+    if resume is False:
+        _set_aside(folder)
+    set_determinism(seed)
+    record = {
+        "command": shlex.join(sys.argv),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seed": seed,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "hardware": {
+            "platform": platform.platform(),
+            "cpu_threads": torch.get_num_threads(),
+            "cuda": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        },
+        "config": config,
+    }
+    (folder / "run.json").write_text(json.dumps(record, indent=4, default=str) + "\n")
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+
+
+def _config_of_this_run() -> dict[str, Any]:
+    """The merged config that is being evaluated: `ConfigParser` gives expressions no other way to it than the stack."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            return {key: value for key, value in parser.config.items() if key != "_meta_"}
+        frame = frame.f_back
+    return {}
+
+
+def _check_overrides(config: dict[str, Any], argv: list[str]) -> None:
+    """Refuse ``--key`` that nothing in the config reads: MONAI adds it silently, and the run goes on with old values."""
+    text = json.dumps(config, default=str)
+    used = set(re.findall(r"[@%]([A-Za-z_]\w*)", text)) | ENTRY_POINTS
+    for argument in argv:
+        key = re.split(r"[=#:]", argument.removeprefix("--"), maxsplit=1)[0]
+        if argument.startswith("--") and key in config and key not in used:
+            known = sorted(name for name in config if name in used and name != key)
+            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+            raise ConfigError(
+                f"unknown key --{key}: nothing in this config reads it. "
+                + (f"Did you mean {' or '.join('--' + name for name in near)}? " if near else "")
+                + f"Known keys: {', '.join(known)}."
+            )
+
+
+def _set_aside(folder: Path) -> None:
+    earlier = [file for file in folder.iterdir() if not file.name.startswith("previous_")]
+    if not any(file.name in ("last.pt", "run.json") for file in earlier):
+        return
+    number = 1 + sum(1 for _ in folder.glob("previous_*"))
+    aside = folder / f"previous_{number}"
+    aside.mkdir()
+    for file in earlier:
+        shutil.move(file, aside / file.name)
+    logger.warning("%s held an earlier run; its files are now in %s (--resume true goes on with it instead)", folder, aside)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _say_what_to_do(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback, and as its last line the error that the user can mend, if there is one in the chain."""
+    traceback.print_exception(kind, error, trace)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            print(f"\nerror: {cause}", file=sys.stderr)
+            return
+        cause = cause.__cause__ or cause.__context__

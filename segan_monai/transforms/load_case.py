@@ -1,0 +1,232 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""From the files of a case to checked tensors."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+from monai.config import KeysCollection, PathLike
+from monai.data import MetaTensor, NibabelReader
+from monai.data.utils import correct_nifti_header_if_necessary
+from monai.transforms import LoadImage, MapTransform
+from monai.utils import ensure_tuple
+
+from segan_monai.errors import DataError
+
+AFFINE_TOLERANCE_MM = 1e-3
+# what spatial transforms and SaveImage need; the rest of a header differs by format and would not collate
+_META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
+
+
+class LoadCased(MapTransform):
+    """Load a case: stack its modalities, add its label map, and check that they are what a network can be given.
+
+    Reads each file once, with MONAI's ``LoadImage``. A value that is already an array or tensor (C, H, W[, D]) is not
+    read but is checked all the same.
+
+    The image's ``meta["filename_or_obj"]`` gets the name of the case, so that ``SaveImage(separate_folder=False,
+    output_postfix="seg")`` writes ``<case>_seg.nii.gz``; without ``case`` in the dictionary it keeps the name of the
+    (first) file. The files themselves are in ``meta["source_files"]``, joined by newlines.
+
+    Args:
+        keys: the image first, then label maps on the grid of that image.
+        num_channels: expected number of channels; by default that of ``modalities``, and without these any.
+        modalities: names of the channels, for messages.
+        allow_missing_keys: pass over keys that the case does not have.
+
+    Returns:
+        The dictionary with MetaTensors in float32: image (C, H, W, D), label map (1, H, W, D) of whole numbers.
+
+    Raises:
+        DataError: on call: a file is missing, damaged or 2-D; modalities, or image and label map, differ in shape
+            or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another number of channels;
+            label values that are not whole numbers.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        num_channels: int | None = None,
+        modalities: Sequence[str] | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.modalities = tuple(modalities or ())
+        self.num_channels = num_channels or len(self.modalities) or None
+        self.loader = LoadImage(image_only=True, dtype=np.float32)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load and check the keys; everything else in ``data`` is kept."""
+        case = dict(data)
+        image_key = self.keys[0]
+        image = None
+        for key in self.keys:
+            if case.get(key) is None:
+                if self.allow_missing_keys:
+                    continue
+                name = case.get("case", "without name")
+                raise DataError(
+                    f"case {name} has no '{key}', only {', '.join(map(str, case))}. Add it to the datalist."
+                )
+            loaded = self._load(case[key], case.get("channels") if key == image_key else None)
+            if key == image_key:
+                self._check_channels(loaded)
+                if "case" in case:
+                    file = Path(loaded.meta["filename_or_obj"])
+                    loaded.meta["filename_or_obj"] = str(file.parent / f"{case['case']}.nii.gz")
+                image = loaded
+            else:
+                loaded = _whole_numbers(loaded)
+                if image is not None:
+                    _check_same_grid(image, loaded, "with nearest-neighbour interpolation for the label map")
+            case[key] = loaded
+        return case
+
+    def _load(self, value: Any, channels: Sequence[int] | None) -> MetaTensor:
+        if isinstance(value, torch.Tensor | np.ndarray):
+            meta = dict(value.meta) if isinstance(value, MetaTensor) else {}
+            given = MetaTensor(torch.as_tensor(value).as_subclass(torch.Tensor).to(torch.float32), meta=meta)
+            given.meta.setdefault("filename_or_obj", "")
+            given.meta.setdefault("source_files", given.meta["filename_or_obj"])
+            _check_finite(given)
+            return given
+        files = [value] if isinstance(value, str | os.PathLike) else list(value)
+        volumes = [self._read(Path(file)) for file in files]
+        first = volumes[0]
+        pixels = first.as_tensor()
+        for volume in volumes[1:]:
+            _check_same_grid(first, volume)
+        for volume in volumes:
+            if len(volumes) > 1 and volume.shape[0] != 1:
+                raise DataError(
+                    f"{_name(volume)} is one of {len(volumes)} images of a case and has {volume.shape[0]} channels. "
+                    "Expected 3-D images, one a modality, or a single 4-D image with all of them."
+                )
+        if channels is not None:
+            if max(channels) >= first.shape[0]:
+                raise DataError(
+                    f"{_name(first)} has {first.shape[0]} channels, but the datalist selects {list(channels)} (counted "
+                    "from 0). Correct 'channels' or 'modality' there."
+                )
+            pixels = pixels[list(channels)]
+        elif len(volumes) > 1:
+            pixels = torch.cat([volume.as_tensor() for volume in volumes])
+        meta = {key: first.meta[key] for key in _META_KEYS if key in first.meta}
+        meta |= {
+            "original_channel_dim": 0,
+            "filename_or_obj": first.meta["filename_or_obj"],
+            "source_files": "\n".join(map(str, files)),
+        }
+        return MetaTensor(pixels.contiguous(), meta=meta)
+
+    def _read(self, file: Path) -> MetaTensor:
+        """One file as (C, H, W, D)."""
+        if not file.exists():
+            raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+        try:
+            volume = self.loader(file, _NiftiGzReader() if file.name.lower().endswith(".nii.gz") else None)
+        except Exception as error:  # readers raise OSError, EOFError, zlib.error, RuntimeError, ImageFileError, ...
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated or damaged; copy or "
+                "download it again. Expected a NIfTI, MetaImage or NRRD volume."
+            ) from error
+        pixels = volume.as_tensor()
+        if len(volume.meta["spatial_shape"]) < 3:
+            raise DataError(
+                f"{file} is a 2-D image of shape {tuple(pixels.shape)}. Expected a 3-D volume; stack the slices into "
+                "one file first."
+            )
+        if pixels.ndim == 5 and pixels.shape[3] == 1:  # NIfTI vectors: (H, W, D, 1, C)
+            pixels = pixels[:, :, :, 0]
+        if pixels.ndim > 4:
+            raise DataError(f"{file} has shape {tuple(pixels.shape)}. Expected (H, W, D) or (H, W, D, channels).")
+        pixels = pixels[None] if pixels.ndim == 3 else pixels.movedim(-1, 0)
+        volume = MetaTensor(pixels, meta=volume.meta)
+        _check_finite(volume)
+        return volume
+
+    def _check_channels(self, image: MetaTensor) -> None:
+        if self.num_channels not in (None, image.shape[0]):
+            names = f" ({', '.join(self.modalities)})" if self.modalities else ""
+            raise DataError(
+                f"{_name(image)}: expected {self.num_channels} channels{names}, found {image.shape[0]} in an image of "
+                f"shape {tuple(image.shape)} (channels first). Give one file a modality in this order, or one 4-D "
+                "image (H, W, D, channels)."
+            )
+
+
+class _NiftiGzReader(NibabelReader):
+    """Decompresses the whole file, so that its checksum is compared: nibabel stops at the last voxel without that."""
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> nibabel.Nifti1Image:
+        (file,) = self.filenames = ensure_tuple(data)
+        content = gzip.decompress(Path(file).read_bytes())
+        is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+        image = (nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image).from_bytes(content)
+        return correct_nifti_header_if_necessary(image)
+
+
+def _name(volume: MetaTensor) -> str:
+    """What the user calls this volume: its files, or if it came without any, an array."""
+    files = volume.meta.get("source_files", volume.meta["filename_or_obj"])
+    return str(files).replace("\n", ", ") if files else "the given array"
+
+
+def _check_finite(volume: MetaTensor) -> None:
+    values = volume.as_tensor()
+    if torch.isfinite(values.sum()):  # ten times as fast as asking every voxel
+        return
+    bad = ~torch.isfinite(values)
+    count = int(bad.sum())
+    if count:
+        first = tuple(bad.nonzero()[0].tolist())[values.shape[0] == 1 :]
+        raise DataError(
+            f"{_name(volume)}: {count} of {values.numel()} voxels are NaN or infinite, the first at index "
+            f"{first}. Replace them, for example with numpy.nan_to_num, or export the image again."
+        )
+
+
+def _whole_numbers(label: MetaTensor) -> MetaTensor:
+    if label.shape[0] != 1:
+        raise DataError(
+            f"{_name(label)}: a label map of shape {tuple(label.shape)} (channels first). Expected one channel with a "
+            "whole number for each class; merge the channels first."
+        )
+    values = label.as_tensor()
+    rounded = values.round()
+    if torch.equal(rounded, values):
+        return label
+    wrong = (rounded - values).abs() > 0.01  # less is rounding: nibabel scales floats it saves as uint8
+    if wrong.any():
+        raise DataError(
+            f"{_name(label)}: {int(wrong.sum())} voxels of the label map are not whole numbers, such as "
+            f"{float(values[wrong][0]):g}. Resample label maps with nearest-neighbour interpolation, and "
+            "threshold probabilities."
+        )
+    return MetaTensor(rounded, meta=label.meta)
+
+
+def _check_same_grid(first: MetaTensor, second: MetaTensor, how: str = "") -> None:
+    remedy = (
+        "They must lie on one grid: register and resample one to the other, for example with SimpleITK "
+        f"(sitk.Resample) or ANTs (antsApplyTransforms){', ' if how else ''}{how}."
+    )
+    shapes = tuple(first.shape[1:]), tuple(second.shape[1:])
+    if shapes[0] != shapes[1]:
+        raise DataError(f"{_name(first)} has shape {shapes[0]}, but {_name(second)} has {shapes[1]}. {remedy}")
+    difference = float((first.affine.cpu() - second.affine.cpu()).abs().max())
+    if not difference <= AFFINE_TOLERANCE_MM:
+        affines = [np.round(np.asarray(volume.affine.cpu()), 4).tolist() for volume in (first, second)]
+        raise DataError(
+            f"{_name(first)} has affine {affines[0]}, but {_name(second)} has {affines[1]}: they differ by up to "
+            f"{difference:g} mm (tolerance {AFFINE_TOLERANCE_MM:g} mm). {remedy}"
+        )

@@ -1,0 +1,221 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Between a label map of a data set and the regions that a network predicts, in both directions.
+
+Regions may be nested (whole tumour, tumour core, enhancing tumour) or exclusive (grey matter, white matter); which of
+the two follows from their label values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+
+from segan_monai.errors import ConfigError, DataError
+
+Regions = Mapping[str, Sequence[int]]
+
+
+def label_to_regions(label: torch.Tensor, regions: Regions) -> torch.Tensor:
+    """One binary map a region.
+
+    Args:
+        label: label map (1, H, W[, D]) of whole numbers.
+        regions: label values of each of the K regions.
+
+    Returns:
+        (K, H, W[, D]) in uint8, 1 where the label is one of the region's values.
+
+    Raises:
+        DataError: a label value other than 0 that is in no region.
+    """
+    if label.shape[0] != 1:
+        raise DataError(f"{_name(label)}: expected a label map of one channel, found shape {tuple(label.shape)}.")
+    values = label.as_tensor() if isinstance(label, MetaTensor) else label
+    maps = torch.zeros((len(regions), *values.shape[1:]), dtype=torch.bool, device=values.device)
+    known = torch.count_nonzero(values == 0)
+    for value in _values(regions):
+        mask = values[0] == value
+        known += torch.count_nonzero(mask)
+        for index, of_region in enumerate(regions.values()):
+            if value in of_region:
+                maps[index] |= mask
+    if known != values.numel():
+        _raise_unknown(label, values, regions)
+    return convert_to_dst_type(maps.view(torch.uint8), label, dtype=torch.uint8)[0]
+
+
+def regions_to_label_map(
+    probabilities: torch.Tensor,
+    regions: Regions,
+    values: Sequence[int] | str = "consecutive",
+    threshold: float = 0.5,
+) -> torch.Tensor:
+    """One label map of all regions.
+
+    Exclusive regions (no label value in two of them): the region of the highest probability, where that reaches the
+    threshold. Any others are painted one over the other wherever they reach the threshold, the region of most label
+    values first and in the given order among equals; so the enhancing tumour stays visible on the tumour core
+    whatever the order of the channels, and also where the network sees no whole tumour around it.
+
+    Args:
+        probabilities: (K, H, W[, D]) in [0, 1].
+        regions: label values of each of the K regions, in channel order.
+        values: value of each region in the result: ``"consecutive"`` for 1 to K; ``"dataset"`` for the data set's own
+            convention, each region's least label value that no region within it has (BraTS 2021: 2, 1, 4; necrosis
+            and non-enhancing core of BraTS 2015 cannot be told apart again: both become 1); or K values.
+        threshold: a region is where its probability is at least this.
+
+    Returns:
+        (1, H, W[, D]) in uint8, 0 for background, with the metadata of the input.
+
+    Raises:
+        ConfigError: another number of channels or of values than regions, or values not in 1 to 255 or not distinct.
+    """
+    values = _merged_values(regions, values)
+    if probabilities.shape[0] != len(regions):
+        raise ConfigError(
+            f"{probabilities.shape[0]} channels of shape {tuple(probabilities.shape)} for {len(regions)} regions "
+            f"({', '.join(regions)}). The network's number of outputs and the setting `regions` must agree."
+        )
+    maps = probabilities.as_tensor() if isinstance(probabilities, MetaTensor) else probabilities
+    if _exclusive(regions):
+        highest, best = maps.max(dim=0, keepdim=True)
+        merged = torch.tensor(values, dtype=torch.uint8, device=maps.device)[best]
+        merged.masked_fill_(highest < threshold, 0)
+    else:
+        merged = torch.zeros((1, *maps.shape[1:]), dtype=torch.uint8, device=maps.device)
+        sizes = [len(set(of_region)) for of_region in regions.values()]
+        for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+            merged.masked_fill_(maps[index : index + 1] >= threshold, values[index])
+    return convert_to_dst_type(merged, probabilities, dtype=torch.uint8)[0]
+
+
+def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive") -> dict[str, list[int]]:
+    """Which values make up each region in a label map of :func:`regions_to_label_map`.
+
+    A region consists of its own value and those of all regions within it: of nested whole tumour, tumour core and
+    enhancing tumour [1, 2, 3], [2, 3] and [3]; of exclusive regions [1], [2], ... Where regions overlap without being
+    nested, the overlap counts only for the one painted last.
+
+    Args:
+        regions: label values of each region.
+        values: as for :func:`regions_to_label_map`.
+
+    Returns:
+        Region name to values in the merged label map.
+
+    Raises:
+        ConfigError: see :func:`regions_to_label_map`.
+    """
+    values = _merged_values(regions, values)
+    return {
+        name: [value for value, inner in zip(values, regions.values(), strict=True) if set(inner) <= set(of_region)]
+        for name, of_region in regions.items()
+    }
+
+
+class LabelToRegionsd(MapTransform):
+    """Dictionary version of :func:`label_to_regions`.
+
+    Args:
+        keys: label maps (1, H, W[, D]).
+        regions: label values of each region, in channel order.
+        allow_missing_keys: pass over keys that the case does not have.
+    """
+
+    def __init__(self, keys: KeysCollection, regions: Regions, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.regions = {name: list(values) for name, values in regions.items()}
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each label map (1, H, W[, D]) by its regions (K, H, W[, D])."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            case[key] = label_to_regions(case[key], self.regions)
+        return case
+
+
+class RegionsToLabelMapd(MapTransform):
+    """Dictionary version of :func:`regions_to_label_map`.
+
+    Args:
+        keys: probabilities (K, H, W[, D]).
+        regions: label values of each region, in channel order.
+        values: value of each region in the label map: ``"consecutive"`` (1 to K), ``"dataset"`` (the data set's own
+            convention, see :func:`regions_to_label_map`), or K values.
+        threshold: a region is where its probability is at least this.
+        allow_missing_keys: pass over keys that the case does not have.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Regions,
+        values: Sequence[int] | str = "consecutive",
+        threshold: float = 0.5,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.regions = {name: list(of_region) for name, of_region in regions.items()}
+        self.values = _merged_values(regions, values)
+        self.threshold = threshold
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Replace each set of probabilities (K, H, W[, D]) by a label map (1, H, W[, D])."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            case[key] = regions_to_label_map(case[key], self.regions, self.values, self.threshold)
+        return case
+
+
+def _values(regions: Regions) -> list[int]:
+    return sorted({value for of_region in regions.values() for value in of_region})
+
+
+def _exclusive(regions: Regions) -> bool:
+    return len(_values(regions)) == sum(len(set(of_region)) for of_region in regions.values())
+
+
+def _merged_values(regions: Regions, values: Sequence[int] | str) -> list[int]:
+    if values == "consecutive":
+        return list(range(1, len(regions) + 1))
+    if values == "dataset":
+        values = [_own_value(name, regions) for name in regions]
+    fits = not isinstance(values, str) and len(values) == len(set(values)) == len(regions)
+    if not fits or not all(isinstance(value, int) and 1 <= value <= 255 for value in values):
+        raise ConfigError(
+            f"values={values!r} for {len(regions)} regions ({', '.join(regions)}). Expected 'consecutive', 'dataset', "
+            "or one whole number from 1 to 255 a region, all different."
+        )
+    return [int(value) for value in values]
+
+
+def _own_value(name: str, regions: Regions) -> int:
+    """The least label value of a region that belongs to no region within it; of several, they cannot be told apart."""
+    own = set(regions[name])
+    within = [set(other) for other in regions.values() if set(other) < own]
+    return min(own.difference(*within), default=min(own))
+
+
+def _name(label: torch.Tensor) -> str:
+    meta = label.meta if isinstance(label, MetaTensor) else {}
+    return str(meta.get("source_files") or meta.get("filename_or_obj") or "the given label map")
+
+
+def _raise_unknown(label: torch.Tensor, values: torch.Tensor, regions: Regions) -> None:
+    allowed = [0, *_values(regions)]
+    found = zip(*(column.tolist() for column in values.unique(return_counts=True)), strict=True)
+    unknown = [f"{value:g} ({count} voxels)" for value, count in found if value not in allowed]
+    listed = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
+    raise DataError(
+        f"{_name(label)}: found label values {listed} that are in no region. Allowed are "
+        f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
+        "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions."
+    )

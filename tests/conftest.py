@@ -1,0 +1,62 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures for all tests: the folder of real data, and small volumes written as files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+
+# 30 degrees about z, spacing 1 x 2 x 3 mm, an origin off the grid: right-handed and far from any axis
+OBLIQUE = np.array(
+    [
+        [np.cos(np.pi / 6), -2 * np.sin(np.pi / 6), 0, -12.5],
+        [np.sin(np.pi / 6), 2 * np.cos(np.pi / 6), 0, 7.25],
+        [0, 0, 3, 40],
+        [0, 0, 0, 1],
+    ]
+)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data that SEGAN_MONAI_DATA names."""
+    folder = os.environ.get("SEGAN_MONAI_DATA")
+    if not folder:
+        pytest.skip("real data: set SEGAN_MONAI_DATA to the folder that holds open_ms, msd_hippocampus, ...")
+    if not Path(folder).is_dir():
+        pytest.fail(f"SEGAN_MONAI_DATA={folder}: no such folder")
+    return Path(folder)
+
+
+@pytest.fixture
+def oblique() -> np.ndarray:
+    """An oblique affine (RAS, mm)."""
+    return OBLIQUE.copy()
+
+
+@pytest.fixture(scope="session")
+def write_volume() -> Callable[..., Path]:
+    """Write an array (H, W, D[, C]) with a RAS affine as NIfTI, MetaImage or NRRD, and return the path."""
+
+    def write(path: Path, array: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.name.endswith((".nii", ".nii.gz")):
+            nibabel.save(nibabel.Nifti1Image(array, affine), path)
+            return path
+        image = SimpleITK.GetImageFromArray(array.T)
+        lps = np.diag([-1, -1, 1, 1]) @ affine
+        spacing = np.linalg.norm(lps[:3, :3], axis=0)
+        image.SetSpacing(spacing.tolist())
+        image.SetOrigin(lps[:3, 3].tolist())
+        image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+        SimpleITK.WriteImage(image, str(path))
+        return path
+
+    return write

@@ -1,0 +1,157 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import random
+
+import numpy as np
+import pytest
+
+from segan_monai.data.split import held_out, read_split, split_cases
+from segan_monai.errors import ConfigError, DataError
+
+
+def brats2015() -> list[dict]:
+    """220 high-grade and 54 low-grade cases, one a subject, as in the paper."""
+    return [
+        {"case": f"{grade}{number}", "subject": f"{grade}{number}", "grade": grade}
+        for grade, count in (("HGG", 220), ("LGG", 54))
+        for number in range(count)
+    ]
+
+
+def ids(cases) -> list[str]:
+    return [case["case"] for case in cases]
+
+
+def test_nine_to_one_within_each_grade():
+    for fold in range(10):
+        split = split_cases(brats2015(), fold=fold)
+        validation = [case["grade"] for case in split["validation"]]
+        assert validation.count("HGG") == 22
+        assert validation.count("LGG") in (5, 6)
+        assert len(validation) in (27, 28)
+        assert len(split["training"]) + len(validation) == 274
+
+
+def test_folds_are_a_partition():
+    validation = [name for fold in range(10) for name in ids(split_cases(brats2015(), fold=fold)["validation"])]
+    assert sorted(validation) == sorted(ids(brats2015()))
+
+
+def test_seed_and_nothing_else_decides():
+    cases = brats2015()
+    first = ids(split_cases(cases)["validation"])
+    shuffled = random.Random(1).sample(cases, len(cases))
+    random.seed(3)
+    np.random.seed(3)
+    assert ids(split_cases(shuffled)["validation"]) == first
+    assert ids(split_cases(cases, seed=1)["validation"]) != first
+
+
+def test_does_not_touch_the_global_random_state():
+    state = random.getstate()
+    split_cases(brats2015())
+    assert random.getstate() == state
+
+
+def test_time_points_stay_together():
+    cases = [
+        {"case": f"{subject}-{point}", "subject": f"{subject}", "grade": "HGG" if point else "LGG"}
+        for subject in range(6)
+        for point in range(3)
+    ]
+    split = split_cases(cases, folds=3)
+    subjects = [{case["subject"] for case in split[part]} for part in ("training", "validation")]
+    assert not subjects[0] & subjects[1]
+    assert len(split["validation"]) == 6
+
+
+def test_validation_section_is_honoured_and_test_left_out(tmp_path):
+    cases = [
+        {"case": "a", "subject": "a", "section": "training"},
+        {"case": "b", "subject": "b", "section": "validation"},
+        {"case": "c", "subject": "c", "section": "test"},
+    ]
+    split = split_cases(cases, file=tmp_path / "split.json")
+    assert (ids(split["training"]), ids(split["validation"])) == (["a"], ["b"])
+    assert read_split(tmp_path / "split.json")["folds"] is None
+    assert ids(held_out(cases, tmp_path / "split.json")) == ["b", "c"]
+
+
+def test_subject_in_both_sections():
+    cases = [
+        {"case": "a1", "subject": "a", "section": "training"},
+        {"case": "a2", "subject": "a", "section": "validation"},
+    ]
+    with pytest.raises(DataError, match=r"1 subjects are in both sections .* such as a"):
+        split_cases(cases)
+
+
+def test_test_section_is_never_dealt():
+    cases = [{"case": str(n), "subject": str(n), "section": "test" if n > 3 else "training"} for n in range(8)]
+    split = split_cases(cases, folds=2)
+    assert sorted(ids(split["training"]) + ids(split["validation"])) == ["0", "1", "2", "3"]
+
+
+def test_file(tmp_path):
+    file = tmp_path / "out/split.json"
+    split = split_cases(brats2015(), folds=5, fold=2, seed=7, file=file)
+    record = json.loads(file.read_text())
+    assert (record["seed"], record["folds"], record["fold"], record["stratified_by"]) == (7, 5, 2, "grade")
+    assert record["counts"]["HGG"] == {"training": 176, "validation": 44}
+    assert record["training"] == ids(split["training"])
+    assert list(file.parent.iterdir()) == [file]
+    assert read_split(file) == record
+
+
+def test_fewer_subjects_than_folds():
+    with pytest.raises(DataError, match=r"4 subjects cannot be split into 10 folds\. Pass --folds 4"):
+        split_cases(brats2015()[:4])
+
+
+def test_empty():
+    with pytest.raises(DataError, match="0 subjects cannot be split"):
+        split_cases([])
+    with pytest.raises(DataError, match="no cases for training among 1"):
+        split_cases([{"case": "b", "subject": "b", "section": "validation"}])
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(1, 0), (5, 5), (5, -1)])
+def test_fold_out_of_range(folds, fold):
+    with pytest.raises(ConfigError, match=f"folds={folds}, fold={fold}: folds must be at least 2"):
+        split_cases(brats2015(), folds=folds, fold=fold)
+
+
+@pytest.fixture
+def split_file(tmp_path):
+    split_cases(brats2015(), file=tmp_path / "split.json")
+    return tmp_path / "split.json"
+
+
+@pytest.mark.parametrize(("subset", "count"), [("validation", 28), ("training", 246), ("held_out", 29), ("all", 275)])
+def test_held_out(split_file, subset, count):
+    cases = [*brats2015(), {"case": "new", "subject": "new"}]
+    assert len(held_out(cases, split_file, subset)) == count
+
+
+def test_held_out_without_split_file(tmp_path, caplog):
+    assert len(held_out(brats2015(), tmp_path / "none.json")) == 274
+    assert "none.json: taking all 274 cases, which may have been trained on" in caplog.text
+
+
+def test_held_out_errors(split_file, tmp_path):
+    with pytest.raises(ConfigError, match="subset='test': choose held_out"):
+        held_out(brats2015(), split_file, "test")
+    with pytest.raises(DataError, match="no split file"):
+        held_out(brats2015(), tmp_path / "none.json", "training")
+    with pytest.raises(DataError, match="no case is left in subset 'validation' of 1 cases"):
+        held_out([{"case": "other", "subject": "other"}], split_file, "validation")
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("{}", "is not a split file")])
+def test_damaged_split_file(tmp_path, content, message):
+    (tmp_path / "split.json").write_text(content)
+    with pytest.raises(DataError, match=message):
+        read_split(tmp_path / "split.json")

@@ -1,0 +1,47 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import logging
+
+import torch
+from ignite.engine import Engine
+
+from segan_monai.handlers import EpochLog
+
+
+def run(folder, validator=None):
+    values = iter([1.0, 3.0, 5.0, 9.0])
+    engine = Engine(lambda engine, batch: {"terms": {"critic_l1": torch.tensor(next(values)), "dice": torch.tensor(2.0)}})
+    EpochLog(str(folder), validator).attach(engine)
+    engine.run([0, 1], max_epochs=2)
+    return engine
+
+
+def test_terms_are_averaged_over_the_epoch_by_name(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="segan_monai")
+    engine = run(tmp_path)
+    assert engine.state.metrics == {"critic_l1": 7.0, "dice": 2.0}
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 2
+    assert lines[0].startswith("epoch 1/2  critic_l1 2  dice 2  ")
+    with (tmp_path / "history.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(r["epoch"], r["name"], r["value"]) for r in rows] == [
+        ("1", "critic_l1", "2"),
+        ("1", "dice", "2"),
+        ("2", "critic_l1", "7"),
+        ("2", "dice", "2"),
+    ]
+
+
+def test_validation_is_named_in_the_epoch_it_belongs_to(tmp_path, caplog):
+    caplog.set_level(logging.INFO, logger="segan_monai")
+    validator = Engine(lambda engine, batch: None)
+    validator.state.epoch, validator.state.best_metric, validator.state.best_metric_epoch = 2, 0.75, 2
+    validator.state.metrics = {"mean_dice": torch.tensor(0.75), "dice": {"WT": 0.75}, "WT": 0.75}
+    run(tmp_path, validator)
+    lines = [record.message for record in caplog.records]
+    assert "mean_dice" not in lines[0]
+    assert "mean_dice 0.7500  WT 0.7500  best 0.7500 in epoch 2" in lines[1]

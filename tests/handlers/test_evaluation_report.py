@@ -1,0 +1,149 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import logging
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
+
+from segan_monai.errors import DataError
+from segan_monai.handlers import EvaluationReport
+from segan_monai.metrics import evaluate_folders
+
+REGIONS = {"outer": [1, 2], "inner": [2]}
+# 2 x 0.5 x 1 mm, third axis flipped, first two exchanged
+AFFINE = torch.tensor([[0, 0.5, 0, 3], [2, 0, 0, -4], [0, 0, -1, 9], [0, 0, 0, 1]], dtype=torch.float64)
+
+
+def box(shift=0):
+    values = torch.zeros(1, 10, 9, 8)
+    values[:, 1 + shift : 6 + shift, 2:7, 2:6] = 1
+    values[:, 2 + shift : 4 + shift, 3:6, 3:5] = 2
+    return MetaTensor(values, affine=AFFINE)
+
+
+def evaluator(cases, batch_size=2):
+    """The network hands on its image, so the image is the prediction."""
+    loader = DataLoader(cases, batch_size=batch_size)
+    return SupervisedEvaluator(torch.device("cpu"), loader, torch.nn.Identity(), decollate=True)
+
+
+CASES = [
+    {"case": "c", "image": box(1), "label": box()},
+    {"case": "a", "image": box(), "label": box()},
+    {"case": "b", "image": box() * 0, "label": box()},
+]
+
+
+def test_report_equals_the_evaluation_of_the_saved_files(tmp_path, caplog):
+    engine = evaluator(CASES)
+    EvaluationReport(tmp_path / "run", REGIONS, save_predictions=True).attach(engine)
+    engine.logger.propagate = True
+    with caplog.at_level(logging.INFO):
+        engine.run()
+    for case in CASES:
+        (tmp_path / "references").mkdir(exist_ok=True)
+        image = nib.Nifti1Image(case["label"][0].numpy().astype(np.uint8), AFFINE.numpy())
+        nib.save(image, tmp_path / "references" / f"{case['case']}.nii.gz")
+    evaluate_folders(tmp_path / "run", tmp_path / "references", tmp_path / "again", REGIONS, workers=1)
+    for name in ("metrics.csv", "summary.json"):
+        assert (tmp_path / "run" / name).read_text() == (tmp_path / "again" / name).read_text()
+    table = pd.read_csv(tmp_path / "run" / "metrics.csv")
+    assert table["case"].tolist() == ["a", "a", "b", "b", "c", "c"]
+    # shifted by one of five and of two voxels of 2 mm
+    assert table["dice"].tolist() == pytest.approx([1, 1, 0, 0, 0.8, 0.5])
+    assert table["hd95_mm"].tolist() == [0, 0, np.inf, np.inf, 2, 2]
+    assert "failures in inner: b" in caplog.text
+
+
+def test_saved_prediction_keeps_grid_and_type(tmp_path):
+    engine = evaluator(CASES[:1])
+    EvaluationReport(tmp_path, REGIONS, save_predictions=True).attach(engine)
+    engine.run()
+    image = nib.load(tmp_path / "c_seg.nii.gz")
+    assert image.get_data_dtype() == np.uint8
+    np.testing.assert_array_equal(image.affine, AFFINE.numpy())
+    np.testing.assert_array_equal(np.asarray(image.dataobj), box(1)[0].numpy())
+
+
+def test_predictions_of_another_convention(tmp_path):
+    engine = evaluator([{"case": "a", "image": box() * 3, "label": box()}])
+    EvaluationReport(tmp_path, REGIONS, {"inner": [6], "outer": [3, 6]}).attach(engine)
+    engine.run()
+    assert pd.read_csv(tmp_path / "metrics.csv")["dice"].tolist() == [1, 1]
+    assert not list(tmp_path.glob("*.nii.gz"))
+
+
+def test_every_run_starts_anew(tmp_path):
+    engine = evaluator(CASES[:2])
+    EvaluationReport(tmp_path, REGIONS).attach(engine)
+    engine.run()
+    engine.run()
+    assert json.loads((tmp_path / "summary.json").read_text())["cases"] == 2
+
+
+def test_images_of_two_dimensions(tmp_path):
+    flat = {"case": "a", "image": box(1)[:, :, :, 4], "label": box()[:, :, :, 4]}
+    engine = evaluator([flat])
+    EvaluationReport(tmp_path, REGIONS).attach(engine)
+    engine.run()
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert table["dice"].tolist() == pytest.approx([0.8, 0.5])
+    assert table["hd95_mm"].tolist() == [2, 2]
+
+
+def test_processes_are_gathered_and_a_repeated_case_counts_once(tmp_path, monkeypatch):
+    report = EvaluationReport(tmp_path, REGIONS)
+    row = dict.fromkeys(("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm"), 1.0)
+    row |= {"region": "outer", "reference_ml": 1.0, "prediction_ml": 1.0}
+    gathered = [{case: [{"case": case, **row}] for case in cases} for cases in (("a", "b"), ("c", "a"))]
+    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr("ignite.distributed.all_gather", lambda rows: gathered)
+    engine = SimpleNamespace(logger=logging.getLogger("test"))
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
+    report.write(engine)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 0)
+    report.write(engine)
+    assert pd.read_csv(tmp_path / "metrics.csv")["case"].tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image": box() * 0.5}, "prediction of case a: value 0.5 is not an integer"),
+        ({"image": box() * 2}, r"prediction of case a holds the label values 4; expected 0, 1, 2"),
+        ({"label": box() * 5}, r"reference of case a holds the label values 5, 10; expected 0, 1, 2"),
+        ({"image": box()[..., :5]}, r"prediction of case a has shape \(10, 9, 5\), reference of case a has shape"),
+        ({"image": MetaTensor(box().as_tensor())}, r"prediction of case a has affine .* tolerance 0.001 mm"),
+        ({"image": box().as_tensor()}, "prediction of case a is a Tensor; expected a MetaTensor"),
+        ({"image": box().repeat(3, 1, 1, 1)}, r"prediction of case a has shape \(3, 10, 9, 8\); expected \(1, H, W"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(tmp_path, changed, message):
+    case = {"case": "a", "image": box(), "label": box(), **changed}
+    engine = SimpleNamespace(state=SimpleNamespace(batch=[case], output=[{"pred": case["image"]}]))
+    with pytest.raises(DataError, match=message):
+        EvaluationReport(tmp_path, REGIONS).collect(engine)
+
+
+def test_a_case_must_not_occur_twice(tmp_path):
+    engine = evaluator([CASES[0], CASES[0]], batch_size=1)
+    EvaluationReport(tmp_path, REGIONS).attach(engine)
+    with pytest.raises(DataError, match="case c occurs twice"):
+        engine.run()
+
+
+def test_needs_decollated_data(tmp_path):
+    engine = SupervisedEvaluator(torch.device("cpu"), DataLoader(CASES), torch.nn.Identity(), decollate=False)
+    EvaluationReport(tmp_path, REGIONS).attach(engine)
+    with pytest.raises(DataError, match="decollate=True"):
+        engine.run()

@@ -1,0 +1,191 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from ignite.engine import Engine, Events
+from monai.data import CacheDataset, DataLoader
+from monai.engines import Evaluator
+
+from segan_monai.engines import SegANTrainer
+from segan_monai.errors import ConfigError
+from segan_monai.handlers import FinalValidationHandler, RunCheckpoint
+from segan_monai.handlers.run_checkpoint import save_atomically
+from segan_monai.losses import MultiScaleL1Loss
+from segan_monai.networks import SegANCritics, SegANSegmentor, load_weights
+from segan_monai.transforms import RandSlicesd, SlicesWithContentd
+
+
+class Scores(Evaluator):
+    """A validator whose key metric is given for each epoch."""
+
+    def __init__(self, scores):
+        super().__init__(device=torch.device("cpu"), val_data_loader=[0])
+        self.scores = dict(scores)
+
+    def run(self, epoch):
+        self.state.epoch = epoch
+        if self.scores[epoch] > self.state.best_metric:
+            self.state.best_metric, self.state.best_metric_epoch = self.scores[epoch], epoch
+
+
+def make_run(folder, epochs, resume=False, scores=None, num_workers=0):
+    torch.manual_seed(3)
+    segmentor, critic = SegANSegmentor(1, 1, base_channels=4), SegANCritics(1, 1, base_channels=4)
+    generator = torch.Generator().manual_seed(4)
+    volumes = [{"image": torch.rand(1, 20, 20, 4, generator=generator)} for _ in range(4)]
+    for volume in volumes:
+        volume["label"] = (volume["image"] > 0.5).float()
+    transforms = [
+        SlicesWithContentd(["image", "label"]),
+        RandSlicesd(["image", "label"], label_key="label", num_samples=2, roi_size=(16, 16)),
+    ]
+    dataset = CacheDataset(volumes, transforms, progress=False)
+    optimizer = torch.optim.RMSprop(segmentor.parameters(), lr=1e-3)
+    critic_optimizer = torch.optim.RMSprop(critic.parameters(), lr=1e-3)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
+    objects = {
+        "network": segmentor,
+        "critic": critic,
+        "optimizer": optimizer,
+        "critic_optimizer": critic_optimizer,
+        "scheduler": scheduler,
+    }
+    validator = Scores(scores) if scores else None
+    handlers = [
+        *([FinalValidationHandler(1, validator)] if validator else []),
+        RunCheckpoint(str(folder / "run"), str(folder / "models"), segmentor, objects, validator, resume),
+    ]
+    trainer = SegANTrainer(
+        device="cpu",
+        max_epochs=epochs,
+        train_data_loader=DataLoader(dataset, batch_size=2, shuffle=True, num_workers=num_workers),
+        network=segmentor,
+        optimizer=optimizer,
+        critic=critic,
+        critic_optimizer=critic_optimizer,
+        loss_function=MultiScaleL1Loss(),
+        train_handlers=handlers,
+    )
+    (folder / "run").mkdir(exist_ok=True)
+    return trainer, objects
+
+
+def state(objects):
+    return {
+        f"{name}.{key}": value
+        for name in ("network", "critic")
+        for key, value in objects[name].state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_resumed_run_ends_with_the_very_same_weights(tmp_path, num_workers):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole, expected = make_run(tmp_path / "whole", epochs=4, num_workers=num_workers)
+    torch.manual_seed(11)
+    whole.run()
+
+    first, _ = make_run(tmp_path / "parts", epochs=2, num_workers=num_workers)
+    torch.manual_seed(11)
+    first.run()
+    second, found = make_run(tmp_path / "parts", epochs=4, resume=True, num_workers=num_workers)
+    torch.manual_seed(99)
+    second.run()
+
+    assert second.state.epoch == 4
+    assert second.state.iteration == whole.state.iteration
+    expected, found = state(expected), state(found)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def test_optimizers_and_schedulers_resume(tmp_path):
+    run, objects = make_run(tmp_path, epochs=1)
+    run.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: objects["scheduler"].step())
+    run.run()
+    resumed, found = make_run(tmp_path, epochs=1, resume=True)
+    resumed.run()
+    assert found["optimizer"].param_groups[0]["lr"] == 5e-4
+    assert found["scheduler"].last_epoch == 1
+    for name in ("optimizer", "critic_optimizer"):
+        ours, theirs = found[name].state_dict()["state"], objects[name].state_dict()["state"]
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key]["square_avg"], theirs[key]["square_avg"]) for key in ours)
+
+
+def test_model_is_the_best_epoch_and_a_resumed_run_knows_the_best(tmp_path):
+    run, objects = make_run(tmp_path, epochs=2, scores={1: 0.8, 2: 0.5})
+    run.run()
+    saved = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not all(torch.equal(saved[k], v) for k, v in objects["network"].state_dict().items())
+
+    resumed, _ = make_run(tmp_path, epochs=3, resume=True, scores={3: 0.7})
+    resumed.run()
+    after = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(saved[k], after[k]) for k in saved), "0.7 is not better than the 0.8 before the resume"
+
+    resumed, found = make_run(tmp_path, epochs=4, resume=True, scores={4: 0.9})
+    resumed.run()
+    after = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert all(torch.equal(after[k], v) for k, v in found["network"].state_dict().items())
+
+
+def test_without_validation_the_last_epoch_becomes_the_model(tmp_path):
+    run, objects = make_run(tmp_path, epochs=2)
+    run.run()
+    network = load_weights(SegANSegmentor(1, 1, base_channels=4), tmp_path / "models" / "model.pt")
+    expected = objects["network"].state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in network.state_dict().items())
+
+
+def test_the_split_travels_with_the_weights(tmp_path):
+    run, _ = make_run(tmp_path, epochs=1)
+    (tmp_path / "run" / "split.json").write_text(json.dumps({"training": ["a"]}))
+    run.run()
+    assert json.loads((tmp_path / "models" / "split.json").read_text()) == {"training": ["a"]}
+
+
+def test_an_interrupted_write_leaves_the_previous_checkpoint_whole(tmp_path):
+    class Broken:
+        def __reduce__(self):
+            raise OSError("disk full")
+
+    file = tmp_path / "last.pt"
+    save_atomically({"epoch": 1}, file)
+    with pytest.raises(OSError, match="disk full"):
+        save_atomically({"epoch": 2, "broken": Broken()}, file)
+    assert torch.load(file, weights_only=True) == {"epoch": 1}
+
+
+def test_resume_without_a_checkpoint_says_so(tmp_path):
+    run, _ = make_run(tmp_path, epochs=1, resume=True)
+    with pytest.raises(ConfigError, match=r"--resume true, but .*last.pt does not exist"):
+        run.run()
+
+
+def test_resume_with_another_architecture_says_so(tmp_path):
+    run, _ = make_run(tmp_path, epochs=1)
+    run.run()
+    resumed, objects = make_run(tmp_path, epochs=2, resume=True)
+    resumed_handler = RunCheckpoint(
+        str(tmp_path / "run"), str(tmp_path), SegANSegmentor(1, 1, 8), {"network": SegANSegmentor(1, 1, 8)}, resume=True
+    )
+    with pytest.raises(ConfigError, match=r"last.pt: its 'network' does not fit this configuration"):
+        resumed_handler.load(resumed)
+
+
+def test_validation_runs_at_the_interval_and_after_the_last_epoch(tmp_path):
+    seen = []
+
+    class Spy(Scores):
+        def run(self, epoch):
+            seen.append(epoch)
+
+    trainer = Engine(lambda engine, batch: None)
+    FinalValidationHandler(3, Spy({})).attach(trainer)
+    trainer.run([0], max_epochs=7)
+    assert seen == [3, 6, 7]

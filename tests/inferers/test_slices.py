@@ -1,0 +1,83 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.inferers import SliceInferer
+
+from segan_monai.inferers.slices import VolumeSliceInferer
+from segan_monai.networks.segan import SegANSegmentor
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return SegANSegmentor(in_channels=2, out_channels=3, base_channels=4).eval()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_restacked_volume_is_slice_by_slice_prediction(network, axis, batch_size):
+    volume = torch.rand(2, 2, 17, 18, 19)
+    with torch.no_grad():
+        found = VolumeSliceInferer(axis=axis, batch_size=batch_size)(volume, network)
+        by_hand = torch.stack([network(volume.select(2 + axis, i)) for i in range(volume.shape[2 + axis])], 2 + axis)
+    torch.testing.assert_close(found, by_hand)
+
+
+def test_agrees_with_monais_slice_inferer_on_whole_slices(network):
+    volume = torch.rand(1, 2, 32, 48, 5)
+    with torch.no_grad():
+        ours = VolumeSliceInferer(axis=2)(volume, network)
+        theirs = SliceInferer(roi_size=(32, 48), spatial_dim=2)(volume, network)
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_empty_slices_never_reach_the_network(network):
+    seen = []
+
+    def spy(batch):
+        seen.append(len(batch))
+        return network(batch)
+
+    volume = torch.rand(1, 2, 16, 16, 10)
+    volume[..., :4] = 0
+    with torch.no_grad():
+        output = VolumeSliceInferer(batch_size=4)(volume, spy)
+    assert seen == [4, 2]
+    assert torch.equal(output[..., :4], torch.full((1, 3, 16, 16, 4), -20.0))
+    assert (output[..., 4:] != -20).all()
+
+
+def test_an_empty_volume_has_an_empty_result(network):
+    with torch.no_grad():
+        output = VolumeSliceInferer()(torch.zeros(1, 2, 16, 16, 3), network)
+    assert output.shape == (1, 3, 16, 16, 3)
+
+
+def test_mixed_precision_is_close(network):
+    volume = torch.rand(1, 2, 32, 32, 4)
+    with torch.no_grad():
+        exact = VolumeSliceInferer()(volume, network)
+        mixed = VolumeSliceInferer(amp=True)(volume, network)
+    assert mixed.dtype == torch.float32
+    assert not torch.equal(mixed, exact)
+    torch.testing.assert_close(mixed, exact, atol=0.1, rtol=0.1)
+
+
+def test_metadata_is_kept(network):
+    affine = torch.diag(torch.tensor([2.0, 3, 4, 1], dtype=torch.float64))
+    with torch.no_grad():
+        output = VolumeSliceInferer()(MetaTensor(torch.rand(1, 2, 16, 16, 3), affine=affine), network)
+    assert torch.equal(output.affine, affine)
+
+
+def test_bad_arguments(network):
+    with pytest.raises(ValueError, match="axis is 3, expected 0, 1 or 2"):
+        VolumeSliceInferer(axis=3)
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        VolumeSliceInferer(batch_size=0)
+    with pytest.raises(ValueError, match=r"input has shape \(1, 2, 16, 16\), expected a batch of volumes"):
+        VolumeSliceInferer()(torch.zeros(1, 2, 16, 16), network)

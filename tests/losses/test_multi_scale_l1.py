@@ -1,0 +1,55 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
+
+# Layer 0 differs by 1 on its 4 elements, layer 1 by 3 on its single element.
+FEATURES = [torch.ones(1, 1, 2, 2), torch.full((1, 1, 1, 1), 2.0)]
+OTHERS = [torch.zeros(1, 1, 2, 2), torch.full((1, 1, 1, 1), -1.0)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, (1 + 3) / 2),
+        ({"layers": [0]}, 1),
+        ({"layers": [1]}, 3),
+        ({"layer_weights": [1, 4]}, (1 * 1 + 4 * 3) / 2),
+        ({"reduction": "concat"}, (4 * 1 + 1 * 3) / 5),
+        ({"reduction": "concat", "layer_weights": [1, 2]}, (4 * 1 + 2 * 1 * 3) / 5),
+    ],
+)
+def test_hand_computed(settings, expected):
+    assert MultiScaleL1Loss(**settings)([FEATURES], [OTHERS]).item() == pytest.approx(expected)
+
+
+def test_several_critics_are_averaged():
+    equal = MultiScaleL1Loss()([FEATURES, FEATURES], [OTHERS, FEATURES])
+    assert equal.item() == pytest.approx((2 + 0) / 2)
+
+
+def test_zero_for_equal_features_only():
+    assert MultiScaleL1Loss()([FEATURES], [FEATURES]).item() == 0
+
+
+def test_bfloat16_features_are_averaged_in_float32():
+    features = [[torch.full((1, 1, 300, 300), 0.3, dtype=torch.bfloat16)]]
+    zeros = [[torch.zeros(1, 1, 300, 300, dtype=torch.bfloat16)]]
+    loss = MultiScaleL1Loss()(features, zeros)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(float(torch.tensor(0.3, dtype=torch.bfloat16)), rel=1e-6)
+
+
+def test_bad_settings():
+    with pytest.raises(ValueError, match="reduction is 'sum', expected 'per_layer' or 'concat'"):
+        MultiScaleL1Loss(reduction="sum")
+    with pytest.raises(ValueError, match="1 layer_weights for 2 layers"):
+        MultiScaleL1Loss(layers=[0, 1], layer_weights=[1])
+    with pytest.raises(ValueError, match="3 layer_weights for 2 layers"):
+        MultiScaleL1Loss(layer_weights=[1, 1, 1])([FEATURES], [OTHERS])
+    with pytest.raises(ValueError, match=r"layers \[3\] asked for, but the critic has layers 0 to 1"):
+        MultiScaleL1Loss(layers=[3])([FEATURES], [OTHERS])

@@ -1,0 +1,96 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor
+
+
+def test_segmentor_has_the_size_the_paper_implies():
+    segmentor = SegANSegmentor(in_channels=3, out_channels=3)
+    with FlopCounterMode(display=False) as flops, torch.no_grad():
+        segmentor(torch.zeros(1, 3, 160, 160))
+    assert sum(p.numel() for p in segmentor.parameters()) == pytest.approx(4.7e6, rel=0.01)
+    assert flops.get_total_flops() == pytest.approx(6.2e9, rel=0.01)
+
+
+@pytest.mark.parametrize("plane", [(16, 16), (35, 51), (1, 1), (155, 17)])
+def test_segmentor_takes_planes_of_any_size(plane):
+    segmentor = SegANSegmentor(in_channels=2, out_channels=5, base_channels=4).eval()
+    assert segmentor(torch.zeros(2, 2, *plane)).shape == (2, 5, *plane)
+
+
+def test_padding_is_the_same_as_padding_the_image_by_hand():
+    torch.manual_seed(0)
+    segmentor = SegANSegmentor(in_channels=1, out_channels=1, base_channels=4).eval()
+    image = torch.rand(1, 1, 29, 32)
+    padded = torch.zeros(1, 1, 32, 32)
+    padded[:, :, 1:30] = image
+    torch.testing.assert_close(segmentor(image), segmentor(padded)[:, :, 1:30])
+
+
+def test_skip_connections_carry_detail():
+    """A change of one pixel must reach the logits by the short way too: zero the deepest encoder block and look."""
+    torch.manual_seed(0)
+    segmentor = SegANSegmentor(in_channels=1, out_channels=1, base_channels=4).eval()
+    with torch.no_grad():
+        segmentor.encoder[3][0].weight.zero_()
+    image = torch.rand(1, 1, 32, 32)
+    changed = image.clone()
+    changed[0, 0, 5, 5] += 1
+    assert (segmentor(image) - segmentor(changed)).abs().max() > 1e-4
+
+
+def test_deeper_segmentor_is_the_same_class():
+    segmentor = SegANSegmentor(in_channels=3, out_channels=1, base_channels=4, num_levels=6, max_channels=16)
+    assert segmentor(torch.zeros(2, 3, 128, 128)).shape == (2, 1, 128, 128)
+    assert max(p.shape[0] for p in segmentor.parameters()) == 16
+
+
+def test_segmentor_scripts():
+    segmentor = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4).eval()
+    image = torch.rand(1, 1, 30, 33)
+    torch.testing.assert_close(torch.jit.script(segmentor)(image), segmentor(image))
+
+
+def test_segmentor_refuses_no_channels():
+    with pytest.raises(ValueError, match="in_channels 0, out_channels 1"):
+        SegANSegmentor(in_channels=0, out_channels=1)
+
+
+def test_critic_features_start_with_the_masked_image_and_halve():
+    image = torch.rand(2, 3, 32, 48)
+    features = SegANCritic(in_channels=3, base_channels=4)(image)
+    assert features[0] is image
+    assert [tuple(f.shape[1:]) for f in features[1:]] == [(4, 16, 24), (8, 8, 12), (16, 4, 6)]
+
+
+def test_no_batch_norm_in_the_first_block_nor_without_norm():
+    def norms(critic):
+        return [any(isinstance(m, torch.nn.BatchNorm2d) for m in block) for block in critic.encoder]
+
+    assert norms(SegANCritic(1, 4)) == [False, True, True]
+    assert norms(SegANCritic(1, 4, norm=False)) == [False, False, False]
+
+
+def test_each_critic_sees_every_modality_masked_by_its_class():
+    image = torch.arange(1.0, 9).reshape(1, 2, 2, 2)
+    label_map = torch.tensor([[[[1.0, 0], [0, 0]], [[0, 0], [0, 0.5]]]])
+    features = SegANCritics(in_channels=2, num_classes=2, base_channels=2, num_levels=1)(image, label_map)
+    torch.testing.assert_close(features[0][0], torch.tensor([[[[1.0, 0], [0, 0]], [[5.0, 0], [0, 0]]]]))
+    torch.testing.assert_close(features[1][0], torch.tensor([[[[0.0, 0], [0, 2.0]], [[0.0, 0], [0, 4.0]]]]))
+
+
+def test_joint_critic_sees_all_masked_images_at_once():
+    critics = SegANCritics(in_channels=2, num_classes=3, base_channels=2, joint=True)
+    features = critics(torch.rand(1, 2, 32, 32), torch.ones(1, 3, 32, 32))
+    assert len(features) == 1
+    assert features[0][0].shape == (1, 6, 32, 32)
+
+
+def test_critics_refuse_another_number_of_classes():
+    with pytest.raises(ValueError, match="label map has 1 classes, there are critics for 2"):
+        SegANCritics(in_channels=1, num_classes=2, base_channels=2)(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8))

@@ -1,0 +1,127 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from segan_monai import runs
+from segan_monai.errors import ConfigError, DataError
+
+
+@pytest.fixture(autouse=True)
+def restore(monkeypatch):
+    """Seeds, the except hook and log files of a run must not outlive a test."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    before = list(logging.getLogger().handlers)
+    deterministic = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    yield
+    logging.getLogger().handlers[:] = before
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic
+
+
+def start(folder, argv=(), config=None, monkeypatch=None, resume=None):
+    content = {
+        "imports": ["$import segan_monai"],
+        "output_dir": str(folder),
+        "seed": 7,
+        "learning_rate": 0.1,
+        "options": {"lr": "@learning_rate"},
+        "optimizer": "$dict(@options)",
+        "initialize": f"$segan_monai.start_run(@output_dir, @seed, {resume})",
+        **(config or {}),
+    }
+    if monkeypatch is not None:
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", *argv])
+    return ConfigParser(content).get_parsed_content("initialize")
+
+
+def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
+    start(tmp_path / "run", ["--learning_rate", "0.5"], {"learning_rate": 0.5}, monkeypatch)
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["config"]["learning_rate"] == 0.5
+    assert record["config"]["options"] == {"lr": "@learning_rate"}
+    assert record["seed"] == 7
+    assert record["versions"]["torch"] == torch.__version__
+    assert record["command"] == "monai.bundle run --learning_rate 0.5"
+
+
+def test_every_generator_is_seeded(tmp_path):
+    drawn = []
+    for _ in range(2):
+        start(tmp_path)
+        drawn.append((torch.rand(()).item(), np.random.rand()))
+    assert drawn[0] == drawn[1]
+
+
+def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypatch):
+    with pytest.raises(RuntimeError) as caught:
+        start(tmp_path, ["--learningrate", "9"], {"learningrate": 9}, monkeypatch)
+    cause = caught.value.__cause__
+    assert isinstance(cause, ConfigError)
+    assert str(cause).startswith("unknown key --learningrate: nothing in this config reads it. Did you mean --learning_rate?")
+    assert not (tmp_path / "run.json").exists()
+
+
+def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
+    start(tmp_path, ["--learning_rate=1", "--options#lr", "1", "--config_file", "a.json"], monkeypatch=monkeypatch)
+    assert (tmp_path / "run.json").is_file()
+
+
+def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
+    start(tmp_path, resume=False)
+    (tmp_path / "last.pt").write_text("days of training")
+    start(tmp_path, resume=True)
+    assert (tmp_path / "last.pt").read_text() == "days of training"
+    start(tmp_path, resume=False)
+    start(tmp_path, resume=False)
+    assert not (tmp_path / "last.pt").exists()
+    assert (tmp_path / "previous_1" / "last.pt").read_text() == "days of training"
+    assert (tmp_path / "previous_2" / "run.json").is_file()
+    assert "held an earlier run; its files are now in" in caplog.text
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    start(tmp_path, resume=False)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_an_output_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"output_dir .*file/run cannot be written .*Pass --output_dir"):
+        runs.start_run(str(tmp_path / "file" / "run"), seed=0)
+
+
+def test_bundle_root_is_found_from_the_top_and_from_inside(tmp_path, monkeypatch):
+    bundle = tmp_path / "bundles" / "brats"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert Path(runs.bundle_root("brats")) == Path("bundles/brats")
+    monkeypatch.chdir(bundle)
+    assert runs.bundle_root("brats") == "."
+    monkeypatch.chdir("/")
+    assert runs.bundle_root("brats") == "."
+
+
+def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
+    code = (
+        "from segan_monai import runs\nfrom segan_monai.errors import DataError\n"
+        f"runs.start_run({str(tmp_path)!r}, seed=0)\n"
+        "try:\n    raise DataError('scan.nii.gz: truncated; copy it again')\n"
+        "except DataError as error:\n    raise RuntimeError('applying transform') from error\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert result.stderr.rstrip().splitlines()[-1] == "error: scan.nii.gz: truncated; copy it again"
+    assert "Traceback" in result.stderr
+    assert issubclass(DataError, ValueError)
