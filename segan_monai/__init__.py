@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # MONAI looks for short names in loaded modules whose name starts with MOD_START; str.startswith also takes a tuple.
-_starts = ComponentLocator.MOD_START
+_starts: str | tuple[str, ...] = ComponentLocator.MOD_START
 _starts = (_starts,) if isinstance(_starts, str) else tuple(_starts)
 if __name__ not in _starts:
     ComponentLocator.MOD_START = (*_starts, __name__)  # type: ignore[assignment]

@@ -48,8 +48,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
 
     It is the first item of ``initialize`` in every config of this project. ``run.json`` gets the command, the config
     after all overlays and overrides, seed, versions and hardware; ``log.txt`` gets what is logged. With `resume` set to
-    False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: a second start never
-    overwrites days of training.
+    False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
+    never costs days of training.
 
     Args:
         output_dir: folder for all that the run writes.
@@ -107,7 +107,7 @@ def _config_of_this_run() -> dict[str, Any]:
 
 
 def _check_overrides(config: dict[str, Any], argv: list[str]) -> None:
-    """Refuse ``--key`` that nothing in the config reads: MONAI adds it silently, and the run goes on with old values."""
+    """Refuse ``--key`` that nothing in the config reads; MONAI adds it silently and runs on with the old values."""
     text = json.dumps(config, default=str)
     used = set(re.findall(r"[@%]([A-Za-z_]\w*)", text)) | ENTRY_POINTS
     for argument in argv:
@@ -131,7 +131,9 @@ def _set_aside(folder: Path) -> None:
     aside.mkdir()
     for file in earlier:
         shutil.move(file, aside / file.name)
-    logger.warning("%s held an earlier run; its files are now in %s (--resume true goes on with it instead)", folder, aside)
+    logger.warning(
+        "%s held an earlier run; its files are now in %s (--resume true goes on with it instead)", folder, aside
+    )
 
 
 def _versions() -> dict[str, str]:

@@ -67,7 +67,9 @@ def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypat
         start(tmp_path, ["--learningrate", "9"], {"learningrate": 9}, monkeypatch)
     cause = caught.value.__cause__
     assert isinstance(cause, ConfigError)
-    assert str(cause).startswith("unknown key --learningrate: nothing in this config reads it. Did you mean --learning_rate?")
+    assert str(cause).startswith(
+        "unknown key --learningrate: nothing in this config reads it. Did you mean --learning_rate?"
+    )
     assert not (tmp_path / "run.json").exists()
 
 

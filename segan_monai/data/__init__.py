@@ -8,6 +8,7 @@ from segan_monai.data.brats import brats_cases
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
 from segan_monai.data.decathlon import decathlon_cases
+from segan_monai.data.phantom import make_phantom, write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "decathlon_cases",
     "find_cases",
     "held_out",
+    "make_phantom",
     "modality_name",
     "read_split",
     "resolve_regions",
     "split_cases",
+    "write_phantoms",
 ]

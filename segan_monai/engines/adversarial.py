@@ -111,7 +111,7 @@ class AdversarialTrainer(SupervisedTrainer):
         self.adversaries = adversaries
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in (network, *adversaries.values()):
-            module.to(memory_format=self.memory_format)
+            module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
 
@@ -149,8 +149,9 @@ class AdversarialTrainer(SupervisedTrainer):
         bad = [name for name, term in terms.items() if not torch.isfinite(term)]
         if bad:
             raise NonFiniteLossError(
-                f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]])} in epoch {self.state.epoch}, iteration "
-                f"{self.state.iteration}; expected a finite number. The weights of the last epoch are kept. Lower the "
+                f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
+                f"{self.state.epoch}, iteration {self.state.iteration}; expected a finite number. The weights of the "
+                "last epoch are kept. Lower the "
                 "learning rate, train without amp, or look for extreme intensities in the images."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()

@@ -8,6 +8,7 @@ import csv
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -45,13 +46,14 @@ class EpochLog:
 
     def add(self, engine: Engine) -> None:
         """Add the terms of one iteration, without waiting for the device."""
-        for name, value in engine.state.output["terms"].items():
+        output: Any = engine.state.output
+        for name, value in output["terms"].items():
             self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
 
     def write(self, engine: Engine) -> None:
         """Log the epoch that ended."""
         epoch, seconds = engine.state.epoch, time.perf_counter() - self.started
-        values = {name: float(total) / engine.state.epoch_length for name, total in self.sums.items()}
+        values = {name: float(total) / (engine.state.epoch_length or 1) for name, total in self.sums.items()}
         engine.state.metrics.update(values)
         text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
@@ -60,7 +62,9 @@ class EpochLog:
             found = {name: float(value) for name, value in metrics if not isinstance(value, dict)}
             values.update(found)
             text += [f"{name} {value:.4f}" for name, value in found.items()]
-            text.append(f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}")
+            text.append(
+                f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}"
+            )
         logger.info("  ".join([*text, f"{seconds:.1f} s"]))
         new = not self.file.is_file()
         with self.file.open("a", newline="") as stream:

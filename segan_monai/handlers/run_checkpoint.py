@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -28,13 +27,14 @@ def save_atomically(content: Any, file: Path) -> None:
     """Write a checkpoint to a temporary name and move it, so that the previous one stays whole until then."""
     temporary = file.with_name(f".{file.name}.part")
     torch.save(content, temporary)
-    os.replace(temporary, file)
+    temporary.replace(file)
 
 
 def random_state() -> dict[str, Any]:
     """Return the state of every generator in use, in types that `torch.load(weights_only=True)` reads."""
-    name, keys, *rest = np.random.get_state()
-    state = {"python": random.getstate(), "numpy": (name, keys.tolist(), *rest), "torch": torch.get_rng_state()}
+    name, keys, *rest = np.random.get_state(legacy=True)
+    numpy_state = (name, np.asarray(keys).tolist(), *rest)
+    state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state

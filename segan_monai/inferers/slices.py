@@ -82,7 +82,7 @@ class VolumeSliceInferer(Inferer):
         return convert_to_dst_type(restacked, inputs)[0]  # the input's metadata, where it has some
 
     def _with_content(self, slices: Tensor) -> Tensor:
-        """Indices of the slices that the network must see; the first one if all are empty, to learn the output's shape."""
+        """Indices of slices that the network must see; the first one if all are empty, to learn the output's shape."""
         every = torch.arange(len(slices), device=slices.device)
         if not self.skip_empty:
             return every

@@ -29,7 +29,8 @@ class MultiScaleL1Loss(nn.Module):
 
     Example:
         >>> loss = MultiScaleL1Loss()
-        >>> loss([[torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1)]], [[torch.zeros(1, 1, 2, 2), -torch.ones(1, 1, 1, 1)]])
+        >>> ones, zeros = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
+        >>> loss([[ones, ones]], [[zeros, -ones]])
         tensor(1.5000)
     """
 
@@ -55,13 +56,15 @@ class MultiScaleL1Loss(nn.Module):
     def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         layers = range(len(features)) if self.layers is None else self.layers
         if max(layers) >= len(features):
-            raise ValueError(f"layers {list(layers)} asked for, but the critic has layers 0 to {len(features) - 1} only.")
+            raise ValueError(
+                f"layers {list(layers)} asked for, but the critic has layers 0 to {len(features) - 1} only."
+            )
         weights = [1.0] * len(layers) if self.layer_weights is None else self.layer_weights
         if len(weights) != len(layers):
             raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
         # The mean of bfloat16 features is taken in float32: it runs over millions of them.
         means = [(features[i] - others[i]).abs().mean(dtype=torch.float32) for i in layers]
         if self.reduction == "per_layer":
-            return torch.stack([w * m for w, m in zip(weights, means)]).mean()
+            return torch.stack([w * m for w, m in zip(weights, means, strict=True)]).mean()
         counts = [features[i].numel() for i in layers]
-        return torch.stack([w * n * m for w, n, m in zip(weights, counts, means)]).sum() / sum(counts)
+        return torch.stack([w * n * m for w, n, m in zip(weights, counts, means, strict=True)]).sum() / sum(counts)

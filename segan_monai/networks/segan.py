@@ -20,7 +20,8 @@ def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
 def _encoder(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
     """The down-sampling blocks that segmentor and critic have in common; the first one has no batch norm."""
     inputs = [in_channels, *widths[:-1]]
-    return nn.ModuleList(_down(i, o, norm and level > 0) for level, (i, o) in enumerate(zip(inputs, widths)))
+    blocks = zip(inputs, widths, strict=True)
+    return nn.ModuleList(_down(i, o, norm and level > 0) for level, (i, o) in enumerate(blocks))
 
 
 class SegANSegmentor(nn.Module):
@@ -160,4 +161,4 @@ class SegANCritics(nn.Module):
             masked = [torch.cat(masked, dim=1)]
         if len(masked) != len(self.critics):
             raise ValueError(f"label map has {label_map.shape[1]} classes, there are critics for {len(self.critics)}.")
-        return [critic(x) for critic, x in zip(self.critics, masked)]
+        return [critic(x) for critic, x in zip(self.critics, masked, strict=True)]

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.regions import (
@@ -13,7 +14,6 @@ from segan_monai.transforms.regions import (
     merged_regions,
     regions_to_label_map,
 )
-from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 
 __all__ = [
     "LabelToRegionsd",

@@ -31,7 +31,7 @@ def scale_foreground(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> 
         float32 image of the same shape; a channel without foreground, or a constant one, is 0 or 1 there.
     """
     result = torch.empty_like(image, dtype=torch.float32)
-    for channel, scaled in zip(image.float(), result):
+    for channel, scaled in zip(image.float(), result, strict=True):
         foreground = channel != 0
         values = channel[foreground].numpy()
         if values.size == 0:

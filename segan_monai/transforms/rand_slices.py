@@ -112,11 +112,12 @@ class RandSlicesd(Randomizable, MapTransform):
         for _ in range(self.num_samples):
             favoured = len(foreground) and self.R.random() < self.foreground_probability
             index = int(self.R.choice(foreground if favoured else content))
-            samples.append((index, [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size)]))
+            start = [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size, strict=True)]
+            samples.append((index, start))
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return `num_samples` dictionaries with plain tensors (C, \\*roi_size) under `keys` and nothing else."""
+        """Return `num_samples` dictionaries with plain tensors (C, rows, columns) under `keys` and nothing else."""
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         return [
             {key: cut_slice(volume, self.axis, index, start, self.roi_size) for key, volume in volumes.items()}

@@ -150,7 +150,9 @@ def test_a_loss_that_is_not_finite_stops_before_any_weight_changes(batch, key, t
     before = copy.deepcopy(segmentor.state_dict()), copy.deepcopy(critic.state_dict())
     batch[key][0, 0, 3, 3] = float("nan")
     trainer = make_trainer(segmentor, critic, [batch])
-    with pytest.raises(NonFiniteLossError, match=f"loss term '{term}' of the critic became nan in epoch 1, iteration 1"):
+    with pytest.raises(
+        NonFiniteLossError, match=f"loss term '{term}' of the critic became nan in epoch 1, iteration 1"
+    ):
         trainer.run()
     parameters = {name for name, _ in segmentor.named_parameters()}
     assert all(torch.equal(v, before[0][k]) for k, v in segmentor.state_dict().items() if k in parameters)

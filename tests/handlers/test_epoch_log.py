@@ -13,7 +13,9 @@ from segan_monai.handlers import EpochLog
 
 def run(folder, validator=None):
     values = iter([1.0, 3.0, 5.0, 9.0])
-    engine = Engine(lambda engine, batch: {"terms": {"critic_l1": torch.tensor(next(values)), "dice": torch.tensor(2.0)}})
+    engine = Engine(
+        lambda engine, batch: {"terms": {"critic_l1": torch.tensor(next(values)), "dice": torch.tensor(2.0)}}
+    )
     EpochLog(str(folder), validator).attach(engine)
     engine.run([0, 1], max_epochs=2)
     return engine

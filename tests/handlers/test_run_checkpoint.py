@@ -76,9 +76,7 @@ def make_run(folder, epochs, resume=False, scores=None, num_workers=0):
 
 def state(objects):
     return {
-        f"{name}.{key}": value
-        for name in ("network", "critic")
-        for key, value in objects[name].state_dict().items()
+        f"{name}.{key}": value for name in ("network", "critic") for key, value in objects[name].state_dict().items()
     }
 
 
@@ -170,7 +168,7 @@ def test_resume_without_a_checkpoint_says_so(tmp_path):
 def test_resume_with_another_architecture_says_so(tmp_path):
     run, _ = make_run(tmp_path, epochs=1)
     run.run()
-    resumed, objects = make_run(tmp_path, epochs=2, resume=True)
+    resumed, _ = make_run(tmp_path, epochs=2, resume=True)
     resumed_handler = RunCheckpoint(
         str(tmp_path / "run"), str(tmp_path), SegANSegmentor(1, 1, 8), {"network": SegANSegmentor(1, 1, 8)}, resume=True
     )

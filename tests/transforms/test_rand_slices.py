@@ -79,7 +79,7 @@ def test_an_empty_volume_still_gives_slices():
 
 
 def test_bad_settings():
-    with pytest.raises(ConfigError, match="foreground_probability is 1.5, expected a number from 0 to 1"):
+    with pytest.raises(ConfigError, match=r"foreground_probability is 1\.5, expected a number from 0 to 1"):
         draw(case(), foreground_probability=1.5)
     with pytest.raises(ConfigError, match="num_samples is 0, expected at least 1"):
         draw(case(), num_samples=0)

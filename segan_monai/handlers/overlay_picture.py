@@ -1,0 +1,135 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of an evaluation: the worst, the median and the best case, outlines of truth and prediction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+from ignite.engine import Engine, Events
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+
+from segan_monai.metrics.overlap import overlap_metrics
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """One axial slice of a case, in RAS+ order."""
+
+    case: str
+    dice: float
+    image: NDArray[Any]  # (C, X, Y)
+    reference: list[NDArray[Any]]  # a mask (X, Y) a region
+    prediction: list[NDArray[Any]]
+    aspect: float  # millimetres of a voxel along Y over those along X
+
+
+def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Reorder a volume (C, H, W, D) to right-anterior-superior axes; returns it and the voxel size in mm."""
+    affine = volume.affine.cpu().numpy()
+    array = volume.detach().cpu().numpy()
+    spacing = nib.affines.voxel_sizes(affine)
+    orientation = nib.orientations.io_orientation(affine)
+    reordered = [nib.orientations.apply_orientation(channel, orientation) for channel in array]
+    order = np.argsort(orientation[:, 0])
+    return np.stack(reordered), spacing[order]
+
+
+class OverlayPicture:
+    """Draws the worst, the median and the best case of an evaluator's run (by mean Dice of the regions) as a PNG.
+
+    Of each case the axial slice with most reference (else most prediction) is kept, so memory does not grow with
+    volumes. Slices are shown as radiologists see them: anterior up, the patient's right on the left. Reference outlines
+    are solid, predicted ones dashed. Expects what `EvaluationReport` expects, and ``image`` (C, H, W, D) in the batch.
+
+    Args:
+        file: the picture.
+        regions: label values of every region in the reference.
+        prediction_regions: the same for the prediction.
+        modalities: names of the image's channels.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        regions: Mapping[str, Sequence[int]],
+        prediction_regions: Mapping[str, Sequence[int]],
+        modalities: Sequence[str],
+    ) -> None:
+        self.file = Path(file)
+        self.regions = regions
+        self.prediction_regions = prediction_regions
+        self.modalities = modalities
+        self.slices: list[_Slice] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda: self.slices.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    def collect(self, engine: Engine) -> None:
+        """Keep one slice of each case of an iteration."""
+        batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
+        for batch, output in zip(batches, outputs, strict=True):
+            image, spacing = to_ras(batch["image"])
+            (reference,), (prediction,) = to_ras(batch["label"])[0], to_ras(output["pred"])[0]
+            truth = [np.isin(reference, list(values)) for values in self.regions.values()]
+            found = [np.isin(prediction, list(values)) for values in self.prediction_regions.values()]
+            area = np.any(truth, axis=0).sum((0, 1))
+            area = area if area.any() else np.any(found, axis=0).sum((0, 1))
+            z = int(area.argmax()) if area.any() else image.shape[-1] // 2
+            dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
+            self.slices.append(
+                _Slice(
+                    batch["case"],
+                    dice,
+                    image[..., z].copy(),
+                    [mask[..., z].copy() for mask in truth],
+                    [mask[..., z].copy() for mask in found],
+                    spacing[1] / spacing[0],
+                )
+            )
+
+    def draw(self, engine: Engine) -> None:
+        """Write the picture."""
+        if not self.slices:
+            return
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+
+        ranked = sorted(self.slices, key=lambda s: s.dice)
+        chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
+        rows = {} if len(ranked) < 3 else chosen
+        rows = rows or {f"case {i + 1}": s for i, s in enumerate(ranked)}
+        columns = len(self.modalities)
+        figure = Figure(
+            figsize=(max(3.4 * columns, 6.0), 3.6 * len(rows) + 0.5), facecolor="black", layout="constrained"
+        )
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(rows), columns, squeeze=False)
+        colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
+        for line, (name, shown) in zip(axes, rows.items(), strict=True):
+            for axis, channel, modality in zip(line, shown.image, self.modalities, strict=True):
+                axis.imshow(channel.T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest")
+                for colour, truth, found in zip(colours, shown.reference, shown.prediction, strict=False):
+                    for mask, style in ((truth, "solid"), (found, "dashed")):
+                        if mask.any() and not mask.all():
+                            axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=style)
+                axis.invert_xaxis()
+                axis.set_axis_off()
+                axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+        handles = [Line2D([], [], color=c, label=region) for c, region in zip(colours, self.regions, strict=False)]
+        handles += [Line2D([], [], color="white", ls=s, label=n) for s, n in (("-", "reference"), ("--", "prediction"))]
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, labelcolor="white",
+                      facecolor="black", edgecolor="black")  # fmt: skip
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.file, dpi=120)
