@@ -501,7 +501,7 @@ def write_phantoms(
         layout: `brats2015` (.mha), `brats2018` (folders HGG and LGG), `brats2021`, `brats2023` or `msd` (Medical
             Segmentation Decathlon, one 4-D file a case); each with the label values of its year.
         mass_effect: whether tumours displace the tissue around them.
-        workers: processes, each of which takes about 1.5 GB at 1 mm; by default the number of cores, at most 4.
+        workers: processes, each of which takes about 1.6 GB at 1 mm; by default the number of cores, at most 4.
 
     Returns:
         The label map of each case, in order; its images lie where the layout has them.

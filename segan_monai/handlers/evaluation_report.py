@@ -101,7 +101,7 @@ class EvaluationReport:
         if idist.get_rank() == 0 and rows:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)
-            engine.logger.info("evaluation, written to %s\n%s", self.output_dir, format_table(table))
+            logger.info("evaluation, written to %s\n%s", self.output_dir, format_table(table))
 
     def _save(self, case: str, prediction: LabelMap) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,12 @@ from torch import Tensor
 from segan_monai.errors import ConfigError
 
 
+def centre_padding(plane: Sequence[int], size: Sequence[int]) -> list[int]:
+    """Zeros to add left, right, above and below (the order of `F.pad`) so that a plane in the middle fills `size`."""
+    pad_h, pad_w = (max(wanted - found, 0) for found, wanted in zip(plane, size, strict=True))
+    return [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2]
+
+
 def cut_slice(volume: Tensor, axis: int, index: int, start: Sequence[int], size: Sequence[int]) -> Tensor:
     """Cut a window out of one slice; where the plane is smaller than the window, it is centred and padded with zeros.
 
@@ -32,10 +38,8 @@ def cut_slice(volume: Tensor, axis: int, index: int, start: Sequence[int], size:
         (C, *size), a copy.
     """
     plane = volume.select(1 + axis, index)[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
-    pad_h, pad_w = size[0] - plane.shape[1], size[1] - plane.shape[2]
-    if pad_h or pad_w:
-        return F.pad(plane, [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2])
-    return plane.clone()
+    padding = centre_padding(plane.shape[1:], size)
+    return F.pad(plane, padding) if any(padding) else plane.clone()
 
 
 class SlicesWithContentd(MapTransform):

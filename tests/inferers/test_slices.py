@@ -9,6 +9,7 @@ from monai.inferers import SliceInferer
 
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.networks.segan import SegANSegmentor
+from segan_monai.transforms import cut_slice
 
 
 @pytest.fixture(scope="module")
@@ -81,3 +82,12 @@ def test_bad_arguments(network):
         VolumeSliceInferer(batch_size=0)
     with pytest.raises(ValueError, match=r"input has shape \(1, 2, 16, 16\), expected a batch of volumes"):
         VolumeSliceInferer()(torch.zeros(1, 2, 16, 16), network)
+
+
+def test_small_planes_are_padded_as_in_training(network):
+    volume = torch.rand(1, 2, 17, 60, 3)
+    window = torch.stack([cut_slice(volume[0], 2, index, (0, 0), (64, 64)) for index in range(3)])
+    with torch.no_grad():
+        found = VolumeSliceInferer(min_size=(64, 64))(volume, network)
+        in_training = network(window)[:, :, 23 : 23 + 17, 2 : 2 + 60]
+    torch.testing.assert_close(found[0], in_training.movedim(0, -1))
