@@ -25,7 +25,9 @@ def main() -> int:
         try:
             json.loads(text, object_pairs_hook=no_key_twice)
             lines = text.splitlines()
-            if not text.endswith("}\n") or any((len(line) - len(line.lstrip(" "))) % 4 or "\t" in line for line in lines):
+            if not text.endswith("}\n") or any(
+                (len(line) - len(line.lstrip(" "))) % 4 or "\t" in line for line in lines
+            ):
                 raise ValueError("expected an indentation of 4 spaces and a final line feed")
         except ValueError as error:
             print(f"{file}: {error}")

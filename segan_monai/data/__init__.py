@@ -8,7 +8,8 @@ from segan_monai.data.brats import brats_cases
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
 from segan_monai.data.decathlon import decathlon_cases
-from segan_monai.data.phantom import make_phantom, write_phantoms
+from segan_monai.data.phantom import make_phantom
+from segan_monai.data.phantom_files import write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
 
 __all__ = [

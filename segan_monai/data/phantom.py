@@ -1,32 +1,25 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Phantoms: simulated gliomas in the MNI152 brain, written in the layouts of BraTS. No patient, no network.
+"""Phantoms: simulated gliomas in the MNI152 brain. No patient, no network.
 
-A phantom is made in five steps, one function each: the anatomy of a subject (`_make_head`), the extent of a tumour
-(`_grow_tumour`), what every voxel consists of (`_mix_tissues`), how a scanner sees it (`_acquire`) and the files of
-a layout (`write_phantoms`). Contrast follows from the spin-echo equations and from relaxation times, not from painted
-grey values, so regions overlap in intensity as they do in patients. Every number below is our choice.
+A phantom is made in four steps, one function each: the anatomy of a subject (`_make_head`), the extent of a tumour
+(`_grow_tumour`), what every voxel consists of (`_mix_tissues`) and how a scanner sees it (`_acquire`). Contrast follows
+from the spin-echo equations and from relaxation times, not from painted grey values, so regions overlap in intensity as
+they do in patients. Every number below is our choice.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Literal
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from tqdm import tqdm
 
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError
 
 Grade = Literal["HGG", "LGG"]
 Floats = NDArray[np.float32]
@@ -91,7 +84,7 @@ def make_phantom(
     Raises:
         ConfigError: `spacing_mm` or `grade` is out of range.
     """
-    _check_spacing(spacing_mm)
+    check_spacing(spacing_mm)
     if grade not in (None, "HGG", "LGG"):
         raise ConfigError(f"grade is {grade!r}, expected 'HGG', 'LGG' or None to draw one")
     rng = np.random.default_rng(seed)
@@ -432,196 +425,8 @@ def _acquire(
 # ---------------------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where the files of a case lie; `names` in the order of the channels where one file holds them all.
-
-    `label_values` are those of necrosis, oedema, non-enhancing and enhancing tumour.
-    """
-
-    case: str
-    path: str
-    names: dict[str, str]
-    label_values: tuple[int, int, int, int]
-
-
-LAYOUTS = {
-    "brats2015": _Layout(
-        "phantom_pat{number:04d}_1",
-        "{grade}/{case}/{name}.{file_id}/{name}.{file_id}.mha",
-        {kind.lower(): f"VSD.Brain.XX.O.MR_{kind}" for kind in ("T1", "T1c", "T2", "Flair")}
-        | {"seg": "VSD.Brain_3more.XX.O.OT"},
-        (1, 2, 3, 4),
-    ),
-    "brats2018": _Layout(
-        "Phantom18_{number:04d}_1",
-        "{grade}/{case}/{case}_{name}.nii.gz",
-        {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair", "seg": "seg"},
-        (1, 2, 1, 4),
-    ),
-    "brats2021": _Layout(
-        "Phantom2021_{number:05d}",
-        "{case}/{case}_{name}.nii.gz",
-        {"t1": "t1", "t1c": "t1ce", "t2": "t2", "flair": "flair", "seg": "seg"},
-        (1, 2, 1, 4),
-    ),
-    "brats2023": _Layout(
-        "Phantom-GLI-{number:05d}-000",
-        "{case}/{case}-{name}.nii.gz",
-        {"t1": "t1n", "t1c": "t1c", "t2": "t2w", "flair": "t2f", "seg": "seg"},
-        (1, 2, 1, 3),
-    ),
-    "msd": _Layout(
-        "BRATS_{number:03d}",
-        "{name}/{case}.nii.gz",
-        {"flair": "FLAIR", "t1": "T1w", "t1c": "t1gd", "t2": "T2w", "image": "imagesTr", "seg": "labelsTr"},
-        (2, 1, 2, 3),
-    ),
-}
-
-
-def write_phantoms(
-    output_dir: str | os.PathLike[str],
-    cases: int = 20,
-    seed: int = 0,
-    spacing_mm: float = 1.0,
-    layout: str = "brats2021",
-    mass_effect: bool = True,
-    workers: int | None = None,
-) -> list[Path]:
-    """Writes simulated subjects as a data set in one of BraTS's layouts, with a README.txt that says what they are.
-
-    Case i is `make_phantom((seed, i))`: it depends neither on how many cases are written nor on the workers.
-
-    Args:
-        output_dir: folder that does not exist or is empty.
-        cases: number of subjects, about four of five with a high-grade tumour.
-        seed: of the data set, 0 or more.
-        spacing_mm: edge of a voxel; 1 is BraTS's. 2 takes an eighth of the time and room.
-        layout: `brats2015` (.mha), `brats2018` (folders HGG and LGG), `brats2021`, `brats2023` or `msd` (Medical
-            Segmentation Decathlon, one 4-D file a case); each with the label values of its year.
-        mass_effect: whether tumours displace the tissue around them.
-        workers: processes, each of which takes about 1.6 GB at 1 mm; by default the number of cores, at most 4.
-
-    Returns:
-        The label map of each case, in order; its images lie where the layout has them.
-
-    Raises:
-        ConfigError: an unknown layout or a number out of range.
-        DataError: the folder holds files already, or cannot be written.
-    """
-    if layout not in LAYOUTS:
-        raise ConfigError(f"unknown layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
-    if cases < 1 or seed < 0 or (workers is not None and workers < 1):
-        raise ConfigError(
-            f"cases={cases}, seed={seed}, workers={workers}: expected cases >= 1, seed >= 0, workers >= 1"
-        )
-    _check_spacing(spacing_mm)
-    folder = Path(output_dir).expanduser().absolute()
-    write = partial(_write_case, folder, layout, seed, spacing_mm, mass_effect)
-    workers = min(workers or min(4, os.cpu_count() or 1), cases)
-    try:
-        _prepare_folder(folder)
-        _write_descriptions(folder, layout, cases, seed, spacing_mm, mass_effect)
-        progress = partial(tqdm, total=cases, desc="simulated phantoms", unit="case", disable=None)
-        if workers == 1:
-            return [write(index) for index in progress(range(cases))]
-        with ProcessPoolExecutor(workers) as pool:
-            return list(progress(pool.map(write, range(cases))))
-    except OSError as error:
-        raise DataError(
-            f"cannot write phantoms to {folder}: {error}. Choose a folder with room and write access"
-        ) from error
-    except BrokenProcessPool as error:
-        raise DataError("a process that made phantoms was killed, probably for memory: use fewer workers") from error
-
-
-def _check_spacing(spacing_mm: float) -> None:
+def check_spacing(spacing_mm: float) -> None:
+    """Refuse a voxel size that no phantom is made at."""
     low, high = _SPACING_RANGE_MM
     if not low <= spacing_mm <= high:
         raise ConfigError(f"spacing is {spacing_mm} mm, expected {low:g} to {high:g}: the MNI152 brain has 1 mm voxels")
-
-
-def _prepare_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"{folder} is a file, expected a folder to write phantoms to. Choose another name")
-    folder.mkdir(parents=True, exist_ok=True)
-    if found := sorted(folder.iterdir()):
-        raise DataError(
-            f"{folder} is not empty, it holds {found[0].name}. Simulated images must not mix with others: "
-            "choose a new folder, or delete this one if it holds nothing but old phantoms"
-        )
-
-
-def _write_case(folder: Path, layout: str, seed: int, spacing_mm: float, mass_effect: bool, index: int) -> Path:
-    """Makes and writes case `index`, and returns the path of its label map."""
-    phantom = make_phantom((seed, index), spacing_mm, mass_effect=mass_effect)
-    chosen = LAYOUTS[layout]
-    case = chosen.case.format(number=index + 1)
-    volumes: dict[str, NDArray[Any]] = dict(phantom.images)
-    if layout == "msd":
-        volumes = {"image": np.stack([volumes[kind] for kind in chosen.names if kind in volumes], axis=-1)}
-    volumes["seg"] = np.array((0, *chosen.label_values), np.uint8)[phantom.label]
-    path = folder
-    for number, (kind, volume) in enumerate(volumes.items()):
-        file_id = 10 * (index + 1) + number  # brats2015 gives each file a number of its own
-        names = {"case": case, "grade": phantom.grade, "name": chosen.names[kind], "file_id": file_id}
-        path = folder / chosen.path.format(**names)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _save(path, volume, phantom.affine, f"{MARK} {phantom.grade}, seed {seed}, case {index}")
-    return path
-
-
-def _save(path: Path, volume: NDArray[Any], affine: NDArray[np.float64], description: str) -> None:
-    if path.suffix == ".mha":
-        import SimpleITK as sitk  # noqa: N813
-
-        image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
-        to_lps = np.diag([-1, -1, 1, 1]) @ affine
-        image.SetOrigin(to_lps[:3, 3].tolist())
-        image.SetSpacing(np.abs(np.diag(affine))[:3].tolist())  # and the direction is the identity
-        image.SetMetaData("descrip", description)
-        sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
-        return
-    nifti = nib.Nifti1Image(volume, affine)
-    nifti.header["descrip"] = description.encode()
-    nifti.header.set_xyzt_units("mm")
-    nib.save(nifti, path)  # at gzip's level 1
-
-
-def _write_descriptions(folder: Path, layout: str, cases: int, seed: int, spacing_mm: float, mass_effect: bool) -> None:
-    chosen = LAYOUTS[layout]
-    option = "" if mass_effect else " --no-mass-effect"
-    meanings = zip(chosen.label_values, ("necrosis", "oedema", "non-enhancing", "enhancing"), strict=True)
-    labels = ", ".join(f"{value} {meaning}" for value, meaning in sorted(meanings))
-    text = f"""SIMULATED DATA - NOT PATIENTS
-
-{cases} phantoms in the layout {layout}: simulated gliomas in the MNI152 brain. They serve to try and to test software.
-Results on them say nothing about patients and must be called results on simulated data.
-
-Made with: segan-monai phantoms DIR --cases {cases} --seed {seed} --spacing {spacing_mm} --layout {layout}{option}
-Label values: {labels}
-Every file's header says "{MARK}".
-
-The anatomy is the ICBM 152 2009a template that nilearn ships: V. Fonov et al., Unbiased average age-appropriate
-atlases for pediatric studies, NeuroImage 54 (2011) 313-327, https://doi.org/10.1016/j.neuroimage.2010.07.033
-"""
-    (folder / "README.txt").write_text(text, encoding="utf-8")
-    if layout != "msd":
-        return
-    names = [chosen.case.format(number=number) for number in range(1, cases + 1)]
-    description = {
-        "name": "BRATS",
-        "description": f"{MARK}: simulated gliomas in the MNI152 brain, no patients",
-        "reference": "segan-monai phantoms, see README.txt",
-        "licence": "see README.txt",
-        "release": "simulated",
-        "tensorImageSize": "4D",
-        "modality": {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"},
-        "labels": {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumour"},
-        "numTraining": cases,
-        "numTest": 0,
-        "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names],
-        "test": [],
-    }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=4) + "\n", encoding="utf-8")

@@ -26,6 +26,7 @@ def split_cases(
     fold: int = 0,
     seed: int = 0,
     file: str | os.PathLike[str] | None = None,
+    max_cases: int | None = None,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -43,6 +44,7 @@ def split_cases(
         fold: which of them is the validation set, from 0.
         seed: of the shuffle.
         file: write the split to this JSON file.
+        max_cases: use so many cases only, drawn with the seed: for a quick look at a large data set.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name.
@@ -52,6 +54,9 @@ def split_cases(
         ConfigError: ``folds`` or ``fold`` out of range.
     """
     usable = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    if max_cases is not None and max_cases < len(usable):
+        drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
+        usable = [usable[index] for index in sorted(drawn)]
     explicit = any(case.get("section") == "validation" for case in usable)
     if explicit:
         validation = [case for case in usable if case.get("section") == "validation"]

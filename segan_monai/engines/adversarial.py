@@ -30,6 +30,12 @@ def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
     return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
+def has_fast_bfloat16() -> bool:
+    """Whether this machine's CPU multiplies bfloat16 in hardware; without that, mixed precision is slower there."""
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
     """Let no parameter of these networks ask for a gradient inside the block; input gradients still flow through."""

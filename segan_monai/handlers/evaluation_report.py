@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from segan_monai.metrics.evaluation import (
     label_map,
     write_evaluation,
 )
+
+logger = logging.getLogger(__name__)
 
 
 class EvaluationReport:

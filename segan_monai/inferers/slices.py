@@ -74,7 +74,8 @@ class VolumeSliceInferer(Inferer):
         slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)  # (B * S, C, U, V), a view where B is 1
         wanted = self._with_content(slices)
         height, width = slices.shape[2:]
-        left, right, top, bottom = padding = centre_padding((height, width), self.min_size)
+        padding = centre_padding((height, width), self.min_size)
+        left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):

@@ -13,14 +13,13 @@ from scipy import ndimage
 from segan_monai.data.conventions import LABEL_CONVENTIONS
 from segan_monai.data.phantom import (
     ENHANCING,
-    LAYOUTS,
     NECROSIS,
     NON_ENHANCING,
     OEDEMA,
     make_phantom,
     smooth_noise,
-    write_phantoms,
 )
+from segan_monai.data.phantom_files import LAYOUTS, write_phantoms
 from segan_monai.errors import ConfigError, DataError
 
 SPACING = 4.0

@@ -155,3 +155,12 @@ def test_damaged_split_file(tmp_path, content, message):
     (tmp_path / "split.json").write_text(content)
     with pytest.raises(DataError, match=message):
         read_split(tmp_path / "split.json")
+
+
+def test_a_quick_look_uses_some_cases_only():
+    cases = [{"case": f"c{i:02}", "subject": f"c{i:02}", "image": "", "label": ""} for i in range(40)]
+    split = split_cases(cases, folds=4, seed=1, max_cases=12)
+    assert len(split["training"]) == 9
+    assert len(split["validation"]) == 3
+    assert split == split_cases(cases[::-1], folds=4, seed=1, max_cases=12)
+    assert split != split_cases(cases, folds=4, seed=2, max_cases=12)
