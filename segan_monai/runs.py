@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import json
@@ -21,7 +22,7 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, run
 from monai.utils import set_determinism
 
 from segan_monai.errors import ConfigError, UserError
@@ -29,8 +30,6 @@ from segan_monai.errors import ConfigError, UserError
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("segan-monai", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "itk-io")
-# Ids that monai.bundle itself looks up, and so need no reference from elsewhere in a config.
-ENTRY_POINTS = {"imports", "initialize", "run", "training", "evaluating", "inference", "finalize", "train", "validate"}
 
 
 def bundle_root(name: str) -> str:
@@ -62,7 +61,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     """
     sys.excepthook = _say_what_to_do
     config = _config_of_this_run()
-    _check_overrides(config, sys.argv)
+    _check_overrides(sys.argv)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -106,17 +105,24 @@ def _config_of_this_run() -> dict[str, Any]:
     return {}
 
 
-def _check_overrides(config: dict[str, Any], argv: list[str]) -> None:
-    """Refuse ``--key`` that nothing in the config reads; MONAI adds it silently and runs on with the old values."""
-    text = json.dumps(config, default=str)
-    used = set(re.findall(r"[@%]([A-Za-z_]\w*)", text)) | ENTRY_POINTS
-    for argument in argv:
-        key = re.split(r"[=#:]", argument.removeprefix("--"), maxsplit=1)[0]
-        if argument.startswith("--") and key in config and key not in used:
-            known = sorted(name for name in config if name in used and name != key)
+def _check_overrides(argv: list[str]) -> None:
+    """Refuse ``--key`` that the config files do not have; MONAI adds it silently and runs on with the old values."""
+    given = {}
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        if argument.startswith("--"):
+            name, equals, value = argument.removeprefix("--").partition("=")
+            given[name] = value if equals else following
+    if "config_file" not in given:
+        return  # started from Python, not from the command line
+    files = given["config_file"]
+    config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith(("[", "(")) else files)
+    known = sorted(key for key in config if not key.startswith("_"))
+    for name in given:
+        key = re.split("#|::", name)[0]
+        if key not in config and key not in inspect.signature(run).parameters:
             near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
             raise ConfigError(
-                f"unknown key --{key}: nothing in this config reads it. "
+                f"unknown key --{key}: {files} has no such key. "
                 + (f"Did you mean {' or '.join('--' + name for name in near)}? " if near else "")
                 + f"Known keys: {', '.join(known)}."
             )

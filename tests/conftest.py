@@ -4,14 +4,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 
 # 30 degrees about z, spacing 1 x 2 x 3 mm, an origin off the grid: right-handed and far from any axis
 OBLIQUE = np.array(
@@ -33,6 +36,17 @@ def data_dir() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"SEGAN_MONAI_DATA={folder}: no such folder")
     return Path(folder)
+
+
+@pytest.fixture
+def process_as_before(monkeypatch) -> Iterator[None]:
+    """What a run sets for its process (except hook, log files, determinism) does not outlive the test."""
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    handlers = list(logging.getLogger().handlers)
+    deterministic = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    yield
+    logging.getLogger().handlers[:] = handlers
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -16,19 +15,10 @@ from monai.bundle import ConfigParser
 from segan_monai import runs
 from segan_monai.errors import ConfigError, DataError
 
-
-@pytest.fixture(autouse=True)
-def restore(monkeypatch):
-    """Seeds, the except hook and log files of a run must not outlive a test."""
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    before = list(logging.getLogger().handlers)
-    deterministic = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
-    yield
-    logging.getLogger().handlers[:] = before
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic
+pytestmark = pytest.mark.usefixtures("process_as_before")
 
 
-def start(folder, argv=(), config=None, monkeypatch=None, resume=None):
+def start(folder, argv=(), config=None, monkeypatch=None, resume=None, overrides=None):
     content = {
         "imports": ["$import segan_monai"],
         "output_dir": str(folder),
@@ -40,18 +30,22 @@ def start(folder, argv=(), config=None, monkeypatch=None, resume=None):
         **(config or {}),
     }
     if monkeypatch is not None:
-        monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", *argv])
+        (folder.parent / "train.json").write_text(json.dumps(content))
+        files = ["--config_file", str([str(folder.parent / "train.json")])]
+        monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", *files, *argv])
+        content.update(overrides or {})
     return ConfigParser(content).get_parsed_content("initialize")
 
 
 def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
-    start(tmp_path / "run", ["--learning_rate", "0.5"], {"learning_rate": 0.5}, monkeypatch)
+    start(tmp_path / "run", ["--learning_rate", "0.5"], None, monkeypatch, overrides={"learning_rate": 0.5})
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["config"]["learning_rate"] == 0.5
     assert record["config"]["options"] == {"lr": "@learning_rate"}
     assert record["seed"] == 7
     assert record["versions"]["torch"] == torch.__version__
-    assert record["command"] == "monai.bundle run --learning_rate 0.5"
+    assert record["command"].startswith("monai.bundle run training --config_file ")
+    assert record["command"].endswith(" --learning_rate 0.5")
 
 
 def test_every_generator_is_seeded(tmp_path):
@@ -64,18 +58,18 @@ def test_every_generator_is_seeded(tmp_path):
 
 def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError) as caught:
-        start(tmp_path, ["--learningrate", "9"], {"learningrate": 9}, monkeypatch)
+        start(tmp_path / "run", ["--learningrate", "9"], None, monkeypatch, overrides={"learningrate": 9})
     cause = caught.value.__cause__
     assert isinstance(cause, ConfigError)
-    assert str(cause).startswith(
-        "unknown key --learningrate: nothing in this config reads it. Did you mean --learning_rate?"
-    )
-    assert not (tmp_path / "run.json").exists()
+    assert str(cause).startswith("unknown key --learningrate: ")
+    assert "has no such key. Did you mean --learning_rate? Known keys: imports, initialize, learning_rate" in str(cause)
+    assert not (tmp_path / "run").exists()
 
 
 def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
-    start(tmp_path, ["--learning_rate=1", "--options#lr", "1", "--config_file", "a.json"], monkeypatch=monkeypatch)
-    assert (tmp_path / "run.json").is_file()
+    argv = ["--learning_rate=1", "--options#lr", "1", "--options::lr", "1", "--logging_file", "x.conf"]
+    start(tmp_path / "run", argv, monkeypatch=monkeypatch)
+    assert (tmp_path / "run" / "run.json").is_file()
 
 
 def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):

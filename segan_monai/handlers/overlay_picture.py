@@ -42,6 +42,14 @@ def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack(reordered), spacing[order]
 
 
+def _content(image: NDArray[Any]) -> tuple[slice, slice]:
+    """The part of a slice (C, X, Y) that is not 0, with a margin; all of it if nothing is."""
+    used = (image != 0).any(0)
+    spans = [np.flatnonzero(used.any(axis)) for axis in (1, 0)]
+    rows, columns = (slice(max(s[0] - 4, 0), s[-1] + 5) if s.size else slice(None) for s in spans)
+    return rows, columns
+
+
 class OverlayPicture:
     """Draws the worst, the median and the best case of an evaluator's run (by mean Dice of the regions) as a PNG.
 
@@ -86,14 +94,15 @@ class OverlayPicture:
             area = np.any(truth, axis=0).sum((0, 1))
             area = area if area.any() else np.any(found, axis=0).sum((0, 1))
             z = int(area.argmax()) if area.any() else image.shape[-1] // 2
+            shown = _content(image[..., z])
             dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
             self.slices.append(
                 _Slice(
                     batch["case"],
                     dice,
-                    image[..., z].copy(),
-                    [mask[..., z].copy() for mask in truth],
-                    [mask[..., z].copy() for mask in found],
+                    image[..., z][(slice(None), *shown)].copy(),
+                    [mask[..., z][shown].copy() for mask in truth],
+                    [mask[..., z][shown].copy() for mask in found],
                     spacing[1] / spacing[0],
                 )
             )

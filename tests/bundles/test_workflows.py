@@ -1,0 +1,227 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every bundle through training, evaluation and inference."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+import torch
+
+from segan_monai.data import write_phantoms
+from segan_monai.errors import ConfigError, DataError
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+
+def causes(error):
+    """The chain of an error, as MONAI wraps them."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@pytest.fixture
+def hippocampi(tmp_path, oblique, write_volume):
+    """Four small cases in decathlon format, one with an oblique affine."""
+    folder = tmp_path / "Task04_Hippocampus"
+    generator = np.random.default_rng(0)
+    training = []
+    for index in range(4):
+        label = np.zeros((18, 24, 12), np.uint8)
+        label[5:10, 6:12, 3:9] = 1
+        label[5:10, 12:18, 3:9] = 2
+        image = (generator.normal(100, 10, label.shape) + 50 * label).astype(np.float32)
+        affine = oblique if index == 0 else np.diag([1.0, 1, 1, 1])
+        for kind, array in (("imagesTr", image), ("labelsTr", label)):
+            write_volume(folder / kind / f"hippocampus_{index:03}.nii.gz", array, affine)
+        name = f"hippocampus_{index:03}.nii.gz"
+        training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
+    labels = {"0": "background", "1": "Anterior", "2": "Posterior"}
+    content = {"name": "Hippocampus", "modality": {"0": "MRI"}, "labels": labels, "training": training}
+    (folder / "dataset.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def trained(phantoms, tmp_path):
+    """The BraTS bundle after an epoch."""
+    output = str(tmp_path / "run")
+    run_workflow(BRATS, "training", dataset_dir=str(phantoms), output_dir=output, ckpt_dir=str(tmp_path / "models"))
+    return tmp_path
+
+
+def read_rows(file):
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
+def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path):
+    data = phantoms if bundle == BRATS else hippocampi
+    settings = {"dataset_dir": str(data), "ckpt_dir": str(tmp_path / "models")}
+    run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), **settings)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert len(split["training"]) == len(split["validation"]) == 2
+    assert {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")} >= {
+        "critic_l1",
+        "segmentor_l1",
+        "mean_dice",
+        "whole_tumour" if bundle == BRATS else "anterior",
+    }
+    assert list((tmp_path / "run").glob("events.out.tfevents*"))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["base_channels"] == 4
+
+    resumed = run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
+    assert resumed.trainer.state.epoch == 2
+    assert [row["epoch"] for row in read_rows(tmp_path / "run" / "history.csv") if row["name"] == "critic_l1"] == [
+        "1",
+        "2",
+    ]
+
+    run_workflow(bundle, "evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
+    assert {row["case"] for row in rows} == set(split["validation"])
+    assert len(rows) == 2 * (3 if bundle == BRATS else 2)
+    assert json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert (tmp_path / "evaluation" / "overlay.png").stat().st_size > 10_000
+
+    run_workflow(bundle, "inference", output_dir=str(tmp_path / "inference"), **settings)
+    assert len(list((tmp_path / "inference").glob("*_seg.nii.gz"))) == 4
+    # One prediction was made twice, by two configs: they must agree voxel for voxel.
+    for case in split["validation"]:
+        first, second = (nibabel.load(tmp_path / kind / f"{case}_seg.nii.gz") for kind in ("evaluation", "inference"))
+        assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
+
+
+@pytest.mark.parametrize("layout", ["brats2015", "brats2018", "brats2021", "brats2023", "msd"])
+def test_brats_in_every_layout(layout, tmp_path):
+    data = tmp_path / "data"
+    write_phantoms(data, cases=2, seed=1, spacing_mm=8.0, layout=layout, workers=1)
+    settings = {"dataset_dir": str(data), "ckpt_dir": str(tmp_path / "models")}
+    run_workflow(BRATS, "training", output_dir=str(tmp_path / "run"), **settings)
+    run_workflow(BRATS, "evaluating", output_dir=str(tmp_path / "evaluation"), output_labels="dataset", **settings)
+    (prediction,) = (tmp_path / "evaluation").glob("*_seg.nii.gz")
+    image = nibabel.load(prediction)
+    assert image.shape == (30, 30, 20)
+    assert image.get_data_dtype() == np.uint8
+    enhancing = {"brats2023": 3, "msd": 3}.get(layout, 4)
+    assert set(np.unique(np.asanyarray(image.dataobj))) <= {0, 1, 2, enhancing}
+
+
+class RegionsAreWhereModalitiesAreBright(torch.nn.Module):
+    """A network whose right answer is known: region k is where channel k is bright."""
+
+    def forward(self, x):
+        return 100 * (x - 0.5)
+
+
+@pytest.mark.parametrize(("output_labels", "values"), [("consecutive", [1, 2, 3]), ("dataset", [2, 1, 4])])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "oblique"])
+def test_a_label_map_comes_back_voxel_for_voxel_on_the_images_own_grid(
+    axes, output_labels, values, tmp_path, oblique, write_volume
+):
+    whole = np.zeros((21, 18, 13), bool)
+    whole[3:15, 4:12, 2:9] = True
+    core, enhancing = np.zeros_like(whole), np.zeros_like(whole)
+    core[4:10, 5:9, 3:8] = True
+    enhancing[4:9, 5:8, 3:7] = True
+    affine = oblique
+    if axes != "oblique":
+        plain = nibabel.Nifti1Image(whole.astype(np.uint8), np.diag([2.0, 3, 4, 1]))
+        orientation = nibabel.orientations.axcodes2ornt(axes)
+        affine = plain.as_reoriented(nibabel.orientations.ornt_transform(orientation, [[0, 1], [1, 1], [2, 1]])).affine
+    for name, region in (("t1ce", whole), ("t2", core), ("flair", enhancing)):
+        write_volume(tmp_path / "data" / "Case_1" / f"Case_1_{name}.nii.gz", (1 + region).astype(np.int16), affine)
+    run_workflow(
+        BRATS,
+        "inference",
+        dataset_dir=str(tmp_path / "data"),
+        output_dir=str(tmp_path / "out"),
+        output_labels=output_labels,
+        save_probabilities=True,
+        network=RegionsAreWhereModalitiesAreBright(),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+    )
+    expected = np.select([enhancing, core, whole], values[::-1], 0)
+    found = nibabel.load(tmp_path / "out" / "Case_1_seg.nii.gz")
+    assert found.get_data_dtype() == np.uint8
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    assert np.array_equal(np.asanyarray(found.dataobj), expected)
+    image = sitk.ReadImage(str(tmp_path / "data" / "Case_1" / "Case_1_t2.nii.gz"))
+    label_map = sitk.ReadImage(str(tmp_path / "out" / "Case_1_seg.nii.gz"))
+    for geometry in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(label_map, geometry)(), getattr(image, geometry)(), atol=1e-5)
+    probabilities = nibabel.load(tmp_path / "out" / "Case_1_probabilities.nii.gz")
+    assert probabilities.shape == (21, 18, 13, 3)
+    assert np.array_equal(np.asanyarray(probabilities.dataobj)[..., 1] > 0.5, core)
+
+
+def test_inference_takes_plain_4d_images(trained, tmp_path, write_volume, oblique):
+    image = np.random.default_rng(0).uniform(1, 9, (20, 22, 5, 3)).astype(np.float32)
+    write_volume(tmp_path / "images" / "patient.nii.gz", image, oblique)
+    settings = {"dataset_dir": str(tmp_path / "images"), "ckpt_dir": str(trained / "models")}
+    run_workflow(BRATS, "inference", output_dir=str(tmp_path / "out"), **settings)
+    found = nibabel.load(tmp_path / "out" / "patient_seg.nii.gz")
+    assert found.shape == (20, 22, 5)
+    np.testing.assert_allclose(found.affine, oblique, atol=1e-5)
+
+
+def test_one_region_by_override(phantoms, tmp_path):
+    settings = {"regions": {"lesion": [1, 2, 4]}, "dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
+    run_workflow(BRATS, "training", output_dir=str(tmp_path / "run"), **settings)
+    run_workflow(BRATS, "evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    assert {row["region"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")} == {"lesion"}
+
+
+def fails(match, kind, run_id="training", bundle=BRATS, **overrides):
+    with pytest.raises(Exception) as caught:
+        run_workflow(bundle, run_id, **overrides)
+    found = [error for error in causes(caught.value) if isinstance(error, kind)]
+    assert found, caught.value
+    assert match in str(found[-1])
+
+
+def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_volume):
+    output = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(trained / "models")}
+    fails("no such folder", DataError, dataset_dir=str(tmp_path / "missing"), **output)
+    (tmp_path / "empty").mkdir()
+    fails("empty", DataError, dataset_dir=str(tmp_path / "empty"), **output)
+    fails("4 subjects cannot be split into 10 folds", DataError, dataset_dir=str(phantoms), folds=10, **output)
+    fails("holds", DataError, dataset_dir=str(phantoms), regions={"lesion": [1]}, **output)
+    architecture = {"dataset_dir": str(phantoms), "base_channels": 8, **output}
+    fails("made by another architecture", ConfigError, run_id="inference", **architecture)
+    (tmp_path / "file").write_text("")
+    blocked = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "file" / "out")}
+    fails("cannot be written", ConfigError, **blocked)
+
+
+def test_configs_stand_alone_and_share_their_numbers():
+    for bundle in (BRATS, HIPPOCAMPUS):
+        configs = {
+            name: json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text())
+            for name in ("train", "evaluate", "inference")
+        }
+        for name in ("modalities", "num_classes", "base_channels", "num_levels", "slice_axis", "slice_size", "seed"):
+            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
+        for name in ("network_def", "device", "amp", "bundle_root", "ckpt_dir"):
+            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
+        keys = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
+        training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
+        assert set(keys + training) <= configs["train"].keys()
+        assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
+
+
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
+@pytest.mark.parametrize("run_id", ["training", "inference"])
+def test_properties_that_monai_asks_for(bundle, run_id, phantoms, hippocampi, tmp_path):
+    data = phantoms if bundle == BRATS else hippocampi
+    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path / "models")}
+    run = make_workflow(bundle, run_id, **settings)
+    assert run.check_properties() == []

@@ -1,0 +1,38 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Run the bundles' workflows in this process, on small generated data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+
+BUNDLES = Path(__file__).parents[2] / "bundles"
+BRATS = "brats_mri_segan_segmentation"
+HIPPOCAMPUS = "hippocampus_mri_segan_segmentation"
+SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
+SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2, "num_workers": 0, "folds": 2}
+FILES = {"training": "train.json", "evaluating": "evaluate.json", "inference": "inference.json"}
+
+
+def make_workflow(bundle: str, run_id: str, **overrides) -> ConfigWorkflow:
+    """The workflow as `python -m monai.bundle run` makes it, with small networks."""
+    configs = BUNDLES / bundle / "configs"
+    return ConfigWorkflow(
+        config_file=str(configs / FILES[run_id]),
+        meta_file=str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if run_id == "training" else "infer",
+        run_id=run_id,
+        **{**(SMALL_TRAINING if run_id == "training" else SMALL), **overrides},
+    )
+
+
+def run_workflow(bundle: str, run_id: str, **overrides) -> ConfigWorkflow:
+    """Initialize and run."""
+    workflow = make_workflow(bundle, run_id, **overrides)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
