@@ -123,7 +123,7 @@ class RegionsAreWhereModalitiesAreBright(torch.nn.Module):
 
 
 @pytest.mark.parametrize(("output_labels", "values"), [("consecutive", [1, 2, 3]), ("dataset", [2, 1, 4])])
-@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "oblique"])
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL", "oblique"])
 def test_a_label_map_comes_back_voxel_for_voxel_on_the_images_own_grid(
     axes, output_labels, values, tmp_path, oblique, write_volume
 ):
@@ -194,7 +194,7 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
     (tmp_path / "empty").mkdir()
     fails("empty", DataError, dataset_dir=str(tmp_path / "empty"), **output)
     fails("4 subjects cannot be split into 10 folds", DataError, dataset_dir=str(phantoms), folds=10, **output)
-    fails("holds", DataError, dataset_dir=str(phantoms), regions={"lesion": [1]}, **output)
+    fails("found label values", DataError, dataset_dir=str(phantoms), regions={"lesion": [1]}, **output)
     architecture = {"dataset_dir": str(phantoms), "base_channels": 8, **output}
     fails("made by another architecture", ConfigError, run_id="inference", **architecture)
     (tmp_path / "file").write_text("")
@@ -223,5 +223,6 @@ def test_configs_stand_alone_and_share_their_numbers():
 def test_properties_that_monai_asks_for(bundle, run_id, phantoms, hippocampi, tmp_path):
     data = phantoms if bundle == BRATS else hippocampi
     settings = {"dataset_dir": str(data), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path / "models")}
-    run = make_workflow(bundle, run_id, **settings)
+    run = make_workflow(bundle, run_id, initialize="$segan_monai.start_run(@output_dir, @seed)", **settings)
+    run.initialize()
     assert run.check_properties() == []
