@@ -202,7 +202,7 @@ def inference(rounds: Rounds = 3, training_iterations: int = 60, json_file: Json
     sides = {
         "float32": side("float32", VolumeSliceInferer(), segmentor),
         "bfloat16": side("bfloat16", VolumeSliceInferer(amp=True), segmentor),
-        "float32, empty slices too": side("float32, empty slices too", VolumeSliceInferer(skip_empty=False), segmentor),
+        "float32, empty voxels too": side("float32, empty voxels too", VolumeSliceInferer(skip_empty=False), segmentor),
         "MONAI SliceInferer": side("MONAI SliceInferer", theirs, plain),
     }
     seconds = by_turns(sides, rounds)

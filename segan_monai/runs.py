@@ -30,6 +30,7 @@ from segan_monai.errors import ConfigError, UserError
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("segan-monai", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "itk-io")
+JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 
 def bundle_root(name: str) -> str:
@@ -60,8 +61,12 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
             cannot be written.
     """
     sys.excepthook = _say_what_to_do
-    config = _config_of_this_run()
+    parser = _parser_of_this_run()
+    config = {key: value for key, value in parser.config.items() if key != "_meta_"} if parser else {}
     _check_overrides(sys.argv)
+    if parser is not None:
+        config.update(_read_literals(parser))
+    resume = JSON_LITERALS.get(str(resume), resume)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,15 +99,30 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     logging.getLogger().addHandler(handler)
 
 
-def _config_of_this_run() -> dict[str, Any]:
-    """The merged config that is being evaluated: `ConfigParser` gives expressions no other way to it than the stack."""
+def _parser_of_this_run() -> ConfigParser | None:
+    """The parser whose config is being evaluated; it gives expressions no other way to itself than the stack."""
     frame = inspect.currentframe()
     while frame is not None:
         parser = frame.f_locals.get("self")
         if isinstance(parser, ConfigParser):
-            return {key: value for key, value in parser.config.items() if key != "_meta_"}
+            return parser
         frame = frame.f_back
-    return {}
+    return None
+
+
+def _read_literals(parser: ConfigParser) -> dict[str, Any]:
+    """Make ``true``, ``false`` and ``null`` of the command line what they are in JSON.
+
+    `monai.bundle` reads them as strings, and ``--amp false`` would be the true string "false". This runs as the first
+    item of ``initialize``, before anything but the arguments of `start_run` has been resolved.
+    """
+    config: dict[str, Any] = parser.config  # type: ignore[assignment]
+    found = {key: JSON_LITERALS[value] for key, value in config.items() if str(value) in JSON_LITERALS}
+    for key, value in found.items():
+        config[key] = value
+        parser.ref_resolver.items[key].update_config(value)
+        parser.ref_resolver.resolved_content.pop(key, None)
+    return found
 
 
 def _check_overrides(argv: list[str]) -> None:

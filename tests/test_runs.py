@@ -121,3 +121,21 @@ def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
     assert result.stderr.rstrip().splitlines()[-1] == "error: scan.nii.gz: truncated; copy it again"
     assert "Traceback" in result.stderr
     assert issubclass(DataError, ValueError)
+
+
+def test_json_literals_of_the_command_line_are_what_they_are_in_json(tmp_path):
+    content = {
+        "imports": ["$import segan_monai"],
+        "output_dir": str(tmp_path),
+        "resume": "false",
+        "amp": "false",
+        "datalist": "null",
+        "network": {"_target_": "dict", "amp": "@amp", "datalist": "@datalist", "resume": "@resume"},
+        "initialize": ["$segan_monai.start_run(@output_dir, 0, @resume)"],
+    }
+    (tmp_path / "last.pt").write_text("")
+    parser = ConfigParser(content)
+    parser.get_parsed_content("initialize")
+    assert parser.get_parsed_content("network") == {"amp": False, "datalist": None, "resume": False}
+    assert json.loads((tmp_path / "run.json").read_text())["config"]["amp"] is False
+    assert (tmp_path / "previous_1" / "last.pt").is_file(), "false does not resume"

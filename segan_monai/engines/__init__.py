@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adversarial trainers."""
 
-from segan_monai.engines.adversarial import AdversarialTrainer, NonFiniteLossError, has_fast_bfloat16
+from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, NonFiniteLossError, has_fast_bfloat16
 from segan_monai.engines.segan import SegANTrainer
 
-__all__ = ["AdversarialTrainer", "NonFiniteLossError", "SegANTrainer", "has_fast_bfloat16"]
+__all__ = ["AdversarialSegmentationTrainer", "NonFiniteLossError", "SegANTrainer", "has_fast_bfloat16"]

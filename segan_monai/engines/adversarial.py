@@ -57,7 +57,7 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
         torch._foreach_clamp_max_(tensors, bound)
 
 
-class AdversarialTrainer(SupervisedTrainer):
+class AdversarialSegmentationTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
     A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under

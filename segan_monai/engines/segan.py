@@ -15,10 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from segan_monai.engines.adversarial import AdversarialTrainer, clamp_weights, frozen
+from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, clamp_weights, frozen
 
 
-class SegANTrainer(AdversarialTrainer):
+class SegANTrainer(AdversarialSegmentationTrainer):
     """Trains a segmentor against critics over one multi-scale L1 loss.
 
     One iteration, as in the paper:
@@ -44,13 +44,13 @@ class SegANTrainer(AdversarialTrainer):
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
-        amp: see `AdversarialTrainer`.
-        channels_last: see `AdversarialTrainer`.
-        epoch_length: see `AdversarialTrainer`.
-        inferer: see `AdversarialTrainer`.
-        train_handlers: see `AdversarialTrainer`.
-        key_train_metric: see `AdversarialTrainer`.
-        additional_metrics: see `AdversarialTrainer`.
+        amp: see `AdversarialSegmentationTrainer`.
+        channels_last: see `AdversarialSegmentationTrainer`.
+        epoch_length: see `AdversarialSegmentationTrainer`.
+        inferer: see `AdversarialSegmentationTrainer`.
+        train_handlers: see `AdversarialSegmentationTrainer`.
+        key_train_metric: see `AdversarialSegmentationTrainer`.
+        additional_metrics: see `AdversarialSegmentationTrainer`.
     """
 
     def __init__(

@@ -100,7 +100,7 @@ class OverlayPicture:
                 _Slice(
                     batch["case"],
                     dice,
-                    image[..., z][(slice(None), *shown)].copy(),
+                    image[:, shown[0], shown[1], z].copy(),
                     [mask[..., z][shown].copy() for mask in truth],
                     [mask[..., z][shown].copy() for mask in found],
                     spacing[1] / spacing[0],

@@ -26,8 +26,10 @@ class VolumeSliceInferer(Inferer):
     Args:
         axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D).
         batch_size: slices at a time; bounds the memory.
-        skip_empty: slices in which every voxel of every channel is 0 are not shown to the network; their output is
-            `empty_value` everywhere.
+        skip_empty: slices in which every voxel of every channel is 0 are not shown to the network, nor are rows and
+            columns that are 0 throughout the volume and further than `margin` from any that are not; the output there
+            is `empty_value`.
+        margin: see `skip_empty`; in voxels.
         empty_value: output of an empty slice; the default is a logit whose sigmoid is below 1e-8.
         amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without it).
         channels_last: memory format of the slices.
@@ -45,6 +47,7 @@ class VolumeSliceInferer(Inferer):
         axis: int = 2,
         batch_size: int = 16,
         skip_empty: bool = True,
+        margin: int = 16,
         empty_value: float = -20.0,
         amp: bool = False,
         channels_last: bool = True,
@@ -57,6 +60,7 @@ class VolumeSliceInferer(Inferer):
         self.axis = axis
         self.batch_size = batch_size
         self.skip_empty = skip_empty
+        self.margin = margin
         self.empty_value = empty_value
         self.amp = amp
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -72,30 +76,40 @@ class VolumeSliceInferer(Inferer):
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)  # (B * S, C, U, V), a view where B is 1
-        wanted = self._with_content(slices)
-        height, width = slices.shape[2:]
-        padding = centre_padding((height, width), self.min_size)
+        wanted, rows, columns = self._content(slices)
+        plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
+        padding = centre_padding(size, self.min_size)
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
             for index in wanted.split(self.batch_size):
-                batch = F.pad(slices[index], padding) if any(padding) else slices[index]
+                batch = slices[index, :, rows, columns]
+                batch = F.pad(batch, padding) if any(padding) else batch
                 result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
-                result = result[..., top : top + height, left : left + width]
                 if output is None:
-                    shape = (len(slices), *result.shape[1:])
+                    shape = (len(slices), result.shape[1], *plane)
                     output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)
-                output[index] = result.float()
+                output[index, :, rows, columns] = result[..., top : top + size[0], left : left + size[1]].float()
         if output is None:
             raise AssertionError("there is always one slice to look at")
         restacked = output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + self.axis)
         return convert_to_dst_type(restacked, inputs)[0]  # the input's metadata, where it has some
 
-    def _with_content(self, slices: Tensor) -> Tensor:
-        """Indices of slices that the network must see; the first one if all are empty, to learn the output's shape."""
+    def _content(self, slices: Tensor) -> tuple[Tensor, slice, slice]:
+        """What the network must see of (S, C, U, V): slices, rows and columns; one slice of an empty volume."""
         every = torch.arange(len(slices), device=slices.device)
+        whole = slice(0, slices.shape[2]), slice(0, slices.shape[3])
         if not self.skip_empty:
-            return every
-        wanted = every[(slices != 0).flatten(1).any(dim=1)]
-        return wanted if len(wanted) else every[:1]
+            return every, *whole
+        used = (slices != 0).any(dim=1)
+        wanted = every[used.flatten(1).any(dim=1)]
+        if not len(wanted):
+            return every[:1], *whole
+        rows, columns = (
+            slice(max(int(span[0]) - self.margin, 0), min(int(span[-1]) + 1 + self.margin, length))
+            for span, length in zip(
+                (used.any((0, 2)).nonzero(), used.any((0, 1)).nonzero()), used.shape[1:], strict=True
+            )
+        )
+        return wanted, rows, columns

@@ -91,3 +91,21 @@ def test_small_planes_are_padded_as_in_training(network):
         found = VolumeSliceInferer(min_size=(64, 64))(volume, network)
         in_training = network(window)[:, :, 23 : 23 + 17, 2 : 2 + 60]
     torch.testing.assert_close(found[0], in_training.movedim(0, -1))
+
+
+def test_empty_rows_and_columns_beyond_the_margin_are_not_shown(network):
+    seen = []
+
+    def spy(batch):
+        seen.append(tuple(batch.shape[2:]))
+        return network(batch)
+
+    volume = torch.zeros(1, 2, 80, 100, 3)
+    volume[:, :, 30:40, 2:60] = torch.rand(1, 2, 10, 58, 3)
+    with torch.no_grad():
+        found = VolumeSliceInferer(margin=8)(volume, spy)
+        box = VolumeSliceInferer(skip_empty=False)(volume[:, :, 22:48, 0:68], network)
+    assert seen == [(26, 68)]
+    torch.testing.assert_close(found[:, :, 22:48, 0:68], box)
+    found[:, :, 22:48, 0:68] = -20
+    assert (found == -20).all()
