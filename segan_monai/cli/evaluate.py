@@ -42,7 +42,7 @@ def evaluate(
 
     Example: segan-monai evaluate --predictions results --references BraTS2021 --output-dir report --regions brats2021
     """
-    from segan_monai.metrics.evaluation import evaluate_folders, format_table
+    from segan_monai.metrics import evaluate_folders, format_table
 
     table = evaluate_folders(
         predictions,

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import nibabel as nib
-import numpy as np
 import pandas as pd
 import torch
 from ignite.engine import Engine, Events
@@ -19,15 +17,9 @@ from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 
 from segan_monai.errors import DataError
-from segan_monai.metrics.evaluation import (
-    COLUMNS,
-    LabelMap,
-    Regions,
-    evaluate_case,
-    format_table,
-    label_map,
-    write_evaluation,
-)
+from segan_monai.metrics.evaluation import evaluate_case
+from segan_monai.metrics.label_maps import LabelMap, label_map
+from segan_monai.metrics.summary import COLUMNS, Regions, format_table, write_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +44,6 @@ class EvaluationReport:
         output_dir: folder of the results, made if missing.
         regions: label values of every region, such as `{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}`.
         prediction_regions: the same for the predictions, where their convention differs.
-        save_predictions: also write every predicted label map to `output_dir/<case>_seg.nii.gz`.
 
     Raises:
         DataError: while the engine runs: the batch or the output is not as above, a case occurs twice, its two grids
@@ -64,12 +55,10 @@ class EvaluationReport:
         output_dir: str | os.PathLike[str],
         regions: Regions,
         prediction_regions: Regions | None = None,
-        save_predictions: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.regions = regions
         self.prediction_regions = prediction_regions
-        self.save_predictions = save_predictions
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -93,8 +82,6 @@ class EvaluationReport:
             prediction = _on_grid(f"prediction of case {case}", output["pred"])
             reference = _on_grid(f"reference of case {case}", batch["label"])
             self.rows[case] = evaluate_case(case, prediction, reference, self.regions, self.prediction_regions)
-            if self.save_predictions:
-                self._save(case, prediction)
 
     def write(self, engine: Engine) -> None:
         """Writes the files and logs the table."""
@@ -105,14 +92,6 @@ class EvaluationReport:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)
             logger.info("evaluation, written to %s\n%s", self.output_dir, format_table(table))
-
-    def _save(self, case: str, prediction: LabelMap) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        values = prediction.values
-        fits = values.min() >= 0 and values.max() <= 255
-        image = nib.Nifti1Image(values.astype(np.uint8 if fits else np.int32), prediction.affine)
-        image.header.set_xyzt_units("mm")
-        nib.save(image, self.output_dir / f"{case}_seg.nii.gz")
 
 
 def _on_grid(name: str, tensor: torch.Tensor) -> LabelMap:

@@ -4,19 +4,10 @@
 
 from __future__ import annotations
 
-from segan_monai.metrics.evaluation import (
-    LabelMap,
-    case_metrics,
-    evaluate_case,
-    evaluate_folders,
-    find_label_maps,
-    format_table,
-    label_map,
-    read_label_map,
-    summarize,
-    write_evaluation,
-)
+from segan_monai.metrics.evaluation import case_metrics, evaluate_case, evaluate_folders
+from segan_monai.metrics.label_maps import LabelMap, find_label_maps, label_map, read_label_map
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE, overlap_metrics
+from segan_monai.metrics.summary import format_table, summarize, write_evaluation
 from segan_monai.metrics.surface import surface_distances, surface_metrics
 
 __all__ = [

@@ -45,15 +45,15 @@ CASES = [
 
 def test_report_equals_the_evaluation_of_the_saved_files(tmp_path, caplog):
     engine = evaluator(CASES)
-    EvaluationReport(tmp_path / "run", REGIONS, save_predictions=True).attach(engine)
-    engine.logger.propagate = True
+    EvaluationReport(tmp_path / "run", REGIONS).attach(engine)
     with caplog.at_level(logging.INFO):
         engine.run()
     for case in CASES:
-        (tmp_path / "references").mkdir(exist_ok=True)
-        image = nib.Nifti1Image(case["label"][0].numpy().astype(np.uint8), AFFINE.numpy())
-        nib.save(image, tmp_path / "references" / f"{case['case']}.nii.gz")
-    evaluate_folders(tmp_path / "run", tmp_path / "references", tmp_path / "again", REGIONS, workers=1)
+        for folder, volume in (("predictions", case["image"]), ("references", case["label"])):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            image = nib.Nifti1Image(volume[0].numpy().astype(np.uint8), AFFINE.numpy())
+            nib.save(image, tmp_path / folder / f"{case['case']}.nii.gz")
+    evaluate_folders(tmp_path / "predictions", tmp_path / "references", tmp_path / "again", REGIONS, workers=1)
     for name in ("metrics.csv", "summary.json"):
         assert (tmp_path / "run" / name).read_text() == (tmp_path / "again" / name).read_text()
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
@@ -64,22 +64,11 @@ def test_report_equals_the_evaluation_of_the_saved_files(tmp_path, caplog):
     assert "failures in inner: b" in caplog.text
 
 
-def test_saved_prediction_keeps_grid_and_type(tmp_path):
-    engine = evaluator(CASES[:1])
-    EvaluationReport(tmp_path, REGIONS, save_predictions=True).attach(engine)
-    engine.run()
-    image = nib.load(tmp_path / "c_seg.nii.gz")
-    assert image.get_data_dtype() == np.uint8
-    np.testing.assert_array_equal(image.affine, AFFINE.numpy())
-    np.testing.assert_array_equal(np.asarray(image.dataobj), box(1)[0].numpy())
-
-
 def test_predictions_of_another_convention(tmp_path):
     engine = evaluator([{"case": "a", "image": box() * 3, "label": box()}])
     EvaluationReport(tmp_path, REGIONS, {"inner": [6], "outer": [3, 6]}).attach(engine)
     engine.run()
     assert pd.read_csv(tmp_path / "metrics.csv")["dice"].tolist() == [1, 1]
-    assert not list(tmp_path.glob("*.nii.gz"))
 
 
 def test_every_run_starts_anew(tmp_path):

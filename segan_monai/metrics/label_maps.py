@@ -1,0 +1,149 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Label maps as files: found in a folder, read, and checked."""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import SimpleITK
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from segan_monai.errors import DataError
+
+SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+
+
+class LabelMap(NamedTuple):
+    """A label map on its voxel grid.
+
+    Attributes:
+        name: file or case, as error messages show it.
+        values: integers of shape `(H, W, D)`.
+        affine: `(4, 4)`, from voxel indices to mm in the RAS frame.
+    """
+
+    name: str
+    values: np.ndarray
+    affine: np.ndarray
+
+
+def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
+    """Checks an array and makes it a `LabelMap`.
+
+    Args:
+        name: file or case, for error messages.
+        values: array of shape `(H, W)`, `(H, W, D)` or `(H, W, D, 1)`, of any type; a 2-D one becomes one slice.
+        affine: `(4, 4)`, in mm, RAS.
+
+    Raises:
+        DataError: there is more than one channel, or a value is not an integer.
+    """
+    shape = values.shape
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    if values.ndim == 2:
+        values = values[..., None]
+    if values.ndim != 3:
+        raise DataError(f"{name}: shape {shape}; expected one label map (H, W, D). Merge channels into one label map.")
+    if values.dtype.kind not in "iub":
+        wrong = values[~np.isfinite(values) | (values != np.rint(values))]
+        if wrong.size:
+            raise DataError(
+                f"{name}: value {wrong[0]:g} is not an integer ({wrong.size} such voxels); expected a label map. Is it "
+                "an image, a probability map, or a label map resampled without nearest neighbour?"
+            )
+        values = values.astype(np.int32)
+    return LabelMap(name, values, np.asarray(affine, dtype=float))
+
+
+def read_label_map(path: Path) -> LabelMap:
+    """Reads a label map: NIfTI with nibabel, other formats with SimpleITK; the affine is RAS for both.
+
+    Raises:
+        DataError: the file cannot be read, has more than one channel, or a value that is not an integer.
+    """
+    try:
+        if path.name.endswith((".nii", ".nii.gz")):
+            nifti = nib.Nifti1Image.from_filename(path)
+            values, affine = np.asanyarray(nifti.dataobj), nifti.affine
+        else:
+            image = SimpleITK.ReadImage(str(path))
+            values, affine = SimpleITK.GetArrayFromImage(image).T, _affine_of_simpleitk(image)
+    except (OSError, EOFError, RuntimeError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
+        raise DataError(f"{path}: cannot be read as an image ({error}). Write or copy it anew.") from error
+    return label_map(str(path), values, affine)
+
+
+def _affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
+    """Affine in the RAS frame; ITK's own frame is LPS, so the first two world axes change sign."""
+    dimensions = min(image.GetDimension(), 3)
+    affine = np.eye(4)
+    direction = np.reshape(image.GetDirection(), (image.GetDimension(), -1))[:dimensions, :dimensions]
+    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing()[:dimensions])
+    affine[:dimensions, 3] = image.GetOrigin()[:dimensions]
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def find_label_maps(folder: Path) -> dict[str, Path]:
+    """Finds the label maps of a folder and its subfolders, and tells them from images by their names.
+
+    The first of these that any file fits decides, and only the files that fit it are label maps:
+
+    1. `<case>_seg.*`, as this package writes them and BraTS from 2017 on, `<case>-seg.*` from 2023 on.
+    2. `.OT.` in the name, BraTS 2012 to 2015; the case is the folder that holds the `VSD.*` folders, with the grade's
+       folder in front (`HGG_brats_2013_pat0001_1`), since both grades have cases of the same name.
+    3. a folder `labelsTr`, Medical Segmentation Decathlon; the case is `<case>.*`.
+    4. any file, `<case>.*`.
+
+    Formats: `.nii.gz`, `.nii`, `.mha`, `.nrrd`. Names with a leading dot, which macOS leaves, are passed over.
+
+    Returns:
+        Path of every case's label map, sorted by case.
+
+    Raises:
+        DataError: the folder is missing or holds no label map, or a case has two.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder")
+    # `os.walk` follows links to folders, `Path.rglob` does not
+    paths = sorted(
+        Path(parent, name)
+        for parent, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.endswith(SUFFIXES) and not name.startswith(".")
+    )
+    stems = {path: re.sub(r"(\.nii\.gz|\.[a-z]+)$", "", path.name) for path in paths}
+    marked = {path: re.sub(r"[_-]seg$", "", stem) for path, stem in stems.items() if stem.endswith(("_seg", "-seg"))}
+    if marked:
+        # the one label map of BraTS 2020 with another name, W39_1998.09.19_Segm.nii, lies in its case's folder
+        marked |= {path: path.parent.name for path, stem in stems.items() if stem.endswith("_Segm")}
+    of_challenge = {path: _challenge_case(path, folder) for path in paths if ".OT." in path.name}
+    of_decathlon = {path: stem for path, stem in stems.items() if path.parent.name == "labelsTr"}
+    found: dict[str, Path] = {}
+    for path, case in (marked or of_challenge or of_decathlon or stems).items():
+        if case in found:
+            raise DataError(
+                f"case {case} has two label maps, {found[case]} and {path}; expected one. "
+                "Give a folder that holds label maps only, each case once."
+            )
+        found[case] = path
+    if not found:
+        raise DataError(f"{folder}: no label map found; expected files <case>_seg or <case> with {', '.join(SUFFIXES)}")
+    return dict(sorted(found.items()))
+
+
+def _challenge_case(path: Path, root: Path) -> str:
+    """Name of a case of BraTS 2012 to 2015, the same as `segan_monai.data.brats_cases` gives it."""
+    folder = path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
+    above = [folder, *folder.parents][: len(folder.parts) - len(root.parts) + 1]
+    grades = [parent.name for parent in above if parent.name in ("HGG", "LGG", "HG", "LG")]
+    return "_".join((*grades[:1], folder.name))

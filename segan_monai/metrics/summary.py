@@ -1,0 +1,144 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What an evaluation found: a table on the screen, `metrics.csv` and `summary.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from segan_monai.metrics.overlap import EMPTY_MASK_RULE
+
+Regions = Mapping[str, Sequence[int]]
+
+OVERLAPS = ("dice", "iou", "precision", "sensitivity")
+DISTANCES = ("hd95_mm", "assd_mm")
+COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml")
+FAILURE_RULE = "A case fails in a region when exactly one of the two masks is empty, or when they do not overlap."
+
+
+def summarize(
+    table: pd.DataFrame, regions: Regions | None = None, prediction_regions: Regions | None = None
+) -> dict[str, Any]:
+    """Mean, standard deviation, median and counts of every region.
+
+    Args:
+        table: as `evaluate_folders` returns it.
+        regions: label values of every region, to be told in the summary.
+        prediction_regions: the same for the predictions; by default `regions`.
+
+    Returns:
+        A dictionary that is valid JSON. A region has `cases`; `reference_empty` and `prediction_empty`, which both
+        include `both_empty`; `failures` (see `FAILURE_RULE`), which is the sum of `only_reference_empty`,
+        `only_prediction_empty` and `no_overlap`, and the names `failed_cases`. A metric has `mean`,
+        `standard_deviation` (of the sample; null for one case) and `median`. A distance also has `infinite`, the number
+        of infinite ones, and `mean_of_finite`; what would be infinite is null.
+    """
+    summary: dict[str, Any] = {
+        "cases": int(table["case"].nunique()),
+        "empty_mask_rule": EMPTY_MASK_RULE,
+        "failure_rule": FAILURE_RULE,
+        "regions": {},
+    }
+    for region, rows in table.groupby("region", sort=False):
+        definition = {}
+        if regions is not None:
+            definition = {
+                "reference_values": [int(value) for value in regions[region]],
+                "prediction_values": [int(value) for value in (prediction_regions or regions)[region]],
+            }
+        no_reference, no_prediction = rows["reference_ml"] == 0, rows["prediction_ml"] == 0
+        failed = rows["dice"] == 0
+        summary["regions"][region] = {
+            **definition,
+            "cases": len(rows),
+            "reference_empty": int(no_reference.sum()),
+            "prediction_empty": int(no_prediction.sum()),
+            "both_empty": int((no_reference & no_prediction).sum()),
+            "failures": int(failed.sum()),
+            "only_reference_empty": int((no_reference & ~no_prediction).sum()),
+            "only_prediction_empty": int((no_prediction & ~no_reference).sum()),
+            "no_overlap": int((failed & ~no_reference & ~no_prediction).sum()),
+            "failed_cases": rows["case"][failed].tolist(),
+            **{name: _statistics(rows[name].to_numpy(float)) for name in OVERLAPS},
+            **{name: _statistics_with_infinite(rows[name].to_numpy(float)) for name in DISTANCES},
+        }
+    return summary
+
+
+def _statistics(values: np.ndarray) -> dict[str, float | None]:
+    """Statistics of at least one value; null where the result is not finite or not defined."""
+    finite, median = bool(np.isfinite(values).all()), float(np.median(values))
+    return {
+        "mean": float(values.mean()) if finite else None,
+        "standard_deviation": float(values.std(ddof=1)) if finite and len(values) > 1 else None,
+        "median": median if np.isfinite(median) else None,
+    }
+
+
+def _statistics_with_infinite(values: np.ndarray) -> dict[str, float | int | None]:
+    finite = values[np.isfinite(values)]
+    return {
+        **_statistics(values),
+        "infinite": len(values) - len(finite),
+        "mean_of_finite": float(finite.mean()) if len(finite) else None,
+    }
+
+
+def write_evaluation(
+    table: pd.DataFrame,
+    output_dir: str | os.PathLike[str],
+    regions: Regions | None = None,
+    prediction_regions: Regions | None = None,
+) -> None:
+    """Writes `metrics.csv`, infinite distances as `inf`, and `summary.json`, see `summarize`, to `output_dir`."""
+    output_dir = Path(output_dir)
+    output_dir.mkdir(parents=True, exist_ok=True)
+    table.to_csv(output_dir / "metrics.csv", columns=list(COLUMNS), index=False, float_format="%.9g")
+    summary = summarize(table, regions, prediction_regions)
+    (output_dir / "summary.json").write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Formats a row a region as plain text, for screens, logs and pipes; the failing cases follow below.
+
+    Dice, IoU, precision and sensitivity are means, with the sample's standard deviation and the median for Dice; the
+    two distances are medians, which stay finite as long as fewer than half of the cases fail.
+    """
+    lines, notes = [], ["HD95 and ASSD are medians, in mm. empty: references/predictions/both."]
+    for region, of_region in summarize(table)["regions"].items():
+        spread = of_region["dice"]["standard_deviation"]
+        lines.append(
+            {
+                "region": region,
+                "cases": of_region["cases"],
+                "Dice": f"{of_region['dice']['mean']:.3f}" + ("" if spread is None else f" ± {spread:.3f}"),
+                "median": f"{of_region['dice']['median']:.3f}",
+                "IoU": f"{of_region['iou']['mean']:.3f}",
+                "precision": f"{of_region['precision']['mean']:.3f}",
+                "sensitivity": f"{of_region['sensitivity']['mean']:.3f}",
+                **{
+                    title: "inf" if of_region[name]["median"] is None else f"{of_region[name]['median']:.2f}"
+                    for title, name in (("HD95", "hd95_mm"), ("ASSD", "assd_mm"))
+                },
+                "failures": of_region["failures"],
+                "empty": "/".join(
+                    str(of_region[name]) for name in ("reference_empty", "prediction_empty", "both_empty")
+                ),
+            }
+        )
+        if of_region["failures"]:
+            notes.append(f"failures in {region}: {listed(of_region['failed_cases'])}")
+    return "\n".join([pd.DataFrame(lines).to_string(index=False), *notes])
+
+
+def listed(items: Iterable[Any], most: int = 8) -> str:
+    """Text of the first items, and how many more there are."""
+    names = [str(item) for item in items]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
