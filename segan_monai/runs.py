@@ -9,6 +9,7 @@ import difflib
 import inspect
 import json
 import logging
+import os
 import platform
 import re
 import shlex
@@ -179,5 +180,8 @@ def _say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trac
     while cause is not None:
         if isinstance(cause, UserError):
             print(f"\nerror: {cause}", file=sys.stderr)
-            return
+            logging.shutdown()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
         cause = cause.__cause__ or cause.__context__

@@ -71,16 +71,16 @@ def test_a_truncated_file_is_the_last_line(phantoms, tmp_path):
 
 @pytest.mark.real_data
 def test_hippocampus_from_training_to_nifti(data_dir, tmp_path):
-    data = ["--dataset_dir", data_dir / "msd_hippocampus", "--ckpt_dir", tmp_path / "models", "--base_channels", "8"]
-    options = ["--epochs", "4", "--max_cases", "60", "--val_interval", "4", "--output_dir", tmp_path / "run"]
+    data = ["--dataset_dir", data_dir / "msd_hippocampus", "--ckpt_dir", tmp_path / "models"]
+    options = ["--epochs", "12", "--max_cases", "60", "--val_interval", "12", "--output_dir", tmp_path / "run"]
     trained = monai_bundle("training", HIPPOCAMPUS, "train.json", *data, *options, overlay="cpu.json")
     assert trained.returncode == 0, trained.stderr
     subset = ["--subset", "validation", "--output_dir", tmp_path / "evaluation"]
     evaluated = monai_bundle("evaluating", HIPPOCAMPUS, "evaluate.json", *data, *subset, overlay="cpu.json")
     assert evaluated.returncode == 0, evaluated.stderr
     summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
-    # Four epochs of eight: far from the result of a whole training, far from chance.
-    assert all(region["dice"]["mean"] > 0.5 for region in summary["regions"].values()), summary
+    # A tenth of the iterations of a whole training: below its result, far above chance.
+    assert all(region["dice"]["mean"] > 0.6 for region in summary["regions"].values()), summary
     for prediction in (tmp_path / "evaluation").glob("*_seg.nii.gz"):
         name = prediction.name.replace("_seg", "")
         image = nibabel.load(data_dir / "msd_hippocampus" / "imagesTr" / name)
