@@ -4,16 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
-from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, clamp_weights, frozen
 
@@ -31,66 +29,30 @@ class SegANTrainer(AdversarialSegmentationTrainer):
     and true masked images go through C separately, since batch norm statistics must not mix them.
 
     Args:
-        device: where to run.
-        max_epochs: epochs to run.
-        train_data_loader: yields dictionaries with ``image`` (B, C, H, W) and ``label`` (B, K, H, W), 0 or 1.
-        network: the segmentor, images to logits (B, K, H, W).
-        optimizer: of the segmentor.
         critic: called with image and label map, returns features for `loss_function`; see `SegANCritics`.
         critic_optimizer: of the critic.
-        loss_function: distance of two sets of features; see `MultiScaleL1Loss`.
         supervised_loss: an extra loss of logits and label for S, for example Dice (skin-lesion code); None for none.
         supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
-        amp: see `AdversarialSegmentationTrainer`.
-        channels_last: see `AdversarialSegmentationTrainer`.
-        epoch_length: see `AdversarialSegmentationTrainer`.
-        inferer: see `AdversarialSegmentationTrainer`.
-        train_handlers: see `AdversarialSegmentationTrainer`.
-        key_train_metric: see `AdversarialSegmentationTrainer`.
-        additional_metrics: see `AdversarialSegmentationTrainer`.
+        **settings: arguments of `AdversarialSegmentationTrainer`. Its loader yields ``image`` (B, C, H, W) and
+            ``label`` (B, K, H, W), 0 or 1; its network is the segmentor, images to logits (B, K, H, W); its loss
+            function is the distance of two sets of features, see `MultiScaleL1Loss`.
     """
 
     def __init__(
         self,
-        device: str | torch.device,
-        max_epochs: int,
-        train_data_loader: Iterable | DataLoader,
-        network: nn.Module,
-        optimizer: Optimizer,
+        *,
         critic: nn.Module,
         critic_optimizer: Optimizer,
-        loss_function: Callable,
         supervised_loss: Callable | None = None,
         supervised_weight: float = 0.0,
         clamp: float = 0.01,
         clamp_norm: bool = False,
-        amp: bool = False,
-        channels_last: bool = True,
-        epoch_length: int | None = None,
-        inferer: Inferer | None = None,
-        train_handlers: Sequence | None = None,
-        key_train_metric: dict | None = None,
-        additional_metrics: dict | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(
-            device=device,
-            max_epochs=max_epochs,
-            train_data_loader=train_data_loader,
-            network=network,
-            optimizer=optimizer,
-            loss_function=loss_function,
-            adversaries={"critic": critic},
-            amp=amp,
-            channels_last=channels_last,
-            epoch_length=epoch_length,
-            inferer=inferer,
-            train_handlers=train_handlers,
-            key_train_metric=key_train_metric,
-            additional_metrics=additional_metrics,
-        )
+        super().__init__(adversaries={"critic": critic}, **settings)
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
