@@ -161,6 +161,11 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
                 "learning rate, train without amp, or look for extreme intensities in the images."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
+        self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
+        if not loss.requires_grad:
+            return (
+                loss  # no weight has a part in it: layer 0 alone (S3-3C-s0) is the masked image, which no critic sees
+            )
         optimizer.zero_grad(set_to_none=True)
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
@@ -170,5 +175,4 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         else:
             loss.backward()
             optimizer.step()
-        self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
         return loss.detach()

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks, and weights from files."""
 
-from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor
+from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.weights import load_weights, read_checkpoint
 
-__all__ = ["SegANCritic", "SegANCritics", "SegANSegmentor", "load_weights", "read_checkpoint"]
+__all__ = ["SegANCritic", "SegANCritics", "SegANSegmentor", "SegANSegmentors", "load_weights", "read_checkpoint"]

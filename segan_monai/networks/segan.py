@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -89,6 +91,32 @@ class SegANSegmentor(nn.Module):
         for level, up in enumerate(self.decoder):
             x = up(x if level == 0 else torch.cat([x, skips[-1 - level]], dim=1))
         return x[..., top : top + height, left : left + width]
+
+
+class SegANSegmentors(nn.Module):
+    """One segmentor a class, side by side: with one critic a class they are the K independent pairs of S1-1C.
+
+    The loss of `SegANCritics` is the mean over classes and every term of it reaches one pair only, so the pairs train
+    apart although they share a trainer (paper, section 3.1).
+
+    Args:
+        in_channels: modalities C.
+        out_channels: classes K, the number of segmentors.
+        **settings: of each `SegANSegmentor`.
+
+    Example:
+        >>> SegANSegmentors(in_channels=3, out_channels=2, base_channels=8)(torch.zeros(1, 3, 32, 32)).shape
+        torch.Size([1, 2, 32, 32])
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, **settings: int | None) -> None:
+        super().__init__()
+        one: dict[str, Any] = {"in_channels": in_channels, "out_channels": 1, **settings}
+        self.segmentors = nn.ModuleList(SegANSegmentor(**one) for _ in range(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map slices (B, C, H, W) to logits (B, K, H, W)."""
+        return torch.cat([segmentor(x) for segmentor in self.segmentors], dim=1)
 
 
 class SegANCritic(nn.Module):

@@ -116,6 +116,29 @@ def test_brats_in_every_layout(layout, tmp_path):
     assert set(np.unique(np.asanyarray(image.dataobj))) <= {0, 1, 2, enhancing}
 
 
+@pytest.mark.parametrize(
+    ("name", "critics", "critic_channels", "layers"),
+    [
+        ("s1_1c", 3, 3, None),
+        ("s3_1c", 1, 9, None),
+        ("s3_3c", 3, 3, None),
+        ("s3_3c_s0", 3, 3, [0]),
+        ("s3_3c_s3", 3, 3, [3]),
+    ],
+)
+def test_the_papers_variants_are_one_overlay_each(name, critics, critic_channels, layers, phantoms, tmp_path):
+    settings = {"dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
+    overlay = f"experiments/segan_components/{name}.json"
+    run = run_workflow(BRATS, "training", overlay, output_dir=str(tmp_path / "run"), **settings)
+    trainer = run.trainer
+    assert len(trainer.critic.critics) == critics
+    assert trainer.critic.critics[0].encoder[0][0].in_channels == critic_channels
+    assert trainer.loss_function.layers == layers
+    assert len(getattr(trainer.network, "segmentors", [trainer.network])) == (3 if name == "s1_1c" else 1)
+    run_workflow(BRATS, "evaluating", overlay, output_dir=str(tmp_path / "evaluation"), **settings)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
+
+
 class RegionsAreWhereModalitiesAreBright(torch.nn.Module):
     """A network whose right answer is known: region k is where channel k is bright."""
 

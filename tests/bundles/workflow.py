@@ -9,6 +9,7 @@ from pathlib import Path
 from monai.bundle import ConfigWorkflow
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
+OVERLAYS = BUNDLES.parent / "configs"
 BRATS = "brats_mri_segan_segmentation"
 HIPPOCAMPUS = "hippocampus_mri_segan_segmentation"
 SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
@@ -16,11 +17,11 @@ SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2,
 FILES = {"training": "train.json", "evaluating": "evaluate.json", "inference": "inference.json"}
 
 
-def make_workflow(bundle: str, run_id: str, **overrides) -> ConfigWorkflow:
+def make_workflow(bundle: str, run_id: str, overlay: str | None = None, **overrides) -> ConfigWorkflow:
     """The workflow as `python -m monai.bundle run` makes it, with small networks."""
     configs = BUNDLES / bundle / "configs"
     return ConfigWorkflow(
-        config_file=str(configs / FILES[run_id]),
+        config_file=[str(configs / FILES[run_id]), *([str(OVERLAYS / overlay)] if overlay else [])],
         meta_file=str(configs / "metadata.json"),
         logging_file=False,
         workflow_type="train" if run_id == "training" else "infer",
@@ -29,9 +30,9 @@ def make_workflow(bundle: str, run_id: str, **overrides) -> ConfigWorkflow:
     )
 
 
-def run_workflow(bundle: str, run_id: str, **overrides) -> ConfigWorkflow:
+def run_workflow(bundle: str, run_id: str, overlay: str | None = None, **overrides) -> ConfigWorkflow:
     """Initialize and run."""
-    workflow = make_workflow(bundle, run_id, **overrides)
+    workflow = make_workflow(bundle, run_id, overlay, **overrides)
     workflow.initialize()
     workflow.run()
     workflow.finalize()

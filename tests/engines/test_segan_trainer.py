@@ -34,8 +34,7 @@ def make_trainer(segmentor, critic, batches, lr=0.1, **settings):
         optimizer=torch.optim.SGD(segmentor.parameters(), lr=lr),
         critic=critic,
         critic_optimizer=torch.optim.SGD(critic.parameters(), lr=lr),
-        loss_function=MultiScaleL1Loss(),
-        **settings,
+        **{"loss_function": MultiScaleL1Loss(), **settings},
     )
 
 
@@ -167,3 +166,20 @@ def test_the_supervised_term_is_named_when_it_is_the_one(batch):
     )
     with pytest.raises(NonFiniteLossError, match="loss term 'supervised' of the segmentor became"):
         trainer.run()
+
+
+def test_the_input_layer_alone_trains_the_segmentor_and_no_critic(batch):
+    """S3-3C-s0: the loss is the L1 distance of the masked images, in which the critic has no part."""
+    segmentor, critic = players()
+    before = copy.deepcopy(critic.state_dict()), copy.deepcopy(segmentor.state_dict())
+    image, label = batch["image"], batch["label"]
+    with torch.no_grad():
+        difference = (segmentor(image).sigmoid() - label).abs()
+        expected = (image[:, None] * difference[:, :, None]).mean()
+    trainer = make_trainer(segmentor, critic, [batch], clamp=10, loss_function=MultiScaleL1Loss(layers=[0]))
+    trainer.run()
+    assert trainer.state.output["terms"]["segmentor_l1"].item() == pytest.approx(expected.item(), rel=1e-5)
+    weights = dict(critic.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in before[0].items() if name in weights)
+    weights = dict(segmentor.named_parameters())
+    assert any(not torch.equal(value, weights[name]) for name, value in before[1].items() if name in weights)

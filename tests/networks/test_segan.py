@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor
+from segan_monai.losses import MultiScaleL1Loss
+from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 
 
 def test_segmentor_has_the_size_the_paper_implies():
@@ -94,3 +95,23 @@ def test_joint_critic_sees_all_masked_images_at_once():
 def test_critics_refuse_another_number_of_classes():
     with pytest.raises(ValueError, match="label map has 1 classes, there are critics for 2"):
         SegANCritics(in_channels=1, num_classes=2, base_channels=2)(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
+
+
+def test_segmentors_of_single_classes_train_apart():
+    """S1-1C: what pair 0 learns from does not depend on pair 1."""
+    torch.manual_seed(0)
+    segmentors, critics = SegANSegmentors(1, 2, base_channels=4), SegANCritics(1, 2, base_channels=4)
+    image, label = torch.rand(2, 1, 32, 32), torch.ones(2, 2, 32, 32)
+
+    def gradient_of_first():
+        segmentors.zero_grad()
+        features = critics(image, segmentors(image).sigmoid())
+        MultiScaleL1Loss()(features, critics(image, label)).backward()
+        return [p.grad.clone() for p in segmentors.segmentors[0].parameters()]
+
+    before = gradient_of_first()
+    with torch.no_grad():
+        for parameter in (*segmentors.segmentors[1].parameters(), *critics.critics[1].parameters()):
+            parameter.add_(0.5)
+    assert all(torch.equal(a, b) for a, b in zip(before, gradient_of_first(), strict=True))
+    assert max(float(g.abs().max()) for g in before) > 0
