@@ -52,6 +52,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
     never costs days of training.
 
+    When a training goes on, the record of the part before stays as ``run_before_resume_1.json``...
+
     Args:
         output_dir: folder for all that the run writes.
         seed: of all random generators.
@@ -81,6 +83,9 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         ) from error
     if resume is False:
         _set_aside(folder)
+    elif resume and (folder / "run.json").is_file():
+        number = 1 + sum(1 for _ in folder.glob("run_before_resume_*.json"))
+        (folder / "run.json").rename(folder / f"run_before_resume_{number}.json")
     set_determinism(seed)
     record = {
         "command": shlex.join(sys.argv),

@@ -75,8 +75,10 @@ def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
 def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     start(tmp_path, resume=False)
     (tmp_path / "last.pt").write_text("days of training")
+    first = (tmp_path / "run.json").read_text()
     start(tmp_path, resume=True)
     assert (tmp_path / "last.pt").read_text() == "days of training"
+    assert (tmp_path / "run_before_resume_1.json").read_text() == first
     start(tmp_path, resume=False)
     start(tmp_path, resume=False)
     assert not (tmp_path / "last.pt").exists()
