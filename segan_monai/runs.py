@@ -31,6 +31,7 @@ from segan_monai.errors import ConfigError, UserError
 logger = logging.getLogger(__name__)
 
 PACKAGES = ("segan-monai", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "itk-io")
+TRAINING_FILES = ("*.pt", "run*.json", "split.json", "history.csv", "log.txt", "events.out.tfevents.*")
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -155,17 +156,15 @@ def _check_overrides(argv: list[str]) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    earlier = [file for file in folder.iterdir() if not file.name.startswith("previous_")]
+    """Move the files of an earlier training, and nothing else that may lie in the folder, to one of their own."""
+    earlier = sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)})
     if not any(file.name in ("last.pt", "run.json") for file in earlier):
         return
-    number = 1 + sum(1 for _ in folder.glob("previous_*"))
-    aside = folder / f"previous_{number}"
+    aside = folder / f"previous_{1 + sum(1 for _ in folder.glob('previous_*'))}"
     aside.mkdir()
     for file in earlier:
         shutil.move(file, aside / file.name)
-    logger.warning(
-        "%s held an earlier run; its files are now in %s (--resume true goes on with it instead)", folder, aside
-    )
+    logger.warning("%s held an earlier run; its files are now in %s (--resume true goes on with it)", folder, aside)
 
 
 def _versions() -> dict[str, str]:

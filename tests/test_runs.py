@@ -75,6 +75,7 @@ def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
 def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     start(tmp_path, resume=False)
     (tmp_path / "last.pt").write_text("days of training")
+    (tmp_path / "notes.txt").write_text("mine")
     first = (tmp_path / "run.json").read_text()
     start(tmp_path, resume=True)
     assert (tmp_path / "last.pt").read_text() == "days of training"
@@ -84,6 +85,7 @@ def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     assert not (tmp_path / "last.pt").exists()
     assert (tmp_path / "previous_1" / "last.pt").read_text() == "days of training"
     assert (tmp_path / "previous_2" / "run.json").is_file()
+    assert (tmp_path / "notes.txt").read_text() == "mine"
     assert "held an earlier run; its files are now in" in caplog.text
 
 

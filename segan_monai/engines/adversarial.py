@@ -157,15 +157,13 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
                 f"{self.state.epoch}, iteration {self.state.iteration}; expected a finite number. The weights of the "
-                "last epoch are kept. Lower the "
-                "learning rate, train without amp, or look for extreme intensities in the images."
+                "last epoch are kept. Lower the learning rate, train without amp, or look for extreme intensities in the "
+                "images."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
         if not loss.requires_grad:
-            return (
-                loss  # no weight has a part in it: layer 0 alone (S3-3C-s0) is the masked image, which no critic sees
-            )
+            return loss  # no weight has a part in it: layer 0 alone (S3-3C-s0) is the masked image itself
         optimizer.zero_grad(set_to_none=True)
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
