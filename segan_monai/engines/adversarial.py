@@ -157,8 +157,8 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
                 f"{self.state.epoch}, iteration {self.state.iteration}; expected a finite number. The weights of the "
-                "last epoch are kept. Lower the learning rate, train without amp, or look for extreme intensities in the "
-                "images."
+                "last epoch are kept. Lower the learning rate, train without amp, or look for extreme intensities in "
+                "the images."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
