@@ -23,22 +23,16 @@ class LabelConvention:
         name: as it is written in settings, for example ``brats2021``.
         labels: tissue of each label value; background (0) is not listed.
         regions: label values that make up each region, the enclosing region first.
-        merged: label value that each region gets when regions are painted, in order, into one label map of this
-            convention. Regions say less than labels do: of ``brats2015`` necrosis (1) and non-enhancing core (3)
-            cannot be told apart again, and both come back as 1.
     """
 
     name: str
     labels: dict[int, str]
     regions: dict[str, tuple[int, ...]]
-    merged: tuple[int, ...]
 
 
-def _convention(
-    name: str, labels: dict[int, str], core: tuple[int, ...], enhancing: int, merged: tuple[int, ...]
-) -> LabelConvention:
+def _convention(name: str, labels: dict[int, str], core: tuple[int, ...], enhancing: int) -> LabelConvention:
     regions = {"whole_tumour": tuple(labels), "tumour_core": core, "enhancing_tumour": (enhancing,)}
-    return LabelConvention(name, labels, regions, merged)
+    return LabelConvention(name, labels, regions)
 
 
 LABEL_CONVENTIONS: dict[str, LabelConvention] = {
@@ -49,28 +43,24 @@ LABEL_CONVENTIONS: dict[str, LabelConvention] = {
             {1: "necrosis", 2: "oedema", 3: "non-enhancing tumour", 4: "enhancing tumour"},
             core=(1, 3, 4),
             enhancing=4,
-            merged=(2, 1, 4),
         ),
         _convention(  # BraTS 2017 to 2022
             "brats2021",
             {1: "necrosis and non-enhancing tumour", 2: "oedema", 4: "enhancing tumour"},
             core=(1, 4),
             enhancing=4,
-            merged=(2, 1, 4),
         ),
         _convention(  # BraTS 2023 on
             "brats2023",
             {1: "necrosis and non-enhancing tumour", 2: "oedema", 3: "enhancing tumour"},
             core=(1, 3),
             enhancing=3,
-            merged=(2, 1, 3),
         ),
         _convention(  # Medical Segmentation Decathlon, Task01
             "msd_brain_tumour",
             {1: "oedema", 2: "non-enhancing tumour", 3: "enhancing tumour"},
             core=(2, 3),
             enhancing=3,
-            merged=(1, 2, 3),
         ),
     )
 }
