@@ -8,6 +8,7 @@ from segan_monai.data.brats import brats_cases
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
 from segan_monai.data.decathlon import decathlon_cases
+from segan_monai.data.isic import isic_cases
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
@@ -19,6 +20,7 @@ __all__ = [
     "decathlon_cases",
     "find_cases",
     "held_out",
+    "isic_cases",
     "make_phantom",
     "modality_name",
     "read_split",

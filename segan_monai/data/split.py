@@ -27,6 +27,8 @@ def split_cases(
     seed: int = 0,
     file: str | os.PathLike[str] | None = None,
     max_cases: int | None = None,
+    held_out: int | None = None,
+    use_sections: bool = True,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -36,7 +38,7 @@ def split_cases(
     neither on the order of the cases nor on any global random state.
 
     If cases of a datalist's section ``validation`` are among them (field ``section``), that is the split and no folds
-    are made. Cases of its section ``test`` go to neither side.
+    are made. Cases of its section ``test`` go to neither side. The same holds for the three parts of ISIC 2017.
 
     Args:
         cases: as :func:`segan_monai.data.find_cases` returns them.
@@ -45,26 +47,36 @@ def split_cases(
         seed: of the shuffle.
         file: write the split to this JSON file.
         max_cases: use so many cases only, drawn with the seed: for a quick look at a large data set.
+        held_out: instead of folds, draw the cases of so many subjects as validation set (500 of 2,000 in the report of
+            SegAN on ISIC 2017). 0 puts all cases on both sides, to see whether a network can overfit; no measure of
+            anything else.
+        use_sections: whether a section ``validation`` is the split. If not, ``training`` is split as if it were alone.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name.
 
     Raises:
-        DataError: no cases for training, or fewer subjects than folds.
-        ConfigError: ``folds`` or ``fold`` out of range.
+        DataError: no cases for training, or fewer subjects than folds or than ``held_out``.
+        ConfigError: ``folds``, ``fold`` or ``held_out`` out of range.
     """
-    usable = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    apart = ("test",) if use_sections else ("test", "validation")
+    usable = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
     if max_cases is not None and max_cases < len(usable):
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
     explicit = any(case.get("section") == "validation" for case in usable)
     if explicit:
         validation = [case for case in usable if case.get("section") == "validation"]
+    elif held_out is not None:
+        drawn_subjects = _draw(usable, held_out, seed)
+        validation = [case for case in usable if case["subject"] in drawn_subjects]
     else:
         fold_of = _deal(usable, folds, fold, seed)
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
     validation_ids = {case["case"] for case in validation}
     split = {"training": [case for case in usable if case["case"] not in validation_ids], "validation": validation}
+    if held_out == 0 and not explicit:
+        split["validation"] = list(usable)
     if not split["training"]:
         raise DataError(f"no cases for training among {len(cases)}: the datalist's section 'training' is empty.")
     if explicit and (shared := {c["subject"] for c in validation} & {c["subject"] for c in split["training"]}):
@@ -73,8 +85,22 @@ def split_cases(
             f"{min(shared)}. Move all cases of a subject to one section."
         )
     if file:
-        _write(Path(file), split, {"seed": seed, "folds": folds, "fold": fold} if not explicit else {})
+        drawn = {"seed": seed, "folds": folds, "fold": fold} if held_out is None else {"seed": seed, "held_out": held_out}
+        _write(Path(file), split, drawn if not explicit else {})
     return split
+
+
+def _draw(cases: Sequence[Case], count: int, seed: int) -> set[str]:
+    """So many subjects at random."""
+    subjects = sorted({case["subject"] for case in cases})
+    if count < 0:
+        raise ConfigError(f"held_out={count}: expected a number of cases, at least 0.")
+    if count >= len(subjects):
+        raise DataError(
+            f"held_out={count} of {len(subjects)} subjects leaves none for training. Pass --held_out with fewer than "
+            f"{len(subjects)}, or null to use folds."
+        )
+    return set(random.Random(f"{seed} held out").sample(subjects, count))
 
 
 def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, int]:
@@ -106,7 +132,7 @@ def _write(file: Path, split: dict[str, list[Case]], drawn: dict[str, int]) -> N
         "folds": None,
         "fold": None,
         **drawn,
-        "stratified_by": "grade" if graded and drawn else None,
+        "stratified_by": "grade" if graded and "folds" in drawn else None,
         "counts": {
             grade: {part: grades[part][grade] for part in split}
             for grade in sorted(grades["training"].keys() | grades["validation"].keys())
@@ -143,7 +169,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         cases: all cases.
         split_file: the split with which the model was trained. If there is none, ``held_out`` gives all cases
             and logs a warning.
-        subset: ``held_out``, every case that was not trained on; or ``training``, ``validation``, ``all``.
+        subset: ``held_out``, every case that was not trained on; or ``training``, ``validation``, ``all``; or ``test``,
+            the cases of the data set's own section of that name.
 
     Returns:
         The cases of the subset, in their order.
@@ -152,10 +179,12 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         ConfigError: unknown subset.
         DataError: the split file is needed and missing or damaged, or no case is left.
     """
-    if subset not in ("held_out", "training", "validation", "all"):
-        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation or all.")
+    if subset not in ("held_out", "training", "validation", "test", "all"):
+        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation, test or all.")
     if subset == "all":
         chosen = list(cases)
+    elif subset == "test":
+        chosen = [case for case in cases if case.get("section") == "test"]
     elif subset == "held_out" and not (split_file and Path(split_file).is_file()):
         logger.warning("no split file %s: taking all %d cases, which may have been trained on", split_file, len(cases))
         chosen = list(cases)
