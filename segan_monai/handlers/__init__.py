@@ -7,7 +7,15 @@ from __future__ import annotations
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
+from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
-__all__ = ["EpochLog", "EvaluationReport", "FinalValidationHandler", "OverlayPicture", "RunCheckpoint"]
+__all__ = [
+    "EpochLog",
+    "EvaluationReport",
+    "FinalValidationHandler",
+    "OverlayPicture",
+    "PhotographPicture",
+    "RunCheckpoint",
+]
