@@ -68,8 +68,8 @@ def split_cases(
     if explicit:
         validation = [case for case in usable if case.get("section") == "validation"]
     elif held_out is not None:
-        drawn_subjects = _draw(usable, held_out, seed)
-        validation = [case for case in usable if case["subject"] in drawn_subjects]
+        kept_out = _draw(usable, held_out, seed)
+        validation = [case for case in usable if case["subject"] in kept_out]
     else:
         fold_of = _deal(usable, folds, fold, seed)
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
@@ -85,8 +85,8 @@ def split_cases(
             f"{min(shared)}. Move all cases of a subject to one section."
         )
     if file:
-        drawn = {"seed": seed, "folds": folds, "fold": fold} if held_out is None else {"seed": seed, "held_out": held_out}
-        _write(Path(file), split, drawn if not explicit else {})
+        how = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
+        _write(Path(file), split, {} if explicit else {"seed": seed, **how})
     return split
 
 

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from segan_monai.metrics.overlap import overlap_metrics
 
-_COLOURS = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
-
 
 @dataclass(frozen=True)
 class ShownCase:
@@ -77,6 +75,7 @@ class OverlayPicture:
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.modalities = modalities
+        self.colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
         self.slices: list[ShownCase] = []
 
     def attach(self, engine: Engine) -> None:
@@ -129,7 +128,7 @@ class OverlayPicture:
         axes = figure.subplots(len(rows), columns, squeeze=False)
         for line, (name, shown) in zip(axes, rows.items(), strict=True):
             self.draw_case(line, name, shown)
-        handles = [Line2D([], [], color=c, label=region) for c, region in zip(_COLOURS, self.regions, strict=False)]
+        handles = [Line2D([], [], color=c, label=region) for c, region in zip(self.colours, self.regions, strict=False)]
         handles += [Line2D([], [], color="white", ls=s, label=n) for s, n in (("-", "reference"), ("--", "prediction"))]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, labelcolor="white",
                       facecolor="black", edgecolor="black")  # fmt: skip
@@ -140,15 +139,15 @@ class OverlayPicture:
         """Draw one case: a panel a modality."""
         for axis, channel, modality in zip(axes, shown.image, self.modalities, strict=True):
             axis.imshow(channel.T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest")
-            outline(axis, shown)
+            outline(axis, shown, self.colours)
             axis.invert_xaxis()
             axis.set_axis_off()
             axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
 
 
-def outline(axis: Any, shown: ShownCase) -> None:
+def outline(axis: Any, shown: ShownCase, colours: Sequence[str]) -> None:
     """Draw the outlines of a case on a panel: reference solid, prediction dashed."""
-    for colour, truth, found in zip(_COLOURS, shown.reference, shown.prediction, strict=False):
+    for colour, truth, found in zip(colours, shown.reference, shown.prediction, strict=False):
         for mask, style in ((truth, "solid"), (found, "dashed")):
             if mask.any() and not mask.all():
                 axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=style)

@@ -41,6 +41,7 @@ class PhotographPicture(OverlayPicture):
         prediction_regions: Mapping[str, Sequence[int]],
     ) -> None:
         super().__init__(file, regions, prediction_regions, ["photograph"])
+        self.colours = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # not those of skin
 
     def collect(self, engine: Engine) -> None:
         """Keep a small copy of each case of an iteration."""
@@ -59,7 +60,7 @@ class PhotographPicture(OverlayPicture):
         """Draw one photograph."""
         (axis,) = axes
         axis.imshow(shown.image.swapaxes(0, 1))
-        outline(axis, shown)
+        outline(axis, shown, self.colours)
         axis.set_axis_off()
         axis.set_title(f"{name}: {shown.case}, Dice {shown.dice:.2f}", color="white", fontsize=8)
 

@@ -98,7 +98,10 @@ def write_evaluation(
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
 ) -> None:
-    """Writes `metrics.csv`, infinite distances as `inf`, unknown as nothing, and `summary.json`, see `summarize`, to `output_dir`."""
+    """Writes `metrics.csv` and `summary.json`, see `summarize`, to `output_dir`.
+
+    In the table infinite distances are `inf`; what is unknown is left empty.
+    """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     table.to_csv(output_dir / "metrics.csv", columns=list(COLUMNS), index=False, float_format="%.9g")

@@ -111,7 +111,8 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
     Returns:
         The dictionary with MetaTensors: photograph (3, columns, rows) in float32, 0 to 1 [ours: the critic sees it
         multiplied by label maps, so it is positive and not standardized]; mask (1, columns, rows) in uint8, its own
-        values. ``meta["filename_or_obj"]`` has the name of the case, for `SaveImage`; ``meta["source_files"]`` the file.
+        values. ``meta["filename_or_obj"]`` has the name of the case, for `SaveImage`; ``meta["source_files"]`` is the
+        file.
 
     Raises:
         DataError: on call: see `read_photograph` and `read_mask`; a mask of another size than its photograph; values
@@ -128,7 +129,9 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.size = (int(size[0]), int(size[1]))
-        self.allowed = None if regions is None else {0, *(value for of_region in regions.values() for value in of_region)}
+        self.allowed = (
+            None if regions is None else {0, *(value for of_region in regions.values() for value in of_region)}
+        )
         self.resize_masks = resize_masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -184,9 +187,9 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
             some = ", ".join(f"{value} ({count} pixels)" for value, count in list(unknown.items())[:5])
             more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
             raise DataError(
-                f"{file} holds the values {some}{more}. Expected {', '.join(map(str, sorted(self.allowed)))}: threshold "
-                "the mask and save it without loss (PNG, resized by nearest neighbour only), or name the values of the "
-                "masks with --regions, such as {'lesion': [1]}."
+                f"{file} holds the values {some}{more}. Expected {', '.join(map(str, sorted(self.allowed)))}: "
+                "threshold the mask and save it without loss (PNG, resized by nearest neighbour only), or name the "
+                "values of the masks with --regions, such as {'lesion': [1]}."
             )
 
 
@@ -209,15 +212,16 @@ def _damaged(file: Path, error: Exception) -> DataError:
 
 def _check_size(file: Path, mask: Image.Image, photograph: Path, own_size: tuple[int, int]) -> None:
     if mask.size != own_size:
-        turned = (
-            " The mask fits the photograph as it is stored, without the rotation that its EXIF data ask for: rotate the "
+        remedy = (
+            "The mask fits the photograph as it is stored, without the rotation that its EXIF data ask for: rotate the "
             "mask alike, or remove the tag from the photograph."
             if mask.size == own_size[::-1]
-            else " Make both of one size: the mask by nearest neighbour, from the original photograph's mask."
+            else "Take the mask that was drawn on this photograph, or resize the one to the other's size, a mask by "
+            "nearest neighbour."
         )
         raise DataError(
             f"{file} has {mask.size[0]}x{mask.size[1]} pixels, but {photograph} is displayed with "
-            f"{own_size[0]}x{own_size[1]}.{turned}"
+            f"{own_size[0]}x{own_size[1]}. {remedy}"
         )
 
 
