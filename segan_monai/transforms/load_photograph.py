@@ -152,6 +152,7 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
             resized = tuple(array.shape[1:]) == self.size
             meta = {
                 "affine": _scaled(own_size, self.size) if resized else PIXEL_AFFINE,
+                "original_affine": PIXEL_AFFINE,
                 "original_channel_dim": 0,
                 "spatial_shape": np.array(array.shape[1:]),
                 "filename_or_obj": str(file.parent / f"{case.get('case', file.stem)}.png"),
