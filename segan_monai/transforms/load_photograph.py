@@ -61,7 +61,6 @@ def read_photograph(file: Path, size: Sequence[int]) -> tuple[np.ndarray, tuple[
             colour = picture.convert("RGB")
             # the exact part of the decoded pixels that the photograph covers, where its sides are no multiples of 8
             small = colour.resize(stored, Image.Resampling.BILINEAR, box=drafted[1] if drafted else None)
-            small.getexif().update(picture.getexif())
             displayed = ImageOps.exif_transpose(small)
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
             raise _damaged(file, error) from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -15,6 +16,7 @@ from monai.bundle import verify_net_in_out
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from segan_monai.errors import DataError
 from segan_monai.networks import SegANSegmentor
 from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, make_workflow, run_workflow
 
@@ -236,6 +238,38 @@ def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path):
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert (split["held_out"], len(split["training"])) == (1, 3)
     assert [row["case"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")] == split["validation"]
+
+
+def test_two_classes_by_override(photographs, tmp_path):
+    images, masks = (photographs / folder for folder in FOLDERS["Training"])
+    (tmp_path / "data" / "masks").mkdir(parents=True)
+    (tmp_path / "data" / "images").symlink_to(images)
+    for file in masks.iterdir():
+        mask = np.asarray(Image.open(file)) // 255
+        mask[:, mask.shape[1] // 2 :] *= 2
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / file.name)
+    regions = {"left": [1], "right": [2]}
+    settings = {"dataset_dir": str(tmp_path / "data"), "ckpt_dir": str(tmp_path / "models"), "regions": regions}
+    workflow = run("training", output_dir=str(tmp_path / "run"), **settings)
+    assert len(workflow.trainer.critic.critics) == 2
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
+    assert [row["region"] for row in rows] == ["left", "right"] * 2
+    for file in (tmp_path / "evaluation").glob("*_seg.png"):
+        assert set(np.unique(np.asarray(Image.open(file)))) <= {0, 1, 2}
+
+
+def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "data")
+    bad = tmp_path / "data" / "ISIC-2017_Training_Data" / "ISIC_0000002.jpg"
+    bad.write_bytes(bad.read_bytes()[:2000])
+    folders = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as caught:
+        run("training", **folders)
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, DataError):
+        error = error.__cause__ or error.__context__
+    assert "ISIC_0000002.jpg cannot be read" in str(error)
 
 
 def test_configs_stand_alone_and_share_their_numbers():
