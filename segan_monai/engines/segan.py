@@ -55,7 +55,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         clamp_norm: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(adversaries={"critic": critic}, **settings)
+        super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss

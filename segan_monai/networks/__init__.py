@@ -6,4 +6,12 @@ from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
 from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.weights import load_weights, read_checkpoint
 
-__all__ = ["ExclusiveClassSegmentor", "SegANCritic", "SegANCritics", "SegANSegmentor", "SegANSegmentors", "load_weights", "read_checkpoint"]
+__all__ = [
+    "ExclusiveClassSegmentor",
+    "SegANCritic",
+    "SegANCritics",
+    "SegANSegmentor",
+    "SegANSegmentors",
+    "load_weights",
+    "read_checkpoint",
+]

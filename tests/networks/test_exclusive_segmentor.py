@@ -37,5 +37,7 @@ def test_weights_alone_are_saved():
 
 
 def test_number_of_regions_is_checked():
-    with pytest.raises(ValueError, match=r"out_channels is 2, but there are 3 regions: \['whole', 'core', 'enhancing'\]"):
+    with pytest.raises(
+        ValueError, match=r"out_channels is 2, but there are 3 regions: \['whole', 'core', 'enhancing'\]"
+    ):
         ExclusiveClassSegmentor(2, 2, REGIONS)
