@@ -2,7 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks, and weights from files."""
 
+from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
 from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.weights import load_weights, read_checkpoint
 
-__all__ = ["SegANCritic", "SegANCritics", "SegANSegmentor", "SegANSegmentors", "load_weights", "read_checkpoint"]
+__all__ = [
+    "ExclusiveClassSegmentor",
+    "SegANCritic",
+    "SegANCritics",
+    "SegANSegmentor",
+    "SegANSegmentors",
+    "load_weights",
+    "read_checkpoint",
+]

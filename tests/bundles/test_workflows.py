@@ -139,6 +139,17 @@ def test_the_papers_variants_are_one_overlay_each(name, critics, critic_channels
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
 
 
+@pytest.mark.parametrize("name", ["unet", "unet_dice"])
+def test_the_unet_baseline_is_one_overlay_for_nested_regions(name, phantoms, tmp_path):
+    settings = {"dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
+    overlay = f"experiments/segan_components/{name}.json"
+    run = run_workflow(BRATS, "training", overlay, output_dir=str(tmp_path / "run"), **settings)
+    assert list(run.trainer.state.output["terms"]) == ["supervised"]
+    assert run.trainer.state.output["pred"].shape[1] == 4  # background, enhancing, core, oedema
+    run_workflow(BRATS, "evaluating", overlay, output_dir=str(tmp_path / "evaluation"), **settings)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
+
+
 class RegionsAreWhereModalitiesAreBright(torch.nn.Module):
     """A network whose right answer is known: region k is where channel k is bright."""
 

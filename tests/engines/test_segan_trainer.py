@@ -183,3 +183,26 @@ def test_the_input_layer_alone_trains_the_segmentor_and_no_critic(batch):
     assert all(torch.equal(value, weights[name]) for name, value in before[0].items() if name in weights)
     weights = dict(segmentor.named_parameters())
     assert any(not torch.equal(value, weights[name]) for name, value in before[1].items() if name in weights)
+
+
+def test_the_adversarial_term_is_weighted(batch):
+    segmentor, critic = players()
+    trainer = make_trainer(segmentor, critic, [batch], adversarial_weight=0.25)
+    trainer.run()
+    terms = trainer.state.output["terms"]
+    assert trainer.state.output["loss"].item() == pytest.approx(0.25 * terms["segmentor_l1"].item(), rel=1e-5)
+
+
+def test_without_adversarial_weight_it_is_plain_training(batch):
+    segmentor, critic = players()
+    plain, before = copy.deepcopy(segmentor), copy.deepcopy(critic.state_dict())
+    loss = torch.nn.BCEWithLogitsLoss()
+    settings = {"supervised_loss": loss, "supervised_weight": 1.0, "adversarial_weight": 0.0}
+    trainer = make_trainer(segmentor, critic, [batch], channels_last=False, **settings)
+    trainer.run()
+    assert list(trainer.state.output["terms"]) == ["supervised"]
+    loss(plain.train()(batch["image"]), batch["label"]).backward()
+    torch.optim.SGD(plain.parameters(), lr=0.1).step()
+    for ours, expected in zip(segmentor.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
