@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.errors import DataError
 from segan_monai.networks import SegANSegmentor
+from segan_monai.reproduce import load_table
 from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -223,14 +224,13 @@ def test_the_deeper_segmentor_is_about_that_of_the_published_code():
         assert settings.keys() <= json.loads((CONFIGS / f"{name}.json").read_text()).keys()
 
 
-def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path):
-    folder = OVERLAYS / "experiments" / "segan_isic"
-    table = json.loads((folder / "table.json").read_text())
-    assert table["rows"]["SegAN"]["published"] == {"dice": {"lesion": 0.9189}, "iou": {"lesion": 0.8612}}
+def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(BUNDLES.parent)
+    table = load_table("segan-isic")
+    assert table.published["SegAN"] == {"dice": {"lesion": 0.9189}, "iou": {"lesion": 0.8612}}
     known = set().union(*(json.loads((CONFIGS / f"{n}.json").read_text()) for n in ("train", "evaluate")))
-    for row in table["rows"].values():
-        for overlay in row["overlays"]:
-            assert json.loads((folder / overlay).read_text()).keys() - {"_desc_"} <= known
+    for overlay in (file for files in table.rows.values() for file in files):
+        assert json.loads(overlay.read_text()).keys() - {"_desc_"} <= known
     settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models"), "base_channels": 4}
     report = "experiments/segan_isic/report.json"
     run("training", report, output_dir=str(tmp_path / "run"), held_out=1, **settings)
@@ -238,6 +238,15 @@ def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path):
     split = json.loads((tmp_path / "run" / "split.json").read_text())
     assert (split["held_out"], len(split["training"])) == (1, 3)
     assert [row["case"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")] == split["validation"]
+
+
+def test_the_unet_baseline_is_the_same_overlay_as_elsewhere(photographs, tmp_path):
+    settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models")}
+    overlay = "experiments/segan_components/unet.json"
+    workflow = run("training", overlay, output_dir=str(tmp_path / "run"), **settings)
+    assert list(workflow.trainer.state.output["terms"]) == ["supervised"]
+    run("evaluating", overlay, output_dir=str(tmp_path / "evaluation"), **settings)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4
 
 
 def test_two_classes_by_override(photographs, tmp_path):
