@@ -170,7 +170,7 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
             own_size = tuple(int(length) for length in self.pop_transform(small)["orig_size"])
             values = small.as_tensor()[None]
             full = (
-                F.interpolate(values, own_size, mode="bilinear", align_corners=False)
+                F.interpolate(values.float(), own_size, mode="bilinear", align_corners=False)
                 if values.is_floating_point()
                 else F.interpolate(values, own_size, mode="nearest-exact")
             )

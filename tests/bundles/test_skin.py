@@ -312,7 +312,7 @@ def test_properties_that_monai_asks_for(run_id, photographs, tmp_path):
 def test_real_photographs_are_overfitted(data_dir, tmp_path):
     settings = {"dataset_dir": str(data_dir / "isic2017"), "ckpt_dir": str(tmp_path / "models"), "base_channels": 16}
     sizes = {"image_size": [128, 128], "cached_size": [180, 135]}
-    schedule = {"epochs": 120, "val_interval": 120, "learning_rate": 1e-3, "learning_rate_decay_epochs": 30}
+    schedule = {"epochs": 160, "val_interval": 160, "learning_rate": 1e-3, "learning_rate_decay_epochs": 40}
     run(
         "training",
         output_dir=str(tmp_path / "run"),
