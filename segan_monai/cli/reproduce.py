@@ -35,7 +35,8 @@ def reproduce(
         typer.Option(exists=True, dir_okay=False, help="Overlay for all rows, such as configs/cpu.json."),
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for rows that do not set it."),
     ] = None,
 ) -> None:
     """Train and evaluate the rows of a published table, and print ours beside the published figures.

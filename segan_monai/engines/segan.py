@@ -35,6 +35,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
         adversarial_weight: factor of the critic's distance in S's loss (paper: 1); 0 leaves the critic out of the
             game, which is the baseline of a segmentor trained by its supervised loss alone.
+        critic_interval: the critic takes its step in every so many-th iteration, the first included (paper: 1); S sees
+            it in all of them. A critic that moves slower costs less and leaves S more iterations in the same time.
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
@@ -51,6 +53,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         supervised_loss: Callable | None = None,
         supervised_weight: float = 0.0,
         adversarial_weight: float = 1.0,
+        critic_interval: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
         **settings: Any,
@@ -61,6 +64,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         self.supervised_loss = supervised_loss
         self.supervised_weight = supervised_weight
         self.adversarial_weight = adversarial_weight
+        self.critic_interval = critic_interval
         self.clamp = clamp
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
@@ -76,7 +80,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
 
         terms = {}
         if self.adversarial_weight:
-            self._step_critic(image, prediction.detach(), target)
+            if (engine.state.iteration - 1) % self.critic_interval == 0:
+                self._step_critic(image, prediction.detach(), target)
             with self.autocast(), frozen(self.critic):
                 with torch.no_grad():
                     features = self.critic(image, target)

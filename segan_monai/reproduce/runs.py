@@ -71,7 +71,7 @@ class Plan:
         output_dir: gets a folder a row and seed, and the table.
         datalist: decathlon JSON, if the cases are not to be discovered.
         configs: overlays for all rows, merged before those of a row.
-        overrides: keys of the bundle's ``train.json`` and their values, for all rows.
+        overrides: keys of the bundle's ``train.json`` and their values, for all rows; what a row sets itself wins.
         train_seconds: train every row for as long as this, by as many epochs as a short run says; None for the
             bundle's own number of epochs.
     """
@@ -159,11 +159,11 @@ def run_row(plan: Plan, row: str, seed: int) -> dict[str, Any]:
         "dataset_dir": str(plan.dataset_dir),
         **({} if plan.datalist is None else {"datalist": str(plan.datalist)}),
         "seed": seed,
-        **plan.overrides,
     }
     if plan.train_seconds is not None:
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
-    _claim(folder, {"bundle": plan.table.bundle, "overlays": _overlays(plan, row), "settings": settings})
+    overlays = [str(file) for file in (*plan.configs, *plan.table.rows[row])]
+    _claim(folder, {"bundle": plan.table.bundle, "overlays": overlays, "settings": {**plan.overrides, **settings}})
     training, evaluation = folder / "training", folder / "evaluation"
     if not (training / "model.pt").is_file() or not (training / "trained.txt").is_file():
         resume = (training / "last.pt").is_file()
@@ -206,8 +206,7 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     history = pd.read_csv(folder / "calibration" / "history.csv")
     an_epoch = float(history["seconds"][history["epoch"] > 1].min())  # the first one also warms up
     epochs = max(1, round((plan.train_seconds or 0) / an_epoch))
-    content = {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs}
-    file.write_text(json.dumps(content, indent=4) + "\n")
+    _write_json(file, {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs})
     return epochs
 
 
@@ -223,20 +222,22 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                 f"{folder} holds a run with other settings ({', '.join(differing) or 'bundle, overlays or fewer keys'} "
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
-    file.write_text(json.dumps(settings, indent=4) + "\n")
-
-
-def _overlays(plan: Plan, row: str) -> list[str]:
-    return [str(file) for file in (*plan.configs, *plan.table.rows[row])]
+    _write_json(file, settings)
 
 
 def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
-    """Run a bundle in a process of its own; what it prints goes to a file beside its folder."""
+    """Run a bundle in a process of its own; what it prints goes to a file beside its folder.
+
+    Later configs win: the bundle's, those for all rows, what makes the row, what makes this run.
+    """
     config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
     output_dir.mkdir(parents=True, exist_ok=True)
-    overlay = output_dir.with_suffix(".json")
-    overlay.write_text(json.dumps({**settings, "output_dir": str(output_dir)}, indent=4) + "\n")
-    files = [str(BUNDLES / plan.table.bundle / "configs" / config), *_overlays(plan, row), str(overlay)]
+    configs = [BUNDLES / plan.table.bundle / "configs" / config, *plan.configs]
+    if plan.overrides:
+        configs.append(_write_json(output_dir.with_name("overrides.json"), plan.overrides))
+    own = {**settings, "output_dir": str(output_dir)}
+    configs += [*plan.table.rows[row], _write_json(output_dir.with_suffix(".json"), own)]
+    files = [str(file) for file in configs]
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
     with log.open("w") as stream:
@@ -248,6 +249,11 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
         )
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
+    file.write_text(json.dumps(content, indent=4) + "\n")
+    return file
 
 
 def _slug(row: str) -> str:

@@ -6,6 +6,7 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
@@ -206,3 +207,20 @@ def test_without_adversarial_weight_it_is_plain_training(batch):
     for ours, expected in zip(segmentor.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(ours, expected)
     assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+
+
+def test_the_critic_may_step_less_often_than_the_segmentor(batch):
+    segmentor, critic = players()
+    trainer = make_trainer(segmentor, critic, [batch] * 5, critic_interval=2)
+    stepped = []
+
+    def look(engine):
+        weights = torch.cat([p.detach().flatten().clone() for p in critic.parameters()])
+        stepped.append("critic_l1" in engine.state.output["terms"])
+        changed.append(not torch.equal(weights, seen[-1]))
+        seen.append(weights)
+
+    seen, changed = [torch.cat([p.detach().flatten().clone() for p in critic.parameters()])], []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    trainer.run()
+    assert stepped == changed == [True, False, True, False, True]

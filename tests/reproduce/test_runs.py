@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +72,7 @@ def plan(phantoms, tmp_path) -> Plan:
         "slices_per_volume": 2,
         "folds": 2,
         "device": "cpu",
+        "supervised_weight": 0.5,
     }
     return Plan(load_table("segan-vs-unet"), phantoms, tmp_path / "out", overrides=small)
 
@@ -89,6 +91,15 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
     written = model.stat().st_mtime_ns
     assert run_row(plan, "U-Net", 1) == result
     assert model.stat().st_mtime_ns == written
+    merged = json.loads((model.parent / "run.json").read_text())["config"]
+    assert merged["supervised_weight"] == 1.0  # the row's own, not that of all rows
+
+    # a training that was interrupted goes on from its last epoch
+    (model.parent / "trained.txt").unlink()
+    shutil.rmtree(model.parent.parent / "evaluation")
+    again = run_row(plan, "U-Net", 1)
+    assert again["regions"] == result["regions"]
+    assert "resumed from" in (model.parent / "log.txt").read_text()
 
     with pytest.raises(ConfigError, match=r"seed_1 holds a run with other settings \(epochs differ\)"):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
