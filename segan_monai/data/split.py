@@ -27,7 +27,7 @@ def split_cases(
     seed: int = 0,
     file: str | os.PathLike[str] | None = None,
     max_cases: int | None = None,
-    held_out: int | None = None,
+    held_out: float | None = None,
     use_sections: bool = True,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
@@ -47,9 +47,9 @@ def split_cases(
         seed: of the shuffle.
         file: write the split to this JSON file.
         max_cases: use so many cases only, drawn with the seed: for a quick look at a large data set.
-        held_out: instead of folds, draw the cases of so many subjects as validation set (500 of 2,000 in the report of
-            SegAN on ISIC 2017). 0 puts all cases on both sides, to see whether a network can overfit; no measure of
-            anything else.
+        held_out: instead of folds, draw the cases of so many subjects as validation set, or, below 1, of this share of
+            them (500 of 2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases on both sides, to see
+            whether a network can overfit; no measure of anything else.
         use_sections: whether a section ``validation`` is the split. If not, ``training`` is split as if it were alone.
 
     Returns:
@@ -85,20 +85,21 @@ def split_cases(
             f"{min(shared)}. Move all cases of a subject to one section."
         )
     if file:
-        how = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
+        how: dict[str, float] = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
         _write(Path(file), split, {} if explicit else {"seed": seed, **how})
     return split
 
 
-def _draw(cases: Sequence[Case], count: int, seed: int) -> set[str]:
-    """So many subjects at random."""
+def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
+    """So many subjects, or such a share of them, at random."""
     subjects = sorted({case["subject"] for case in cases})
-    if count < 0:
-        raise ConfigError(f"held_out={count}: expected a number of cases, at least 0.")
+    if held_out < 0 or (held_out > 1 and held_out != int(held_out)):
+        raise ConfigError(f"held_out={held_out}: expected a number of cases, or a share of them between 0 and 1.")
+    count = max(round(held_out * len(subjects)), 1) if 0 < held_out < 1 else int(held_out)
     if count >= len(subjects):
         raise DataError(
-            f"held_out={count} of {len(subjects)} subjects leaves none for training. Pass --held_out with fewer than "
-            f"{len(subjects)}, or null to use folds."
+            f"held_out={held_out} of {len(subjects)} subjects leaves none for training. Pass --held_out with fewer "
+            f"than {len(subjects)}, or null to use folds."
         )
     return set(random.Random(f"{seed} held out").sample(subjects, count))
 
@@ -124,7 +125,7 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
     return {subject: position % folds for position, subject in enumerate(dealt)}
 
 
-def _write(file: Path, split: dict[str, list[Case]], drawn: dict[str, int]) -> None:
+def _write(file: Path, split: dict[str, list[Case]], drawn: dict[str, float]) -> None:
     grades = {part: Counter(case.get("grade", "unknown") for case in of_part) for part, of_part in split.items()}
     graded = any("grade" in case for of_part in split.values() for case in of_part)
     record = {

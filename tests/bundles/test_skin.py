@@ -233,10 +233,10 @@ def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch
         assert json.loads(overlay.read_text()).keys() - {"_desc_"} <= known
     settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models"), "base_channels": 4}
     report = "experiments/segan_isic/report.json"
-    run("training", report, output_dir=str(tmp_path / "run"), held_out=1, **settings)
+    run("training", report, output_dir=str(tmp_path / "run"), **settings)
     run("evaluating", report, output_dir=str(tmp_path / "evaluation"), **settings)
     split = json.loads((tmp_path / "run" / "split.json").read_text())
-    assert (split["held_out"], len(split["training"])) == (1, 3)
+    assert (split["held_out"], len(split["training"])) == (0.25, 3)
     assert [row["case"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")] == split["validation"]
 
 

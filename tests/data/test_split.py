@@ -180,7 +180,7 @@ def test_a_number_of_cases_is_kept_out_instead_of_folds(tmp_path):
     assert not set(ids(split["training"])) & set(ids(split["validation"]))
     record = json.loads((tmp_path / "split.json").read_text())
     assert (record["seed"], record["held_out"], record["folds"]) == (3, 500, None)
-    assert split == split_cases(cases[::-1], seed=3, held_out=500)
+    assert split == split_cases(cases[::-1], seed=3, held_out=500) == split_cases(cases, seed=3, held_out=0.25)
     assert ids(split["validation"]) != ids(split_cases(cases, seed=4, held_out=500)["validation"])
 
 
@@ -196,6 +196,11 @@ def test_the_data_sets_own_sections_or_its_training_section_alone(tmp_path):
     assert len(held_out(cases, tmp_path / "split.json")) == 14
 
 
+def test_a_share_is_kept_out_of_few_cases_too():
+    assert [len(part) for part in split_cases(photographs(6), held_out=0.25).values()] == [4, 2]
+    assert [len(part) for part in split_cases(photographs(6), held_out=0.01).values()] == [5, 1]
+
+
 def test_nothing_kept_out_is_all_on_both_sides():
     split = split_cases(photographs(4), held_out=0)
     assert split["training"] == split["validation"] == photographs(4)
@@ -204,5 +209,8 @@ def test_nothing_kept_out_is_all_on_both_sides():
 def test_held_out_out_of_range():
     with pytest.raises(DataError, match=r"held_out=4 of 4 subjects leaves none .*fewer than 4, or null"):
         split_cases(photographs(4), held_out=4)
-    with pytest.raises(ConfigError, match="held_out=-1: expected a number of cases, at least 0"):
-        split_cases(photographs(4), held_out=-1)
+    with pytest.raises(DataError, match=r"held_out=0\.9 of 2 subjects leaves none for training"):
+        split_cases(photographs(2), held_out=0.9)
+    for wrong in (-1, 1.5):
+        with pytest.raises(ConfigError, match=f"held_out={wrong}: expected a number of cases, or a share"):
+            split_cases(photographs(4), held_out=wrong)
