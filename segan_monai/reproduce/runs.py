@@ -194,7 +194,7 @@ def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
 
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
-    """As many epochs as fit into the given seconds: measured once a row, by a short run with the schedule of a long one."""
+    """As many epochs as fit into the given seconds: measured once a row, by a short run with the same schedule."""
     folder = plan.output_dir / _slug(row)
     file = folder / "epochs.json"
     if file.is_file():
