@@ -120,6 +120,7 @@ def our_step(batch: dict[str, torch.Tensor], amp: bool) -> tuple[SegANTrainer, C
         loss_function=MultiScaleL1Loss(),
         amp=amp,
     )
+    trainer.state.epoch = 1
     return trainer, lambda: trainer._iteration(trainer, batch)
 
 
@@ -163,7 +164,7 @@ def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size:
     label = (torch.rand(batch_size, classes, size, size) > 0.5).float()
     batch = {"image": torch.rand(batch_size, 3, size, size), "label": label}
     segmentor = (SegANSegmentors if variant == "S1-1C" else SegANSegmentor)(3, classes, base_channels=32)
-    critic = SegANCritics(3, classes, 8 if light else 32, norm=not light, joint=variant == "S3-1C")
+    critic = SegANCritics(3, classes, 16 if light else 32, norm=not light, joint=variant == "S3-1C")
     layers = {"S3-3C-s0": [0], "S3-3C-s3": [3]}.get(variant)
     unet = variant == "U-Net"
     trainer = SegANTrainer(
@@ -174,20 +175,17 @@ def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size:
         optimizer=torch.optim.Adam(segmentor.parameters()),
         critic=critic,
         critic_optimizer=torch.optim.Adam(critic.parameters()),
-        critic_interval=3 if light else 1,
         loss_function=MultiScaleL1Loss(layers),
         adversarial_weight=0.0 if unet else 1.0,
         supervised_loss=DiceLoss(sigmoid=True, squared_pred=True, batch=True),
         supervised_weight=1.0 if unet or light else 0.0,
     )
 
-    def run() -> None:
-        for _ in range(3):  # the light critics step in one of three
-            trainer.state.iteration += 1
-            trainer._iteration(trainer, batch)
-
+    trainer.state.epoch = 1
     networks = [segmentor] if unet else [segmentor, critic]
-    return run, sum(p.numel() for network in networks for p in network.parameters())
+    return lambda: trainer._iteration(trainer, batch), sum(
+        p.numel() for network in networks for p in network.parameters()
+    )
 
 
 @app.command()
@@ -205,7 +203,7 @@ def classes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: 
     for name, critics, k in sides:
         if k == 1:
             rows.append({"side": name, "critics": critics if name != "U-Net" else "none"})
-        rows[-1][f"s, K={k}"] = seconds[name, critics, k] / 3
+        rows[-1][f"s, K={k}"] = seconds[name, critics, k]
         rows[-1][f"M, K={k}"] = parameters[name, critics, k] / 1e6
     report(f"classes: s an iteration and M parameters; base 32, batch {batch_size}, {size}x{size}", rows, json_file)
 

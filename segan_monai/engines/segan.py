@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, clamp_weights, frozen
+from segan_monai.errors import ConfigError
 
 
 class SegANTrainer(AdversarialSegmentationTrainer):
@@ -35,8 +36,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
         adversarial_weight: factor of the critic's distance in S's loss (paper: 1); 0 leaves the critic out of the
             game, which is the baseline of a segmentor trained by its supervised loss alone.
-        critic_interval: the critic takes its step in every so many-th iteration, the first included (paper: 1); S sees
-            it in all of them. A critic that moves slower costs less and leaves S more iterations in the same time.
+        critic_start: the epoch in which the critic joins (paper: 1). Before that S descends its supervised loss alone,
+            which costs no passes of the critic: an adversary of noise teaches nothing [ours].
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
@@ -53,18 +54,25 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         supervised_loss: Callable | None = None,
         supervised_weight: float = 0.0,
         adversarial_weight: float = 1.0,
-        critic_interval: int = 1,
+        critic_start: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
         **settings: Any,
     ) -> None:
+        supervised = supervised_loss is not None and supervised_weight
+        if not supervised and (not adversarial_weight or critic_start > 1):
+            raise ConfigError(
+                f"the segmentor has no loss: adversarial_weight {adversarial_weight}, critic_start {critic_start}, "
+                f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from the first epoch: "
+                "set supervised_weight to 1, or adversarial_weight and critic_start to 1."
+            )
         super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
         self.supervised_weight = supervised_weight
         self.adversarial_weight = adversarial_weight
-        self.critic_interval = critic_interval
+        self.critic_start = critic_start
         self.clamp = clamp
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
@@ -79,9 +87,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
         terms = {}
-        if self.adversarial_weight:
-            if (engine.state.iteration - 1) % self.critic_interval == 0:
-                self._step_critic(image, prediction.detach(), target)
+        if self.adversarial_weight and engine.state.epoch >= self.critic_start:
+            self._step_critic(image, prediction.detach(), target)
             with self.autocast(), frozen(self.critic):
                 with torch.no_grad():
                     features = self.critic(image, target)

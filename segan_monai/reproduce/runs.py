@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 EXPERIMENTS = Path("configs/experiments")
 BUNDLES = Path("bundles")
-CALIBRATION_EPOCHS = 3
+CALIBRATION_EPOCHS = 10  # enough for a critic that joins late to have its share
 
 
 class RunFailedError(UserError):
@@ -194,7 +194,7 @@ def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
 
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
-    """As many epochs as fit into the given seconds: measured once a row, by a short run."""
+    """As many epochs as fit into the given seconds: measured once a row, by a short run with the same schedule."""
     folder = plan.output_dir / _slug(row)
     file = folder / "epochs.json"
     if file.is_file():
@@ -203,8 +203,9 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
             return int(found["epochs"])
     short = {"epochs": CALIBRATION_EPOCHS, "val_interval": CALIBRATION_EPOCHS, "ckpt_dir": str(folder / "calibration")}
     _run(plan, row, "training", folder / "calibration", {**settings, **short})
-    history = pd.read_csv(folder / "calibration" / "history.csv")
-    an_epoch = float(history["seconds"][history["epoch"] > 1].min())  # the first one also warms up
+    seconds = pd.read_csv(folder / "calibration" / "history.csv").groupby("epoch")["seconds"].max().loc[1:]
+    seconds.loc[1] = seconds.loc[2]  # the first one also warms up
+    an_epoch = float(seconds.mean())
     epochs = max(1, round((plan.train_seconds or 0) / an_epoch))
     _write_json(file, {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs})
     return epochs

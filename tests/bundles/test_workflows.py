@@ -157,7 +157,7 @@ def test_the_papers_constants_are_an_overlay(phantoms, tmp_path):
     assert isinstance(trainer.optimizer, torch.optim.RMSprop)
     assert isinstance(trainer.critic_optimizer, torch.optim.RMSprop)
     assert [trainer.optimizer.param_groups[0]["lr"], trainer.critic_optimizer.param_groups[0]["lr"]] == [2e-5, 2e-5]
-    assert (trainer.clamp, trainer.critic_interval, trainer.supervised_weight) == (0.01, 1, 0.0)
+    assert (trainer.clamp, trainer.critic_start, trainer.supervised_weight) == (0.01, 1, 0.0)
     assert trainer.critic.critics[0].encoder[0][0].out_channels == 64
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in trainer.critic.modules())
     run_workflow(BRATS, "evaluating", "segan_paper.json", output_dir=str(tmp_path / "evaluation"), **settings)

@@ -11,6 +11,7 @@ from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
 from segan_monai.engines.adversarial import frozen
+from segan_monai.errors import ConfigError
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
 
@@ -209,18 +210,25 @@ def test_without_adversarial_weight_it_is_plain_training(batch):
     assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
 
 
-def test_the_critic_may_step_less_often_than_the_segmentor(batch):
+def test_the_critic_joins_in_a_later_epoch(batch):
     segmentor, critic = players()
-    trainer = make_trainer(segmentor, critic, [batch] * 5, critic_interval=2)
-    stepped = []
+    before = copy.deepcopy(critic.state_dict())
+    settings = {"supervised_loss": DiceLoss(sigmoid=True), "supervised_weight": 1.0}
+    trainer = make_trainer(segmentor, critic, [batch], critic_start=3, **settings)
+    terms, same = [], []
 
+    @trainer.on(Events.EPOCH_COMPLETED)
     def look(engine):
-        weights = torch.cat([p.detach().flatten().clone() for p in critic.parameters()])
-        stepped.append("critic_l1" in engine.state.output["terms"])
-        changed.append(not torch.equal(weights, seen[-1]))
-        seen.append(weights)
+        terms.append(list(engine.state.output["terms"]))
+        same.append(all(torch.equal(value, before[name]) for name, value in critic.state_dict().items()))
 
-    seen, changed = [torch.cat([p.detach().flatten().clone() for p in critic.parameters()])], []
-    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
+    trainer.state.max_epochs = 3
     trainer.run()
-    assert stepped == changed == [True, False, True, False, True]
+    assert terms == [["supervised"], ["supervised"], ["critic_l1", "segmentor_l1", "supervised"]]
+    assert same == [True, True, False]
+
+
+@pytest.mark.parametrize("settings", [{"critic_start": 2}, {"adversarial_weight": 0.0}])
+def test_a_segmentor_without_any_loss_is_refused(batch, settings):
+    with pytest.raises(ConfigError, match=r"the segmentor has no loss: .*supervised_weight 0.0. Expected a supervised"):
+        make_trainer(*players(), [batch], **settings)
