@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,14 @@ import torch
 from segan_monai._version import __version__
 from segan_monai.reproduce.runs import Plan, ResultTable
 
-TITLES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "sensitivity": "sensitivity",
+    "hd95_mm": "HD95 mm",
+    "assd_mm": "ASSD mm",
+}
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -35,7 +43,7 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
-            **{metric: found[metric]["mean"] for metric in TITLES},
+            **{metric: mean_of(found, metric) for metric in TITLES},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
         }
@@ -96,7 +104,7 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
     for metric in table.metrics:
         title = TITLES.get(metric, metric)
         regions = list(runs[0]["regions"])
-        values = pd.DataFrame([{name: run["regions"][name][metric]["mean"] for name in regions} for run in runs])
+        values = pd.DataFrame([{name: mean_of(run["regions"][name], metric) for name in regions} for run in runs])
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
             cells[f"{title} mean"] = _mean(values.mean(axis=1))
@@ -112,6 +120,14 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
     }
 
 
+def mean_of(region: Mapping[str, Any], metric: str) -> float:
+    """Mean of a metric of ``summary.json``: infinite if a case has no finite distance, NaN without a spacing."""
+    found = region[metric]
+    if found["mean"] is not None:
+        return float(found["mean"])
+    return float("inf") if found.get("infinite") else float("nan")
+
+
 def _published(table: ResultTable, row: str) -> dict[str, str]:
     return {
         f"published {TITLES.get(metric, metric)} {region}": f"{value:.3g}"
@@ -121,6 +137,8 @@ def _published(table: ResultTable, row: str) -> dict[str, str]:
 
 
 def _mean(values: pd.Series) -> str:
+    if not values.map(math.isfinite).all():
+        return f"{values.mean():.3f}"
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
