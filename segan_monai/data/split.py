@@ -73,7 +73,7 @@ def split_cases(
             f"{min(shared)}. Move all cases of a subject to one section."
         )
     if file:
-        _write(Path(file), split, {"seed": seed, "folds": folds, "fold": fold} if not explicit else {})
+        write_split(Path(file), split, {"seed": seed, "folds": folds, "fold": fold} if not explicit else {})
     return split
 
 
@@ -98,18 +98,26 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
     return {subject: position % folds for position, subject in enumerate(dealt)}
 
 
-def _write(file: Path, split: dict[str, list[Case]], drawn: dict[str, int]) -> None:
-    grades = {part: Counter(case.get("grade", "unknown") for case in of_part) for part, of_part in split.items()}
-    graded = any("grade" in case for of_part in split.values() for case in of_part)
+def write_split(file: Path, split: dict[str, list[Case]], drawn: dict[str, int], stratified_by: str = "grade") -> None:
+    """Write a split as :func:`read_split` reads it.
+
+    Args:
+        file: the JSON file.
+        split: ``training`` and ``validation``.
+        drawn: ``seed``, ``folds`` and ``fold`` if it was drawn; empty if a datalist gave it.
+        stratified_by: the field of the cases within which it was drawn.
+    """
+    strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
+    stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
     record = {
         "seed": None,
         "folds": None,
         "fold": None,
         **drawn,
-        "stratified_by": "grade" if graded and drawn else None,
+        "stratified_by": stratified_by if stratified and drawn else None,
         "counts": {
-            grade: {part: grades[part][grade] for part in split}
-            for grade in sorted(grades["training"].keys() | grades["validation"].keys())
+            stratum: {part: strata[part][stratum] for part in split}
+            for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
         },
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
     }

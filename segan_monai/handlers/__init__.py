@@ -6,8 +6,18 @@ from __future__ import annotations
 
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
+from segan_monai.handlers.normalization_panel import NormalizationPanel
+from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
-__all__ = ["EpochLog", "EvaluationReport", "FinalValidationHandler", "OverlayPicture", "RunCheckpoint"]
+__all__ = [
+    "EpochLog",
+    "EvaluationReport",
+    "FinalValidationHandler",
+    "NormalizationPanel",
+    "NormalizationReport",
+    "OverlayPicture",
+    "RunCheckpoint",
+]
