@@ -74,14 +74,15 @@ class IntensityHistograms:
         Returns:
             Edges (bins + 1,) and frequencies (K, bins); rows of groups without voxels are 0.
         """
-        finite = torch.isfinite(self.values)
-        values, order = self.values[finite].sort()
-        counts = self.counts[:, finite][:, order].double()
+        used = self.counts.any(dim=0)
+        if not used.any():
+            return torch.linspace(0, 1, bins + 1), torch.zeros((len(self.groups), bins))
+        values, order = self.values[used].sort()
+        counts = self.counts[:, used][:, order].double()
         shares = counts / counts.sum(dim=1, keepdim=True).clamp_min(1)
-        cumulated = shares[shares.sum(dim=1) > 0].mean(dim=0).cumsum(0) if counts.any() else torch.zeros_like(values)
-        low, high = (
-            float(values[int((cumulated < share).sum().clamp_max(len(values) - 1))]) for share in (trim, 1 - trim)
-        )
+        cumulated = shares[shares.sum(dim=1) > 0].mean(dim=0).cumsum(0)
+        ends = [int((cumulated < share).sum().clamp_max(len(values) - 1)) for share in (trim, 1 - trim)]
+        low, high = (float(values[end]) for end in ends)
         high = high if high > low else low + 1
         index = ((values - low) / (high - low) * bins).floor().clamp(0, bins - 1).long()
         frequencies = torch.zeros((len(self.groups), bins), dtype=torch.float64).index_add_(1, index, shares)
@@ -93,7 +94,7 @@ class IntensityHistograms:
 
 
 class JensenShannonDivergence(Metric):
-    """Ignite metric: divergence between the intensity histograms of K domains over an epoch, see `jensen_shannon_divergence`.
+    """Ignite metric: `jensen_shannon_divergence` between the intensity histograms of K domains over an epoch.
 
     Its output transform gives images and their domains, each a list or a batch; background (0) does not count.
 

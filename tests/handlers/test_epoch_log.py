@@ -47,3 +47,12 @@ def test_validation_is_named_in_the_epoch_it_belongs_to(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert "mean_dice" not in lines[0]
     assert "mean_dice 0.7500  WT 0.7500  best 0.7500 in epoch 2" in lines[1]
+
+
+def test_terms_that_an_iteration_lacks_are_averaged_over_the_others(tmp_path):
+    nan = float("nan")
+    outputs = [{"a": 1.0, "b": nan}, {"a": 3.0, "b": 5.0, "c": 7.0}, {"a": 5.0, "b": nan, "d": nan}]
+    engine = Engine(lambda engine, terms: {"terms": {name: torch.tensor(value) for name, value in terms.items()}})
+    EpochLog(str(tmp_path)).attach(engine)
+    engine.run(outputs)
+    assert engine.state.metrics == {"a": 3.0, "b": 5.0, "c": 7.0}
