@@ -110,14 +110,18 @@ def split_domains(
                     f"domain {name} has {counts['training']} cases in the datalist's section 'training' and "
                     f"{counts['validation']} in 'validation'; expected some in both. Move a subject of it there."
                 )
+        usable = sorted((case for case in of_domain if case.get("section") != "test"), key=lambda c: c["case"])
+        subjects = len({case["subject"] for case in usable})
         if by == "patch":
-            usable = sorted((case for case in of_domain if case.get("section") != "test"), key=lambda c: c["case"])
             of_part = dict.fromkeys(split, usable[:max_cases])
+        elif not explicit and 2 <= folds and subjects < folds:
+            raise DataError(
+                f"domain {name}: {subjects} subjects cannot be split into {folds} folds. Pass --folds "
+                f"{max(2, subjects)} or fewer (at least 2 subjects of each domain are needed), or name the validation "
+                "cases in a --datalist file."
+            )
         else:
-            try:
-                of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
-            except DataError as error:
-                raise DataError(f"domain {name}: {error}") from error
+            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
         for part, chosen in of_part.items():
             split[part] += chosen
     if by == "patch":

@@ -34,7 +34,7 @@ def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns:
         Cases sorted by name, with ``case`` (``iSEG_subject-1``), ``subject``, ``image`` (the T1), ``domain`` (``iSEG``)
-        and, if there is one, ``label`` with its ``label_values``, see `RelabelCased`.
+        and, if there is one, ``label`` with its ``tissue_values``, see `RelabelCased`.
 
     Raises:
         DataError: no such folder; nothing of iSEG in it; a subject without T1 or with two; a header without voxels.
@@ -64,6 +64,6 @@ def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             "domain": "iSEG",
         }
         if "label" in of_subject:
-            case |= {"label": str(of_subject["label"]), "label_values": dict(ISEG_LABEL_VALUES)}
+            case |= {"label": str(of_subject["label"]), "tissue_values": dict(ISEG_LABEL_VALUES)}
         cases.append(case)
     return sorted(cases, key=lambda case: case["case"])

@@ -41,7 +41,7 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns:
         Cases sorted by name, with ``case`` (``MRBrainS_1``; ``MRBrainS_TestData_1`` under that folder), ``subject``,
-        ``image``, ``domain`` (``MRBrainS``) and, if there is one, ``label`` with its ``label_values`` and
+        ``image``, ``domain`` (``MRBrainS``) and, if there is one, ``label`` with its ``tissue_values`` and
         ``skull_strip``: the images are of whole heads, see `StripByLabeld`.
 
     Raises:
@@ -64,7 +64,7 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         ]
         if labels:
             file, values = labels[0]
-            case |= {"label": str(file), "label_values": dict(values), "skull_strip": True}
+            case |= {"label": str(file), "tissue_values": dict(values), "skull_strip": True}
         cases.append(case)
     if not cases:
         raise DataError(

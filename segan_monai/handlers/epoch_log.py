@@ -62,6 +62,8 @@ class EpochLog:
         epoch, seconds = engine.state.epoch, time.perf_counter() - self.started
         values = {name: float(total / self.counts[name]) for name, total in self.sums.items() if self.counts[name]}
         engine.state.metrics.update(values)
+        if idist.get_rank() > 0:
+            return
         text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
             # Ignite also keeps the dictionary of a metric with several values, beside each of them.
@@ -73,8 +75,6 @@ class EpochLog:
                 f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}"
             )
         logger.info("  ".join([*text, f"{seconds:.1f} s"]))
-        if idist.get_rank() > 0:
-            return
         new = not self.file.is_file()
         with self.file.open("a", newline="") as stream:
             writer = csv.writer(stream)

@@ -20,11 +20,14 @@ class DomainAdversarialLoss(nn.Module):
     ``minimax``: log p(fake | G(x)), exactly eq. 1. Its gradient fades where D is certain, and it has no lower bound.
     ``non_saturating``: -log p(Z <= K | G(x)) = -log[1 - p(fake | G(x))] [ours, as usual since Goodfellow et al. 2014]:
         the same fixed point, and a gradient that is largest where D is certain.
+    ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]: least where D takes a generated image for one of every domain
+        alike. Both others are already content with a G that changes nothing: raw images fool D, and nothing in eq. 1
+        asks that those of different domains become alike.
 
     Terms are means over the batch, where eq. 1 has sums over all samples.
 
     Args:
-        generator: ``minimax`` or ``non_saturating``.
+        generator: ``minimax``, ``non_saturating`` or ``confusion``.
 
     Raises:
         ConfigError: for any other `generator`.
@@ -38,8 +41,10 @@ class DomainAdversarialLoss(nn.Module):
 
     def __init__(self, generator: str = "minimax") -> None:
         super().__init__()
-        if generator not in ("minimax", "non_saturating"):
-            raise ConfigError(f"the adversarial loss is {generator!r}; expected 'minimax' or 'non_saturating'.")
+        if generator not in ("minimax", "non_saturating", "confusion"):
+            raise ConfigError(
+                f"the adversarial loss is {generator!r}; expected 'minimax', 'non_saturating' or 'confusion'."
+            )
         self.kind = generator
 
     def forward(self, raw: Tensor, generated: Tensor, domain: Tensor) -> Tensor:
@@ -58,4 +63,6 @@ class DomainAdversarialLoss(nn.Module):
         log_p = generated.float().log_softmax(dim=1)
         if self.kind == "minimax":
             return log_p[:, -1].mean()
+        if self.kind == "confusion":
+            return -log_p[:, :-1].mean()
         return -log_p[:, :-1].logsumexp(dim=1).mean()

@@ -18,14 +18,15 @@ from segan_monai.errors import DataError
 class RelabelCased(MapTransform):
     """Give label maps the values that all data sets of a run share, where a case says what its own values become.
 
-    A case's ``label_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each value of its file other than 0; a value
-    may become 0. A case without it stays as it is.
+    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each value of its file other than 0; a value
+    may become 0. A case without it stays as it is. (A name that begins with ``label_`` would not do: MONAI takes such
+    a dictionary for metadata of the label map, and writes into it.)
 
     Args:
         keys: label maps (1, H, W, D).
 
     Raises:
-        DataError: on call: a value in the file that ``label_values`` does not name.
+        DataError: on call: a value in the file that ``tissue_values`` does not name.
     """
 
     def __init__(self, keys: KeysCollection) -> None:
@@ -34,9 +35,9 @@ class RelabelCased(MapTransform):
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Return the case with new label values."""
         case = dict(data)
-        if not case.get("label_values"):
+        if not case.get("tissue_values"):
             return case
-        new = {0: 0, **{int(value): int(becomes) for value, becomes in case["label_values"].items()}}
+        new = {0: 0, **{int(value): int(becomes) for value, becomes in case["tissue_values"].items()}}
         for key in self.key_iterator(case):
             label = torch.as_tensor(case[key])
             values, inverse, counts = (
@@ -49,7 +50,7 @@ class RelabelCased(MapTransform):
                 file = getattr(case[key], "meta", {}).get("source_files", "its label map")
                 raise DataError(
                     f"case {case.get('case', 'without name')}: {file} holds label values {', '.join(unknown[:8])}; "
-                    f"expected {', '.join(map(str, sorted(new)))}. Correct 'label_values' of the case in a --datalist "
+                    f"expected {', '.join(map(str, sorted(new)))}. Correct 'tissue_values' of the case in a --datalist "
                     "file, or the label map."
                 )
             table = torch.tensor([new[int(value)] for value in values.tolist()], dtype=torch.float32)

@@ -32,6 +32,14 @@ def test_the_generators_side_by_hand():
     assert DomainAdversarialLoss("non_saturating").generator(GENERATED).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_confusion_by_hand_and_where_it_is_least():
+    loss = DomainAdversarialLoss("confusion")
+    expected = -(2 * math.log(0.25) + 2 * math.log(0.1)) / 4
+    assert loss.generator(GENERATED).item() == pytest.approx(expected, rel=1e-5)
+    alike, raw = (loss.generator(logits(p)).item() for p in ([0.49, 0.49, 0.02], [0.97, 0.01, 0.02]))
+    assert math.log(2) < alike < raw, "content only with images that could be of either domain"
+
+
 def test_minimax_is_the_other_side_of_the_discriminators_term():
     generated = GENERATED.clone().requires_grad_()
     loss = DomainAdversarialLoss("minimax")
@@ -57,5 +65,5 @@ def test_one_domain():
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match="'wgan'; expected 'minimax' or 'non_saturating'"):
+    with pytest.raises(ConfigError, match="'wgan'; expected 'minimax', 'non_saturating' or 'confusion'"):
         DomainAdversarialLoss("wgan")

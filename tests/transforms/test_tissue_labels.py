@@ -12,7 +12,7 @@ from segan_monai.transforms import RelabelCased
 
 def test_values_as_json_has_them_and_metadata_kept():
     label = MetaTensor(torch.tensor([[[[0.0, 5.0, 7.0]]]]), affine=2 * torch.eye(4))
-    found = RelabelCased("label")({"label": label, "label_values": {"5": 2, "7": 0}})["label"]
+    found = RelabelCased("label")({"label": label, "tissue_values": {"5": 2, "7": 0}})["label"]
     assert found.flatten().tolist() == [0, 2, 0]
     assert torch.equal(found.affine, label.affine)
     assert label.flatten().tolist() == [0, 5, 7]
@@ -25,6 +25,6 @@ def test_without_values_nothing_changes():
 
 def test_unknown_value_names_case_and_remedy():
     with pytest.raises(
-        DataError, match=r"case p: .*holds label values 4 \(2 voxels\); expected 0, 1\. Correct 'label_values'"
+        DataError, match=r"case p: .*holds label values 4 \(2 voxels\); expected 0, 1\. Correct 'tissue_values'"
     ):
-        RelabelCased("label")({"case": "p", "label": torch.tensor([[[[0.0, 4, 4]]]]), "label_values": {1: 1}})
+        RelabelCased("label")({"case": "p", "label": torch.tensor([[[[0.0, 4, 4]]]]), "tissue_values": {1: 1}})
