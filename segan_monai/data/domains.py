@@ -114,7 +114,7 @@ def split_domains(
         subjects = len({case["subject"] for case in usable})
         if by == "patch":
             of_part = dict.fromkeys(split, usable[:max_cases])
-        elif not explicit and 2 <= folds and subjects < folds:
+        elif not explicit and folds >= 2 and subjects < folds:
             raise DataError(
                 f"domain {name}: {subjects} subjects cannot be split into {folds} folds. Pass --folds "
                 f"{max(2, subjects)} or fewer (at least 2 subjects of each domain are needed), or name the validation "
