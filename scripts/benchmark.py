@@ -162,8 +162,9 @@ def normalization_players(base_channels: int) -> tuple[NormalizerSegmentor, Doma
     """Return the bundle's networks: 3-D U-Nets, three tissues, two domains."""
     torch.manual_seed(0)
     channels = [base_channels * 2**level for level in range(4)]
-    unets = [UNet(3, 1, out, channels=channels, strides=(2, 2, 2), norm="batch") for out in (4, 2)]
-    return NormalizerSegmentor(*unets, gain_and_offset=True), DomainDiscriminator(2)
+    segmentor = UNet(3, 1, 4, channels=channels, strides=(2, 2, 2), norm="batch")
+    normalizer = UNet(3, 1, 2, channels=channels, strides=(1, 2, 2), norm="batch")
+    return NormalizerSegmentor(segmentor, normalizer, gain_and_offset=True), DomainDiscriminator(2)
 
 
 def literal_normalization_step(batch: dict[str, torch.Tensor], base_channels: int) -> Callable[[], None]:

@@ -65,7 +65,7 @@ class IntensityHistograms:
         codes = voxels[voxels != 0].to(torch.bfloat16).view(torch.int16).to(torch.int64) & 0xFFFF
         self.counts[self.groups.index(group)] += torch.bincount(codes, minlength=CODES).cpu()
 
-    def histograms(self, bins: int = 64, trim: float = 0.001) -> tuple[Tensor, Tensor]:
+    def histograms(self, bins: int = 64, trim: float = 0.005) -> tuple[Tensor, Tensor]:
         """Histograms over the range that all groups share.
 
         The range runs from the quantile `trim` to 1 - `trim` of the mean distribution; what lies outside counts in the
