@@ -98,8 +98,9 @@ class NormalizationReport:
                 own_edges, frequencies = found.histograms(self.bins)
                 width = float(own_edges[1] - own_edges[0])
                 for domain, of_domain in zip(self.domains, frequencies, strict=True):
-                    if of_domain.any():
-                        axis.stairs((of_domain / width).numpy(), own_edges.numpy(), label=domain, fill=True, alpha=0.45)
+                    if of_domain.any():  # the outer bins hold all that lies beyond, and would be spikes
+                        density, inner = (of_domain / width)[1:-1].numpy(), own_edges[1:-1].numpy()
+                        axis.stairs(density, inner, label=domain, fill=True, alpha=0.45)
                 axis.set_xlim(float(edges[0]), float(edges[-1]))
                 axis.set_yticks([])
                 axis.set_title(f"{stage}: {name}\nJSD {divergence[stage][name]:.3f}", fontsize=9)
