@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from matplotlib.image import imread
 from monai.data import MetaTensor
 
-from segan_monai.handlers import NormalizationPanel, NormalizationReport
+from segan_monai.handlers import NormalizationReport
 
 REGIONS = {"dark": [1], "bright": [2]}
 
@@ -53,12 +53,3 @@ def test_domains_that_differ_become_alike(tmp_path):
     assert all(value < 1e-9 for value in found["normalized"].values())
     height, width = imread(tmp_path / "histograms.png").shape[:2]
     assert (height, width) == (pytest.approx(648, abs=2), pytest.approx(1152, abs=2))
-
-
-def test_a_row_a_domain(tmp_path):
-    panel = run(NormalizationPanel(tmp_path / "normalization.png", REGIONS, {"dark": [1], "bright": [2]}))
-    assert {domain: row["case"] for domain, row in panel.rows.items()} == {"a": "1", "b": "2"}
-    assert (panel.rows["a"]["reference"] == panel.rows["b"]["prediction"]).all()
-    assert set(panel.rows["a"]["reference"].ravel().tolist()) == {0, 1, 2}
-    height, width = imread(tmp_path / "normalization.png").shape[:2]
-    assert (height, width) == (pytest.approx(120 * 6.4, abs=2), pytest.approx(1320, abs=2))
