@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed, as ratios of two sides that run by turns in one process. Run it on a machine that does nothing else.
 
-python scripts/benchmark.py train-step|normalization-step|inference|data [--json FILE]
+python scripts/benchmark.py train-step|classes|normalization-step|inference|data [--json FILE]
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ from segan_monai.data.phantom import make_phantom
 from segan_monai.engines import AdversarialNormalizationTrainer, SegANTrainer
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.losses import DomainAdversarialLoss, MultiScaleL1Loss, WeightedDiceLoss
-from segan_monai.networks import DomainDiscriminator, NormalizerSegmentor, SegANCritics, SegANSegmentor
+from segan_monai.networks import (
+    DomainDiscriminator,
+    NormalizerSegmentor,
+    SegANCritics,
+    SegANSegmentor,
+    SegANSegmentors,
+)
 from segan_monai.transforms import RandSlicesd, SlicesWithContentd, scale_foreground
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -38,9 +44,9 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the fi
 Rounds = Annotated[int, typer.Option(help="times that each side runs; the median counts")]
 
 
-def by_turns(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
+def by_turns(sides: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
     """Median seconds of each side; one unmeasured run first, then the sides take turns."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    seconds: dict[Any, list[float]] = {name: [] for name in sides}
     for measured in range(rounds + 1):
         for name, run in sides.items():
             start = time.perf_counter()
@@ -121,6 +127,7 @@ def our_step(batch: dict[str, torch.Tensor], amp: bool) -> tuple[SegANTrainer, C
         loss_function=MultiScaleL1Loss(),
         amp=amp,
     )
+    trainer.state.epoch = 1
     return trainer, lambda: trainer._iteration(trainer, batch)
 
 
@@ -223,6 +230,56 @@ def normalization_step(
     seconds = by_turns(sides, rounds)
     rows = [{"side": name, "seconds": s, "ratio": seconds["literal"] / s} for name, s in seconds.items()]
     report(f"normalization-step: batch {batch_size} of 32^3, base {base_channels}, K = 2", rows, json_file)
+
+
+def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size: int) -> tuple[Callable[[], Any], int]:
+    """One iteration of a variant of SegAN for K classes, or of the U-Net, at base 32; and the number of parameters."""
+    torch.manual_seed(0)
+    label = (torch.rand(batch_size, classes, size, size) > 0.5).float()
+    batch = {"image": torch.rand(batch_size, 3, size, size), "label": label}
+    segmentor = (SegANSegmentors if variant == "S1-1C" else SegANSegmentor)(3, classes, base_channels=32)
+    critic = SegANCritics(3, classes, 16 if light else 32, norm=not light, joint=variant == "S3-1C")
+    layers = {"S3-3C-s0": [0], "S3-3C-s3": [3]}.get(variant)
+    unet = variant == "U-Net"
+    trainer = SegANTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[batch],
+        network=segmentor,
+        optimizer=torch.optim.Adam(segmentor.parameters()),
+        critic=critic,
+        critic_optimizer=torch.optim.Adam(critic.parameters()),
+        loss_function=MultiScaleL1Loss(layers),
+        adversarial_weight=0.0 if unet else 1.0,
+        supervised_loss=DiceLoss(sigmoid=True, squared_pred=True, batch=True),
+        supervised_weight=1.0 if unet or light else 0.0,
+    )
+
+    trainer.state.epoch = 1
+    networks = [segmentor] if unet else [segmentor, critic]
+    return lambda: trainer._iteration(trainer, batch), sum(
+        p.numel() for network in networks for p in network.parameters()
+    )
+
+
+@app.command()
+def classes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: JsonFile = None) -> None:
+    """What K = 1, 2, 3, 8 classes cost in each variant, with the paper's critics and with the bundles' light ones."""
+    variants = ["S1-1C", "S3-1C", "S3-3C", "S3-3C-s0", "S3-3C-s3", "U-Net"]
+    sides, parameters = {}, {}
+    for name in variants:
+        for light in (False, True) if name != "U-Net" else (True,):
+            for k in (1, 2, 3, 8):
+                side = name, "bundles'" if light else "paper's", k
+                sides[side], parameters[side] = iteration_of(name, k, light, size, batch_size)
+    seconds = by_turns(sides, rounds)
+    rows: list[dict[str, Any]] = []
+    for name, critics, k in sides:
+        if k == 1:
+            rows.append({"side": name, "critics": critics if name != "U-Net" else "none"})
+        rows[-1][f"s, K={k}"] = seconds[name, critics, k]
+        rows[-1][f"M, K={k}"] = parameters[name, critics, k] / 1e6
+    report(f"classes: s an iteration and M parameters; base 32, batch {batch_size}, {size}x{size}", rows, json_file)
 
 
 def trained_on_phantom(iterations: int) -> tuple[SegANSegmentor, torch.Tensor]:

@@ -30,7 +30,18 @@ from segan_monai.errors import ConfigError, UserError
 
 logger = logging.getLogger(__name__)
 
-PACKAGES = ("segan-monai", "torch", "monai", "pytorch-ignite", "numpy", "scipy", "nibabel", "SimpleITK", "itk-io")
+PACKAGES = (
+    "segan-monai",
+    "torch",
+    "monai",
+    "pytorch-ignite",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "SimpleITK",
+    "itk-io",
+    "pillow",
+)
 TRAINING_FILES = ("*.pt", "run*.json", "split.json", "history.csv", "log.txt", "events.out.tfevents.*")
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 

@@ -16,6 +16,8 @@ import pytest
 import SimpleITK
 import torch
 
+from segan_monai.data import write_phantoms
+
 # 30 degrees about z, spacing 1 x 2 x 3 mm, an origin off the grid: right-handed and far from any axis
 OBLIQUE = np.array(
     [
@@ -74,3 +76,11 @@ def write_volume() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """Four simulated cases at 8 mm in the layout of BraTS 2021."""
+    folder = tmp_path_factory.mktemp("phantoms") / "brats"
+    write_phantoms(folder, cases=4, seed=0, spacing_mm=8.0, layout="brats2021", workers=1)
+    return folder

@@ -10,6 +10,7 @@ from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, mod
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.domains import find_domains, in_domains, split_domains
 from segan_monai.data.iseg import iseg_cases
+from segan_monai.data.isic import isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
@@ -25,6 +26,7 @@ __all__ = [
     "held_out",
     "in_domains",
     "iseg_cases",
+    "isic_cases",
     "make_phantom",
     "modality_name",
     "mrbrains_cases",

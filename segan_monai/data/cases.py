@@ -9,11 +9,12 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
 from segan_monai.data.decathlon import decathlon_cases, file_id
 from segan_monai.data.iseg import iseg_cases, iseg_file
+from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, PHOTOGRAPHS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.errors import DataError
 
@@ -31,8 +32,9 @@ def find_cases(
     """The cases of a data set: what every run begins with.
 
     In this order: the datalist, if one is given; ``dataset.json`` in the folder (decathlon); BraTS of any year, if
-    modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every image in the folder itself is
-    a case without label, for inference.
+    modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume in the folder itself is
+    a case without label, for inference; else, if no modalities are given, photographs: ISIC 2017, ``images`` with
+    ``masks``, or those in the folder itself.
 
     A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
     the modalities), ``label`` (absent if there is none), ``channels`` (only for one 4-D image: which of its channels),
@@ -64,8 +66,10 @@ def find_cases(
             layout, cases = "BraTS folders", brats_cases(folder, modalities)
         elif brains := _brains(folder):
             layout, cases = brains
+        elif cases := _plain_cases(folder):
+            layout = "plain folder of images"
         else:
-            layout, cases = "plain folder of images", _plain_cases(folder)
+            layout, cases = "photographs", ([] if modalities else isic_cases(folder)) or _nothing_in(folder)
     _check_ids(cases, where)
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
@@ -82,7 +86,7 @@ def find_cases(
     if not labelled:
         raise DataError(
             f"none of the {len(cases)} cases in {where} ({layout}) has a label map, and this step needs them. Expected "
-            f"a dataset.json, {LAYOUTS}, or a --datalist file whose entries name a label."
+            f"a dataset.json, {LAYOUTS}, {PHOTOGRAPH_LAYOUTS}, or a --datalist file whose entries name a label."
         )
     if without := [case["case"] for case in cases if "label" not in case]:
         more = ", ..." if len(without) > 5 else ""
@@ -104,13 +108,17 @@ def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
 def _plain_cases(folder: Path) -> list[dict[str, Any]]:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     images = [name for name in names if name.lower().endswith(_IMAGES)]
-    if not images:
-        found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
-        raise DataError(
-            f"no cases in {folder}: found {found}. Expected images ({', '.join(_IMAGES)}) in the folder itself, a "
-            f"dataset.json, or, with --modalities given, {LAYOUTS}. Any other layout: write a --datalist file."
-        )
     return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
+
+
+def _nothing_in(folder: Path) -> NoReturn:
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
+    raise DataError(
+        f"no cases in {folder}: found {found}. Expected images ({', '.join(_IMAGES)}) in the folder itself, a "
+        f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PHOTOGRAPHS)}) in the "
+        f"folder itself or {PHOTOGRAPH_LAYOUTS}. Any other layout: write a --datalist file."
+    )
 
 
 def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -> None:

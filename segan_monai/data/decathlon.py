@@ -16,7 +16,7 @@ from segan_monai.data.conventions import modality_name
 from segan_monai.errors import ConfigError, DataError
 
 _SECTIONS = {"training": "training", "validation": "validation", "test": "test", "testing": "test"}
-_EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz)?(\.gz)?$", re.IGNORECASE)
+_EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz|\.jpe?g|\.png|\.bmp)?(\.gz)?$", re.IGNORECASE)
 
 
 def file_id(path: str | os.PathLike[str]) -> str:

@@ -130,6 +130,8 @@ def split_domains(
             "figures are too good. Report none of them; --split_by subject keeps subjects apart."
         )
     if file:
-        drawn = {"seed": seed, "folds": folds, "fold": fold} if by == "subject" and not explicit else {}
+        drawn: dict[str, float] = (
+            {"seed": seed, "folds": folds, "fold": fold} if by == "subject" and not explicit else {}
+        )
         write_split(Path(file), split, drawn, stratified_by="domain")
     return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}

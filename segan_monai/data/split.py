@@ -27,6 +27,8 @@ def split_cases(
     seed: int = 0,
     file: str | os.PathLike[str] | None = None,
     max_cases: int | None = None,
+    held_out: float | None = None,
+    use_sections: bool = True,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -36,7 +38,7 @@ def split_cases(
     neither on the order of the cases nor on any global random state.
 
     If cases of a datalist's section ``validation`` are among them (field ``section``), that is the split and no folds
-    are made. Cases of its section ``test`` go to neither side.
+    are made. Cases of its section ``test`` go to neither side. The same holds for the three parts of ISIC 2017.
 
     Args:
         cases: as :func:`segan_monai.data.find_cases` returns them.
@@ -45,26 +47,36 @@ def split_cases(
         seed: of the shuffle.
         file: write the split to this JSON file.
         max_cases: use so many cases only, drawn with the seed: for a quick look at a large data set.
+        held_out: instead of folds, draw the cases of so many subjects as validation set, or, below 1, of this share of
+            them (500 of 2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases on both sides, to see
+            whether a network can overfit; no measure of anything else.
+        use_sections: whether a section ``validation`` is the split. If not, ``training`` is split as if it were alone.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name.
 
     Raises:
-        DataError: no cases for training, or fewer subjects than folds.
-        ConfigError: ``folds`` or ``fold`` out of range.
+        DataError: no cases for training, or fewer subjects than folds or than ``held_out``.
+        ConfigError: ``folds``, ``fold`` or ``held_out`` out of range.
     """
-    usable = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    apart = ("test",) if use_sections else ("test", "validation")
+    usable = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
     if max_cases is not None and max_cases < len(usable):
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
     explicit = any(case.get("section") == "validation" for case in usable)
     if explicit:
         validation = [case for case in usable if case.get("section") == "validation"]
+    elif held_out is not None:
+        kept_out = _draw(usable, held_out, seed)
+        validation = [case for case in usable if case["subject"] in kept_out]
     else:
         fold_of = _deal(usable, folds, fold, seed)
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
     validation_ids = {case["case"] for case in validation}
     split = {"training": [case for case in usable if case["case"] not in validation_ids], "validation": validation}
+    if held_out == 0 and not explicit:
+        split["validation"] = list(usable)
     if not split["training"]:
         raise DataError(f"no cases for training among {len(cases)}: the datalist's section 'training' is empty.")
     if explicit and (shared := {c["subject"] for c in validation} & {c["subject"] for c in split["training"]}):
@@ -73,8 +85,23 @@ def split_cases(
             f"{min(shared)}. Move all cases of a subject to one section."
         )
     if file:
-        write_split(Path(file), split, {"seed": seed, "folds": folds, "fold": fold} if not explicit else {})
+        how: dict[str, float] = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
+        write_split(Path(file), split, {} if explicit else {"seed": seed, **how})
     return split
+
+
+def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
+    """So many subjects, or such a share of them, at random."""
+    subjects = sorted({case["subject"] for case in cases})
+    if held_out < 0 or (held_out > 1 and held_out != int(held_out)):
+        raise ConfigError(f"held_out={held_out}: expected a number of cases, or a share of them between 0 and 1.")
+    count = max(round(held_out * len(subjects)), 1) if 0 < held_out < 1 else int(held_out)
+    if count >= len(subjects):
+        raise DataError(
+            f"held_out={held_out} of {len(subjects)} subjects leaves none for training. Pass --held_out with fewer "
+            f"than {len(subjects)}, or null to use folds."
+        )
+    return set(random.Random(f"{seed} held out").sample(subjects, count))
 
 
 def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, int]:
@@ -98,14 +125,16 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
     return {subject: position % folds for position, subject in enumerate(dealt)}
 
 
-def write_split(file: Path, split: dict[str, list[Case]], drawn: dict[str, int], stratified_by: str = "grade") -> None:
+def write_split(
+    file: Path, split: dict[str, list[Case]], drawn: dict[str, float], stratified_by: str = "grade"
+) -> None:
     """Write a split as :func:`read_split` reads it.
 
     Args:
         file: the JSON file.
         split: ``training`` and ``validation``.
-        drawn: ``seed``, ``folds`` and ``fold`` if it was drawn; empty if a datalist gave it.
-        stratified_by: the field of the cases within which it was drawn.
+        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; empty if a datalist gave it.
+        stratified_by: the field of the cases within which folds were dealt.
     """
     strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
     stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
@@ -114,7 +143,7 @@ def write_split(file: Path, split: dict[str, list[Case]], drawn: dict[str, int],
         "folds": None,
         "fold": None,
         **drawn,
-        "stratified_by": stratified_by if stratified and drawn else None,
+        "stratified_by": stratified_by if stratified and "folds" in drawn else None,
         "counts": {
             stratum: {part: strata[part][stratum] for part in split}
             for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
@@ -151,7 +180,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         cases: all cases.
         split_file: the split with which the model was trained. If there is none, ``held_out`` gives all cases
             and logs a warning.
-        subset: ``held_out``, every case that was not trained on; or ``training``, ``validation``, ``all``.
+        subset: ``held_out``, every case that was not trained on; or ``training``, ``validation``, ``all``; or ``test``,
+            the cases of the data set's own section of that name.
 
     Returns:
         The cases of the subset, in their order.
@@ -160,10 +190,12 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         ConfigError: unknown subset.
         DataError: the split file is needed and missing or damaged, or no case is left.
     """
-    if subset not in ("held_out", "training", "validation", "all"):
-        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation or all.")
+    if subset not in ("held_out", "training", "validation", "test", "all"):
+        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation, test or all.")
     if subset == "all":
         chosen = list(cases)
+    elif subset == "test":
+        chosen = [case for case in cases if case.get("section") == "test"]
     elif subset == "held_out" and not (split_file and Path(split_file).is_file()):
         logger.warning("no split file %s: taking all %d cases, which may have been trained on", split_file, len(cases))
         chosen = list(cases)

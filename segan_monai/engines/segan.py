@@ -4,16 +4,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, clamp_weights, frozen
+from segan_monai.errors import ConfigError
 
 
 class SegANTrainer(AdversarialSegmentationTrainer):
@@ -33,6 +35,10 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         critic_optimizer: of the critic.
         supervised_loss: an extra loss of logits and label for S, for example Dice (skin-lesion code); None for none.
         supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
+        adversarial_weight: factor of the critic's distance in S's loss (paper: 1); 0 leaves the critic out of the
+            game, which is the baseline of a segmentor trained by its supervised loss alone.
+        critic_start: the epoch in which the critic joins (paper: 1). Before that S descends its supervised loss alone,
+            which costs no passes of the critic: an adversary of noise teaches nothing [ours].
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
@@ -48,15 +54,28 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         critic_optimizer: Optimizer,
         supervised_loss: Callable | None = None,
         supervised_weight: float = 0.0,
+        adversarial_weight: float = 1.0,
+        critic_start: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
         **settings: Any,
     ) -> None:
-        super().__init__(adversaries={"critic": critic}, **settings)
+        supervised = supervised_loss is not None and supervised_weight
+        if not supervised and (not adversarial_weight or critic_start > 1):
+            raise ConfigError(
+                f"the segmentor has no loss: adversarial_weight {adversarial_weight}, critic_start {critic_start}, "
+                f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from the first epoch: "
+                "set supervised_weight to 1, or adversarial_weight and critic_start to 1."
+            )
+        # The schedule of a critic that has not joined yet goes on without steps of its optimizer.
+        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
+        super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
         self.supervised_weight = supervised_weight
+        self.adversarial_weight = adversarial_weight
+        self.critic_start = critic_start
         self.clamp = clamp
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
@@ -70,22 +89,27 @@ class SegANTrainer(AdversarialSegmentationTrainer):
             prediction = logits.sigmoid()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
-        with self.autocast():
-            distance = self.loss_function(self.critic(image, prediction.detach()), self.critic(image, target))
-        self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
-        clamp_weights(self.clamped, self.clamp)
-
-        with self.autocast(), frozen(self.critic):
-            with torch.no_grad():
-                features = self.critic(image, target)
-            terms = {"segmentor_l1": self.loss_function(self.critic(image, prediction), features)}
-            if self.supervised_loss is not None and self.supervised_weight:
-                terms["supervised"] = self.supervised_loss(logits.float(), target)
+        terms = {}
+        if self.adversarial_weight and engine.state.epoch >= self.critic_start:
+            self._step_critic(image, prediction.detach(), target)
+            with self.autocast(), frozen(self.critic):
+                with torch.no_grad():
+                    features = self.critic(image, target)
+                terms["segmentor_l1"] = self.loss_function(self.critic(image, prediction), features)
+        if self.supervised_loss is not None and self.supervised_weight:
+            terms["supervised"] = self.supervised_loss(logits.float(), target)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        weights = {"segmentor_l1": 1.0, "supervised": self.supervised_weight}
+        weights = {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight}
         loss = self.minimize("segmentor", terms, weights, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        engine.state.output.update({CommonKeys.PRED: prediction.detach(), CommonKeys.LOSS: loss})
+        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
         engine.fire_event(IterationEvents.MODEL_COMPLETED)
         return engine.state.output
+
+    def _step_critic(self, image: Tensor, prediction: Tensor, target: Tensor) -> None:
+        """Let the critic climb the distance between what it sees in prediction and truth; then clamp its weights."""
+        with self.autocast():
+            distance = self.loss_function(self.critic(image, prediction), self.critic(image, target))
+        self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
+        clamp_weights(self.clamped, self.clamp)

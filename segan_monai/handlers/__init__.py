@@ -9,6 +9,7 @@ from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
+from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
@@ -19,5 +20,6 @@ __all__ = [
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
+    "PhotographPicture",
     "RunCheckpoint",
 ]

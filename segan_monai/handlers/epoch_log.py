@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import csv
 import logging
+import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,13 @@ class EpochLog:
     The averages also become ``engine.state.metrics``, where TensorBoard and other handlers find them. Attach it after
     validation and before handlers that read the metrics.
 
-    Of several processes, the first one writes the file, with its own averages.
+    The file also has each epoch's ``peak_memory_mib`` (of the device where that is a GPU, else of the process) and, as
+    epoch 0, the number of parameters of each player, ``parameters_network`` and so on. Of several processes, the first
+    one writes it, with its own averages.
 
     Args:
-        output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: a row an epoch and name.
+        output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: a row an epoch and name; the
+            seconds are those of training, without validation.
         validator: its metrics are named in the line of an epoch that was validated.
     """
 
@@ -36,13 +41,25 @@ class EpochLog:
         self.validator = validator
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, torch.Tensor] = {}
-        self.started = 0.0
+        self.started = self.ended = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self.count_parameters)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def count_parameters(self, engine: Engine) -> None:
+        """Write how large the players are."""
+        players = {"network": getattr(engine, "network", None), **getattr(engine, "adversaries", {})}
+        counts = {
+            f"parameters_{name}": sum(p.numel() for p in player.parameters())
+            for name, player in players.items()
+            if player is not None
+        }
+        if counts and idist.get_rank() == 0 and not self.file.is_file():
+            self._append(0, 0.0, counts)
 
     def start(self, engine: Engine) -> None:
         """Forget the last epoch."""
@@ -56,10 +73,11 @@ class EpochLog:
             number = ~torch.isnan(value)
             self.sums[name] = self.sums.get(name, 0) + torch.where(number, value, 0)
             self.counts[name] = self.counts.get(name, 0) + number
+        self.ended = time.perf_counter()
 
     def write(self, engine: Engine) -> None:
         """Log the epoch that ended."""
-        epoch, seconds = engine.state.epoch, time.perf_counter() - self.started
+        epoch, seconds = engine.state.epoch, self.ended - self.started
         values = {name: float(total / self.counts[name]) for name, total in self.sums.items() if self.counts[name]}
         engine.state.metrics.update(values)
         if idist.get_rank() > 0:
@@ -75,9 +93,25 @@ class EpochLog:
                 f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}"
             )
         logger.info("  ".join([*text, f"{seconds:.1f} s"]))
+        self._append(
+            epoch, seconds, {**values, "peak_memory_mib": peak_memory_mib(getattr(engine.state, "device", None))}
+        )
+
+    def _append(self, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         new = not self.file.is_file()
         with self.file.open("a", newline="") as stream:
             writer = csv.writer(stream)
             if new:
                 writer.writerow(["epoch", "seconds", "name", "value"])
-            writer.writerows([epoch, f"{seconds:.3f}", name, f"{value:.6g}"] for name, value in values.items())
+            writer.writerows([epoch, f"{seconds:.3f}", name, f"{value:.9g}"] for name, value in values.items())
+
+
+def peak_memory_mib(device: torch.device | None) -> float:
+    """The most memory that was in use so far: on the device where that is a GPU, else by this process; in MiB."""
+    if device is not None and device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    if sys.platform == "win32":
+        return float("nan")  # the standard library does not know it there
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

@@ -44,6 +44,8 @@ class EvaluationReport:
         output_dir: folder of the results, made if missing.
         regions: label values of every region, such as `{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}`.
         prediction_regions: the same for the predictions, where their convention differs.
+        spacing_known: False for photographs, whose affine is in pixels: distances and volumes are left empty, but for
+            the zeros and infinities of empty masks.
 
     Raises:
         DataError: while the engine runs: the batch or the output is not as above, a case occurs twice, its two grids
@@ -55,10 +57,12 @@ class EvaluationReport:
         output_dir: str | os.PathLike[str],
         regions: Regions,
         prediction_regions: Regions | None = None,
+        spacing_known: bool = True,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.regions = regions
         self.prediction_regions = prediction_regions
+        self.spacing_known = spacing_known
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -81,7 +85,9 @@ class EvaluationReport:
                 raise DataError(f"case {case} occurs twice in one run; expected case names that differ")
             prediction = _on_grid(f"prediction of case {case}", output["pred"])
             reference = _on_grid(f"reference of case {case}", batch["label"])
-            self.rows[case] = evaluate_case(case, prediction, reference, self.regions, self.prediction_regions)
+            self.rows[case] = evaluate_case(
+                case, prediction, reference, self.regions, self.prediction_regions, self.spacing_known
+            )
 
     def write(self, engine: Engine) -> None:
         """Writes the files and logs the table."""

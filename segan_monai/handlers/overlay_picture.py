@@ -20,8 +20,8 @@ from segan_monai.metrics.overlap import overlap_metrics
 
 
 @dataclass(frozen=True)
-class _Slice:
-    """One axial slice of a case, in RAS+ order."""
+class ShownCase:
+    """What is shown of a case: an axial slice in RAS+ order, or a photograph."""
 
     case: str
     dice: float
@@ -78,7 +78,8 @@ class OverlayPicture:
         self.prediction_regions = prediction_regions
         self.modalities = modalities
         self.image_key = image_key
-        self.slices: list[_Slice] = []
+        self.colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
+        self.slices: list[ShownCase] = []
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
@@ -100,7 +101,7 @@ class OverlayPicture:
             shown = content_box(image[..., z])
             dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
             self.slices.append(
-                _Slice(
+                ShownCase(
                     batch["case"],
                     dice,
                     image[:, shown[0], shown[1], z].copy(),
@@ -128,20 +129,28 @@ class OverlayPicture:
         )
         FigureCanvasAgg(figure)
         axes = figure.subplots(len(rows), columns, squeeze=False)
-        colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
         for line, (name, shown) in zip(axes, rows.items(), strict=True):
-            for axis, channel, modality in zip(line, shown.image, self.modalities, strict=True):
-                axis.imshow(channel.T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest")
-                for colour, truth, found in zip(colours, shown.reference, shown.prediction, strict=False):
-                    for mask, style in ((truth, "solid"), (found, "dashed")):
-                        if mask.any() and not mask.all():
-                            axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=style)
-                axis.invert_xaxis()
-                axis.set_axis_off()
-                axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
-        handles = [Line2D([], [], color=c, label=region) for c, region in zip(colours, self.regions, strict=False)]
+            self.draw_case(line, name, shown)
+        handles = [Line2D([], [], color=c, label=region) for c, region in zip(self.colours, self.regions, strict=False)]
         handles += [Line2D([], [], color="white", ls=s, label=n) for s, n in (("-", "reference"), ("--", "prediction"))]
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, labelcolor="white",
                       facecolor="black", edgecolor="black")  # fmt: skip
         self.file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.file, dpi=120)
+
+    def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
+        """Draw one case: a panel a modality."""
+        for axis, channel, modality in zip(axes, shown.image, self.modalities, strict=True):
+            axis.imshow(channel.T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest")
+            outline(axis, shown, self.colours)
+            axis.invert_xaxis()
+            axis.set_axis_off()
+            axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+
+
+def outline(axis: Any, shown: ShownCase, colours: Sequence[str]) -> None:
+    """Draw the outlines of a case on a panel: reference solid, prediction dashed."""
+    for colour, truth, found in zip(colours, shown.reference, shown.prediction, strict=False):
+        for mask, style in ((truth, "solid"), (found, "dashed")):
+            if mask.any() and not mask.all():
+                axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=style)

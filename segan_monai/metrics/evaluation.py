@@ -34,7 +34,7 @@ GRID_TOLERANCE_MM = 1e-3
 def case_metrics(
     prediction_label_map: np.ndarray | torch.Tensor,
     reference_label_map: np.ndarray | torch.Tensor,
-    spacing_mm: Sequence[float],
+    spacing_mm: Sequence[float] | None,
     regions: Regions,
     prediction_regions: Regions | None = None,
 ) -> list[dict[str, Any]]:
@@ -43,21 +43,22 @@ def case_metrics(
     Args:
         prediction_label_map: integers of shape `(H, W[, D])`.
         reference_label_map: integers of the same shape, on the same grid.
-        spacing_mm: size of a voxel along every axis, in mm.
+        spacing_mm: size of a voxel along every axis, in mm; None if nobody knows it, as for photographs.
         regions: label values of every region.
         prediction_regions: label values of every region in the prediction; by default `regions`.
 
     Returns:
         One dictionary a region: `region`, `dice`, `iou`, `precision`, `sensitivity` (0 to 1), `hd95_mm`, `assd_mm`
         (mm), `reference_ml`, `prediction_ml` (volumes in ml; a 2-D image counts as 1 mm thick). Empty masks follow
-        `EMPTY_MASK_RULE`.
+        `EMPTY_MASK_RULE`. Without `spacing_mm`, distances and volumes are NaN but where an empty mask makes them 0 or
+        infinite in any unit.
 
     Raises:
         ConfigError: a region has no values or the value 0, or the two sets of regions have different names.
         ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
     """
     prediction_regions = _checked_regions(regions, prediction_regions)
-    voxel_ml = float(np.prod(spacing_mm)) / 1000
+    voxel_ml = float("nan") if spacing_mm is None else float(np.prod(spacing_mm)) / 1000
     predicted_values, true_values = as_array(prediction_label_map), as_array(reference_label_map)
     if predicted_values.shape == true_values.shape:
         box = bounding_box((predicted_values != 0) | (true_values != 0))
@@ -71,8 +72,8 @@ def case_metrics(
                 "region": region,
                 **overlap_metrics(prediction, reference),
                 **surface_metrics(prediction, reference, spacing_mm),
-                "reference_ml": np.count_nonzero(reference) * voxel_ml,
-                "prediction_ml": np.count_nonzero(prediction) * voxel_ml,
+                "reference_ml": count * voxel_ml if (count := np.count_nonzero(reference)) else 0.0,
+                "prediction_ml": count * voxel_ml if (count := np.count_nonzero(prediction)) else 0.0,
             }
         )
     return rows
@@ -108,6 +109,7 @@ def evaluate_case(
     reference: LabelMap,
     regions: Regions,
     prediction_regions: Regions | None = None,
+    spacing_known: bool = True,
 ) -> list[dict[str, Any]]:
     """Metrics of one case after a check that both label maps share one grid and hold expected values only.
 
@@ -117,6 +119,7 @@ def evaluate_case(
         reference: true label map; the spacing is its own.
         regions: label values of every region.
         prediction_regions: the same for the prediction; by default `regions`.
+        spacing_known: whether the affine is in mm; if not, see `case_metrics`.
 
     Returns:
         The rows of `case_metrics`, each with the key `case` in front.
@@ -127,8 +130,8 @@ def evaluate_case(
     _check_grids(prediction, reference)
     _check_values(reference, regions)
     _check_values(prediction, regions if prediction_regions is None else prediction_regions)
-    spacing_mm = np.linalg.norm(reference.affine[:3, :3], axis=0)
-    rows = case_metrics(prediction.values, reference.values, spacing_mm.tolist(), regions, prediction_regions)
+    spacing_mm = np.linalg.norm(reference.affine[:3, :3], axis=0).tolist() if spacing_known else None
+    rows = case_metrics(prediction.values, reference.values, spacing_mm, regions, prediction_regions)
     return [{"case": case, **row} for row in rows]
 
 

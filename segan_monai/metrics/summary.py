@@ -38,7 +38,7 @@ def summarize(
         include `both_empty`; `failures` (see `FAILURE_RULE`), which is the sum of `only_reference_empty`,
         `only_prediction_empty` and `no_overlap`, and the names `failed_cases`. A metric has `mean`,
         `standard_deviation` (of the sample; null for one case) and `median`. A distance also has `infinite`, the number
-        of infinite ones, and `mean_of_finite`; what would be infinite is null.
+        of infinite ones, and `mean_of_finite`; what would be infinite, or is unknown for want of a spacing, is null.
     """
     summary: dict[str, Any] = {
         "cases": int(table["case"].nunique()),
@@ -83,11 +83,12 @@ def _statistics(values: np.ndarray) -> dict[str, float | None]:
 
 
 def _statistics_with_infinite(values: np.ndarray) -> dict[str, float | int | None]:
-    finite = values[np.isfinite(values)]
+    infinite = np.isinf(values)
+    unknown, finite = bool(np.isnan(values).any()), values[~infinite]
     return {
         **_statistics(values),
-        "infinite": len(values) - len(finite),
-        "mean_of_finite": float(finite.mean()) if len(finite) else None,
+        "infinite": int(infinite.sum()),
+        "mean_of_finite": float(finite.mean()) if len(finite) and not unknown else None,
     }
 
 
@@ -97,7 +98,10 @@ def write_evaluation(
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
 ) -> None:
-    """Writes `metrics.csv`, infinite distances as `inf`, and `summary.json`, see `summarize`, to `output_dir`."""
+    """Writes `metrics.csv` and `summary.json`, see `summarize`, to `output_dir`.
+
+    In the table infinite distances are `inf`; what is unknown is left empty.
+    """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     table.to_csv(output_dir / "metrics.csv", columns=list(COLUMNS), index=False, float_format="%.9g")
@@ -109,9 +113,13 @@ def format_table(table: pd.DataFrame) -> str:
     """Formats a row a region as plain text, for screens, logs and pipes; the failing cases follow below.
 
     Dice, IoU, precision and sensitivity are means, with the sample's standard deviation and the median for Dice; the
-    two distances are medians, which stay finite as long as fewer than half of the cases fail.
+    two distances are medians, which stay finite as long as fewer than half of the cases fail; they are left out if the
+    spacing of any case is unknown.
     """
-    lines, notes = [], ["HD95 and ASSD are medians, in mm. empty: references/predictions/both."]
+    distances = {} if table[list(DISTANCES)].isna().any(axis=None) else {"HD95": "hd95_mm", "ASSD": "assd_mm"}
+    lines, notes = [], ["empty: references/predictions/both."]
+    if distances:
+        notes[0] = f"HD95 and ASSD are medians, in mm. {notes[0]}"
     for region, of_region in summarize(table)["regions"].items():
         spread = of_region["dice"]["standard_deviation"]
         lines.append(
@@ -125,7 +133,7 @@ def format_table(table: pd.DataFrame) -> str:
                 "sensitivity": f"{of_region['sensitivity']['mean']:.3f}",
                 **{
                     title: "inf" if of_region[name]["median"] is None else f"{of_region[name]['median']:.2f}"
-                    for title, name in (("HD95", "hd95_mm"), ("ASSD", "assd_mm"))
+                    for title, name in distances.items()
                 },
                 "failures": of_region["failures"],
                 "empty": "/".join(

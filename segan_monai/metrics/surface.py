@@ -58,7 +58,7 @@ def surface_distances(
 
 
 def surface_metrics(
-    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]
+    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float] | None
 ) -> dict[str, float]:
     """95th percentile of the Hausdorff distance (HD95) and average symmetric surface distance (ASSD).
 
@@ -69,10 +69,11 @@ def surface_metrics(
     Args:
         prediction: mask of shape `(H, W[, D])`, array or tensor.
         reference: mask of the same shape.
-        spacing_mm: size of a voxel along every axis of the masks, in mm.
+        spacing_mm: size of a voxel along every axis of the masks, in mm; None if it is unknown.
 
     Returns:
-        The two distances in mm under the keys `hd95_mm`, `assd_mm`; infinite where exactly one mask is empty.
+        The two distances in mm under the keys `hd95_mm`, `assd_mm`; infinite where exactly one mask is empty, NaN
+        where neither is and the spacing is unknown.
 
     Raises:
         ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
@@ -80,6 +81,8 @@ def surface_metrics(
     prediction, reference = as_masks(prediction, reference)
     if not prediction.any() or not reference.any():
         return dict.fromkeys(("hd95_mm", "assd_mm"), 0.0 if prediction.any() == reference.any() else float("inf"))
+    if spacing_mm is None:
+        return dict.fromkeys(("hd95_mm", "assd_mm"), float("nan"))
     to_reference, to_prediction = surface_distances(prediction, reference, spacing_mm)
     return {
         "hd95_mm": float(max(np.percentile(to_reference, 95), np.percentile(to_prediction, 95))),

@@ -7,6 +7,7 @@ from __future__ import annotations
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.load_case import LoadCased
+from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.regions import (
@@ -24,6 +25,7 @@ __all__ = [
     "ForDomaind",
     "LabelToRegionsd",
     "LoadCased",
+    "LoadPhotographd",
     "PatchFitsd",
     "RandSlicesd",
     "RandTissuePatchesd",
@@ -37,6 +39,8 @@ __all__ = [
     "cut_slice",
     "label_to_regions",
     "merged_regions",
+    "read_mask",
+    "read_photograph",
     "regions_to_label_map",
     "scale_foreground",
     "tissue_centres",

@@ -85,7 +85,7 @@ def regions_to_label_map(
             f"({', '.join(regions)}). The network's number of outputs and the setting `regions` must agree."
         )
     maps = probabilities.as_tensor() if isinstance(probabilities, MetaTensor) else probabilities
-    if _exclusive(regions):
+    if len(values) > 1 and _exclusive(regions):  # one region alone needs no comparison, and is many times as fast
         highest, best = maps.max(dim=0, keepdim=True)
         merged = torch.tensor(values, dtype=torch.uint8, device=maps.device)[best]
         merged.masked_fill_(highest < threshold, 0)

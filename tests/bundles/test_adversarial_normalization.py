@@ -84,10 +84,11 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
     split = json.loads((trained / "run" / "split.json").read_text())
     assert split["counts"] == {name: {"training": 1, "validation": 1} for name in ("MRBrainS", "iSEG")}
     logged = history(trained / "run")
-    assert {name for epoch, name in logged if epoch == 1} == {"reconstruction_mse"}
+    assert {name for epoch, name in logged if epoch == 1} == {"reconstruction_mse", "peak_memory_mib"}
     assert {name for epoch, name in logged if epoch == 2} == {
         *("segmentation", "adversarial", "discriminator"),
         *(f"accuracy_{name}" for name in ("iSEG", "MRBrainS", "generated", "chance")),
+        "peak_memory_mib",
         *("mean_dice", "CSF", "GM", "WM", "jsd_input", "jsd_normalized"),
     }
     assert logged[2, "accuracy_chance"] == pytest.approx(1 / 3, abs=1e-5)

@@ -37,7 +37,7 @@ def test_train_with_an_overlay_then_resume_from_another_folder(phantoms, tmp_pat
     assert "epoch 1/1  critic_l1 " in first.stdout
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["config"]["amp"] is False
-    assert record["config"]["dice_weight"] == 1.0, "from the overlay"
+    assert record["config"]["supervised_weight"] == 1.0, "from the overlay"
     assert "Epoch" not in first.stderr, "progress bars are quiet when not on a terminal"
 
     # `run` is the same as `training`

@@ -139,6 +139,30 @@ def test_the_papers_variants_are_one_overlay_each(name, critics, critic_channels
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
 
 
+@pytest.mark.parametrize("name", ["unet", "unet_dice"])
+def test_the_unet_baseline_is_one_overlay_for_nested_regions(name, phantoms, tmp_path):
+    settings = {"dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
+    overlay = f"experiments/segan_components/{name}.json"
+    run = run_workflow(BRATS, "training", overlay, output_dir=str(tmp_path / "run"), **settings)
+    assert list(run.trainer.state.output["terms"]) == ["supervised"]
+    assert run.trainer.state.output["pred"].shape[1] == 4  # background, enhancing, core, oedema
+    run_workflow(BRATS, "evaluating", overlay, output_dir=str(tmp_path / "evaluation"), **settings)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
+
+
+def test_the_papers_constants_are_an_overlay(phantoms, tmp_path):
+    settings = {"dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
+    run = run_workflow(BRATS, "training", "segan_paper.json", output_dir=str(tmp_path / "run"), **settings)
+    trainer = run.trainer
+    assert isinstance(trainer.optimizer, torch.optim.RMSprop)
+    assert isinstance(trainer.critic_optimizer, torch.optim.RMSprop)
+    assert [trainer.optimizer.param_groups[0]["lr"], trainer.critic_optimizer.param_groups[0]["lr"]] == [2e-5, 2e-5]
+    assert (trainer.clamp, trainer.critic_start, trainer.supervised_weight) == (0.01, 1, 0.0)
+    assert trainer.critic.critics[0].encoder[0][0].out_channels == 64
+    assert any(isinstance(module, torch.nn.BatchNorm2d) for module in trainer.critic.modules())
+    run_workflow(BRATS, "evaluating", "segan_paper.json", output_dir=str(tmp_path / "evaluation"), **settings)
+
+
 class RegionsAreWhereModalitiesAreBright(torch.nn.Module):
     """A network whose right answer is known: region k is where channel k is bright."""
 

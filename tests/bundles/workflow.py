@@ -12,6 +12,7 @@ BUNDLES = Path(__file__).parents[2] / "bundles"
 OVERLAYS = BUNDLES.parent / "configs"
 BRATS = "brats_mri_segan_segmentation"
 HIPPOCAMPUS = "hippocampus_mri_segan_segmentation"
+SKIN = "skin_dermoscopy_segan_segmentation"
 SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
 SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2, "num_workers": 0, "folds": 2}
 FILES = {"training": "train.json", "evaluating": "evaluate.json", "inference": "inference.json"}

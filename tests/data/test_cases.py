@@ -88,8 +88,8 @@ def test_missing_folder(tmp_path):
 
 
 def test_folder_without_images(tmp_path):
-    (tmp_path / "a.jpg").touch()
-    with pytest.raises(DataError, match=r"found 1 other entries, such as a\.jpg\. Expected images .*dataset\.json"):
+    (tmp_path / "a.txt").touch()
+    with pytest.raises(DataError, match=r"found 1 other entries, such as a\.txt\. Expected images .*dataset\.json"):
         find_cases(tmp_path)
 
 

@@ -142,7 +142,9 @@ def test_held_out_without_split_file(tmp_path, caplog):
 
 
 def test_held_out_errors(split_file, tmp_path):
-    with pytest.raises(ConfigError, match="subset='test': choose held_out"):
+    with pytest.raises(ConfigError, match="subset='unseen': choose held_out"):
+        held_out(brats2015(), split_file, "unseen")
+    with pytest.raises(DataError, match="no case is left in subset 'test' of 274 cases"):
         held_out(brats2015(), split_file, "test")
     with pytest.raises(DataError, match="no split file"):
         held_out(brats2015(), tmp_path / "none.json", "training")
@@ -164,3 +166,51 @@ def test_a_quick_look_uses_some_cases_only():
     assert len(split["validation"]) == 3
     assert split == split_cases(cases[::-1], folds=4, seed=1, max_cases=12)
     assert split != split_cases(cases, folds=4, seed=2, max_cases=12)
+
+
+def photographs(count, section=None):
+    apart = {"section": section} if section else {}
+    return [{"case": f"{section}{n:04}", "subject": f"{section}{n:04}", **apart} for n in range(count)]
+
+
+def test_a_number_of_cases_is_kept_out_instead_of_folds(tmp_path):
+    cases = photographs(2000)
+    split = split_cases(cases, seed=3, held_out=500, file=tmp_path / "split.json")
+    assert [len(split[part]) for part in ("training", "validation")] == [1500, 500]
+    assert not set(ids(split["training"])) & set(ids(split["validation"]))
+    record = json.loads((tmp_path / "split.json").read_text())
+    assert (record["seed"], record["held_out"], record["folds"]) == (3, 500, None)
+    assert split == split_cases(cases[::-1], seed=3, held_out=500) == split_cases(cases, seed=3, held_out=0.25)
+    assert ids(split["validation"]) != ids(split_cases(cases, seed=4, held_out=500)["validation"])
+
+
+def test_the_data_sets_own_sections_or_its_training_section_alone(tmp_path):
+    cases = [*photographs(20, "training"), *photographs(3, "validation"), *photographs(6, "test")]
+    own = split_cases(cases, held_out=5, file=tmp_path / "own.json")
+    assert [len(own[part]) for part in ("training", "validation")] == [20, 3]
+    assert json.loads((tmp_path / "own.json").read_text())["seed"] is None
+    split = split_cases(cases, held_out=5, use_sections=False, file=tmp_path / "split.json")
+    assert [len(split[part]) for part in ("training", "validation")] == [15, 5]
+    assert len(held_out(cases, tmp_path / "split.json", "validation")) == 5
+    assert held_out(cases, tmp_path / "split.json", "test") == cases[-6:]
+    assert len(held_out(cases, tmp_path / "split.json")) == 14
+
+
+def test_a_share_is_kept_out_of_few_cases_too():
+    assert [len(part) for part in split_cases(photographs(6), held_out=0.25).values()] == [4, 2]
+    assert [len(part) for part in split_cases(photographs(6), held_out=0.01).values()] == [5, 1]
+
+
+def test_nothing_kept_out_is_all_on_both_sides():
+    split = split_cases(photographs(4), held_out=0)
+    assert split["training"] == split["validation"] == photographs(4)
+
+
+def test_held_out_out_of_range():
+    with pytest.raises(DataError, match=r"held_out=4 of 4 subjects leaves none .*fewer than 4, or null"):
+        split_cases(photographs(4), held_out=4)
+    with pytest.raises(DataError, match=r"held_out=0\.9 of 2 subjects leaves none for training"):
+        split_cases(photographs(2), held_out=0.9)
+    for wrong in (-1, 1.5):
+        with pytest.raises(ConfigError, match=f"held_out={wrong}: expected a number of cases, or a share"):
+            split_cases(photographs(4), held_out=wrong)

@@ -6,10 +6,12 @@ import copy
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
 from segan_monai.engines.adversarial import frozen
+from segan_monai.errors import ConfigError
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
 
@@ -183,3 +185,50 @@ def test_the_input_layer_alone_trains_the_segmentor_and_no_critic(batch):
     assert all(torch.equal(value, weights[name]) for name, value in before[0].items() if name in weights)
     weights = dict(segmentor.named_parameters())
     assert any(not torch.equal(value, weights[name]) for name, value in before[1].items() if name in weights)
+
+
+def test_the_adversarial_term_is_weighted(batch):
+    segmentor, critic = players()
+    trainer = make_trainer(segmentor, critic, [batch], adversarial_weight=0.25)
+    trainer.run()
+    terms = trainer.state.output["terms"]
+    assert trainer.state.output["loss"].item() == pytest.approx(0.25 * terms["segmentor_l1"].item(), rel=1e-5)
+
+
+def test_without_adversarial_weight_it_is_plain_training(batch):
+    segmentor, critic = players()
+    plain, before = copy.deepcopy(segmentor), copy.deepcopy(critic.state_dict())
+    loss = torch.nn.BCEWithLogitsLoss()
+    settings = {"supervised_loss": loss, "supervised_weight": 1.0, "adversarial_weight": 0.0}
+    trainer = make_trainer(segmentor, critic, [batch], channels_last=False, **settings)
+    trainer.run()
+    assert list(trainer.state.output["terms"]) == ["supervised"]
+    loss(plain.train()(batch["image"]), batch["label"]).backward()
+    torch.optim.SGD(plain.parameters(), lr=0.1).step()
+    for ours, expected in zip(segmentor.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert all(torch.equal(value, before[name]) for name, value in critic.state_dict().items())
+
+
+def test_the_critic_joins_in_a_later_epoch(batch):
+    segmentor, critic = players()
+    before = copy.deepcopy(critic.state_dict())
+    settings = {"supervised_loss": DiceLoss(sigmoid=True), "supervised_weight": 1.0}
+    trainer = make_trainer(segmentor, critic, [batch], critic_start=3, **settings)
+    terms, same = [], []
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def look(engine):
+        terms.append(list(engine.state.output["terms"]))
+        same.append(all(torch.equal(value, before[name]) for name, value in critic.state_dict().items()))
+
+    trainer.state.max_epochs = 3
+    trainer.run()
+    assert terms == [["supervised"], ["supervised"], ["critic_l1", "segmentor_l1", "supervised"]]
+    assert same == [True, True, False]
+
+
+@pytest.mark.parametrize("settings", [{"critic_start": 2}, {"adversarial_weight": 0.0}])
+def test_a_segmentor_without_any_loss_is_refused(batch, settings):
+    with pytest.raises(ConfigError, match=r"the segmentor has no loss: .*supervised_weight 0.0. Expected a supervised"):
+        make_trainer(*players(), [batch], **settings)

@@ -30,7 +30,10 @@ def test_terms_are_averaged_over_the_epoch_by_name(tmp_path, caplog):
     assert lines[0].startswith("epoch 1/2  critic_l1 2  dice 2  ")
     with (tmp_path / "history.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    assert [(r["epoch"], r["name"], r["value"]) for r in rows] == [
+    peaks = [float(r["value"]) for r in rows if r["name"] == "peak_memory_mib"]
+    assert len(peaks) == 2
+    assert 100 < peaks[0] <= peaks[1] < 100_000  # torch alone takes more than 100 MiB
+    assert [(r["epoch"], r["name"], r["value"]) for r in rows if r["name"] != "peak_memory_mib"] == [
         ("1", "critic_l1", "2"),
         ("1", "dice", "2"),
         ("2", "critic_l1", "7"),
@@ -47,6 +50,20 @@ def test_validation_is_named_in_the_epoch_it_belongs_to(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert "mean_dice" not in lines[0]
     assert "mean_dice 0.7500  WT 0.7500  best 0.7500 in epoch 2" in lines[1]
+
+
+def test_the_players_parameters_are_counted_once_at_the_start(tmp_path):
+    engine = Engine(lambda engine, batch: {"terms": {}})
+    engine.network, engine.adversaries = torch.nn.Linear(3, 2), {"critic": torch.nn.Linear(3, 1, bias=False)}
+    EpochLog(str(tmp_path)).attach(engine)
+    engine.run([0], max_epochs=1)
+    engine.run([0], max_epochs=2)
+    with (tmp_path / "history.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["name"].startswith("parameters")]
+    assert [(r["epoch"], r["name"], r["value"]) for r in rows] == [
+        ("0", "parameters_network", "8"),
+        ("0", "parameters_critic", "3"),
+    ]
 
 
 def test_terms_that_an_iteration_lacks_are_averaged_over_the_others(tmp_path):

@@ -89,6 +89,16 @@ def test_images_of_two_dimensions(tmp_path):
     assert table["hd95_mm"].tolist() == [2, 2]
 
 
+def test_photographs_have_no_millimetres(tmp_path):
+    flat = {"case": "a", "image": box(1)[:, :, :, 4], "label": box()[:, :, :, 4]}
+    engine = evaluator([flat])
+    EvaluationReport(tmp_path, REGIONS, spacing_known=False).attach(engine)
+    engine.run()
+    table = pd.read_csv(tmp_path / "metrics.csv")
+    assert table["dice"].tolist() == pytest.approx([0.8, 0.5])
+    assert table[["hd95_mm", "assd_mm", "reference_ml", "prediction_ml"]].isna().all(axis=None)
+
+
 def test_processes_are_gathered_and_a_repeated_case_counts_once(tmp_path, monkeypatch):
     report = EvaluationReport(tmp_path, REGIONS)
     row = dict.fromkeys(("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm"), 1.0)

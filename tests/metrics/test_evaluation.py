@@ -359,3 +359,29 @@ def test_format_table_is_plain_and_narrow():
     assert text.splitlines()[-1] == "failures in WT: missed"
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) < 100
+
+
+def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
+    full, empty = np.ones((1, 20, 10), np.uint8), np.zeros((1, 20, 10), np.uint8)
+    half = full.copy()
+    half[:, :, 5:] = 0
+    rows = []
+    for case, prediction, reference in (("a", half, full), ("b", empty, full), ("c", empty, empty)):
+        rows += [{"case": case, **row} for row in case_metrics(prediction, reference, None, {"lesion": [1]})]
+    table = pd.DataFrame(rows)
+    assert table["dice"].tolist() == pytest.approx([2 / 3, 0, 1])
+    write_evaluation(table, tmp_path, {"lesion": [1]})
+    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == [
+        "a,lesion,0.666666667,0.5,1,0.5,,,,",
+        "b,lesion,0,0,0,0,inf,inf,,0",
+        "c,lesion,1,1,1,1,0,0,0,0",
+    ]
+    summary = strict_json((tmp_path / "summary.json").read_text())["regions"]["lesion"]
+    counts = ("reference_empty", "prediction_empty", "both_empty", "failures")
+    assert [summary[name] for name in counts] == [1, 2, 1, 1]
+    nothing = {"mean": None, "standard_deviation": None, "median": None, "infinite": 1, "mean_of_finite": None}
+    assert summary["hd95_mm"] == summary["assd_mm"] == nothing
+    text = format_table(table)
+    assert "HD95" not in text
+    assert "mm" not in text
+    assert "0.556 ± 0.509" in text

@@ -1,0 +1,93 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`segan-monai reproduce`: a published table, run again."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segan_monai.errors import ConfigError
+
+
+def reproduce(
+    table: Annotated[
+        str, typer.Argument(help="segan-components, segan-vs-unet, segan-isic, ... (configs/experiments)")
+    ],
+    dataset_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data.")],
+    output_dir: Annotated[
+        Path, typer.Option(file_okay=False, help="Gets a folder a row and seed, table.md and runs.csv.")
+    ],
+    datalist: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Decathlon JSON, if cases are not discovered.")
+    ] = None,
+    bundle: Annotated[str | None, typer.Option(help="Another bundle than the table's own.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Run this row only; may be given again.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of split and initialization, as in 0,1,2.")] = "0,1,2",
+    train_seconds: Annotated[
+        float | None, typer.Option(min=1, help="Train every row as long as this instead of the bundle's epochs.")
+    ] = None,
+    config: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Overlay for all rows, such as configs/cpu.json."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for rows that do not set it."),
+    ] = None,
+) -> None:
+    """Train and evaluate the rows of a published table, and print ours beside the published figures.
+
+    What has been run stays; an interrupted command goes on where it stopped.
+
+    Example: segan-monai reproduce segan-components --dataset-dir Task04_Hippocampus --output-dir out
+    --bundle hippocampus_mri_segan_segmentation --config configs/cpu.json --train-seconds 150
+    """
+    from segan_monai.reproduce import (
+        Plan,
+        RunFailedError,
+        check_rows,
+        format_csv,
+        format_markdown,
+        load_table,
+        parse_overrides,
+        run_row,
+    )
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    chosen = load_table(table, bundle)
+    numbers = parse_seeds(seeds)
+    overrides = parse_overrides(settings or [], chosen)
+    plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
+    runs, failed = [], {}
+    for name in check_rows(chosen, row or []):
+        for seed in numbers:
+            try:
+                runs.append(run_row(plan, name, seed))
+            except RunFailedError as error:
+                failed[name] = str(error)
+                typer.echo(f"segan-monai: error: {error}", err=True)
+            if runs:
+                (output_dir / "table.md").write_text(format_markdown(plan, runs, failed), encoding="utf-8")
+                (output_dir / "runs.csv").write_text(format_csv(runs), encoding="utf-8")
+    if runs:
+        typer.echo(format_markdown(plan, runs, failed))
+        typer.echo(format_csv(runs))
+        typer.echo(f"written: {output_dir / 'table.md'}, {output_dir / 'runs.csv'}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Read seeds such as ``0,1,2``.
+
+    Raises:
+        ConfigError: anything but different whole numbers, separated by commas.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
+        raise ConfigError(f"cannot read the seeds '{text}'; expected different whole numbers, such as 0,1,2.")
+    return [int(part) for part in parts]

@@ -1,0 +1,94 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Photographs with masks: the folders of ISIC 2017, plain ``images`` and ``masks``, and photographs alone."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.brats import existing_folder
+from segan_monai.errors import DataError
+
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp")
+# the challenge's part 1: photographs of a section, and the folder of their masks
+_OFFICIAL = {
+    "training": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
+    "validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
+    "test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth"),
+}
+_MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE)
+PHOTOGRAPH_LAYOUTS = (
+    "ISIC 2017 (ISIC-2017_Training_Data/<case>.jpg, ISIC-2017_Training_Part1_GroundTruth/<case>_segmentation.png), "
+    "images/<case>.jpg with masks/<case>_segmentation.png"
+)
+
+
+def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Cases of a folder of dermoscopic photographs.
+
+    Found are the challenge's folders of 2017 as they are unpacked (training, validation, test; those that are there),
+    or else ``images`` and ``masks`` (``<case>_segmentation.png``, ``<case>_mask.png`` or ``<case>.png``), or else
+    photographs in the folder itself. Superpixels (``<case>_superpixels.png``) and tables are passed over. A folder
+    of photographs whose folder of masks is not there gives cases without label, for inference.
+
+    Args:
+        dataset_dir: the folder.
+
+    Returns:
+        Cases sorted by name, with ``case``, ``subject`` (ISIC tells no patients: each photograph is a subject),
+        ``image``, ``label`` if there are masks, and in the challenge's folders ``section`` (``training``,
+        ``validation`` or ``test``). No cases if the folder holds no photographs.
+
+    Raises:
+        DataError: no such folder; a photograph without mask beside others that have one, or a mask without photograph;
+            two masks of one photograph.
+    """
+    root = existing_folder(dataset_dir)
+    cases = [
+        {**case, "section": section}
+        for section, (images, masks) in _OFFICIAL.items()
+        if (root / images).is_dir()
+        for case in _paired(root / images, root / masks)
+    ]
+    if not cases and (root / "images").is_dir():
+        cases = _paired(root / "images", root / "masks")
+    if not cases:
+        cases = _paired(root, None)
+    return sorted(cases, key=lambda case: case["case"])
+
+
+def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
+    photographs = [path for path in _files(images, PHOTOGRAPHS) if not path.stem.endswith("_superpixels")]
+    cases = [{"case": path.stem, "subject": path.stem, "image": str(path)} for path in photographs]
+    if masks is None or not masks.is_dir():
+        return cases
+    names = {path.stem for path in photographs}
+    of_case: dict[str, Path] = {}
+    for path in _files(masks, (".png", ".bmp")):
+        match = _MASK.fullmatch(path.name)
+        case = path.stem if path.stem in names or not match else match["case"]
+        if case in of_case:
+            raise DataError(f"{case} has two masks, {of_case[case]} and {path}. Expected one: keep one of them.")
+        of_case[case] = path
+    if missing := [path for path in photographs if path.stem not in of_case]:
+        raise DataError(
+            f"{missing[0]} has no mask: {len(missing)} of {len(photographs)} photographs have none in {masks}, which "
+            f"holds {len(of_case)} masks. Expected {missing[0].stem}_segmentation.png there: add the masks or move "
+            "these photographs elsewhere."
+        )
+    if orphans := sorted(of_case.keys() - names):
+        raise DataError(
+            f"{of_case[orphans[0]]} has no photograph: {len(orphans)} of {len(of_case)} masks have none in {images}, "
+            f"which holds {len(photographs)} photographs. Expected {orphans[0]}.jpg there: add the photographs or move "
+            "these masks elsewhere."
+        )
+    return [{**case, "label": str(of_case[case["case"]])} for case in cases]
+
+
+def _files(folder: Path, extensions: Iterable[str]) -> list[Path]:
+    endings = tuple(extensions)
+    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))

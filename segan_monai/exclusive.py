@@ -1,0 +1,63 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Regions that may overlap, seen as classes of which each voxel has exactly one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
+    """Split regions into the classes that their overlaps make; background is none of them.
+
+    Label values that belong to the same regions are one class, since no region tells them apart.
+
+    Args:
+        regions: label values of each of the K regions.
+
+    Returns:
+        (N, K) bool: whether each of the N classes lies in each region. Their order follows from how the regions
+        overlap alone, so that weights fit every label convention with the same regions.
+
+    Example:
+        >>> exclusive_classes({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}).int().tolist()
+        [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
+    """
+    values = sorted({value for of_region in regions.values() for value in of_region})
+    signatures = {tuple(value in of_region for of_region in regions.values()) for value in values}
+    return torch.tensor(sorted(signatures, reverse=True))
+
+
+def regions_to_classes(maps: Tensor, classes: Tensor) -> Tensor:
+    """Turn a map a region into a map a class.
+
+    Args:
+        maps: (B, K, ...) 0 or 1, a map a region.
+        classes: (N, K) from `exclusive_classes`.
+
+    Returns:
+        (B, 1 + N, ...) one-hot, of the type of `maps`: background first.
+    """
+    inside = classes.to(maps).reshape(1, *classes.shape, *[1] * (maps.ndim - 2))
+    found = (maps.unsqueeze(1) == inside).all(dim=2)
+    return torch.cat([~found.any(dim=1, keepdim=True), found], dim=1).to(maps)
+
+
+def class_to_region_logits(logits: Tensor, classes: Tensor) -> Tensor:
+    """Turn softmax logits of exclusive classes into logits of the regions.
+
+    The sigmoid of a region's logit is the sum of the softmax probabilities of the classes within it.
+
+    Args:
+        logits: (B, 1 + N, ...), background first.
+        classes: (N, K) from `exclusive_classes`.
+
+    Returns:
+        (B, K, ...).
+    """
+    inside = torch.cat([torch.zeros_like(classes[:1]), classes]).T
+    odds = [logits[:, row].logsumexp(1) - logits[:, ~row].logsumexp(1) for row in inside]
+    return torch.stack(odds, dim=1)

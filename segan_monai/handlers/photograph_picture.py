@@ -1,0 +1,75 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of an evaluation on photographs: the worst, the median and the best case, outlines on the photograph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from ignite.engine import Engine
+from numpy.typing import NDArray
+
+from segan_monai.handlers.overlay_picture import OverlayPicture, ShownCase, outline
+from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.transforms.load_photograph import read_photograph
+
+_LONGEST_SIDE = 640  # of a photograph in the picture
+
+
+class PhotographPicture(OverlayPicture):
+    """`OverlayPicture` for photographs: in colour, upright, in their own proportions.
+
+    Expects in the batch ``case``, ``image`` as `LoadPhotographd` gives it (its file is read again), ``label`` (1,
+    columns, rows) at the photograph's own size, and ``pred`` of that size in the output. Memory holds small copies.
+
+    Args:
+        file: the picture.
+        regions: label values of every region in the reference.
+        prediction_regions: the same for the prediction.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        regions: Mapping[str, Sequence[int]],
+        prediction_regions: Mapping[str, Sequence[int]],
+    ) -> None:
+        super().__init__(file, regions, prediction_regions, ["photograph"])
+        self.colours = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # not those of skin
+
+    def collect(self, engine: Engine) -> None:
+        """Keep a small copy of each case of an iteration."""
+        batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
+        for batch, output in zip(batches, outputs, strict=True):
+            own_size = batch["label"].shape[1:]
+            factor = min(_LONGEST_SIDE / max(own_size), 1)
+            size = [max(round(length * factor), 1) for length in own_size]
+            pixels, _ = read_photograph(Path(batch["image"].meta["source_files"]), size)
+            truth, small_truth = _masks(batch["label"], self.regions, size)
+            found, small_found = _masks(output["pred"], self.prediction_regions, size)
+            dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
+            self.slices.append(ShownCase(batch["case"], dice, pixels, small_truth, small_found, 1.0))
+
+    def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
+        """Draw one photograph."""
+        (axis,) = axes
+        axis.imshow(shown.image.swapaxes(0, 1))
+        outline(axis, shown, self.colours)
+        axis.set_axis_off()
+        axis.set_title(f"{name}: {shown.case}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+
+
+def _masks(
+    label_map: torch.Tensor, regions: Mapping[str, Sequence[int]], size: Sequence[int]
+) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    """Masks of the regions at their own size, and at the size of the picture."""
+    full = label_map.as_tensor() if hasattr(label_map, "as_tensor") else label_map
+    small = F.interpolate(full[None].float(), tuple(size), mode="nearest-exact")[0, 0].cpu().numpy()
+    own = full[0].cpu().numpy()
+    return [np.isin(own, list(v)) for v in regions.values()], [np.isin(small, list(v)) for v in regions.values()]

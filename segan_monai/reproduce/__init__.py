@@ -1,0 +1,26 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Published tables, run again: rows and seeds in, Markdown and CSV out."""
+
+from segan_monai.reproduce.runs import (
+    Plan,
+    ResultTable,
+    RunFailedError,
+    check_rows,
+    load_table,
+    parse_overrides,
+    run_row,
+)
+from segan_monai.reproduce.table import format_csv, format_markdown
+
+__all__ = [
+    "Plan",
+    "ResultTable",
+    "RunFailedError",
+    "check_rows",
+    "format_csv",
+    "format_markdown",
+    "load_table",
+    "parse_overrides",
+    "run_row",
+]

@@ -1,0 +1,130 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The results of a table's runs beside what was published, as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import monai
+import pandas as pd
+import torch
+
+from segan_monai._version import __version__
+from segan_monai.reproduce.runs import Plan, ResultTable
+
+TITLES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
+
+
+def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Write every run as it was: a line a row, seed and region.
+
+    Args:
+        runs: results of `run_row`.
+
+    Returns:
+        CSV with the columns ``row,seed,region,cases,failures,dice,...,epochs,train_seconds,peak_memory_mib`` and one
+        ``parameters_<network>`` for each network; metrics are means over the cases.
+    """
+    lines = [
+        {
+            "row": run["row"],
+            "seed": run["seed"],
+            "region": region,
+            "cases": found["cases"],
+            "failures": found["failures"],
+            **{metric: found[metric]["mean"] for metric in TITLES},
+            **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
+            **{f"parameters_{name}": count for name, count in run["parameters"].items()},
+        }
+        for run in runs
+        for region, found in run["regions"].items()
+    ]
+    return pd.DataFrame(lines).to_csv(index=False, float_format="%.6g")
+
+
+def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mapping[str, str] | None = None) -> str:
+    """Write the table: a line a row, ours as mean and standard deviation over the seeds, beside the published figures.
+
+    Args:
+        plan: what the rows were run with.
+        runs: results of `run_row`.
+        failed: row to error, for rows of which a run failed.
+
+    Returns:
+        Markdown, with what is needed to read and repeat it below the table.
+    """
+    table = plan.table
+    by_row: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        by_row.setdefault(run["row"], []).append(run)
+    rows = [{"": row, **_ours(table, of_row), **_published(table, row)} for row, of_row in by_row.items()]
+    rows += [{"": row, "epochs": "failed"} for row in failed or {} if row not in by_row]
+    seeds = sorted({run["seed"] for run in runs})
+    notes = [f"{table.title}. Published: {table.source}, on {table.data}."]
+    if runs:
+        regions = next(iter(runs[0]["regions"].values()))
+        notes.append(
+            f"Ours: {plan.dataset_dir.name}, {runs[0]['training_cases']} cases to train, {regions['cases']} kept out "
+            f"by subject, split and initialization drawn by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
+            + "".join(f", {file}" for file in plan.configs)
+            + "".join(f", {key}={value}" for key, value in plan.overrides.items())
+            + "."
+        )
+        if len(seeds) > 1:
+            notes.append("± is the standard deviation over the seeds, of means over cases.")
+        failures = {
+            run["row"]: sum(region["failures"] for other in by_row[run["row"]] for region in other["regions"].values())
+            for run in runs
+        }
+        missed = [f"{row} {count}" for row, count in failures.items() if count]
+        notes.append(f"Cases with a Dice of 0 (counted in the means): {', '.join(missed) or 'none'}.")
+    notes += [f"**{row} failed**: {error}" for row, error in (failed or {}).items()]
+    notes.append(
+        f"segan-monai {__version__}, torch {torch.__version__}, monai {monai.__version__}, {platform.machine()}, "
+        f"{torch.get_num_threads()} CPU threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
+        + "."
+    )
+    return "\n\n".join([_markdown(rows), *notes]) + "\n"
+
+
+def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    cells = {}
+    for metric in table.metrics:
+        title = TITLES.get(metric, metric)
+        regions = list(runs[0]["regions"])
+        values = pd.DataFrame([{name: run["regions"][name][metric]["mean"] for name in regions} for run in runs])
+        cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
+        if len(regions) > 1:
+            cells[f"{title} mean"] = _mean(values.mean(axis=1))
+    parameters = runs[0]["parameters"]
+    others = [count for name, count in parameters.items() if name != "network"]
+    return {
+        **cells,
+        "epochs": "/".join(str(epochs) for epochs in sorted({run["epochs"] for run in runs})),
+        "training s": f"{sum(run['train_seconds'] for run in runs) / len(runs):.0f}",
+        "peak MiB": f"{max(run['peak_memory_mib'] for run in runs):.0f}",
+        "parameters M": f"{parameters['network'] / 1e6:.3g}"
+        + (f" (+ {sum(others) / 1e6:.3g} in training)" if others else ""),
+    }
+
+
+def _published(table: ResultTable, row: str) -> dict[str, str]:
+    return {
+        f"published {TITLES.get(metric, metric)} {region}": f"{value:.3g}"
+        for metric, regions in table.published[row].items()
+        for region, value in regions.items()
+    }
+
+
+def _mean(values: pd.Series) -> str:
+    return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
+
+
+def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+    frame = pd.DataFrame(rows).fillna("")
+    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,332 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The skin bundle, on generated photographs in the layout of ISIC 2017 and on real ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import verify_net_in_out
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
+
+from segan_monai.errors import DataError
+from segan_monai.networks import SegANSegmentor
+from segan_monai.reproduce import load_table
+from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, make_workflow, run_workflow
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+SMALL = {"image_size": [32, 32], "cached_size": [60, 45]}
+CONFIGS = BUNDLES / SKIN / "configs"
+FOLDERS = {
+    section: (f"ISIC-2017_{section}_Data", f"ISIC-2017_{section}_Part1_GroundTruth")
+    for section in ("Training", "Validation", "Test_v2")
+}
+
+
+def write_photograph(image_file, mask_file, generator, size=(240, 160)):
+    """Skin with a dark lesion, off the centre."""
+    columns, rows = size
+    x, y = np.meshgrid(np.arange(columns) / columns, np.arange(rows) / rows)
+    (cx, cy), radius = generator.uniform(0.35, 0.65, 2), generator.uniform(0.15, 0.3)
+    lesion = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
+    pixels = np.where(lesion[..., None], (120, 70, 50), (230, 180, 160)) + generator.normal(0, 6, (rows, columns, 3))
+    for file in (image_file, mask_file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image_file, quality=95)
+    Image.fromarray(lesion.astype(np.uint8) * 255).save(mask_file)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """Four photographs for training, two for validation, two for test, all of different sizes."""
+    folder = tmp_path_factory.mktemp("isic")
+    generator = np.random.default_rng(0)
+    number = 0
+    for (images, masks), count in zip(FOLDERS.values(), (4, 2, 2), strict=True):
+        for _ in range(count):
+            name = f"ISIC_{number:07}"
+            files = folder / images / f"{name}.jpg", folder / masks / f"{name}_segmentation.png"
+            write_photograph(*files, generator, size=(240 - 7 * number, 160 + 3 * number))
+            Image.new("RGB", (4, 4)).save(folder / images / f"{name}_superpixels.png")
+            number += 1
+        (folder / images / f"{images}_metadata.csv").write_text("image_id,age_approximate,sex\n")
+    return folder
+
+
+def run(run_id, overlay=None, **overrides):
+    return run_workflow(SKIN, run_id, overlay, **{**SMALL, **overrides})
+
+
+def read_rows(file):
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_train_resume_evaluate_and_infer(photographs, tmp_path):
+    settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models")}
+    run("training", output_dir=str(tmp_path / "run"), **settings)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert (len(split["training"]), split["validation"]) == (4, ["ISIC_0000004", "ISIC_0000005"])
+    resumed = run("training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
+    assert resumed.trainer.state.epoch == 2
+    names = {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")}
+    assert names >= {"critic_l1", "segmentor_l1", "supervised", "mean_dice", "lesion"}
+
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), subset="test", **settings)
+    rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
+    assert [row["case"] for row in rows] == ["ISIC_0000006", "ISIC_0000007"]
+    assert all(0 <= float(row["iou"]) <= float(row["dice"]) <= 1 for row in rows)
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())["regions"]["lesion"]
+    assert summary["dice"]["mean"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
+    assert summary["iou"]["mean"] == pytest.approx(np.mean([float(row["iou"]) for row in rows]))
+    assert (tmp_path / "evaluation" / "overlay.png").stat().st_size > 10_000
+
+    plain = {**settings, "dataset_dir": str(photographs / "ISIC-2017_Test_v2_Data")}
+    run("inference", output_dir=str(tmp_path / "inference"), **plain)
+    assert len(list((tmp_path / "inference").glob("*_seg.*"))) == 2, "without masks, and not of superpixels"
+    for row in rows:
+        # One prediction was made twice, by two configs: they must agree pixel for pixel, and with the metrics.
+        file = f"{row['case']}_seg.png"
+        first, second = (np.asarray(Image.open(tmp_path / kind / file)) for kind in ("evaluation", "inference"))
+        assert np.array_equal(first, second)
+        mask = Image.open(photographs / FOLDERS["Test_v2"][1] / f"{row['case']}_segmentation.png")
+        truth, found = np.asarray(mask) == 255, first == 255
+        assert truth.shape == found.shape
+        assert float(row["dice"]) == pytest.approx(2 * (truth & found).sum() / (truth.sum() + found.sum()))
+
+
+class BlueIsLesion(torch.nn.Module):
+    """A network whose right answer is known."""
+
+    def forward(self, x):
+        return 100 * (x[:, 2:] - 0.5)
+
+
+@pytest.mark.parametrize("size", [(1030, 517), (301, 640), (90, 70)])
+def test_masks_have_the_photographs_size_and_orientation(size, tmp_path):
+    columns, rows = size
+    pixels = np.zeros((rows, columns, 3), np.uint8)
+    pixels[: rows // 2, : columns // 4, 2] = 255
+    (tmp_path / "in").mkdir()
+    Image.fromarray(pixels).save(tmp_path / "in" / "my.photo.jpg", quality=95)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels).save(tmp_path / "in" / "turned.jpg", quality=95, exif=exif)
+    run(
+        "inference",
+        dataset_dir=str(tmp_path / "in"),
+        output_dir=str(tmp_path / "out"),
+        image_size=[128, 128],
+        save_nifti=True,
+        save_probabilities=True,
+        network=BlueIsLesion(),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+    )
+    mask = Image.open(tmp_path / "out" / "my.photo_seg.png")
+    assert (mask.size, mask.mode) == (size, "L")
+    found = np.asarray(mask)
+    assert set(np.unique(found)) == {0, 255}
+    assert ((found == 255) != (pixels[..., 2] == 255)).mean() < 0.01
+    turned = np.asarray(Image.open(tmp_path / "out" / "turned_seg.png"))
+    assert ((turned == 255) != np.rot90(pixels[..., 2] == 255, -1)).mean() < 0.01
+    nifti = nibabel.load(tmp_path / "out" / "my.photo_seg.nii.gz")
+    assert nifti.get_data_dtype() == np.uint8
+    assert np.array_equal(np.squeeze(np.asanyarray(nifti.dataobj)), found.T)
+    assert nibabel.aff2axcodes(nifti.affine) == ("L", "P", "S")
+    probabilities = nibabel.load(tmp_path / "out" / "my.photo_probabilities.nii.gz")
+    assert np.array_equal(np.squeeze(probabilities.get_fdata()) >= 0.5, found.T == 255)
+
+
+def draws(photographs, tmp_path, seed=0, count=24, **overrides):
+    """Samples of the training's transforms, as a run of this seed draws them."""
+    folders = {"dataset_dir": str(photographs), "output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path)}
+    workflow = make_workflow(SKIN, "training", **{**SMALL, **folders, "seed": seed, **overrides})
+    workflow.initialize()
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    dataset.transform.set_random_state(seed)
+    cached = [[tensor.shape for tensor in (item["image"], item["label"])] for item in dataset._cache]
+    assert cached == [[(3, 60, 45), (1, 60, 45)]] * 4, "small pictures in memory, not megapixels"
+    return [dataset[index % 4] for index in range(count)]
+
+
+def test_coin_toss_of_resize_or_crop(photographs, tmp_path):
+    samples = draws(photographs, tmp_path)
+    areas = [float(sample["label"].sum()) for sample in samples]
+    for sample in samples:
+        assert sample["image"].shape == (3, 32, 32)
+        assert set(sample["label"].unique().tolist()) <= {0, 1}
+        dark, lesion = sample["image"][0] < 0.68, sample["label"][0] == 1
+        assert (dark != lesion).float().mean() < 0.06, "image and label are cut, resized and flipped alike"
+    # the whole picture at 32x32 is 0.38 of its area at 60x45; a crop keeps the scale
+    whole = [float(sample["label"].sum()) for sample in draws(photographs, tmp_path, crop_probability=0.0)]
+    assert whole[:4] == pytest.approx(whole[4:8], abs=0), "resizing and flips alone keep the area"
+    kept = [area == whole[index % 4] for index, area in enumerate(areas)]
+    assert 6 <= sum(kept) <= 18
+    assert max(areas) > 1.5 * max(whole)
+
+
+def test_flips_on_both_axes(photographs, tmp_path):
+    samples = draws(photographs, tmp_path, crop_probability=0.0, count=64)
+    seen = {sample["label"].numpy().tobytes() for sample in samples[::4]}
+    assert len(seen) == 4
+
+
+def test_draws_follow_from_the_seed(photographs, tmp_path):
+    first, second, other = (draws(photographs, tmp_path, seed=seed, count=8) for seed in (1, 1, 2))
+    assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, second, strict=True))
+    assert any(not torch.equal(a["image"], b["image"]) for a, b in zip(first, other, strict=True))
+
+
+def test_runs_are_reproducible_bit_for_bit_also_when_resumed(photographs, tmp_path):
+    def weights(folder):
+        return torch.load(tmp_path / folder / "last.pt", weights_only=True)["network"]
+
+    # validated every epoch, as the part before a resumed one is in its last: a loader's start draws a random number
+    common = {"dataset_dir": str(photographs), "learning_rate_decay_epochs": 1, "val_interval": 1}
+    for folder, epochs in (("once", (2,)), ("again", (2,)), ("resumed", (1, 2))):
+        for epoch in epochs:
+            folders = {"output_dir": str(tmp_path / folder), "ckpt_dir": str(tmp_path / folder)}
+            run("training", epochs=epoch, resume=epoch != epochs[0], **folders, **common)
+    for name, tensor in weights("once").items():
+        assert torch.equal(tensor, weights("again")[name]), name
+        assert torch.equal(tensor, weights("resumed")[name]), name
+
+
+def test_both_learning_rates_are_halved_by_schedulers(photographs, tmp_path):
+    folders = {"dataset_dir": str(photographs), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path)}
+    workflow = run("training", epochs=5, learning_rate_decay_epochs=2, learning_rate=0.01, val_interval=5, **folders)
+    for optimizer in (workflow.trainer.optimizer, workflow.trainer.critic_optimizer):
+        assert isinstance(optimizer, torch.optim.Adam)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.0025)
+        assert optimizer.param_groups[0]["betas"] == (0.5, 0.999)
+    assert workflow.trainer.clamp == 0.05
+    assert workflow.trainer.supervised_weight == 1
+
+
+def test_the_deeper_segmentor_is_about_that_of_the_published_code():
+    overlay = json.loads((OVERLAYS / "skin_deep_segmentor.json").read_text())
+    settings = {key: overlay[key] for key in ("base_channels", "num_levels", "max_channels")}
+    with torch.device("meta"):
+        network = SegANSegmentor(in_channels=3, out_channels=1, **settings).eval()
+        with FlopCounterMode(display=False) as counter:
+            network(torch.zeros(1, 3, 128, 128))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(156e6, rel=0.04)
+    assert counter.get_total_flops() == pytest.approx(37.8e9, rel=0.07)
+    for name in ("train", "evaluate", "inference"):
+        assert settings.keys() <= json.loads((CONFIGS / f"{name}.json").read_text()).keys()
+
+
+def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(BUNDLES.parent)
+    table = load_table("segan-isic")
+    assert table.published["SegAN"] == {"dice": {"lesion": 0.9189}, "iou": {"lesion": 0.8612}}
+    known = set().union(*(json.loads((CONFIGS / f"{n}.json").read_text()) for n in ("train", "evaluate")))
+    for overlay in (file for files in table.rows.values() for file in files):
+        assert json.loads(overlay.read_text()).keys() - {"_desc_"} <= known
+    settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models"), "base_channels": 4}
+    report = "experiments/segan_isic/report.json"
+    run("training", report, output_dir=str(tmp_path / "run"), **settings)
+    run("evaluating", report, output_dir=str(tmp_path / "evaluation"), **settings)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    assert (split["held_out"], len(split["training"])) == (0.25, 3)
+    assert [row["case"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")] == split["validation"]
+
+
+def test_the_unet_baseline_is_the_same_overlay_as_elsewhere(photographs, tmp_path):
+    settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models")}
+    overlay = "experiments/segan_components/unet.json"
+    workflow = run("training", overlay, output_dir=str(tmp_path / "run"), **settings)
+    assert list(workflow.trainer.state.output["terms"]) == ["supervised"]
+    run("evaluating", overlay, output_dir=str(tmp_path / "evaluation"), **settings)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4
+
+
+def test_two_classes_by_override(photographs, tmp_path):
+    images, masks = (photographs / folder for folder in FOLDERS["Training"])
+    (tmp_path / "data" / "masks").mkdir(parents=True)
+    (tmp_path / "data" / "images").symlink_to(images)
+    for file in masks.iterdir():
+        mask = np.asarray(Image.open(file)) // 255
+        mask[:, mask.shape[1] // 2 :] *= 2
+        Image.fromarray(mask).save(tmp_path / "data" / "masks" / file.name)
+    regions = {"left": [1], "right": [2]}
+    settings = {"dataset_dir": str(tmp_path / "data"), "ckpt_dir": str(tmp_path / "models"), "regions": regions}
+    workflow = run("training", output_dir=str(tmp_path / "run"), **settings)
+    assert len(workflow.trainer.critic.critics) == 2
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
+    assert [row["region"] for row in rows] == ["left", "right"] * 2
+    for file in (tmp_path / "evaluation").glob("*_seg.png"):
+        assert set(np.unique(np.asarray(Image.open(file)))) <= {0, 1, 2}
+
+
+def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_path):
+    shutil.copytree(photographs, tmp_path / "data")
+    bad = tmp_path / "data" / "ISIC-2017_Training_Data" / "ISIC_0000002.jpg"
+    bad.write_bytes(bad.read_bytes()[:2000])
+    folders = {"dataset_dir": str(tmp_path / "data"), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path)}
+    with pytest.raises(RuntimeError) as caught:
+        run("training", **folders)
+    error: BaseException | None = caught.value
+    while error is not None and not isinstance(error, DataError):
+        error = error.__cause__ or error.__context__
+    assert "ISIC_0000002.jpg cannot be read" in str(error)
+
+
+def test_configs_stand_alone_and_share_their_numbers():
+    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    shared = ("regions", "num_classes", "base_channels", "num_levels", "max_channels", "image_size", "seed")
+    for name in (*shared, "network_def", "network", "device", "amp", "bundle_root", "dataset_dir", "ckpt_dir"):
+        assert len({json.dumps(config[name]) for config in configs.values()}) == 1, name
+    keys = {"output_dir", "seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"}
+    assert keys <= configs["train"].keys()
+
+
+def test_the_network_takes_and_gives_what_the_metadata_says():
+    meta_file, config_file = str(CONFIGS / "metadata.json"), str(CONFIGS / "inference.json")
+    verify_net_in_out("network_def", meta_file, config_file, device="cpu", base_channels=4)
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert {file.name for file in (BUNDLES / SKIN / "docs").iterdir()} == {"README.md", "data_license.txt"}
+    assert (BUNDLES / SKIN / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("run_id", ["training", "inference"])
+def test_properties_that_monai_asks_for(run_id, photographs, tmp_path):
+    settings = {"dataset_dir": str(photographs), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path / "models")}
+    workflow = make_workflow(SKIN, run_id, initialize="$segan_monai.start_run(@output_dir, @seed)", **SMALL, **settings)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_real_photographs_are_overfitted(data_dir, tmp_path):
+    settings = {"dataset_dir": str(data_dir / "isic2017"), "ckpt_dir": str(tmp_path / "models"), "base_channels": 16}
+    sizes = {"image_size": [128, 128], "cached_size": [180, 135]}
+    schedule = {"epochs": 160, "val_interval": 160, "learning_rate": 1e-3, "learning_rate_decay_epochs": 40}
+    run(
+        "training",
+        output_dir=str(tmp_path / "run"),
+        held_out=0,
+        batch_size=6,
+        crop_probability=0.0,
+        **schedule,
+        **settings,
+        **sizes,
+    )
+    run("evaluating", output_dir=str(tmp_path / "out"), subset="training", **settings, **sizes)
+    rows = read_rows(tmp_path / "out" / "metrics.csv")
+    assert len(rows) == 6
+    assert np.mean([float(row["dice"]) for row in rows]) > 0.9, rows
+    for row in rows:
+        photograph = Image.open(data_dir / "isic2017" / "images" / f"{row['case']}.jpg")
+        assert Image.open(tmp_path / "out" / f"{row['case']}_seg.png").size == photograph.size

@@ -1,0 +1,122 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from segan_monai.errors import ConfigError
+from segan_monai.reproduce import Plan, RunFailedError, check_rows, load_table, parse_overrides, run_row
+
+TABLES = sorted(file.parent.name for file in Path("configs/experiments").glob("*/table.json"))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_table_is_whole(name):
+    table = load_table(name)
+    assert table.rows
+    assert table.metrics
+    assert set(table.published) == set(table.rows)
+
+
+def test_tables_that_are_asked_for():
+    assert {"segan_components", "segan_vs_unet"} <= set(TABLES)
+    assert list(load_table("segan-vs-unet").rows) == ["SegAN", "U-Net", "U-Net + Dice"]
+
+
+def test_an_unknown_table_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"no table 'segan-unet'.*Tables here: .*segan-components.*top of a checkout"):
+        load_table("segan-unet")
+
+
+def test_an_unknown_bundle_is_named():
+    with pytest.raises(ConfigError, match=r"bundles/no_such_bundle/configs/train.json does not exist, but the table"):
+        load_table("segan-components", bundle="no_such_bundle")
+
+
+def test_rows_are_chosen_by_name():
+    table = load_table("segan-vs-unet")
+    assert check_rows(table, []) == ["SegAN", "U-Net", "U-Net + Dice"]
+    assert check_rows(table, ["U-Net"]) == ["U-Net"]
+    with pytest.raises(ConfigError, match=r"table 'segan-vs-unet' has no row 'Unet'; it has: SegAN, U-Net"):
+        check_rows(table, ["Unet"])
+
+
+def test_overrides_are_literals_or_text():
+    table = load_table("segan-vs-unet")
+    texts = ["epochs=3", "amp=false", "regions={'lesion': [1]}", 'modalities=["FLAIR"]', "output_dir=a=b"]
+    assert parse_overrides(texts, table) == {
+        "epochs": 3,
+        "amp": False,
+        "regions": {"lesion": [1]},
+        "modalities": ["FLAIR"],
+        "output_dir": "a=b",
+    }
+    with pytest.raises(ConfigError, match=r"unknown key 'epoch'.*Did you mean epochs"):
+        parse_overrides(["epoch=3"], table)
+    with pytest.raises(ConfigError, match="cannot read the setting 'epochs'; expected KEY=VALUE"):
+        parse_overrides(["epochs"], table)
+
+
+@pytest.fixture
+def plan(phantoms, tmp_path) -> Plan:
+    small = {
+        "base_channels": 4,
+        "slice_size": [32, 32],
+        "epochs": 2,
+        "batch_size": 4,
+        "slices_per_volume": 2,
+        "folds": 2,
+        "device": "cpu",
+        "supervised_weight": 0.5,
+    }
+    return Plan(load_table("segan-vs-unet"), phantoms, tmp_path / "out", overrides=small)
+
+
+def test_a_row_is_trained_evaluated_and_kept(plan):
+    result = run_row(plan, "U-Net", 1)
+    assert result["row"] == "U-Net"
+    assert (result["seed"], result["epochs"], result["training_cases"]) == (1, 2, 2)
+    assert list(result["regions"]) == ["whole_tumour", "tumour_core", "enhancing_tumour"]
+    assert result["regions"]["whole_tumour"]["cases"] == 2
+    assert result["train_seconds"] > 0
+    assert result["peak_memory_mib"] > 50
+    # base 4, 4 levels, 3 inputs, 4 classes; the critic has no part in it
+    assert list(result["parameters"]) == ["network"]
+    model = plan.output_dir / "u_net" / "seed_1" / "training" / "model.pt"
+    written = model.stat().st_mtime_ns
+    assert run_row(plan, "U-Net", 1) == result
+    assert model.stat().st_mtime_ns == written
+    merged = json.loads((model.parent / "run.json").read_text())["config"]
+    assert merged["supervised_weight"] == 1.0  # the row's own, not that of all rows
+
+    # a training that was interrupted goes on from its last epoch
+    (model.parent / "trained.txt").unlink()
+    shutil.rmtree(model.parent.parent / "evaluation")
+    again = run_row(plan, "U-Net", 1)
+    assert again["regions"] == result["regions"]
+    assert "resumed from" in (model.parent / "log.txt").read_text()
+
+    with pytest.raises(ConfigError, match=r"seed_1 holds a run with other settings \(epochs differ\)"):
+        run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
+
+
+def test_equal_time_sets_the_epochs(plan):
+    overrides = {key: value for key, value in plan.overrides.items() if key != "epochs"}
+    run = run_row(replace(plan, overrides=overrides, train_seconds=1.0), "SegAN", 0)
+    found = json.loads((plan.output_dir / "segan" / "epochs.json").read_text())
+    assert found["epochs"] == max(1, round(1.0 / found["seconds_an_epoch"]))
+    assert run["epochs"] == found["epochs"]
+    assert set(run["parameters"]) == {"network", "critic"}
+
+
+def test_a_run_that_fails_says_why_and_where(plan):
+    broken = replace(plan, overrides={**plan.overrides, "folds": 99})
+    with pytest.raises(
+        RunFailedError, match=r"row 'SegAN', seed 0: training ended with status 1: error: .*99.*training.log"
+    ):
+        run_row(broken, "SegAN", 0)

@@ -1,0 +1,83 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
+
+TABLE = ResultTable(
+    name="segan-vs-unet",
+    title="SegAN against U-Net",
+    source="a paper",
+    data="its data",
+    bundle="some_bundle",
+    metrics=["dice"],
+    rows={"SegAN": [], "U-Net": []},
+    published={"SegAN": {"dice": {"whole": 0.85}}, "U-Net": {}},
+)
+
+
+def result(row, seed, left, right, failures=0):
+    def region(dice):
+        return {
+            "cases": 4,
+            "failures": failures,
+            **{metric: {"mean": dice} for metric in ("dice", "iou", "precision", "sensitivity")},
+        }
+
+    return {
+        "row": row,
+        "seed": seed,
+        "epochs": 10 + seed,
+        "train_seconds": 100.0 + seed,
+        "peak_memory_mib": 500.0 + seed,
+        "parameters": {"network": 1_500_000, "critic": 250_000} if row == "SegAN" else {"network": 1_500_000},
+        "training_cases": 16,
+        "regions": {"left": region(left), "right": region(right)},
+    }
+
+
+RUNS = [result("SegAN", 0, 0.8, 0.6), result("SegAN", 2, 0.9, 0.7), result("U-Net", 0, 0.7, 0.5, failures=1)]
+PLAN = Plan(TABLE, Path("data") / "Task04", Path("out"), overrides={"base_channels": 4})
+
+
+def test_markdown_has_mean_spread_and_published_side_by_side():
+    lines = format_markdown(PLAN, RUNS).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:4]]
+    segan, unet = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
+    # standard deviation of the sample: |a - b| / sqrt(2)
+    assert segan == {
+        "": "SegAN",
+        "Dice left": "0.850 ± 0.071",
+        "Dice right": "0.650 ± 0.071",
+        "Dice mean": "0.750 ± 0.071",
+        "epochs": "10/12",
+        "training s": "101",
+        "peak MiB": "502",
+        "parameters M": "1.5 (+ 0.25 in training)",
+        "published Dice whole": "0.85",
+    }
+    assert unet["Dice mean"] == "0.600"
+    assert unet["parameters M"] == "1.5"
+    assert unet["published Dice whole"] == ""
+
+
+def test_markdown_says_how_to_read_it():
+    text = format_markdown(PLAN, RUNS, {"Other": "it broke"})
+    assert "Published: a paper, on its data." in text
+    assert "Ours: Task04, 16 cases to train, 4 kept out by subject" in text
+    assert "drawn by seed (0, 2); bundle some_bundle, base_channels=4." in text
+    assert "Dice of 0 (counted in the means): U-Net 2." in text  # one in each of two regions
+    assert "| Other |" in text
+    assert "**Other failed**: it broke" in text
+
+
+def test_csv_has_every_run_and_region():
+    rows = list(csv.DictReader(io.StringIO(format_csv(RUNS))))
+    assert len(rows) == 6
+    assert (rows[3]["row"], rows[3]["seed"], rows[3]["region"], rows[3]["dice"]) == ("SegAN", "2", "right", "0.7")
+    assert (rows[3]["train_seconds"], rows[3]["parameters_critic"]) == ("102", "250000")
+    assert rows[4]["parameters_critic"] == ""
