@@ -27,7 +27,7 @@ from tests.data.test_mrbrains import write_mrbrains
 
 BUNDLE = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = BUNDLES / BUNDLE / "configs"
-ROWS = sorted((OVERLAYS / "experiments" / "adversarial_normalization").glob("[1-7]_*.json"))
+ROWS = sorted((OVERLAYS / "experiments" / "adversarial_normalization").glob("[1-7]*_*.json"))
 SMALL = {"device": "cpu", "base_channels": 4, "num_levels": 3, "patch_size": [8, 16, 8]}
 TRAINING = {
     **SMALL,
@@ -204,7 +204,7 @@ def test_the_papers_experiments_are_one_overlay_each(row, brains, tmp_path):
     number = int(row.stem[0])
     trainer = run("training", [row], output_dir=str(tmp_path / "run"), **settings).trainer
     assert trainer.network.normalizes == (number >= 6)
-    assert trainer.adversarial_weight == (1 if number == 7 else 0)
+    assert trainer.adversarial_weight == {"7_adversarial": 1, "7s_adversarial": 0.1}.get(row.stem, 0)
     trained_on = {1: {"iSEG"}, 2: {"MRBrainS"}, 3: {"iSEG"}, 4: {"MRBrainS"}}.get(number, {"iSEG", "MRBrainS"})
     assert {case["domain"] for case in trainer.data_loader.dataset.data} == trained_on
     run("evaluating", [row], output_dir=str(tmp_path / "evaluation"), **settings)
@@ -233,6 +233,9 @@ def test_the_papers_own_constants(brains, tmp_path):
     assert trainer.discriminator_optimizer.param_groups[0]["lr"] == 1e-4
     assert isinstance(trainer.loss_function, WeightedDiceLoss)
     assert trainer.domain_loss.kind == "minimax"
+    # an overlay is given to training and evaluation alike
+    run("evaluating", [paper], dataset_dir=str(brains), **{**settings, "output_dir": str(tmp_path / "evaluation")})
+    assert (tmp_path / "evaluation" / "summary.json").is_file()
     schedulers = [handler.lr_scheduler for handler in workflow.parser.get_parsed_content("train#handlers")[1:3]]
     assert [(s.patience, s.factor, s.last_epoch) for s in schedulers] == [(3, 0.1, 3)] * 2
 
