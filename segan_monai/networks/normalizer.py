@@ -25,7 +25,7 @@ class NormalizerSegmentor(nn.Module):
         gain_and_offset: the normalizer network sees the image at half its resolution and gives 2 C channels, a and b,
             which are interpolated (trilinear): ``G(x) = (1 + a) x + b`` [ours; False: the paper's, where the network
             gives the image itself]. Detail comes from the image and not through convolutions with stride, so images
-            stay sharp and free of the checkerboard of transposed convolutions, at an eighth of the cost.
+            stay sharp and free of the checkerboard of transposed convolutions, at an eighth of the voxels.
         keep_background: voxels that are exactly 0 in every channel, which is what skull stripping leaves, stay 0
             [ours: the paper does not say; without it a discriminator tells images apart by their background].
 
