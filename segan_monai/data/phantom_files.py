@@ -26,13 +26,13 @@ from segan_monai.errors import ConfigError, DataError
 class _Layout:
     """Where the files of a case lie; `names` in the order of the channels where one file holds them all.
 
-    `tissue_values` are those of necrosis, oedema, non-enhancing and enhancing tumour.
+    `label_values` are those of necrosis, oedema, non-enhancing and enhancing tumour.
     """
 
     case: str
     path: str
     names: dict[str, str]
-    tissue_values: tuple[int, int, int, int]
+    label_values: tuple[int, int, int, int]
 
 
 LAYOUTS = {
@@ -145,7 +145,7 @@ def _write_case(folder: Path, layout: str, seed: int, spacing_mm: float, mass_ef
     volumes: dict[str, NDArray[Any]] = dict(phantom.images)
     if layout == "msd":
         volumes = {"image": np.stack([volumes[kind] for kind in chosen.names if kind in volumes], axis=-1)}
-    volumes["seg"] = np.array((0, *chosen.tissue_values), np.uint8)[phantom.label]
+    volumes["seg"] = np.array((0, *chosen.label_values), np.uint8)[phantom.label]
     path = folder
     for number, (kind, volume) in enumerate(volumes.items()):
         file_id = 10 * (index + 1) + number  # brats2015 gives each file a number of its own
@@ -176,7 +176,7 @@ def _save(path: Path, volume: NDArray[Any], affine: NDArray[np.float64], descrip
 def _write_descriptions(folder: Path, layout: str, cases: int, seed: int, spacing_mm: float, mass_effect: bool) -> None:
     chosen = LAYOUTS[layout]
     option = "" if mass_effect else " --no-mass-effect"
-    meanings = zip(chosen.tissue_values, ("necrosis", "oedema", "non-enhancing", "enhancing"), strict=True)
+    meanings = zip(chosen.label_values, ("necrosis", "oedema", "non-enhancing", "enhancing"), strict=True)
     labels = ", ".join(f"{value} {meaning}" for value, meaning in sorted(meanings))
     text = f"""SIMULATED DATA - NOT PATIENTS
 

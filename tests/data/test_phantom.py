@@ -221,11 +221,11 @@ def test_msd_layout(tmp_path):
     assert "SIMULATED" in description["description"]
 
 
-def test_tissue_values_tell_the_tissues_of_each_convention():
+def test_label_values_tell_the_tissues_of_each_convention():
     tissues = ("necrosis", "oedema", "non-enhancing", "enhancing")
     for name, layout in LAYOUTS.items():
         meanings = LABEL_CONVENTIONS[CONVENTIONS.get(name, name)].labels
-        for tissue, value in zip(tissues, layout.tissue_values, strict=True):
+        for tissue, value in zip(tissues, layout.label_values, strict=True):
             expected = "non-enhancing" if (name, tissue) == ("msd", "necrosis") else tissue
             assert expected in meanings[value].split(" and ")[0] or expected in meanings[value]
             if tissue == "enhancing":
