@@ -3,6 +3,13 @@
 """Adversarial trainers."""
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, NonFiniteLossError, has_fast_bfloat16
+from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.segan import SegANTrainer
 
-__all__ = ["AdversarialSegmentationTrainer", "NonFiniteLossError", "SegANTrainer", "has_fast_bfloat16"]
+__all__ = [
+    "AdversarialNormalizationTrainer",
+    "AdversarialSegmentationTrainer",
+    "NonFiniteLossError",
+    "SegANTrainer",
+    "has_fast_bfloat16",
+]

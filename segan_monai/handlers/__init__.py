@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
+from segan_monai.handlers.normalization_panel import NormalizationPanel
+from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
@@ -15,6 +17,8 @@ __all__ = [
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
+    "NormalizationPanel",
+    "NormalizationReport",
     "OverlayPicture",
     "PhotographPicture",
     "RunCheckpoint",

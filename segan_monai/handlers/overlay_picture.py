@@ -42,7 +42,7 @@ def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack(reordered), spacing[order]
 
 
-def _content(image: NDArray[Any]) -> tuple[slice, slice]:
+def content_box(image: NDArray[Any]) -> tuple[slice, slice]:
     """The part of a slice (C, X, Y) that is not 0, with a margin; all of it if nothing is."""
     used = (image != 0).any(0)
     spans = [np.flatnonzero(used.any(axis)) for axis in (1, 0)]
@@ -62,6 +62,7 @@ class OverlayPicture:
         regions: label values of every region in the reference.
         prediction_regions: the same for the prediction.
         modalities: names of the image's channels.
+        image_key: the image, in the batch or, if it is not there, in the output.
     """
 
     def __init__(
@@ -70,11 +71,13 @@ class OverlayPicture:
         regions: Mapping[str, Sequence[int]],
         prediction_regions: Mapping[str, Sequence[int]],
         modalities: Sequence[str],
+        image_key: str = "image",
     ) -> None:
         self.file = Path(file)
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.modalities = modalities
+        self.image_key = image_key
         self.colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
         self.slices: list[ShownCase] = []
 
@@ -88,14 +91,14 @@ class OverlayPicture:
         """Keep one slice of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
-            image, spacing = to_ras(batch["image"])
+            image, spacing = to_ras(batch.get(self.image_key, output.get(self.image_key)))
             (reference,), (prediction,) = to_ras(batch["label"])[0], to_ras(output["pred"])[0]
             truth = [np.isin(reference, list(values)) for values in self.regions.values()]
             found = [np.isin(prediction, list(values)) for values in self.prediction_regions.values()]
             area = np.any(truth, axis=0).sum((0, 1))
             area = area if area.any() else np.any(found, axis=0).sum((0, 1))
             z = int(area.argmax()) if area.any() else image.shape[-1] // 2
-            shown = _content(image[..., z])
+            shown = content_box(image[..., z])
             dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
             self.slices.append(
                 ShownCase(

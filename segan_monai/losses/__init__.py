@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses that the players share."""
 
+from segan_monai.losses.domain_adversarial import DomainAdversarialLoss
 from segan_monai.losses.exclusive import ExclusiveClassLoss
 from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
+from segan_monai.losses.weighted_dice import WeightedDiceLoss
 
-__all__ = ["ExclusiveClassLoss", "MultiScaleL1Loss"]
+__all__ = ["DomainAdversarialLoss", "ExclusiveClassLoss", "MultiScaleL1Loss", "WeightedDiceLoss"]
