@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
+from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.photograph_picture import PhotographPicture
+from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
@@ -15,7 +17,9 @@ __all__ = [
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
+    "InferenceCost",
     "OverlayPicture",
     "PhotographPicture",
+    "RoIReport",
     "RunCheckpoint",
 ]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How networks are applied to volumes."""
 
+from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.inferers.slices import VolumeSliceInferer
 
-__all__ = ["VolumeSliceInferer"]
+__all__ = ["RoISliceInferer", "VolumeSliceInferer"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.load_case import LoadCased
+from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.regions import (
@@ -18,6 +19,7 @@ from segan_monai.transforms.regions import (
 
 __all__ = [
     "LabelToRegionsd",
+    "LoadCTd",
     "LoadCased",
     "LoadPhotographd",
     "RandSlicesd",
