@@ -81,7 +81,7 @@ class ResNetEncoderLevels(ResNet):
 
 
 class FCNDecoder(nn.Module):
-    """Adds the levels from coarse to fine, each after a 1x1 convolution, to a quarter of the input (Long et al. 2015).
+    """Adds the levels from coarse to fine, each after a 1x1 convolution (Long et al. 2015); ends at a quarter.
 
     Linear throughout, so that a 1x1 convolution of its output is FCN's sum of score maps; one skip more than FCN-8s,
     since L-SNet's heads work at a quarter [ours].

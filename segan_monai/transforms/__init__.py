@@ -16,6 +16,7 @@ from segan_monai.transforms.regions import (
     merged_regions,
     regions_to_label_map,
 )
+from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 
 __all__ = [
     "LabelToRegionsd",
@@ -24,6 +25,7 @@ __all__ = [
     "LoadPhotographd",
     "RandSlicesd",
     "RegionsToLabelMapd",
+    "ResizeSlicesd",
     "ScaleForegroundd",
     "SlicesWithContentd",
     "cut_slice",
@@ -32,5 +34,6 @@ __all__ = [
     "read_mask",
     "read_photograph",
     "regions_to_label_map",
+    "resize_planes",
     "scale_foreground",
 ]
