@@ -134,4 +134,4 @@ def merge_rois(placed: Tensor, index: Tensor, count: int) -> Tensor:
         (count, H, W), 0 where there is no RoI.
     """
     merged = placed.new_zeros(count, *placed.shape[1:])
-    return merged.index_reduce(0, index, placed, "amax") if len(placed) else merged
+    return merged.scatter_reduce(0, index.reshape(-1, 1, 1).expand_as(placed), placed, "amax")
