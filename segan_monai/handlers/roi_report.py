@@ -114,8 +114,10 @@ class RoIReport:
             return
         summary = json.loads(file.read_text(encoding="utf-8"))
         for name, ious in self.ious.items():
+            if not ious:  # no slice has the object
+                continue
             summary["regions"][name]["roi_iou"] = {
-                "mean": float(np.mean(ious)) if ious else None,
+                "mean": float(np.mean(ious)),
                 "slices": len(ious),
                 "false_positive_slices": self.false_positives[name],
             }

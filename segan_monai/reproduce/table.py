@@ -16,6 +16,7 @@ from segan_monai._version import __version__
 from segan_monai.reproduce.runs import Plan, ResultTable
 
 TITLES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
+EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # of networks that have RoIs
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -35,8 +36,9 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
-            **{metric: found[metric]["mean"] for metric in TITLES},
+            **{metric: found[metric]["mean"] for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
+            **{name: run[name] for name in ("gflop_per_slice",) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
         }
         for run in runs
@@ -94,8 +96,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
 def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     cells = {}
     for metric in table.metrics:
-        title = TITLES.get(metric, metric)
-        regions = list(runs[0]["regions"])
+        title = _title(metric)
+        regions = [name for name, found in runs[0]["regions"].items() if metric in found]
         values = pd.DataFrame([{name: run["regions"][name][metric]["mean"] for name in regions} for run in runs])
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
@@ -109,15 +111,20 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         "peak MiB": f"{max(run['peak_memory_mib'] for run in runs):.0f}",
         "parameters M": f"{parameters['network'] / 1e6:.3g}"
         + (f" (+ {sum(others) / 1e6:.3g} in training)" if others else ""),
+        **({"GFLOP a slice": f"{runs[0]['gflop_per_slice']:.3g}"} if "gflop_per_slice" in runs[0] else {}),
     }
 
 
 def _published(table: ResultTable, row: str) -> dict[str, str]:
     return {
-        f"published {TITLES.get(metric, metric)} {region}": f"{value:.3g}"
+        f"published {_title(metric)} {region}": f"{value:.3g}"
         for metric, regions in table.published[row].items()
         for region, value in regions.items()
     }
+
+
+def _title(metric: str) -> str:
+    return {**TITLES, **EXTRA_TITLES}.get(metric, metric)
 
 
 def _mean(values: pd.Series) -> str:
