@@ -9,6 +9,7 @@ from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.photograph_picture import PhotographPicture
+from segan_monai.handlers.roi_picture import RoIPicture
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
@@ -20,6 +21,7 @@ __all__ = [
     "InferenceCost",
     "OverlayPicture",
     "PhotographPicture",
+    "RoIPicture",
     "RoIReport",
     "RunCheckpoint",
 ]

@@ -29,6 +29,8 @@ def boxes_iou(found: NDArray, true: NDArray) -> float:
         0 to 1; 0 if nothing is covered.
     """
     both = np.concatenate([found, true])
+    if not len(both):
+        return 0.0
     xs, ys = np.unique(both[:, [0, 2]]), np.unique(both[:, [1, 3]])
     covered = []
     for boxes in (found, true):

@@ -25,6 +25,7 @@ def test_iou_by_hand():
     two = np.array([[0.0, 0, 2, 2], [1, 0, 3, 2]])
     assert boxes_iou(two, np.array([[0.0, 0, 3, 2]])) == pytest.approx(1), "overlap counts once"
     assert boxes_iou(np.zeros((0, 4)), np.array([[0.0, 0, 4, 4]])) == 0
+    assert boxes_iou(np.zeros((0, 4)), np.zeros((0, 4))) == 0
     assert boxes_iou(np.array([[5.5, 5, 6, 6]]), np.array([[0.0, 0, 4, 4]])) == 0
 
 
