@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
@@ -55,6 +56,22 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
     with torch.no_grad():
         torch._foreach_clamp_min_(tensors, -bound)
         torch._foreach_clamp_max_(tensors, bound)
+
+
+def average_gradients(optimizer: Optimizer) -> None:
+    """Average the gradients of an optimizer's weights over the processes of a distributed run; without one do nothing.
+
+    `DistributedDataParallel` does this for one network and one backward pass an iteration; here several networks learn in
+    turn, and some of them twice.
+    """
+    processes = idist.get_world_size()
+    if processes == 1:
+        return
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(together)
+    parts = together.div_(processes).split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
 class AdversarialSegmentationTrainer(SupervisedTrainer):
@@ -168,9 +185,11 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
             scaler.scale(loss).backward()
+            average_gradients(optimizer)
             scaler.step(optimizer)
             scaler.update()
         else:
             loss.backward()
+            average_gradients(optimizer)
             optimizer.step()
         return loss.detach()
