@@ -293,8 +293,8 @@ def rois(
 ) -> None:
     """Inference of a CT volume by L-SNet and by the coarse-to-fine baseline on the same backbones (ResNet-18 and 34).
 
-    The first stages are untrained, so what they find is replaced by the same RoIs for both: one in each slice of the part
-    that has the organ.
+    The first stages are untrained, so what they find is replaced by the same RoIs for both: one in each slice that
+    has the organ.
     """
     volume = torch.rand(slices, 1, size, size)
     organ = range(round(with_organ * slices))

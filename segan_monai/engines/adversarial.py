@@ -61,8 +61,8 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
 def average_gradients(optimizer: Optimizer) -> None:
     """Average the gradients of an optimizer's weights over the processes of a distributed run; without one do nothing.
 
-    `DistributedDataParallel` does this for one network and one backward pass an iteration; here several networks learn in
-    turn, and some of them twice.
+    `DistributedDataParallel` does this for one network and one backward pass an iteration; here several networks
+    learn in turn, and some of them twice.
     """
     processes = idist.get_world_size()
     if processes == 1:
