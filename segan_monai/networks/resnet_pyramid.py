@@ -16,6 +16,9 @@ from segan_monai.networks.weights import read_checkpoint
 
 _LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
 _COARSEST = 32  # stride of the last level
+# of a decoder's levels, 16 being the published network's last: with 4 channels before the last convolution, training
+# can end where all of them vote against the object, and no probability exceeds that of the bias
+_LEAST_WIDTH = 16
 
 
 class ResNetEncoderLevels(ResNet):
@@ -116,7 +119,8 @@ class ResNetPyramid(nn.Module):
     Args:
         in_channels: image channels C.
         depth: of the ResNet, 18 or 34.
-        base_channels: width of its first level; the U-Net decoder has 4, 2, 1, 1/2 and 1/4 times as many.
+        base_channels: width of its first level; the U-Net decoder has 4, 2, 1, 1/2 and 1/4 times as many,
+            but at least 16 [ours].
         structure: ``unet`` (MONAI's decoder of `FlexibleUNet`) or ``fcn``.
         stride: of the result: 4 (for the heads of a localization network), or for a U-Net 1.
         weights: see `ResNetEncoderLevels`.
@@ -140,7 +144,7 @@ class ResNetPyramid(nn.Module):
             self.stride, self.out_channels = 4, base_channels
             self.decoder: nn.Module = FCNDecoder(self.encoder.channels, base_channels)
         elif structure == "unet":
-            widths = [max(1, int(base_channels * factor)) for factor in (4, 2, 1, 0.5, 0.25)]
+            widths = [max(_LEAST_WIDTH, int(base_channels * factor)) for factor in (4, 2, 1, 0.5, 0.25)]
             decoder = UNetDecoder(
                 spatial_dims=2,
                 encoder_channels=self.encoder.channels,
