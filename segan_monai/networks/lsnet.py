@@ -25,6 +25,7 @@ from segan_monai.networks.roi_recalibration import (
     sample_affine,
 )
 
+_BOX_KERNEL = 13  # paper: side of the last convolution of the box head
 _NOTHING = 1e-6  # probability where there is no RoI
 
 
@@ -54,7 +55,8 @@ class LocalizationNet(nn.Module):
     """L-Net: finds objects as keypoints of a heatmap and their boxes by distances (L-SNet, section 2.1).
 
     Every class has a heatmap and four distances of its own [ours; the paper has one class]. Distances are
-    ``size * softplus(.)``, positive by construction and independent of the image's size [ours].
+    ``size * softplus(. / 13)``, positive by construction and independent of the image's size [ours]; divided by the
+    side of the last kernel, since one step of Adam moves a sum over so many weights that boxes would vanish at once.
 
     Args:
         in_channels: image channels C.
@@ -103,16 +105,18 @@ class LocalizationNet(nn.Module):
             return [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
 
         self.keypoint_head = nn.Sequential(*convolution(), nn.Conv2d(width, num_classes, 1))
-        self.box_head = nn.Sequential(*convolution(), *convolution(), nn.Conv2d(width, 4 * num_classes, 13, padding=6))
+        self.box_head = nn.Sequential(
+            *convolution(), *convolution(), nn.Conv2d(width, 4 * num_classes, _BOX_KERNEL, padding=_BOX_KERNEL // 2)
+        )
         nn.init.constant_(self.keypoint_head[-1].bias, math.log(prior / (1 - prior)))  # type: ignore[arg-type]
         # boxes begin as an eighth of the image wide and high
-        nn.init.constant_(self.box_head[-1].bias, math.log(math.expm1(1 / 16)))  # type: ignore[arg-type]
+        nn.init.constant_(self.box_head[-1].bias, _BOX_KERNEL * math.log(math.expm1(1 / 16)))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (B, C, H, W) to heatmap logits (B, K, h, w) and distances in pixels (B, K, 4, h, w), h = H / 4."""
         features = self.pyramid(x)
         heatmap = self.keypoint_head(features)
-        relative = F.softplus(self.box_head(features).float()).unflatten(1, (-1, 4))
+        relative = F.softplus(self.box_head(features).float() / _BOX_KERNEL).unflatten(1, (-1, 4))
         height, width = x.shape[2:]
         extent = relative.new_tensor([width, width, height, height]).reshape(4, 1, 1)
         return heatmap, relative * extent
