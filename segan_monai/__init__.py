@@ -13,7 +13,7 @@ from monai.bundle.config_item import ComponentLocator
 from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
 from segan_monai._version import __version__
 from segan_monai.engines import has_fast_bfloat16
-from segan_monai.networks import load_weights
+from segan_monai.networks import kaiming_initialize, load_weights
 from segan_monai.runs import bundle_root, start_run
 from segan_monai.transforms import merged_regions
 
@@ -25,6 +25,7 @@ __all__ = [
     "handlers",
     "has_fast_bfloat16",
     "inferers",
+    "kaiming_initialize",
     "load_weights",
     "losses",
     "merged_regions",

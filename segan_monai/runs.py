@@ -64,6 +64,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
     never costs days of training.
 
+    Of several processes that `torchrun` starts, the first one writes; each is seeded apart.
+
     When a training goes on, the record of the part before stays as ``run_before_resume_1.json``...
 
     Args:
@@ -82,6 +84,10 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     if parser is not None:
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
+    rank = int(os.environ.get("RANK", 0))  # set by torchrun
+    if rank > 0:
+        set_determinism(seed + rank)  # each process draws patches and slices of its own
+        return
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,10 @@ from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
 from segan_monai.data.ct import ct_cases
 from segan_monai.data.decathlon import decathlon_cases
+from segan_monai.data.domains import find_domains, in_domains, split_domains
+from segan_monai.data.iseg import iseg_cases
 from segan_monai.data.isic import isic_cases
+from segan_monai.data.mrbrains import mrbrains_cases
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
@@ -21,12 +24,17 @@ __all__ = [
     "ct_cases",
     "decathlon_cases",
     "find_cases",
+    "find_domains",
     "held_out",
+    "in_domains",
+    "iseg_cases",
     "isic_cases",
     "make_phantom",
     "modality_name",
+    "mrbrains_cases",
     "read_split",
     "resolve_regions",
     "split_cases",
+    "split_domains",
     "write_phantoms",
 ]

@@ -13,7 +13,9 @@ from typing import Any, NoReturn
 
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
 from segan_monai.data.decathlon import decathlon_cases, file_id
+from segan_monai.data.iseg import iseg_cases, iseg_file
 from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, PHOTOGRAPHS, isic_cases
+from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -30,12 +32,13 @@ def find_cases(
     """The cases of a data set: what every run begins with.
 
     In this order: the datalist, if one is given; ``dataset.json`` in the folder (decathlon); BraTS of any year, if
-    modalities are given; else every volume in the folder itself is a case without label, for inference; else, if no
-    modalities are given, photographs: ISIC 2017, ``images`` with ``masks``, or those in the folder itself.
+    modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume in the folder itself is
+    a case without label, for inference; else, if no modalities are given, photographs: ISIC 2017, ``images`` with
+    ``masks``, or those in the folder itself.
 
     A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
     the modalities), ``label`` (absent if there is none), ``channels`` (only for one 4-D image: which of its channels),
-    ``grade`` and ``convention`` (absent if unknown), and whatever else a datalist says of it.
+    ``grade``, ``convention`` and ``domain`` (absent if unknown), and whatever else a datalist says of it.
 
     Args:
         dataset_dir: the folder; may be None if a datalist is given.
@@ -61,20 +64,22 @@ def find_cases(
             layout, cases = "decathlon dataset.json", decathlon_cases(folder, modalities)
         elif modalities and any(brats_file(path) for path in walk_files(folder)):
             layout, cases = "BraTS folders", brats_cases(folder, modalities)
+        elif brains := _brains(folder):
+            layout, cases = brains
         elif cases := _plain_cases(folder):
             layout = "plain folder of images"
         else:
             layout, cases = "photographs", ([] if modalities else isic_cases(folder)) or _nothing_in(folder)
     _check_ids(cases, where)
     labelled = [case for case in cases if "label" in case]
-    grades = Counter(case["grade"] for case in cases if "grade" in case)
+    groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
     logger.info(
         "%s (%s): %d cases, %d labelled%s",
         where,
         layout,
         len(cases),
         len(labelled),
-        "".join(f", {count} {grade}" for grade, count in sorted(grades.items())),
+        "".join(f", {count} {group}" for group, count in sorted(groups.items())),
     )
     if not require_labels:
         return cases
@@ -87,6 +92,17 @@ def find_cases(
         more = ", ..." if len(without) > 5 else ""
         logger.warning("left out %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
     return labelled
+
+
+def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
+    """Cases of the two challenges of brain tissue, together if the folder holds both."""
+    files = list(walk_files(folder))
+    found: dict[str, list[dict[str, Any]]] = {}
+    if any(iseg_file(path) for path in files):
+        found["iSEG"] = iseg_cases(folder)
+    if any(mrbrains_file(path) for path in files):
+        found["MRBrainS"] = mrbrains_cases(folder)
+    return (" and ".join(found), [case for cases in found.values() for case in cases]) if found else None
 
 
 def _plain_cases(folder: Path) -> list[dict[str, Any]]:

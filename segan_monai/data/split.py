@@ -86,7 +86,7 @@ def split_cases(
         )
     if file:
         how: dict[str, float] = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
-        _write(Path(file), split, {} if explicit else {"seed": seed, **how})
+        write_split(Path(file), split, {} if explicit else {"seed": seed, **how})
     return split
 
 
@@ -125,18 +125,28 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
     return {subject: position % folds for position, subject in enumerate(dealt)}
 
 
-def _write(file: Path, split: dict[str, list[Case]], drawn: dict[str, float]) -> None:
-    grades = {part: Counter(case.get("grade", "unknown") for case in of_part) for part, of_part in split.items()}
-    graded = any("grade" in case for of_part in split.values() for case in of_part)
+def write_split(
+    file: Path, split: dict[str, list[Case]], drawn: dict[str, float], stratified_by: str = "grade"
+) -> None:
+    """Write a split as :func:`read_split` reads it.
+
+    Args:
+        file: the JSON file.
+        split: ``training`` and ``validation``.
+        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; empty if a datalist gave it.
+        stratified_by: the field of the cases within which folds were dealt.
+    """
+    strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
+    stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
     record = {
         "seed": None,
         "folds": None,
         "fold": None,
         **drawn,
-        "stratified_by": "grade" if graded and "folds" in drawn else None,
+        "stratified_by": stratified_by if stratified and "folds" in drawn else None,
         "counts": {
-            grade: {part: grades[part][grade] for part in split}
-            for grade in sorted(grades["training"].keys() | grades["validation"].keys())
+            stratum: {part: strata[part][stratum] for part in split}
+            for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
         },
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
     }

@@ -14,6 +14,7 @@ from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -135,6 +136,8 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        players = (network, *adversaries.values())
+        self.averages_gradients = not any(isinstance(player, DistributedDataParallel) for player in players)
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
 
@@ -185,11 +188,13 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
             scaler.scale(loss).backward()
-            average_gradients(optimizer)
+            if self.averages_gradients:
+                average_gradients(optimizer)
             scaler.step(optimizer)
             scaler.update()
         else:
             loss.backward()
-            average_gradients(optimizer)
+            if self.averages_gradients:
+                average_gradients(optimizer)
             optimizer.step()
         return loss.detach()

@@ -7,6 +7,8 @@ from __future__ import annotations
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
+from segan_monai.handlers.normalization_panel import NormalizationPanel
+from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.roi_picture import RoIPicture
@@ -19,6 +21,8 @@ __all__ = [
     "EvaluationReport",
     "FinalValidationHandler",
     "InferenceCost",
+    "NormalizationPanel",
+    "NormalizationReport",
     "OverlayPicture",
     "PhotographPicture",
     "RoIPicture",

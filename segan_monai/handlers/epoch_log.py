@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
@@ -21,11 +22,13 @@ logger = logging.getLogger(__name__)
 class EpochLog:
     """Averages the loss terms of an epoch, logs them in one line and appends them to ``history.csv``.
 
+    A term that is NaN, or missing, in an iteration is averaged over the others: not every batch has every domain.
     The averages also become ``engine.state.metrics``, where TensorBoard and other handlers find them. Attach it after
     validation and before handlers that read the metrics.
 
     The file also has each epoch's ``peak_memory_mib`` (of the device where that is a GPU, else of the process) and, as
-    epoch 0, the number of parameters of each player, ``parameters_network`` and so on.
+    epoch 0, the number of parameters of each player, ``parameters_network`` and so on. Of several processes, the first
+    one writes it, with its own averages.
 
     Args:
         output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: a row an epoch and name; the
@@ -37,6 +40,7 @@ class EpochLog:
         self.file = Path(output_dir) / "history.csv"
         self.validator = validator
         self.sums: dict[str, torch.Tensor] = {}
+        self.counts: dict[str, torch.Tensor] = {}
         self.started = self.ended = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -54,26 +58,30 @@ class EpochLog:
             for name, player in players.items()
             if player is not None
         }
-        if counts and not self.file.is_file():
+        if counts and idist.get_rank() == 0 and not self.file.is_file():
             self._append(0, 0.0, counts)
 
     def start(self, engine: Engine) -> None:
         """Forget the last epoch."""
-        self.sums = {}
+        self.sums, self.counts = {}, {}
         self.started = time.perf_counter()
 
     def add(self, engine: Engine) -> None:
         """Add the terms of one iteration, without waiting for the device."""
         output: Any = engine.state.output
         for name, value in output["terms"].items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value.clone()
+            number = ~torch.isnan(value)
+            self.sums[name] = self.sums.get(name, 0) + torch.where(number, value, 0)
+            self.counts[name] = self.counts.get(name, 0) + number
         self.ended = time.perf_counter()
 
     def write(self, engine: Engine) -> None:
         """Log the epoch that ended."""
         epoch, seconds = engine.state.epoch, self.ended - self.started
-        values = {name: float(total) / (engine.state.epoch_length or 1) for name, total in self.sums.items()}
+        values = {name: float(total / self.counts[name]) for name, total in self.sums.items() if self.counts[name]}
         engine.state.metrics.update(values)
+        if idist.get_rank() > 0:
+            return
         text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
             # Ignite also keeps the dictionary of a metric with several values, beside each of them.

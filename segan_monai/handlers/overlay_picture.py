@@ -45,7 +45,7 @@ def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
     return np.stack(reordered), spacing[order]
 
 
-def _content(image: NDArray[Any]) -> tuple[slice, slice]:
+def content_box(image: NDArray[Any]) -> tuple[slice, slice]:
     """The part of a slice (C, X, Y) that is not 0, with a margin; all of it if nothing is."""
     used = (image != 0).any(0)
     spans = [np.flatnonzero(used.any(axis)) for axis in (1, 0)]
@@ -73,6 +73,7 @@ class OverlayPicture:
         regions: label values of every region in the reference.
         prediction_regions: the same for the prediction.
         modalities: names of the image's channels.
+        image_key: the image, in the batch or, if it is not there, in the output.
     """
 
     def __init__(
@@ -81,11 +82,13 @@ class OverlayPicture:
         regions: Mapping[str, Sequence[int]],
         prediction_regions: Mapping[str, Sequence[int]],
         modalities: Sequence[str],
+        image_key: str = "image",
     ) -> None:
         self.file = Path(file)
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.modalities = modalities
+        self.image_key = image_key
         self.colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
         self.slices: list[ShownCase] = []
 
@@ -99,7 +102,7 @@ class OverlayPicture:
         """Keep one slice of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for number, (batch, output) in enumerate(zip(batches, outputs, strict=True)):
-            image = to_ras(batch["image"])[0]
+            image = to_ras(batch.get(self.image_key, output.get(self.image_key)))[0]
             (reference,), spacing = to_ras(batch["label"])
             (prediction,) = to_ras(output["pred"])[0]
             truth = [np.isin(reference, list(values)) for values in self.regions.values()]
@@ -108,7 +111,7 @@ class OverlayPicture:
             area = area if area.any() else np.any(found, axis=0).sum((0, 1))
             z = int(area.argmax()) if area.any() else image.shape[-1] // 2
             plane = _on_grid(image[..., z], reference.shape[:2])
-            shown = _content(plane)
+            shown = content_box(plane)
             scale = np.divide(reference.shape[:2], image.shape[1:3])
             offset = [span.start or 0 for span in shown]
             boxes = [np.tile(scale, 2) * box - np.tile(offset, 2) - 0.5 for box in self.boxes(number, z)]

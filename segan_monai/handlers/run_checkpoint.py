@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
@@ -106,7 +107,9 @@ class RunCheckpoint:
             set_rnd(loader.dataset, int(torch.randint(2**31, ())))
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoints of the epoch that ended."""
+        """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
+        if idist.get_rank() > 0:
+            return
         best = self.validator.state.best_metric if self.validator else None
         best_epoch = self.validator.state.best_metric_epoch if self.validator else -1
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch

@@ -2,7 +2,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """How networks are applied to volumes."""
 
+from segan_monai.inferers.normalizing import NormalizingWindowInferer
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.inferers.slices import VolumeSliceInferer
 
-__all__ = ["RoISliceInferer", "VolumeSliceInferer"]
+__all__ = [
+    "NormalizingWindowInferer",
+    "RoISliceInferer",
+    "VolumeSliceInferer",
+]

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Networks, and weights from files."""
 
+from segan_monai.networks.domain_discriminator import DomainDiscriminator
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
 from segan_monai.networks.lsnet import CoarseLocalizer, LocalizationNet, LSNet, RoIs
+from segan_monai.networks.normalizer import NormalizerSegmentor, kaiming_initialize
 from segan_monai.networks.resnet_pyramid import FCNDecoder, ResNetEncoderLevels, ResNetPyramid, ResNetSegmentor
 from segan_monai.networks.roi_recalibration import (
     box_edges,
@@ -18,10 +20,12 @@ from segan_monai.networks.weights import load_weights, read_checkpoint
 
 __all__ = [
     "CoarseLocalizer",
+    "DomainDiscriminator",
     "ExclusiveClassSegmentor",
     "FCNDecoder",
     "LSNet",
     "LocalizationNet",
+    "NormalizerSegmentor",
     "ResNetEncoderLevels",
     "ResNetPyramid",
     "ResNetSegmentor",
@@ -33,6 +37,7 @@ __all__ = [
     "box_edges",
     "crop_affine",
     "inverse_affine",
+    "kaiming_initialize",
     "load_weights",
     "merge_rois",
     "read_checkpoint",

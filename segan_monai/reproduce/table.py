@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,7 +16,14 @@ import torch
 from segan_monai._version import __version__
 from segan_monai.reproduce.runs import Plan, ResultTable
 
-TITLES = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "sensitivity": "sensitivity",
+    "hd95_mm": "HD95 mm",
+    "assd_mm": "ASSD mm",
+}
 EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # of networks that have RoIs
 
 
@@ -36,7 +44,7 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
-            **{metric: found[metric]["mean"] for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
+            **{metric: mean_of(found, metric) for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
             **{name: run[name] for name in ("gflop_per_slice",) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
@@ -98,7 +106,7 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
     for metric in table.metrics:
         title = _title(metric)
         regions = [name for name, found in runs[0]["regions"].items() if metric in found]
-        values = pd.DataFrame([{name: run["regions"][name][metric]["mean"] for name in regions} for run in runs])
+        values = pd.DataFrame([{name: mean_of(run["regions"][name], metric) for name in regions} for run in runs])
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
             cells[f"{title} mean"] = _mean(values.mean(axis=1))
@@ -115,6 +123,14 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
     }
 
 
+def mean_of(region: Mapping[str, Any], metric: str) -> float:
+    """Mean of a metric of ``summary.json``: infinite if a case has no finite distance, NaN without a spacing."""
+    found = region[metric]
+    if found["mean"] is not None:
+        return float(found["mean"])
+    return float("inf") if found.get("infinite") else float("nan")
+
+
 def _published(table: ResultTable, row: str) -> dict[str, str]:
     return {
         f"published {_title(metric)} {region}": f"{value:.3g}"
@@ -128,6 +144,8 @@ def _title(metric: str) -> str:
 
 
 def _mean(values: pd.Series) -> str:
+    if not values.map(math.isfinite).all():
+        return f"{values.mean():.3f}"
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
+from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.regions import (
     LabelToRegionsd,
@@ -17,17 +19,27 @@ from segan_monai.transforms.regions import (
     regions_to_label_map,
 )
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
+from segan_monai.transforms.split_normalized import SplitNormalizedd
+from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
+    "DomainIndexd",
+    "ForDomaind",
     "LabelToRegionsd",
     "LoadCTd",
     "LoadCased",
     "LoadPhotographd",
+    "PatchFitsd",
     "RandSlicesd",
+    "RandTissuePatchesd",
     "RegionsToLabelMapd",
+    "RelabelCased",
     "ResizeSlicesd",
     "ScaleForegroundd",
     "SlicesWithContentd",
+    "SplitNormalizedd",
+    "StripByLabeld",
+    "TissueCentresd",
     "cut_slice",
     "label_to_regions",
     "merged_regions",
@@ -36,4 +48,5 @@ __all__ = [
     "regions_to_label_map",
     "resize_planes",
     "scale_foreground",
+    "tissue_centres",
 ]

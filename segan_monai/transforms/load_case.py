@@ -132,12 +132,12 @@ class LoadCased(MapTransform):
         if not file.exists():
             raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
         try:
-            volume = self.loader(file, _NiftiGzReader() if file.name.lower().endswith(".nii.gz") else None)
+            volume = self.loader(file, _reader(file))
         except Exception as error:  # readers raise OSError, EOFError, zlib.error, RuntimeError, ImageFileError, ...
             reason = " ".join(str(error).split())[:200]
             raise DataError(
                 f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated or damaged; copy or "
-                "download it again. Expected a NIfTI, MetaImage or NRRD volume."
+                "download it again. Expected a NIfTI, Analyze, MetaImage or NRRD volume."
             ) from error
         pixels = volume.as_tensor()
         if len(volume.meta["spatial_shape"]) < 3:
@@ -162,6 +162,14 @@ class LoadCased(MapTransform):
                 f"shape {tuple(image.shape)} (channels first). Give one file a modality in this order, or one 4-D "
                 "image (H, W, D, channels)."
             )
+
+
+def _reader(file: Path) -> NibabelReader | None:
+    """The reader for files that MONAI's own choice would not read right; None for its choice."""
+    name = file.name.lower()
+    if name.endswith(".nii.gz"):
+        return _NiftiGzReader()
+    return NibabelReader() if name.endswith((".hdr", ".img")) else None  # Analyze
 
 
 class _NiftiGzReader(NibabelReader):

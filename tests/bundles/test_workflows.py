@@ -150,6 +150,19 @@ def test_the_unet_baseline_is_one_overlay_for_nested_regions(name, phantoms, tmp
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 2 * 3
 
 
+def test_reduction_and_weights_of_the_loss_are_keys(phantoms, tmp_path):
+    run = make_workflow(
+        BRATS,
+        "training",
+        dataset_dir=str(phantoms),
+        output_dir=str(tmp_path),
+        loss_reduction="concat",
+        loss_layer_weights=[1, 1, 2, 4],
+    )
+    run.initialize()
+    assert (run.trainer.loss_function.reduction, run.trainer.loss_function.layer_weights) == ("concat", [1, 1, 2, 4])
+
+
 def test_the_papers_constants_are_an_overlay(phantoms, tmp_path):
     settings = {"dataset_dir": str(phantoms), "ckpt_dir": str(tmp_path / "models")}
     run = run_workflow(BRATS, "training", "segan_paper.json", output_dir=str(tmp_path / "run"), **settings)

@@ -64,3 +64,12 @@ def test_the_players_parameters_are_counted_once_at_the_start(tmp_path):
         ("0", "parameters_network", "8"),
         ("0", "parameters_critic", "3"),
     ]
+
+
+def test_terms_that_an_iteration_lacks_are_averaged_over_the_others(tmp_path):
+    nan = float("nan")
+    outputs = [{"a": 1.0, "b": nan}, {"a": 3.0, "b": 5.0, "c": 7.0}, {"a": 5.0, "b": nan, "d": nan}]
+    engine = Engine(lambda engine, terms: {"terms": {name: torch.tensor(value) for name, value in terms.items()}})
+    EpochLog(str(tmp_path)).attach(engine)
+    engine.run(outputs)
+    assert engine.state.metrics == {"a": 3.0, "b": 5.0, "c": 7.0}

@@ -15,7 +15,7 @@ TABLE = ResultTable(
     source="a paper",
     data="its data",
     bundle="some_bundle",
-    metrics=["dice"],
+    metrics=["dice", "hd95_mm"],
     rows={"SegAN": [], "U-Net": []},
     published={"SegAN": {"dice": {"whole": 0.85}}, "U-Net": {}},
 )
@@ -23,10 +23,13 @@ TABLE = ResultTable(
 
 def result(row, seed, left, right, failures=0):
     def region(dice):
+        distance = {"mean": None, "infinite": failures} if failures else {"mean": 2.0, "infinite": 0}
         return {
             "cases": 4,
             "failures": failures,
             **{metric: {"mean": dice} for metric in ("dice", "iou", "precision", "sensitivity")},
+            "hd95_mm": distance,
+            "assd_mm": distance,
         }
 
     return {
@@ -55,6 +58,9 @@ def test_markdown_has_mean_spread_and_published_side_by_side():
         "Dice left": "0.850 ± 0.071",
         "Dice right": "0.650 ± 0.071",
         "Dice mean": "0.750 ± 0.071",
+        "HD95 mm left": "2.000 ± 0.000",
+        "HD95 mm right": "2.000 ± 0.000",
+        "HD95 mm mean": "2.000 ± 0.000",
         "epochs": "10/12",
         "training s": "101",
         "peak MiB": "502",
@@ -62,6 +68,7 @@ def test_markdown_has_mean_spread_and_published_side_by_side():
         "published Dice whole": "0.85",
     }
     assert unet["Dice mean"] == "0.600"
+    assert unet["HD95 mm left"] == "inf"  # a case was missed: its distance is not dropped from the mean
     assert unet["parameters M"] == "1.5"
     assert unet["published Dice whole"] == ""
 

@@ -1,0 +1,137 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Domains: data sets with a scanner and a protocol of their own. Which there are, and a split within each."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.split import split_cases, write_split
+from segan_monai.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+ONLY_DOMAIN = "all"
+
+
+def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the K domains, sorted: what the cases have in their field ``domain``.
+
+    Args:
+        cases: as :func:`segan_monai.data.find_cases` returns them.
+
+    Returns:
+        The names; ``["all"]`` where no case has a domain, so K = 1.
+
+    Raises:
+        DataError: some cases have a domain and others have none, or one that is not a name.
+    """
+    named = [case for case in cases if case.get("domain") is not None]
+    if not named:
+        return [ONLY_DOMAIN]
+    if without := [case["case"] for case in cases if case.get("domain") is None]:
+        raise DataError(
+            f"{len(without)} of {len(cases)} cases have no domain, such as {without[0]}, while others belong to "
+            f"{', '.join(sorted({str(case['domain']) for case in named}))}. Give every entry of the datalist a "
+            '"domain": "name", or none of them.'
+        )
+    if wrong := [case for case in named if not isinstance(case["domain"], str) or not case["domain"]]:
+        raise DataError(f"case {wrong[0]['case']}: domain {wrong[0]['domain']!r} is not a name; expected text.")
+    return sorted({case["domain"] for case in named})
+
+
+def in_domains(cases: Sequence[dict[str, Any]], domains: Sequence[str] | None) -> list[dict[str, Any]]:
+    """The cases of some domains.
+
+    Args:
+        cases: cases of all domains.
+        domains: names of the wanted ones; None for all.
+
+    Raises:
+        ConfigError: a name that no case has.
+    """
+    found = find_domains(cases)
+    if domains is None:
+        return list(cases)
+    if unknown := [name for name in domains if name not in found]:
+        raise ConfigError(f"no case is of domain {', '.join(unknown)}; the cases' domains are {', '.join(found)}.")
+    return [case for case in cases if case.get("domain", ONLY_DOMAIN) in domains]
+
+
+def split_domains(
+    cases: Sequence[dict[str, Any]],
+    folds: int = 5,
+    fold: int = 0,
+    seed: int = 0,
+    file: str | os.PathLike[str] | None = None,
+    max_cases: int | None = None,
+    train_domains: Sequence[str] | None = None,
+    by: str = "subject",
+) -> dict[str, list[dict[str, Any]]]:
+    """Split the cases of each domain into training and validation, so that neither lacks a domain.
+
+    Within a domain it is :func:`segan_monai.data.split_cases`: subjects are dealt to folds. The paper (Delisle et al.
+    2019, section 3.3) draws patches instead, so parts of one subject, even overlapping ones, are on both sides, and its
+    test figures are of subjects that training has seen. ``by="patch"`` does so: all cases are on both sides, and
+    `TissueCentresd` shares out their patches.
+
+    Args:
+        cases: cases of all domains.
+        folds: number of folds, at least 2.
+        fold: which of them is the validation set, from 0.
+        seed: of the shuffle.
+        file: write the split of all domains to this JSON file.
+        max_cases: use so many cases of each domain only, drawn with the seed.
+        train_domains: only the cases of these domains are returned; the file lists all, so that runs that train on
+            different domains are evaluated on the same cases. None for all.
+        by: ``subject`` or ``patch``.
+
+    Returns:
+        ``training`` and ``validation``: lists of cases.
+
+    Raises:
+        DataError: a domain has fewer subjects than folds, or the datalist's sections leave a part of it empty.
+        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain.
+    """
+    if by not in ("subject", "patch"):
+        raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
+    split: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
+    explicit = by == "subject" and any(case.get("section") == "validation" for case in cases)
+    for name in find_domains(cases):
+        of_domain = in_domains(cases, [name])
+        if explicit:
+            counts = {part: sum(case.get("section") == part for case in of_domain) for part in split}
+            if not all(counts.values()):
+                raise DataError(
+                    f"domain {name} has {counts['training']} cases in the datalist's section 'training' and "
+                    f"{counts['validation']} in 'validation'; expected some in both. Move a subject of it there."
+                )
+        usable = sorted((case for case in of_domain if case.get("section") != "test"), key=lambda c: c["case"])
+        subjects = len({case["subject"] for case in usable})
+        if by == "patch":
+            of_part = dict.fromkeys(split, usable[:max_cases])
+        elif not explicit and folds >= 2 and subjects < folds:
+            raise DataError(
+                f"domain {name}: {subjects} subjects cannot be split into {folds} folds. Pass --folds "
+                f"{max(2, subjects)} or fewer (at least 2 subjects of each domain are needed), or name the validation "
+                "cases in a --datalist file."
+            )
+        else:
+            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
+        for part, chosen in of_part.items():
+            split[part] += chosen
+    if by == "patch":
+        logger.warning(
+            "split by patch: training and validation patches come from the same subjects and overlap, so validation "
+            "figures are too good. Report none of them; --split_by subject keeps subjects apart."
+        )
+    if file:
+        drawn: dict[str, float] = (
+            {"seed": seed, "folds": folds, "fold": fold} if by == "subject" and not explicit else {}
+        )
+        write_split(Path(file), split, drawn, stratified_by="domain")
+    return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}

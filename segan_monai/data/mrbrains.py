@@ -1,0 +1,73 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The MRBrainS 2013 challenge as people have it on disk: whole heads of adults, eight labels."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.brats import existing_folder, walk_files
+from segan_monai.errors import DataError
+
+MRBRAINS_LABEL_VALUES = {
+    "LabelsForTraining": {1: 2, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 0, 8: 0},
+    "LabelsForTesting": {1: 1, 2: 2, 3: 3},
+}
+"""To this project's tissues: 1 CSF, 2 GM, 3 WM. Cortical grey matter and basal ganglia are GM, white matter and its
+lesions WM, extracerebral fluid and ventricles CSF (so says the challenge); cerebellum and brainstem are background, as
+in LabelsForTesting and as iSEG has them removed."""
+
+_ENDINGS = (".nii", ".nii.gz", ".mhd")
+_BESIDE = ("T2_FLAIR", "T1_IR", "T1_1mm", *MRBRAINS_LABEL_VALUES)
+
+
+def mrbrains_file(path: Path) -> bool:
+    """Whether a file is the T1 of a case of MRBrainS: ``T1.nii`` beside another file of the challenge."""
+    if path.name not in [f"T1{ending}" for ending in _ENDINGS]:
+        return False
+    return any((path.parent / f"{name}{ending}").exists() for name in _BESIDE for ending in _ENDINGS)
+
+
+def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Cases of MRBrainS 2013: ``TrainingData/1/T1.nii``, ``LabelsForTraining.nii``, ...
+
+    The T1 is the one on the grid of the labels (0.958x0.958x3 mm), not ``T1_1mm``. LabelsForTraining is taken where it
+    is there, else LabelsForTesting.
+
+    Args:
+        dataset_dir: the folder, or any folder above it.
+
+    Returns:
+        Cases sorted by name, with ``case`` (``MRBrainS_1``; ``MRBrainS_TestData_1`` under that folder), ``subject``,
+        ``image``, ``domain`` (``MRBrainS``) and, if there is one, ``label`` with its ``tissue_values`` and
+        ``skull_strip``: the images are of whole heads, see `StripByLabeld`.
+
+    Raises:
+        DataError: no such folder, or nothing of MRBrainS in it.
+    """
+    root = existing_folder(dataset_dir)
+    cases = []
+    for path in walk_files(root):
+        if not mrbrains_file(path):
+            continue
+        folder = path.parent
+        test = "TestData_" if folder.parent.name == "TestData" else ""
+        name = f"MRBrainS_{test}{folder.name}"
+        case: dict[str, Any] = {"case": name, "subject": name, "image": str(path), "domain": "MRBrainS"}
+        labels = [
+            (folder / f"{kind}{ending}", values)
+            for kind, values in MRBRAINS_LABEL_VALUES.items()
+            for ending in _ENDINGS
+            if (folder / f"{kind}{ending}").exists()
+        ]
+        if labels:
+            file, values = labels[0]
+            case |= {"label": str(file), "tissue_values": dict(values), "skull_strip": True}
+        cases.append(case)
+    if not cases:
+        raise DataError(
+            f"no MRBrainS case in {root}: expected folders such as TrainingData/1 with T1.nii, T2_FLAIR.nii"
+        )
+    return sorted(cases, key=lambda case: case["case"])

@@ -1,0 +1,115 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A picture of normalization: input, normalized image, reference and prediction, a row a domain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+
+from segan_monai.handlers.overlay_picture import content_box, to_ras
+
+COLUMNS = ("input", "normalized", "reference", "prediction")
+
+
+class NormalizationPanel:
+    """Draws the first case of every domain of an evaluator's run as a PNG (Delisle et al. 2019, Fig. 3).
+
+    The axial slice with most reference, as radiologists see it: anterior up, the patient's right on the left. All
+    normalized images share one grey scale, as do all inputs whose ranges are alike; an input is drawn in its own.
+
+    Expects what `NormalizationReport` expects, and ``pred`` (1, H, W, D), a label map, in the output.
+
+    Args:
+        file: the picture.
+        regions: label values of every region in the reference.
+        prediction_regions: the same for the prediction.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str],
+        regions: Mapping[str, Sequence[int]],
+        prediction_regions: Mapping[str, Sequence[int]],
+    ) -> None:
+        self.file = Path(file)
+        self.regions = regions
+        self.prediction_regions = prediction_regions
+        self.rows: dict[str, dict[str, Any]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.draw)
+
+    def collect(self, engine: Engine) -> None:
+        """Keep one slice of the first case of each domain."""
+        for batch, output in zip(cast(list, engine.state.batch), cast(list, engine.state.output), strict=True):
+            domain = batch.get("domain", "")
+            if domain in self.rows:
+                continue
+            volumes = {"reference": batch["label"], "prediction": output["pred"]}
+            volumes |= {name: output[name] for name in ("input", "normalized")}
+            turned = {name: to_ras(volume) for name, volume in volumes.items()}
+            planes = {name: volume[0] for name, (volume, _) in turned.items()}
+            spacing = turned["input"][1]
+            maps = {
+                "reference": _ranks(planes["reference"], self.regions),
+                "prediction": _ranks(planes["prediction"], self.prediction_regions),
+            }
+            z = int((maps["reference"] > 0).sum((0, 1)).argmax())
+            shown = content_box(planes["input"][None, ..., z])
+            self.rows[domain] = {name: planes[name][..., z][shown].copy() for name in ("input", "normalized")}
+            self.rows[domain] |= {name: ranks[..., z][shown].copy() for name, ranks in maps.items()}
+            self.rows[domain] |= {"case": batch["case"], "aspect": spacing[1] / spacing[0]}
+
+    def draw(self, engine: Engine) -> None:
+        """Write the picture."""
+        if not self.rows:
+            return
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import BoundaryNorm, ListedColormap
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+
+        figure = Figure(figsize=(11, 2.9 * len(self.rows) + 0.6), facecolor="black", layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(self.rows), len(COLUMNS), squeeze=False)
+        palette = ["black", *(f"C{index}" for index in (0, 1, 2, 3, 4, 6, 8, 9))][: 1 + len(self.regions)]
+        labels = {
+            "cmap": ListedColormap(palette),
+            "norm": BoundaryNorm(np.arange(len(palette) + 1) - 0.5, len(palette)),
+        }
+        together = np.concatenate([row["normalized"].ravel() for row in self.rows.values()])
+        low, high = np.percentile(together, [0.5, 99.5])
+        for line, (domain, row) in zip(axes, sorted(self.rows.items()), strict=True):
+            for axis, name in zip(line, COLUMNS, strict=True):
+                style = labels if name in ("reference", "prediction") else {"cmap": "gray"}
+                if name == "normalized":
+                    style |= {"vmin": low, "vmax": high}
+                axis.imshow(row[name].T, origin="lower", aspect=row["aspect"], interpolation="nearest", **style)
+                axis.invert_xaxis()
+                axis.set_axis_off()
+                axis.set_title(
+                    f"{domain} {row['case']}: {name}" if name == "input" else name, color="white", fontsize=9
+                )
+        patches = [Patch(color=colour, label=name) for colour, name in zip(palette[1:], self.regions, strict=False)]
+        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=9, labelcolor="white",
+                      facecolor="black", edgecolor="black")  # fmt: skip
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.file, dpi=120)
+
+
+def _ranks(label: NDArray[Any], regions: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
+    """Position of each voxel's region, from 1; 0 for none."""
+    ranks = np.zeros(label.shape, np.int64)
+    for rank, values in enumerate(regions.values(), start=1):
+        ranks[np.isin(label, list(values))] = rank
+    return ranks

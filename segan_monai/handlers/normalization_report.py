@@ -1,0 +1,110 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What normalization did to intensities: histograms by tissue and domain, and how far domains are apart."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from ignite.engine import Engine, Events
+
+from segan_monai.metrics.jensen_shannon import IntensityHistograms
+
+STAGES = ("input", "normalized")
+WHOLE = "whole image"
+
+
+class NormalizationReport:
+    """Writes ``normalization.json`` and ``histograms.png`` for an evaluator's run (Delisle et al., Table 2, Fig. 4).
+
+    The file has the Jensen-Shannon divergence of the domains' intensities (nats; 0 to log K) of inputs and of
+    normalized images, over whole images and within each region. The picture has a row each for inputs and normalized
+    images, a column a region and a line a domain.
+
+    Expects, decollated, ``label`` (1, H, W, D) and ``domain`` in the batch, and ``input`` and ``normalized``
+    (C, H, W, D) on the label's grid in the output. Background voxels (0) do not count.
+
+    Args:
+        output_dir: gets both files.
+        regions: label values of every region.
+        domains: names of the domains.
+        bins: of the histograms, over the range that all domains share.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        regions: Mapping[str, Sequence[int]],
+        domains: Sequence[str],
+        bins: int = 64,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.regions = {WHOLE: [], **regions}
+        self.domains = list(domains)
+        self.bins = bins
+        self.start()
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda: self.start())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self) -> None:
+        """Forget the cases of an earlier run."""
+        self.found = {stage: {name: IntensityHistograms(self.domains) for name in self.regions} for stage in STAGES}
+
+    def collect(self, engine: Engine) -> None:
+        """Count the voxels of the cases of an iteration."""
+        for batch, output in zip(cast(list, engine.state.batch), cast(list, engine.state.output), strict=True):
+            domain = batch.get("domain", self.domains[0])
+            label = torch.as_tensor(batch["label"])[0]
+            for name, values in self.regions.items():
+                mask = torch.isin(label, torch.tensor(list(values), dtype=label.dtype)) if values else None
+                for stage in STAGES:
+                    image = torch.as_tensor(output[stage]).cpu()
+                    self.found[stage][name].add(image if mask is None else image[:, mask.cpu()], domain)
+
+    def write(self, engine: Engine) -> None:
+        """Write the numbers and the picture."""
+        record: dict[str, Any] = {
+            "domains": self.domains,
+            "bins": self.bins,
+            "jensen_shannon_divergence_nats": {
+                stage: {name: found.divergence(self.bins) for name, found in by_region.items()}
+                for stage, by_region in self.found.items()
+            },
+        }
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        (self.output_dir / "normalization.json").write_text(json.dumps(record, indent=4) + "\n")
+        self.draw(record["jensen_shannon_divergence_nats"])
+
+    def draw(self, divergence: dict[str, dict[str, float]]) -> None:
+        """Write the picture."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(3.2 * len(self.regions), 5.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(len(STAGES), len(self.regions), squeeze=False)
+        for line, stage in zip(axes, STAGES, strict=True):
+            edges, _ = self.found[stage][WHOLE].histograms(self.bins)
+            for axis, (name, found) in zip(line, self.found[stage].items(), strict=True):
+                own_edges, frequencies = found.histograms(self.bins)
+                width = float(own_edges[1] - own_edges[0])
+                for domain, of_domain in zip(self.domains, frequencies, strict=True):
+                    if of_domain.any():  # the outer bins hold all that lies beyond, and would be spikes
+                        density, inner = (of_domain / width)[1:-1].numpy(), own_edges[1:-1].numpy()
+                        axis.stairs(density, inner, label=domain, fill=True, alpha=0.45)
+                axis.set_xlim(float(edges[0]), float(edges[-1]))
+                axis.set_yticks([])
+                axis.set_title(f"{stage}: {name}\nJSD {divergence[stage][name]:.3f}", fontsize=9)
+                axis.tick_params(labelsize=7)
+                axis.set_xlabel("intensity", fontsize=7)
+        axes[0][0].legend(fontsize=8)
+        figure.savefig(self.output_dir / "histograms.png", dpi=120)

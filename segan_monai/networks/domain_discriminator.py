@@ -1,0 +1,59 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Which domain an image comes from, or whether it was generated (Delisle et al. 2019, section 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.networks.layers.factories import Conv, Dropout, Norm
+from torch import Tensor, nn
+
+
+class DomainDiscriminator(nn.Module):
+    """Discriminator D of the authors' code, DCGAN-like: strided 3x3x3 convolutions, then one logit a class.
+
+    Classes 0 to K - 1 are the domains of raw images, class K is "generated". Features are averaged over space before
+    the linear layer, so that patches of any size fit [ours]. MONAI's 3-D ResNet, the paper's citation, takes its place
+    by config: ``{"_target_": "resnet10", "spatial_dims": 3, "n_input_channels": 1, "num_classes": K + 1}``.
+
+    Args:
+        num_domains: K, at least 1.
+        in_channels: channels of an image.
+        channels: width of each block; each halves the patch (code: 16, 32, 64, 128).
+        dropout: probability, in every block (code: 0.25).
+        spatial_dims: 2 or 3.
+
+    Raises:
+        ValueError: if there is no domain or no block.
+
+    Example:
+        >>> DomainDiscriminator(num_domains=2)(torch.rand(4, 1, 32, 20, 17)).shape
+        torch.Size([4, 3])
+    """
+
+    def __init__(
+        self,
+        num_domains: int,
+        in_channels: int = 1,
+        channels: Sequence[int] = (16, 32, 64, 128),
+        dropout: float = 0.25,
+        spatial_dims: int = 3,
+    ) -> None:
+        super().__init__()
+        if num_domains < 1 or not channels:
+            raise ValueError(f"num_domains is {num_domains} and channels {channels}: expected at least one of each.")
+        blocks: list[nn.Module] = []
+        inputs = in_channels
+        for level, width in enumerate(channels):
+            blocks.append(Conv["conv", spatial_dims](inputs, width, 3, stride=2, padding=1, bias=level == 0))
+            if level:
+                blocks.append(Norm["batch", spatial_dims](width))
+            blocks += [nn.LeakyReLU(0.2), Dropout["dropout", spatial_dims](dropout)]
+            inputs = width
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Linear(inputs, num_domains + 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images (B, C, H, W[, D]) to logits (B, K + 1)."""
+        return self.classifier(self.features(image).flatten(2).mean(dim=2))

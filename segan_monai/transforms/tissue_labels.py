@@ -1,0 +1,80 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Label maps of several data sets in one convention, and images without skull where only a label map knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+from monai.utils import convert_to_dst_type
+
+from segan_monai.errors import DataError
+
+
+class RelabelCased(MapTransform):
+    """Give label maps the values that all data sets of a run share, where a case says what its own values become.
+
+    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each value of its file other than 0; a value
+    may become 0. A case without it stays as it is. (A name that begins with ``label_`` would not do: MONAI takes such
+    a dictionary for metadata of the label map, and writes into it.)
+
+    Args:
+        keys: label maps (1, H, W, D).
+
+    Raises:
+        DataError: on call: a value in the file that ``tissue_values`` does not name.
+    """
+
+    def __init__(self, keys: KeysCollection) -> None:
+        super().__init__(keys)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the case with new label values."""
+        case = dict(data)
+        if not case.get("tissue_values"):
+            return case
+        new = {0: 0, **{int(value): int(becomes) for value, becomes in case["tissue_values"].items()}}
+        for key in self.key_iterator(case):
+            label = torch.as_tensor(case[key])
+            values, inverse, counts = (
+                t.as_subclass(torch.Tensor) for t in label.unique(return_inverse=True, return_counts=True)
+            )
+            unknown = [
+                f"{v:g} ({n} voxels)" for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in new
+            ]
+            if unknown:
+                file = getattr(case[key], "meta", {}).get("source_files", "its label map")
+                raise DataError(
+                    f"case {case.get('case', 'without name')}: {file} holds label values {', '.join(unknown[:8])}; "
+                    f"expected {', '.join(map(str, sorted(new)))}. Correct 'tissue_values' of the case in a --datalist "
+                    "file, or the label map."
+                )
+            table = torch.tensor([new[int(value)] for value in values.tolist()], dtype=torch.float32)
+            case[key] = convert_to_dst_type(table[inverse], case[key])[0]
+        return case
+
+
+class StripByLabeld(MapTransform):
+    """Set an image to 0 where its label map is 0, in cases that ask for it with a field ``skull_strip`` (section 3.2).
+
+    Args:
+        keys: images (C, H, W, D).
+        label_key: label map (1, H, W, D) on the same grid.
+    """
+
+    def __init__(self, keys: KeysCollection, label_key: str = "label") -> None:
+        super().__init__(keys)
+        self.label_key = label_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the case, stripped if it asks for it."""
+        case = dict(data)
+        if case.get("skull_strip"):
+            for key in self.key_iterator(case):
+                stripped = torch.as_tensor(case[key]) * (torch.as_tensor(case[self.label_key]) != 0)
+                case[key] = convert_to_dst_type(stripped, case[key])[0]
+        return case

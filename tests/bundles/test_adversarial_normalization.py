@@ -1,0 +1,407 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The bundle of adversarial normalization through training, evaluation and inference, on both challenges' layouts."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, verify_net_in_out
+from torch import nn
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.losses import WeightedDiceLoss
+from segan_monai.networks import NormalizerSegmentor
+from tests.bundles.test_workflows import causes
+from tests.bundles.workflow import BUNDLES, FILES, OVERLAYS
+from tests.data.test_iseg import write_iseg
+from tests.data.test_mrbrains import write_mrbrains
+
+BUNDLE = "brain_mri_adversarial_normalization_segmentation"
+CONFIGS = BUNDLES / BUNDLE / "configs"
+ROWS = sorted((OVERLAYS / "experiments" / "adversarial_normalization").glob("[1-7]*_*.json"))
+SMALL = {"device": "cpu", "base_channels": 4, "num_levels": 3, "patch_size": [8, 16, 8]}
+TRAINING = {
+    **SMALL,
+    "epochs": 2,
+    "batch_size": 4,
+    "patches_per_volume": 2,
+    "patch_stride": [4, 4, 4],
+    "warm_up_epochs": 1,
+    "folds": 2,
+    "discriminator_channels": [4, 8],
+}
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+
+@pytest.fixture(scope="session")
+def brains(tmp_path_factory):
+    """Two subjects of each challenge, in one folder."""
+    folder = tmp_path_factory.mktemp("brains")
+    write_iseg(folder / "iSEG")
+    write_mrbrains(folder / "MRBrainS" / "TrainingData")
+    return folder
+
+
+def run(run_id, overlays=(), **overrides):
+    files = [CONFIGS / FILES[run_id], *overlays]
+    workflow = ConfigWorkflow(
+        config_file=[str(file) for file in files],
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if run_id == "training" else "infer",
+        run_id=run_id,
+        **{**(TRAINING if run_id == "training" else SMALL), **overrides},
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    return workflow
+
+
+def history(folder):
+    with (folder / "history.csv").open() as stream:
+        return {(int(row["epoch"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
+
+
+@pytest.fixture(scope="module")
+def trained(brains, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    run("training", dataset_dir=str(brains), output_dir=str(folder / "run"), ckpt_dir=str(folder / "models"))
+    return folder
+
+
+def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
+    split = json.loads((trained / "run" / "split.json").read_text())
+    assert split["counts"] == {name: {"training": 1, "validation": 1} for name in ("MRBrainS", "iSEG")}
+    logged = history(trained / "run")
+    assert {name for epoch, name in logged if epoch == 1} == {"reconstruction_mse", "peak_memory_mib"}
+    assert {name for epoch, name in logged if epoch == 2} == {
+        *("segmentation", "adversarial", "discriminator"),
+        *(f"accuracy_{name}" for name in ("iSEG", "MRBrainS", "generated", "chance")),
+        "peak_memory_mib",
+        *("mean_dice", "CSF", "GM", "WM", "jsd_input", "jsd_normalized"),
+    }
+    assert logged[2, "accuracy_chance"] == pytest.approx(1 / 3, abs=1e-5)
+
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(trained / "models")}
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    with (tmp_path / "evaluation" / "metrics.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert {(row["case"], row["region"]) for row in rows} == {
+        (case, region) for case in split["validation"] for region in ("CSF", "GM", "WM")
+    }
+    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text())
+    assert found["domains"] == ["MRBrainS", "iSEG"]
+    assert set(found["jensen_shannon_divergence_nats"]["normalized"]) == {"whole image", "CSF", "GM", "WM"}
+    for picture in ("overlay.png", "histograms.png", "normalization.png"):
+        assert (tmp_path / "evaluation" / picture).stat().st_size > 10_000
+
+    run("inference", output_dir=str(tmp_path / "inference"), **settings)
+    sources = {
+        "iSEG_subject-1": brains / "iSEG" / "subject-1-T1.hdr",
+        "MRBrainS_2": brains / "MRBrainS" / "TrainingData" / "2" / "T1.nii",
+    }
+    assert len(list((tmp_path / "inference").glob("*_seg.nii.gz"))) == 4
+    for case, source in sources.items():
+        image = nibabel.load(source)
+        for kind, dtype in (("seg", np.uint8), ("normalized", np.float32)):
+            output = nibabel.load(tmp_path / "inference" / f"{case}_{kind}.nii.gz")
+            assert output.shape == image.shape[:3]
+            assert output.get_data_dtype() == dtype
+            np.testing.assert_allclose(output.affine, image.affine, atol=1e-5)
+    # the infants' images are the same for both configs, skull or not
+    case = next(name for name in split["validation"] if name.startswith("iSEG"))
+    for kind in ("seg", "normalized"):
+        pair = [nibabel.load(tmp_path / of / f"{case}_{kind}.nii.gz").get_fdata() for of in ("evaluation", "inference")]
+        np.testing.assert_allclose(*pair, atol=1e-5)
+
+
+def test_a_resumed_run_has_the_same_next_loss(brains, tmp_path):
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "learning_rate_decay": 0}
+    settings["val_interval"] = 1  # a validation draws random numbers too
+    run("training", output_dir=str(tmp_path / "whole"), epochs=3, **settings)
+    run("training", output_dir=str(tmp_path / "parts"), epochs=2, **settings)
+    run("training", output_dir=str(tmp_path / "parts"), epochs=3, resume=True, **settings)
+    whole, parts = history(tmp_path / "whole"), history(tmp_path / "parts")
+    for name in ("segmentation", "adversarial", "discriminator", "accuracy_generated", "mean_dice"):
+        assert parts[3, name] == whole[3, name], name
+
+
+class BrightIsWhite(nn.Module):
+    """A segmentor whose right answer is known: class 3 where its input is above one half, else background."""
+
+    def forward(self, x):
+        return torch.cat([0.5 - x, torch.full_like(x, -9), torch.full_like(x, -9), x - 0.5], dim=1) * 100
+
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "oblique"])
+@pytest.mark.parametrize("spacing", [1.0, 2.0])
+def test_both_outputs_lie_on_the_images_own_grid(axes, spacing, tmp_path, write_volume, oblique):
+    mask = np.zeros((21, 26, 19), bool)
+    mask[3:15, 4:18, 2:14] = True
+    image = np.where(mask, 900, 100).astype(np.int16)
+    image[:2] = 0
+    affine = oblique
+    if axes != "oblique":
+        plain = nibabel.Nifti1Image(image, np.diag([-spacing, -spacing, spacing, 1]))
+        affine = plain.affine @ nibabel.orientations.inv_ornt_aff(nibabel.orientations.axcodes2ornt(axes), image.shape)
+    write_volume(tmp_path / "images" / "p.nii.gz", image, affine)
+    run(
+        "inference",
+        dataset_dir=str(tmp_path / "images"),
+        output_dir=str(tmp_path / "out"),
+        intensity="raw",
+        spacing_mm=[1.0, 2.0, 3.0] if axes == "oblique" else [spacing] * 3,
+        network=NormalizerSegmentor(BrightIsWhite(), Twice()),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+    )
+    label_map, normalized = (nibabel.load(tmp_path / "out" / f"p_{kind}.nii.gz") for kind in ("seg", "normalized"))
+    np.testing.assert_allclose(label_map.affine, affine, atol=1e-5)
+    np.testing.assert_allclose(normalized.affine, affine, atol=1e-5)
+    assert np.array_equal(np.asanyarray(label_map.dataobj), 3 * mask)
+    np.testing.assert_allclose(normalized.get_fdata(), 2 * image / 1000, atol=1e-4)
+
+
+def test_a_coarser_image_comes_back_on_its_own_grid(tmp_path, write_volume):
+    image = np.zeros((20, 24, 12), np.int16)
+    image[3:17, 4:20, 2:10] = 900
+    affine = np.diag([0.958, 0.958, 3.0, 1])
+    write_volume(tmp_path / "images" / "p.nii.gz", image, affine)
+    run(
+        "inference",
+        dataset_dir=str(tmp_path / "images"),
+        output_dir=str(tmp_path / "out"),
+        intensity="raw",
+        patch_size=[8, 8, 8],
+        network=NormalizerSegmentor(BrightIsWhite(), Twice()),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+    )
+    label_map = nibabel.load(tmp_path / "out" / "p_seg.nii.gz")
+    assert label_map.shape == image.shape
+    np.testing.assert_allclose(label_map.affine, affine, atol=1e-5)
+    truth, found = image > 0, np.asanyarray(label_map.dataobj) == 3
+    assert 2 * (truth & found).sum() / (truth.sum() + found.sum()) > 0.95
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda file: file.stem)
+def test_the_papers_experiments_are_one_overlay_each(row, brains, tmp_path):
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models")}
+    number = int(row.stem[0])
+    trainer = run("training", [row], output_dir=str(tmp_path / "run"), **settings).trainer
+    assert trainer.network.normalizes == (number >= 6)
+    assert trainer.adversarial_weight == {"7_adversarial": 1, "7s_adversarial": 0.1}.get(row.stem, 0)
+    trained_on = {1: {"iSEG"}, 2: {"MRBrainS"}, 3: {"iSEG"}, 4: {"MRBrainS"}}.get(number, {"iSEG", "MRBrainS"})
+    assert {case["domain"] for case in trainer.data_loader.dataset.data} == trained_on
+    run("evaluating", [row], output_dir=str(tmp_path / "evaluation"), **settings)
+    with (tmp_path / "evaluation" / "metrics.csv").open() as stream:
+        tested = {row["case"].split("_")[0] for row in csv.DictReader(stream)}
+    assert tested == {1: {"iSEG"}, 2: {"MRBrainS"}, 3: {"MRBrainS"}, 4: {"iSEG"}}.get(number, {"iSEG", "MRBrainS"})
+
+
+def test_the_table_lists_the_seven_rows():
+    folder = ROWS[0].parent
+    table = json.loads((folder / "table.json").read_text())
+    assert sorted(f"{name}.json" for name in table["rows"]) == [file.name for file in ROWS]
+    assert table["bundle"] == BUNDLE
+    assert table["rows"]["4_second_to_first"]["published"] == {"dice": {"CSF": 0.293, "GM": 0.082, "WM": 0.563}}
+
+
+def test_the_papers_own_constants(brains, tmp_path):
+    paper = ROWS[0].parent / "paper.json"
+    settings = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
+    workflow = run("training", [paper], dataset_dir=str(brains), epochs=3, **settings)
+    trainer = workflow.trainer
+    segmentor, normalizer = trainer.optimizer.param_groups
+    assert isinstance(trainer.optimizer, torch.optim.SGD)
+    assert (segmentor["momentum"], segmentor["weight_decay"]) == (0.9, 0.1)
+    assert (segmentor["lr"], normalizer["lr"]) == (1e-4, 1e-5)
+    assert trainer.discriminator_optimizer.param_groups[0]["lr"] == 1e-4
+    assert isinstance(trainer.loss_function, WeightedDiceLoss)
+    assert trainer.domain_loss.kind == "minimax"
+    # an overlay is given to training and evaluation alike
+    run("evaluating", [paper], dataset_dir=str(brains), **{**settings, "output_dir": str(tmp_path / "evaluation")})
+    assert (tmp_path / "evaluation" / "summary.json").is_file()
+    schedulers = [handler.lr_scheduler for handler in workflow.parser.get_parsed_content("train#handlers")[1:3]]
+    assert [(s.patience, s.factor, s.last_epoch) for s in schedulers] == [(3, 0.1, 3)] * 2
+
+
+def test_monais_resnet_as_discriminator(brains, tmp_path):
+    resnet = {"_target_": "resnet10", "spatial_dims": 3, "n_input_channels": 1, "num_classes": "$len(@domains) + 1"}
+    settings = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
+    trainer = run("training", dataset_dir=str(brains), discriminator_def=resnet, **settings).trainer
+    assert type(trainer.discriminator).__name__ == "ResNet"
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_one_domain_without_a_name(brains, weight, tmp_path):
+    training = [
+        {"image": f"iSEG/subject-{n}-T1.hdr", "label": f"iSEG/subject-{n}-label.hdr", "case": f"c{n}"} for n in (1, 2)
+    ]
+    (tmp_path / "list.json").write_text(json.dumps({"training": training}))
+    settings = {
+        "dataset_dir": str(brains),
+        "datalist": str(tmp_path / "list.json"),
+        "ckpt_dir": str(tmp_path / "models"),
+        "regions": {"CSF": [10], "GM": [150], "WM": [250]},
+    }
+    run("training", output_dir=str(tmp_path / "run"), adversarial_weight=weight, **settings)
+    assert ((2, "accuracy_all") in history(tmp_path / "run")) == bool(weight)
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text())
+    assert found["jensen_shannon_divergence_nats"]["input"]["whole image"] == 0
+
+
+def test_split_by_patch(brains, tmp_path, caplog):
+    settings = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
+    workflow = run("training", dataset_dir=str(brains), split_by="patch", **settings)
+    assert "validation figures are too good" in caplog.text
+    validation = workflow.parser.get_parsed_content("validate#dataset")
+    assert validation[0][0]["image"].shape == (1, 8, 16, 8)
+    assert (2, "mean_dice") in history(tmp_path / "run")
+
+
+def fails(match, kind, run_id="training", **overrides):
+    with pytest.raises(Exception) as caught:
+        run(run_id, **overrides)
+    found = [error for error in causes(caught.value) if isinstance(error, kind)]
+    assert found, caught.value
+    assert match in str(found[-1])
+
+
+def test_bad_input_is_named_by_whole_runs(brains, tmp_path):
+    output = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models"), "dataset_dir": str(brains)}
+    fails("domain MRBrainS: 2 subjects cannot be split into 3 folds", DataError, folds=3, **output)
+    fails("Pass --pad_small_images true", DataError, patch_size=[32, 32, 32], **output)
+    fails("that are in no region", DataError, regions={"CSF": [1], "GM": [2]}, **output)
+    fails("no case is of domain nowhere", ConfigError, train_domains=["nowhere"], **output)
+    fails("expected 'minimax', 'non_saturating' or 'confusion'", ConfigError, adversarial_loss="wgan", **output)
+    entries = [{"image": f"iSEG/subject-{n}-T1.hdr", "label": f"iSEG/subject-{n}-label.hdr"} for n in (1, 2)]
+    entries[0]["domain"] = "iSEG"
+    (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
+    fails(
+        "1 of 2 cases have no domain, such as subject-2-T1", DataError, datalist=str(tmp_path / "list.json"), **output
+    )
+
+
+def test_small_images_are_padded_on_request(brains, tmp_path):
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "patch_size": [32, 32, 32]}
+    run("training", output_dir=str(tmp_path / "run"), pad_small_images=True, **settings)
+    run("inference", output_dir=str(tmp_path / "inference"), pad_small_images=True, **settings)
+    assert nibabel.load(tmp_path / "inference" / "iSEG_subject-1_seg.nii.gz").shape == (20, 24, 16)
+
+
+def test_configs_stand_alone_and_share_their_numbers():
+    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    shared = (
+        "regions",
+        "num_classes",
+        "base_channels",
+        "num_levels",
+        "norm",
+        "normalizer_base_channels",
+        "gain_and_offset",
+        "zero_is_background",
+    )
+    shared += ("spacing_mm", "patch_size", "pad_small_images", "window_overlap", "window_batch_size", "intensity")
+    shared += ("intensity_unit", "simulation", "intensities", "network_def", "device", "amp", "bundle_root", "ckpt_dir")
+    for name in (*shared, "seed"):
+        assert len({json.dumps(config[name]) for config in configs.values()}) == 1, name
+    keys = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
+    training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
+    assert set(keys + training) <= configs["train"].keys()
+    assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
+
+
+def test_the_network_takes_and_gives_what_the_metadata_says():
+    files = {"meta_file": str(CONFIGS / "metadata.json"), "config_file": str(CONFIGS / "inference.json")}
+    verify_net_in_out(net_id="network_def", device="cpu", base_channels=4, n=2, **files)
+    metadata = json.loads((CONFIGS / "metadata.json").read_text())
+    assert metadata["version"] in metadata["changelog"]
+    assert {file.name for file in (CONFIGS.parent / "docs").iterdir()} == {"README.md", "data_license.txt"}
+    assert (CONFIGS.parent / "LICENSE").is_file()
+
+
+@pytest.mark.parametrize("run_id", ["training", "inference"])
+def test_properties_that_monai_asks_for(run_id, brains, tmp_path):
+    workflow = ConfigWorkflow(
+        config_file=str(CONFIGS / FILES[run_id]),
+        meta_file=str(CONFIGS / "metadata.json"),
+        logging_file=False,
+        workflow_type="train" if run_id == "training" else "infer",
+        run_id=run_id,
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+        dataset_dir=str(brains),
+        output_dir=str(tmp_path),
+        **(TRAINING if run_id == "training" else SMALL),
+    )
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(brains, tmp_path):
+    """The overlay for several GPUs, on two processes of the CPU: weights stay alike, the first process writes."""
+    options = {**TRAINING, "dataset_dir": brains, "output_dir": tmp_path / "run", "ckpt_dir": tmp_path / "models"}
+    files = str([str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")])
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "monai.bundle",
+    ]
+    command += ["run", "training", "--config_file", files]
+    del options["device"]
+    for key, value in {**options, "patches_per_volume": 4, "folds": 2, "epochs": 3}.items():
+        command += [f"--{key}", str(value)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=BUNDLES.parent, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("epoch 3/3") == 1
+    assert (3, "mean_dice") in history(tmp_path / "run")
+    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    assert not any(name.startswith("module.") for name in weights)
+
+
+@pytest.mark.real_data
+def test_two_real_brains(data_dir, tmp_path):
+    """Two subjects, two domains, other grids and units: geometry exact; nothing is said of accuracy."""
+    entries = [
+        {
+            "image": f"{name}/t1.nii.gz",
+            "label": f"{name}/label.nii.gz",
+            "domain": name,
+            "case": name,
+            "skull_strip": True,
+        }
+        for name in ("template", "individual")
+    ]
+    (tmp_path / "brains.json").write_text(json.dumps({"training": entries}))
+    data = data_dir / "brain_tissue"
+    settings = {"dataset_dir": str(data), "datalist": str(tmp_path / "brains.json"), "patch_size": [32, 32, 32]}
+    settings |= {"spacing_mm": [2.0, 2.0, 2.0], "ckpt_dir": str(tmp_path / "models"), "window_overlap": 0.25}
+    run("training", output_dir=str(tmp_path / "run"), split_by="patch", patch_stride=[16, 16, 16], **settings)
+    run("inference", output_dir=str(tmp_path / "out"), **settings)
+    for case in ("template", "individual"):
+        image = nibabel.load(data / case / "t1.nii.gz")
+        for kind in ("seg", "normalized"):
+            output = nibabel.load(tmp_path / "out" / f"{case}_{kind}.nii.gz")
+            assert output.shape == image.shape
+            np.testing.assert_allclose(output.affine, image.affine, atol=1e-4)

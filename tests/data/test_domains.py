@@ -1,0 +1,102 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from segan_monai.data import find_domains, in_domains, read_split, split_domains
+from segan_monai.errors import ConfigError, DataError
+
+
+def cases(**counts):
+    return [
+        {"case": f"{domain}{number}", "subject": f"{domain}{number}", "domain": domain}
+        for domain, count in counts.items()
+        for number in range(count)
+    ]
+
+
+def test_names_are_sorted_and_one_domain_needs_no_name():
+    assert find_domains(cases(b=1, a=2, c=1)) == ["a", "b", "c"]
+    assert find_domains([{"case": "x"}]) == ["all"]
+    assert find_domains(cases(only=3)) == ["only"]
+
+
+def test_a_case_without_domain_beside_others():
+    given = [*cases(a=2, b=1), {"case": "x", "subject": "x"}]
+    with pytest.raises(DataError, match=r"1 of 4 cases have no domain, such as x, while others belong to a, b\. Give"):
+        find_domains(given)
+
+
+def test_a_domain_that_is_no_name():
+    with pytest.raises(DataError, match="case x: domain 3 is not a name"):
+        find_domains([{"case": "x", "domain": 3}])
+
+
+def test_some_domains():
+    assert [c["case"] for c in in_domains(cases(a=1, b=1, c=1), ["a", "c"])] == ["a0", "c0"]
+    assert in_domains([{"case": "x"}], None) == [{"case": "x"}]
+    assert in_domains([{"case": "x"}], ["all"]) == [{"case": "x"}]
+    with pytest.raises(ConfigError, match="no case is of domain z; the cases' domains are a, b"):
+        in_domains(cases(a=1, b=1), ["z"])
+
+
+def test_each_fold_has_every_domain_on_both_sides_and_folds_are_a_partition():
+    given = cases(a=7, b=3)
+    validation = []
+    for fold in range(3):
+        split = split_domains(given, folds=3, fold=fold)
+        assert find_domains(split["training"]) == find_domains(split["validation"]) == ["a", "b"]
+        assert len(split["training"]) + len(split["validation"]) == 10
+        validation += [c["case"] for c in split["validation"]]
+    assert sorted(validation) == sorted(c["case"] for c in given)
+
+
+def test_subjects_stay_together():
+    given = [dict(c, case=f"{c['case']}-{scan}") for c in cases(a=4, b=4) for scan in range(2)]
+    split = split_domains(given, folds=2)
+    sides = [{c["subject"] for c in split[part]} for part in ("training", "validation")]
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_domain_with_fewer_subjects_than_folds(count):
+    with pytest.raises(DataError, match=rf"domain b: {count} subjects cannot be split into 4 folds\. Pass --folds"):
+        split_domains(cases(a=9, b=count), folds=4)
+
+
+def test_sections_of_a_datalist_that_leave_a_domain_out():
+    given = [{**c, "section": "validation" if c["case"] == "a0" else "training"} for c in cases(a=3, b=2)]
+    with pytest.raises(DataError, match=r"domain b has 2 cases in .*'training' and 0 in 'validation'"):
+        split_domains(given)
+    given[3]["section"] = "validation"
+    assert [c["case"] for c in split_domains(given)["validation"]] == ["a0", "b0"]
+
+
+def test_training_on_one_domain_leaves_the_file_as_it_is(tmp_path):
+    given = cases(a=4, b=4)
+    alone = split_domains(given, folds=2, train_domains=["a"], file=tmp_path / "alone.json")
+    both = split_domains(given, folds=2, file=tmp_path / "both.json")
+    assert find_domains(alone["training"]) == find_domains(alone["validation"]) == ["a"]
+    assert read_split(tmp_path / "alone.json") == read_split(tmp_path / "both.json")
+    record = json.loads((tmp_path / "both.json").read_text())
+    assert record["stratified_by"] == "domain"
+    assert record["counts"] == {name: {"training": 2, "validation": 2} for name in "ab"}
+    assert record["training"] == [c["case"] for c in both["training"]]
+
+
+def test_a_split_by_patch_says_that_it_leaks(caplog):
+    with caplog.at_level(logging.WARNING):
+        split = split_domains(cases(a=1, b=1), by="patch")
+    assert split["training"] == split["validation"] == cases(a=1, b=1)
+    assert "validation figures are too good" in caplog.text
+    with pytest.raises(ConfigError, match="split_by is 'slice'; expected 'subject' or 'patch'"):
+        split_domains(cases(a=2), by="slice")
+
+
+def test_a_quick_look_at_as_many_of_each():
+    split = split_domains(cases(a=9, b=5), folds=2, max_cases=4)
+    assert sum(len(part) for part in split.values()) == 8
