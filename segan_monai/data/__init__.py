@@ -7,6 +7,7 @@ from __future__ import annotations
 from segan_monai.data.brats import brats_cases
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
+from segan_monai.data.ct import ct_cases
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.domains import find_domains, in_domains, split_domains
 from segan_monai.data.iseg import iseg_cases
@@ -20,6 +21,7 @@ __all__ = [
     "LABEL_CONVENTIONS",
     "LabelConvention",
     "brats_cases",
+    "ct_cases",
     "decathlon_cases",
     "find_cases",
     "find_domains",

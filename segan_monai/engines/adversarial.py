@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from monai.engines import SupervisedTrainer
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
@@ -55,6 +57,22 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
     with torch.no_grad():
         torch._foreach_clamp_min_(tensors, -bound)
         torch._foreach_clamp_max_(tensors, bound)
+
+
+def average_gradients(optimizer: Optimizer) -> None:
+    """Average the gradients of an optimizer's weights over the processes of a distributed run; without one do nothing.
+
+    `DistributedDataParallel` does this for one network and one backward pass an iteration; here several networks
+    learn in turn, and some of them twice.
+    """
+    processes = idist.get_world_size()
+    if processes == 1:
+        return
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    together = torch.cat([gradient.flatten() for gradient in gradients])
+    torch.distributed.all_reduce(together)
+    parts = together.div_(processes).split([gradient.numel() for gradient in gradients])
+    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
 class AdversarialSegmentationTrainer(SupervisedTrainer):
@@ -118,6 +136,8 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        players = (network, *adversaries.values())
+        self.averages_gradients = not any(isinstance(player, DistributedDataParallel) for player in players)
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
 
@@ -168,9 +188,13 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
             scaler.scale(loss).backward()
+            if self.averages_gradients:
+                average_gradients(optimizer)
             scaler.step(optimizer)
             scaler.update()
         else:
             loss.backward()
+            if self.averages_gradients:
+                average_gradients(optimizer)
             optimizer.step()
         return loss.detach()

@@ -6,10 +6,13 @@ from __future__ import annotations
 
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
+from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.handlers.photograph_picture import PhotographPicture
+from segan_monai.handlers.roi_picture import RoIPicture
+from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
@@ -17,9 +20,12 @@ __all__ = [
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
+    "InferenceCost",
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
     "PhotographPicture",
+    "RoIPicture",
+    "RoIReport",
     "RunCheckpoint",
 ]

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
+import torch
+import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from numpy.typing import NDArray
@@ -29,6 +31,7 @@ class ShownCase:
     reference: list[NDArray[Any]]  # a mask (X, Y) a region
     prediction: list[NDArray[Any]]
     aspect: float  # millimetres of a voxel along Y over those along X
+    boxes: list[NDArray[Any]] = field(default_factory=list)  # edges of RoIs along X and Y: [x0, y0, x1, y1]
 
 
 def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -50,12 +53,20 @@ def content_box(image: NDArray[Any]) -> tuple[slice, slice]:
     return rows, columns
 
 
+def _on_grid(plane: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """Resize a slice (C, X, Y) that the network saw smaller or larger than it was."""
+    if plane.shape[1:] == tuple(size):
+        return plane
+    return F.interpolate(torch.from_numpy(plane)[None].float(), tuple(size), mode="bilinear", antialias=True)[0].numpy()
+
+
 class OverlayPicture:
     """Draws the worst, the median and the best case of an evaluator's run (by mean Dice of the regions) as a PNG.
 
     Of each case the axial slice with most reference (else most prediction) is kept, so memory does not grow with
     volumes. Slices are shown as radiologists see them: anterior up, the patient's right on the left. Reference outlines
-    are solid, predicted ones dashed. Expects what `EvaluationReport` expects, and ``image`` (C, H, W, D) in the batch.
+    are solid, predicted ones dashed. Expects what `EvaluationReport` expects, and ``image`` (C, H, W, D) in the batch:
+    the label map's field of view, whatever its planes' size.
 
     Args:
         file: the picture.
@@ -90,26 +101,36 @@ class OverlayPicture:
     def collect(self, engine: Engine) -> None:
         """Keep one slice of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
-        for batch, output in zip(batches, outputs, strict=True):
-            image, spacing = to_ras(batch.get(self.image_key, output.get(self.image_key)))
-            (reference,), (prediction,) = to_ras(batch["label"])[0], to_ras(output["pred"])[0]
+        for number, (batch, output) in enumerate(zip(batches, outputs, strict=True)):
+            image = to_ras(batch.get(self.image_key, output.get(self.image_key)))[0]
+            (reference,), spacing = to_ras(batch["label"])
+            (prediction,) = to_ras(output["pred"])[0]
             truth = [np.isin(reference, list(values)) for values in self.regions.values()]
             found = [np.isin(prediction, list(values)) for values in self.prediction_regions.values()]
             area = np.any(truth, axis=0).sum((0, 1))
             area = area if area.any() else np.any(found, axis=0).sum((0, 1))
             z = int(area.argmax()) if area.any() else image.shape[-1] // 2
-            shown = content_box(image[..., z])
+            plane = _on_grid(image[..., z], reference.shape[:2])
+            shown = content_box(plane)
+            scale = np.divide(reference.shape[:2], image.shape[1:3])
+            offset = [span.start or 0 for span in shown]
+            boxes = [np.tile(scale, 2) * box - np.tile(offset, 2) - 0.5 for box in self.boxes(number, z)]
             dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
             self.slices.append(
                 ShownCase(
                     batch["case"],
                     dice,
-                    image[:, shown[0], shown[1], z].copy(),
+                    plane[:, shown[0], shown[1]].copy(),
                     [mask[..., z][shown].copy() for mask in truth],
                     [mask[..., z][shown].copy() for mask in found],
                     spacing[1] / spacing[0],
+                    boxes,
                 )
             )
+
+    def boxes(self, number: int, z: int) -> list[NDArray[Any]]:
+        """Boxes to draw on an axial slice of a case of the batch: edges x0, y0, x1, y1 on the network's grid."""
+        return []
 
     def draw(self, engine: Engine) -> None:
         """Write the picture."""
@@ -143,6 +164,8 @@ class OverlayPicture:
         for axis, channel, modality in zip(axes, shown.image, self.modalities, strict=True):
             axis.imshow(channel.T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest")
             outline(axis, shown, self.colours)
+            for x0, y0, x1, y1 in shown.boxes:
+                axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8, linestyle="dotted")
             axis.invert_xaxis()
             axis.set_axis_off()
             axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)

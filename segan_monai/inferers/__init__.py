@@ -3,6 +3,11 @@
 """How networks are applied to volumes."""
 
 from segan_monai.inferers.normalizing import NormalizingWindowInferer
+from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.inferers.slices import VolumeSliceInferer
 
-__all__ = ["NormalizingWindowInferer", "VolumeSliceInferer"]
+__all__ = [
+    "NormalizingWindowInferer",
+    "RoISliceInferer",
+    "VolumeSliceInferer",
+]

@@ -4,7 +4,16 @@
 
 from segan_monai.losses.domain_adversarial import DomainAdversarialLoss
 from segan_monai.losses.exclusive import ExclusiveClassLoss
+from segan_monai.losses.localization import CoarseSegmentationLoss, LocalizationLoss, distance_iou
 from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
 from segan_monai.losses.weighted_dice import WeightedDiceLoss
 
-__all__ = ["DomainAdversarialLoss", "ExclusiveClassLoss", "MultiScaleL1Loss", "WeightedDiceLoss"]
+__all__ = [
+    "CoarseSegmentationLoss",
+    "DomainAdversarialLoss",
+    "ExclusiveClassLoss",
+    "LocalizationLoss",
+    "MultiScaleL1Loss",
+    "WeightedDiceLoss",
+    "distance_iou",
+]

@@ -4,19 +4,43 @@
 
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
+from segan_monai.networks.lsnet import CoarseLocalizer, LocalizationNet, LSNet, RoIs
 from segan_monai.networks.normalizer import NormalizerSegmentor, kaiming_initialize
+from segan_monai.networks.resnet_pyramid import FCNDecoder, ResNetEncoderLevels, ResNetPyramid, ResNetSegmentor
+from segan_monai.networks.roi_recalibration import (
+    box_edges,
+    crop_affine,
+    inverse_affine,
+    merge_rois,
+    roi_affine,
+    sample_affine,
+)
 from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.weights import load_weights, read_checkpoint
 
 __all__ = [
+    "CoarseLocalizer",
     "DomainDiscriminator",
     "ExclusiveClassSegmentor",
+    "FCNDecoder",
+    "LSNet",
+    "LocalizationNet",
     "NormalizerSegmentor",
+    "ResNetEncoderLevels",
+    "ResNetPyramid",
+    "ResNetSegmentor",
+    "RoIs",
     "SegANCritic",
     "SegANCritics",
     "SegANSegmentor",
     "SegANSegmentors",
+    "box_edges",
+    "crop_affine",
+    "inverse_affine",
     "kaiming_initialize",
     "load_weights",
+    "merge_rois",
     "read_checkpoint",
+    "roi_affine",
+    "sample_affine",
 ]

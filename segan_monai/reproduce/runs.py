@@ -148,7 +148,8 @@ def run_row(plan: Plan, row: str, seed: int) -> dict[str, Any]:
 
     Returns:
         ``row``, ``seed``, ``epochs``, ``train_seconds``, ``peak_memory_mib``, ``parameters`` (name of network to
-        number), ``training_cases`` and ``regions``, the regions of ``summary.json``.
+        number), ``training_cases`` and ``regions``, the regions of ``summary.json``; ``gflop_per_slice`` if it was
+        counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
@@ -190,7 +191,8 @@ def read_training(folder: Path) -> dict[str, Any]:
 def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
     split = json.loads((training / "split.json").read_text())
     summary = json.loads((evaluation / "summary.json").read_text())
-    return {"training_cases": len(split["training"]), "regions": summary["regions"]}
+    cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
+    return {"training_cases": len(split["training"]), "regions": summary["regions"], **cost}
 
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:

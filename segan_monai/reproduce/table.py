@@ -24,6 +24,7 @@ TITLES = {
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
 }
+EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # of networks that have RoIs
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -43,8 +44,9 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
-            **{metric: mean_of(found, metric) for metric in TITLES},
+            **{metric: mean_of(found, metric) for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
+            **{name: run[name] for name in ("gflop_per_slice",) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
         }
         for run in runs
@@ -102,8 +104,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
 def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     cells = {}
     for metric in table.metrics:
-        title = TITLES.get(metric, metric)
-        regions = list(runs[0]["regions"])
+        title = _title(metric)
+        regions = [name for name, found in runs[0]["regions"].items() if metric in found]
         values = pd.DataFrame([{name: mean_of(run["regions"][name], metric) for name in regions} for run in runs])
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
@@ -117,6 +119,7 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         "peak MiB": f"{max(run['peak_memory_mib'] for run in runs):.0f}",
         "parameters M": f"{parameters['network'] / 1e6:.3g}"
         + (f" (+ {sum(others) / 1e6:.3g} in training)" if others else ""),
+        **({"GFLOP a slice": f"{runs[0]['gflop_per_slice']:.3g}"} if "gflop_per_slice" in runs[0] else {}),
     }
 
 
@@ -130,10 +133,14 @@ def mean_of(region: Mapping[str, Any], metric: str) -> float:
 
 def _published(table: ResultTable, row: str) -> dict[str, str]:
     return {
-        f"published {TITLES.get(metric, metric)} {region}": f"{value:.3g}"
+        f"published {_title(metric)} {region}": f"{value:.3g}"
         for metric, regions in table.published[row].items()
         for region, value in regions.items()
     }
+
+
+def _title(metric: str) -> str:
+    return {**TITLES, **EXTRA_TITLES}.get(metric, metric)
 
 
 def _mean(values: pd.Series) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.load_case import LoadCased
+from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
@@ -17,6 +18,7 @@ from segan_monai.transforms.regions import (
     merged_regions,
     regions_to_label_map,
 )
+from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 from segan_monai.transforms.split_normalized import SplitNormalizedd
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
@@ -24,6 +26,7 @@ __all__ = [
     "DomainIndexd",
     "ForDomaind",
     "LabelToRegionsd",
+    "LoadCTd",
     "LoadCased",
     "LoadPhotographd",
     "PatchFitsd",
@@ -31,6 +34,7 @@ __all__ = [
     "RandTissuePatchesd",
     "RegionsToLabelMapd",
     "RelabelCased",
+    "ResizeSlicesd",
     "ScaleForegroundd",
     "SlicesWithContentd",
     "SplitNormalizedd",
@@ -42,6 +46,7 @@ __all__ = [
     "read_mask",
     "read_photograph",
     "regions_to_label_map",
+    "resize_planes",
     "scale_foreground",
     "tissue_centres",
 ]

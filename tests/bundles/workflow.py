@@ -13,16 +13,18 @@ OVERLAYS = BUNDLES.parent / "configs"
 BRATS = "brats_mri_segan_segmentation"
 HIPPOCAMPUS = "hippocampus_mri_segan_segmentation"
 SKIN = "skin_dermoscopy_segan_segmentation"
+PANCREAS = "pancreas_ct_lsnet_segmentation"
 SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
 SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2, "num_workers": 0, "folds": 2}
 FILES = {"training": "train.json", "evaluating": "evaluate.json", "inference": "inference.json"}
 
 
-def make_workflow(bundle: str, run_id: str, overlay: str | None = None, **overrides) -> ConfigWorkflow:
+def make_workflow(bundle: str, run_id: str, overlay: str | list[str] | None = None, **overrides) -> ConfigWorkflow:
     """The workflow as `python -m monai.bundle run` makes it, with small networks."""
     configs = BUNDLES / bundle / "configs"
+    overlays = [] if overlay is None else [overlay] if isinstance(overlay, str) else overlay
     return ConfigWorkflow(
-        config_file=[str(configs / FILES[run_id]), *([str(OVERLAYS / overlay)] if overlay else [])],
+        config_file=[str(configs / FILES[run_id]), *(str(OVERLAYS / file) for file in overlays)],
         meta_file=str(configs / "metadata.json"),
         logging_file=False,
         workflow_type="train" if run_id == "training" else "infer",
@@ -31,7 +33,7 @@ def make_workflow(bundle: str, run_id: str, overlay: str | None = None, **overri
     )
 
 
-def run_workflow(bundle: str, run_id: str, overlay: str | None = None, **overrides) -> ConfigWorkflow:
+def run_workflow(bundle: str, run_id: str, overlay: str | list[str] | None = None, **overrides) -> ConfigWorkflow:
     """Initialize and run."""
     workflow = make_workflow(bundle, run_id, overlay, **overrides)
     workflow.initialize()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
@@ -70,6 +71,21 @@ def test_markdown_has_mean_spread_and_published_side_by_side():
     assert unet["HD95 mm left"] == "inf"  # a case was missed: its distance is not dropped from the mean
     assert unet["parameters M"] == "1.5"
     assert unet["published Dice whole"] == ""
+
+
+def test_metrics_that_some_rows_have_and_operations():
+    with_rois = result("SegAN", 0, 0.8, 0.6)
+    with_rois["regions"]["left"]["roi_iou"] = {"mean": 0.5}
+    with_rois["gflop_per_slice"] = 6.234
+    table = replace(TABLE, metrics=["dice", "roi_iou"])
+    text = format_markdown(replace(PLAN, table=table), [with_rois, result("U-Net", 0, 0.7, 0.5)])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[:4]]
+    segan, unet = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
+    assert (segan["RoI IoU left"], segan["GFLOP a slice"]) == ("0.500", "6.23")
+    assert (unet["RoI IoU left"], unet["GFLOP a slice"]) == ("", "")
+    rows = list(csv.DictReader(io.StringIO(format_csv([with_rois, result("U-Net", 0, 0.7, 0.5)]))))
+    assert [row["roi_iou"] for row in rows] == ["0.5", "", "", ""]
+    assert rows[0]["gflop_per_slice"] == "6.234"
 
 
 def test_markdown_says_how_to_read_it():

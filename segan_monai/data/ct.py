@@ -1,0 +1,107 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""CT as volumes or as single slices saved as pictures: a folder of images beside a folder of masks."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.brats import existing_folder
+from segan_monai.data.cases import find_cases
+from segan_monai.data.decathlon import file_id
+from segan_monai.data.isic import PHOTOGRAPHS
+from segan_monai.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+_FILES = (".nii", ".nii.gz", ".mha", ".nrrd", *PHOTOGRAPHS)
+_MASK_FOLDERS = ("masks", "labels")
+
+
+def ct_cases(
+    dataset_dir: str | os.PathLike[str] | None,
+    datalist: str | os.PathLike[str] | None = None,
+    subject_pattern: str = "(.+)-[0-9]+",
+    require_labels: bool = False,
+) -> list[dict[str, Any]]:
+    """Cases of a folder of CT volumes, or of axial slices saved as pictures.
+
+    A folder ``images`` with ``masks`` or ``labels`` beside it, files of equal names (but for the extension; NIH's
+    ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``); anything else as `find_cases` finds it.
+
+    Args:
+        dataset_dir: the folder.
+        datalist: a datalist instead, see `find_cases`.
+        subject_pattern: a regular expression; where it matches the whole name of a picture, its first group is the
+            patient: ``PANCREAS_0001`` of ``PANCREAS_0001-1106``. So the slices of a patient are never split.
+        require_labels: leave out cases without mask.
+
+    Returns:
+        Cases sorted by name, as `find_cases` returns them.
+
+    Raises:
+        DataError: no such folder; two files of one name; an image without mask beside others that have one, or a mask
+            without image; what `find_cases` raises.
+        ConfigError: a pattern that is no regular expression with a group.
+    """
+    try:
+        pattern = re.compile(subject_pattern)
+        if not pattern.groups:
+            raise re.error("no group")
+    except re.error as error:
+        raise ConfigError(
+            f"subject_pattern '{subject_pattern}' cannot be used ({error}); expected a regular expression whose first "
+            "group is the patient, such as '(.+)-[0-9]+'."
+        ) from error
+    root = None if datalist or not dataset_dir else existing_folder(dataset_dir)
+    if root is None or not (root / "images").is_dir() or (root / "dataset.json").is_file():
+        cases = find_cases(dataset_dir, datalist, require_labels=require_labels)
+    else:
+        cases = _paired(root / "images", next((root / n for n in _MASK_FOLDERS if (root / n).is_dir()), None))
+        labelled = sum("label" in case for case in cases)
+        logger.info("%s (images and masks): %d cases, %d labelled", root, len(cases), labelled)
+        if require_labels and not labelled:
+            raise DataError(f"{root} has a folder 'images' but none of {_MASK_FOLDERS}, and this step needs masks.")
+    for case in cases:
+        is_picture = str(case["image"]).lower().endswith(PHOTOGRAPHS)
+        match = pattern.fullmatch(case["case"]) if is_picture and case["subject"] == case["case"] else None
+        case["subject"] = match[1] if match else case["subject"]
+    return cases
+
+
+def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
+    found = _by_name(images)
+    if not found:
+        raise DataError(f"no images in {images}. Expected files with one of the endings {', '.join(_FILES)}.")
+    cases = [{"case": name, "subject": name, "image": str(file)} for name, file in sorted(found.items())]
+    if masks is None:
+        return cases
+    of_name = _by_name(masks)
+    for name in found:  # PANCREAS_0001.nii.gz and label0001.nii.gz
+        number = name.rpartition("_")[2]
+        if name not in of_name and f"label{number}" in of_name:
+            of_name[name] = of_name.pop(f"label{number}")
+    for have, want, folder, what in ((of_name, found, masks, "mask"), (found, of_name, images, "image")):
+        if missing := sorted(want.keys() - have.keys()):
+            raise DataError(
+                f"{want[missing[0]]} has no {what}: {len(missing)} of {len(want)} files have none of the same name in "
+                f"{folder}, which holds {len(have)}. Expected {folder / missing[0]} with any of the endings "
+                f"{', '.join(_FILES)}: add them, or move these files elsewhere."
+            )
+    return [{**case, "label": str(of_name[case["case"]])} for case in cases]
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    files: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.name.startswith(".") or not file.name.lower().endswith(_FILES):
+            continue
+        name = file_id(file)
+        if name in files:
+            raise DataError(f"{files[name]} and {file} have the same name. Expected one: move the other elsewhere.")
+        files[name] = file
+    return files

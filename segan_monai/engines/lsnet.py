@@ -1,0 +1,87 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""L-SNet's alternating steps (L-SNet, section 2.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+from torch import Tensor
+
+from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
+from segan_monai.errors import ConfigError
+from segan_monai.networks.roi_recalibration import sample_affine
+
+
+def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
+    """Return the same values; the gradient that flows back through them is multiplied by a factor."""
+    if not tensor.requires_grad or factor == 1:
+        return tensor
+    decayed = tensor.view_as(tensor)
+    decayed.register_hook(lambda gradient: gradient * factor)
+    return decayed
+
+
+class LSNetTrainer(AdversarialSegmentationTrainer):
+    """Trains localizer and segmentor of an `LSNet` in turn.
+
+    One iteration, as in the paper:
+
+    1. L-Net's step down its own loss, of heatmap and boxes.
+    2. The updated L-Net predicts again; one of the three most probable keypoints of each image is drawn, its RoI
+       recalibrated, and L-Net and S-Net step together down the loss of the mask in the RoI. The gradient that flows
+       through the recalibration into L-Net is multiplied by the decay factor.
+
+    One optimizer holds both networks [ours], and must, if it scales steps by past gradients as Adam does: the decayed
+    gradients then share the moments of L-Net's own, and the factor has its meaning; with moments of their own it would
+    cancel out. A factor of 0 leaves L-Net out of the second step altogether.
+
+    The truth in a RoI is the label map recalibrated in the same way and rounded; it has no gradient.
+
+    Args:
+        localization_loss: called with the localizer's output and the label, returns terms by name; see
+            `LocalizationLoss` and `CoarseSegmentationLoss`.
+        gradient_decay: factor of the gradient that enters L-Net from S-Net (paper: 0.1).
+        **settings: arguments of `AdversarialSegmentationTrainer` but `adversaries`. Its network is an `LSNet`; its loss
+            function is that of the mask in the RoI, of logits and label (B, K, H, W).
+
+    Raises:
+        ConfigError: a negative decay factor.
+    """
+
+    def __init__(self, *, localization_loss: Callable, gradient_decay: float = 0.1, **settings: Any) -> None:
+        if gradient_decay < 0:
+            raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
+        super().__init__(adversaries={}, **settings)
+        self.localization_loss = localization_loss
+        self.gradient_decay = gradient_decay
+
+    def _iteration(self, engine: LSNetTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Take one step of the localizer and one of both networks on a batch."""
+        image, target = self.prepare(batchdata)
+        network: Any = self.network
+        network.train()
+        with self.autocast():
+            found = network.localizer(image)
+        terms = self.localization_loss(found, target)
+        self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
+
+        with self.autocast():
+            with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
+                rois = network.localizer.draw_rois(network.localizer(image))
+            rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
+            theta = network.affine(rois, image.shape[2:])
+            logits = network.segmentor(sample_affine(image[rois.image], theta))
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        term = self.loss_function(logits.float(), sample_affine(target[rois.image], theta.detach()).round())
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+
+        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output

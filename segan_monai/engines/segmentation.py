@@ -1,0 +1,38 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One network, one loss: the trainer of one-stage baselines, in the shape of the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monai.engines.utils import IterationEvents
+from monai.utils.enums import CommonKeys
+
+from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
+
+
+class SegmentationTrainer(AdversarialSegmentationTrainer):
+    """Trains a segmentor by one loss of logits and label, with the terms, mixed precision and stops of the others.
+
+    Args:
+        **settings: arguments of `AdversarialSegmentationTrainer` but `adversaries`.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(adversaries={}, **settings)
+
+    def _iteration(self, engine: SegmentationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Take one step on a batch."""
+        image, target = self.prepare(batchdata)
+        self.network.train()
+        with self.autocast():
+            logits = self.inferer(image, self.network)
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+        term = self.loss_function(logits.float(), target)
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
+        engine.fire_event(IterationEvents.MODEL_COMPLETED)
+        return engine.state.output

@@ -1,0 +1,62 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a network's inference costs in arithmetic."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from ignite.engine import Engine, Events
+from torch.utils.flop_counter import FlopCounterMode
+
+
+class InferenceCost:
+    """Counts the operations of an evaluator's run and adds ``gflop_per_slice`` to ``summary.json``.
+
+    A multiplication and an addition are two operations. Counted is what is really computed: of a two-stage network, the
+    second stage on as many RoIs as were found. Attach it after `EvaluationReport`, which writes the summary.
+
+    Args:
+        output_dir: where ``summary.json`` is.
+        axis: of the volumes (H, W, D) that is cut into slices.
+    """
+
+    def __init__(self, output_dir: str | os.PathLike[str], axis: int = 2) -> None:
+        self.file = Path(output_dir) / "summary.json"
+        self.axis = axis
+        self.counter = FlopCounterMode(display=False)
+        self.slices = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
+
+    def start(self, engine: Engine) -> None:
+        """Begin to count."""
+        self.counter, self.slices = FlopCounterMode(display=False), 0
+        self.counter.__enter__()
+
+    def count(self, engine: Engine) -> None:
+        """Count the slices of an iteration."""
+        self.slices += sum(
+            item["image"].shape[1 + self.axis] for item in cast(list[dict[str, Any]], engine.state.batch)
+        )
+
+    def write(self, engine: Engine) -> None:
+        """Stop counting and add the result to the summary."""
+        self.counter.__exit__(None, None, None)
+        if self.file.is_file() and self.slices:
+            summary = json.loads(self.file.read_text(encoding="utf-8"))
+            summary["gflop_per_slice"] = self.counter.get_total_flops() / self.slices / 1e9
+            self.file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+    def fail(self, engine: Engine, error: BaseException) -> None:
+        """Stop counting and let the error through."""
+        self.counter.__exit__(None, None, None)
+        raise error

@@ -1,0 +1,33 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The picture of an evaluation, with the RoIs that a two-stage network found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from segan_monai.handlers.overlay_picture import OverlayPicture
+from segan_monai.inferers.roi_slices import RoISliceInferer
+
+
+class RoIPicture(OverlayPicture):
+    """`OverlayPicture` with the boxes of the RoIs, without margin, as dotted lines.
+
+    Args:
+        inferer: the one that the evaluator uses, on volumes in RAS order along their last axis.
+        **settings: of `OverlayPicture`.
+    """
+
+    def __init__(self, inferer: RoISliceInferer, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.inferer = inferer
+
+    def boxes(self, number: int, z: int) -> list[NDArray[Any]]:
+        """The boxes that were found on a slice: of a plane (X, Y), rows are along x and columns along y."""
+        if self.inferer.found is None:
+            return []
+        table = self.inferer.found.numpy()
+        rows = table[(table[:, 0] == number) & (table[:, 1] == z), 4:]
+        return [row[[1, 0, 3, 2]] for row in rows]

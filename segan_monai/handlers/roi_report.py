@@ -1,0 +1,158 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The RoIs that a two-stage network found: as JSON beside the label maps, and compared with the true boxes."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+
+from segan_monai.inferers.roi_slices import RoISliceInferer
+from segan_monai.keypoints import object_boxes
+
+
+def boxes_iou(found: NDArray, true: NDArray) -> float:
+    """Intersection over union of the areas that two sets of boxes cover, exact for edges between pixels.
+
+    Args:
+        found: (N, 4) edges: left, top, right, bottom.
+        true: (M, 4).
+
+    Returns:
+        0 to 1; 0 if nothing is covered.
+    """
+    both = np.concatenate([found, true])
+    if not len(both):
+        return 0.0
+    xs, ys = np.unique(both[:, [0, 2]]), np.unique(both[:, [1, 3]])
+    covered = []
+    for boxes in (found, true):
+        inside = np.zeros((len(ys) - 1, len(xs) - 1), bool)
+        for x0, y0, x1, y1 in boxes:
+            inside |= ((ys[:-1] >= y0) & (ys[1:] <= y1))[:, None] & ((xs[:-1] >= x0) & (xs[1:] <= x1))
+        covered.append(inside)
+    area = np.diff(ys)[:, None] * np.diff(xs)
+    union = float((area * (covered[0] | covered[1])).sum())
+    return float((area * (covered[0] & covered[1])).sum()) / union if union else 0.0
+
+
+class RoIReport:
+    """Writes ``<case>_rois.json`` for each case; with label maps also the mean IoU of the boxes, to ``summary.json``.
+
+    A RoI is its box without the margin, on the grid of the input file. IoU is, for each slice and region with a true
+    object, that of the area which the predicted boxes cover and the area of the boxes of the true objects (connected
+    components); the mean is over all such slices. Slices with boxes and without an object are counted. The summary
+    gets, for each region, ``roi_iou`` (``mean``, ``slices``, ``false_positive_slices``). Attach it after
+    `EvaluationReport`, which writes the summary.
+
+    Expects what `EvaluationReport` expects and ``image`` in the batch, as it was shown to the network. Does nothing for
+    networks without RoIs.
+
+    Args:
+        output_dir: gets the files.
+        inferer: the one that the evaluator uses.
+        regions: label values of every region, in channel order.
+        compare: whether there are label maps to compare with.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        inferer: RoISliceInferer,
+        regions: Mapping[str, Sequence[int]],
+        compare: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.inferer = inferer
+        self.regions = regions
+        self.compare = compare
+        self.ious: dict[str, list[float]] = {}
+        self.false_positives: dict[str, int] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def start(self, engine: Engine) -> None:
+        """Forget an earlier run."""
+        self.ious = {name: [] for name in self.regions}
+        self.false_positives = dict.fromkeys(self.regions, 0)
+
+    def collect(self, engine: Engine) -> None:
+        """Write the RoIs of each case of an iteration."""
+        if self.inferer.found is None:
+            return
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        found = self.inferer.found.numpy()
+        for number, batch in enumerate(cast(list, engine.state.batch)):
+            image = batch["image"]
+            own, shown = np.asarray(image.meta["original_affine"], float), np.asarray(image.affine.cpu(), float)
+            to_own = np.linalg.inv(own) @ shown
+            axis = int(np.abs(to_own[:3, self.inferer.axis]).argmax())
+            rois = [self._roi(row[1:], to_own, own, axis) for row in found[found[:, 0] == number]]
+            name = batch.get("case") or Path(image.meta["filename_or_obj"]).name.split(".")[0]
+            content = {
+                "case": name,
+                "_desc_": "bounds: continuous voxels of the input, 0 is the outer edge of the first one; mm: RAS+",
+                "rois": rois,
+            }
+            (self.output_dir / f"{name}_rois.json").write_text(json.dumps(content, indent=4) + "\n")
+            if self.compare:
+                self._compare(rois, batch["label"][0].cpu().numpy(), axis)
+
+    def write(self, engine: Engine) -> None:
+        """Add the mean IoU to the summary."""
+        file = self.output_dir / "summary.json"
+        if not self.compare or self.inferer.found is None or not file.is_file():
+            return
+        summary = json.loads(file.read_text(encoding="utf-8"))
+        for name, ious in self.ious.items():
+            if not ious:  # no slice has the object
+                continue
+            summary["regions"][name]["roi_iou"] = {
+                "mean": float(np.mean(ious)),
+                "slices": len(ious),
+                "false_positive_slices": self.false_positives[name],
+            }
+        file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+
+    def _roi(self, row: NDArray, to_own: NDArray, own: NDArray, axis: int) -> dict[str, Any]:
+        """One RoI on the input's own grid."""
+        index, channel, score, left, top, right, bottom = map(float, row)
+        corners = np.array([[top, left], [bottom, right]]) - 0.5
+        corners = np.insert(corners, self.inferer.axis, [index - 0.5, index + 0.5], axis=1)
+        voxels = np.c_[corners, np.ones(2)] @ to_own.T
+        lower, upper = voxels[:, :3].min(0), voxels[:, :3].max(0)
+        return {
+            "region": list(self.regions)[int(channel)],
+            "score": round(score, 4),
+            "slice": int(np.round((lower + upper)[axis] / 2)),
+            "lower": np.round(lower + 0.5, 3).tolist(),
+            "upper": np.round(upper + 0.5, 3).tolist(),
+            "corners_mm": np.round((voxels @ own.T)[:, :3], 3).tolist(),
+        }
+
+    def _compare(self, rois: list[dict[str, Any]], label: NDArray, axis: int) -> None:
+        in_plane = [other for other in range(3) if other != axis]
+        for name, values in self.regions.items():
+            truth = np.moveaxis(np.isin(label, list(values)), axis, 0)
+            of_slice: dict[int, list[list[float]]] = {}
+            for roi in rois:
+                if roi["region"] == name:
+                    (y0, x0), (y1, x1) = ([roi[side][other] for other in in_plane] for side in ("lower", "upper"))
+                    of_slice.setdefault(roi["slice"], []).append([x0, y0, x1, y1])
+            for index, mask in enumerate(truth):
+                found = np.array(of_slice.get(index, []), float).reshape(-1, 4)
+                if mask.any():
+                    self.ious[name].append(boxes_iou(found, object_boxes(mask)))
+                else:
+                    self.false_positives[name] += bool(len(found))

@@ -1,0 +1,99 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Losses of localization networks (L-SNet, section 2.5, eq. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from segan_monai.errors import ConfigError
+from segan_monai.keypoints import keypoint_targets, smallest_sigma
+
+
+def distance_iou(found: Tensor, true: Tensor) -> Tensor:
+    """DIoU loss of boxes given by the distances from one common point to their edges (Zheng et al. 2020).
+
+    ``1 - IoU + d^2 / c^2``, d the distance of the centres, c the diagonal of the smallest box around both.
+
+    Args:
+        found: (..., 4) left, right, top, bottom.
+        true: (..., 4); negative where the point lies beyond an edge.
+
+    Returns:
+        (...), 0 to 2.
+
+    Example:
+        >>> distance_iou(torch.tensor([1.0, 1, 1, 1]), torch.tensor([1.0, 3, 1, 1]))
+        tensor(0.5500)
+    """
+
+    def lengths(sides: Tensor) -> Tensor:
+        return torch.stack([sides[..., 0] + sides[..., 1], sides[..., 2] + sides[..., 3]], dim=-1)
+
+    common = lengths(torch.minimum(found, true)).clamp(min=0).prod(dim=-1)
+    union = lengths(found).prod(dim=-1) + lengths(true).prod(dim=-1) - common
+    diagonal = lengths(torch.maximum(found, true)).square().sum(dim=-1)
+    offset = torch.stack([found[..., 1] - found[..., 0], found[..., 3] - found[..., 2]], dim=-1)
+    true_offset = torch.stack([true[..., 1] - true[..., 0], true[..., 3] - true[..., 2]], dim=-1)
+    distance = ((offset - true_offset) / 2).square().sum(dim=-1)
+    return 1 - common / union.clamp(min=1e-6) + distance / diagonal.clamp(min=1e-6)
+
+
+class LocalizationLoss(nn.Module):
+    """Loss of a `LocalizationNet`: of its heatmap, and of its boxes where the target heat exceeds a threshold.
+
+    Args:
+        map_loss: of heatmap logits and target (B, K, h, w); in the paper focal + 0.2 Dice, which is MONAI's
+            ``DiceFocalLoss(sigmoid=True, lambda_focal=1, lambda_dice=0.2)``.
+        sigma: of the target's Gaussian, in pixels.
+        stride: of the network's grid, in pixels.
+        threshold: positions with more target heat count for the boxes (paper: 0.5).
+
+    Raises:
+        ConfigError: a sigma with which small objects between grid positions would have no position at all.
+    """
+
+    def __init__(
+        self, map_loss: Callable[[Tensor, Tensor], Tensor], sigma: float, stride: int = 4, threshold: float = 0.5
+    ) -> None:
+        super().__init__()
+        if sigma < smallest_sigma(stride):
+            raise ConfigError(
+                f"sigma is {sigma:g} pixels; expected at least {smallest_sigma(stride):.3g} for a grid of stride "
+                f"{stride}, so that every object's heat exceeds 0.5 somewhere on it."
+            )
+        self.map_loss = map_loss
+        self.sigma, self.stride, self.threshold = sigma, stride, threshold
+
+    def forward(self, found: tuple[Tensor, Tensor], label: Tensor) -> dict[str, Tensor]:
+        """Return the terms ``heatmap`` and ``box``, scalars; without an object in the batch the second is 0.
+
+        Args:
+            found: heatmap logits (B, K, h, w) and distances (B, K, 4, h, w), in pixels.
+            label: (B, K, H, W), 0 or 1.
+        """
+        logits, distances = found
+        heat, true = keypoint_targets(label, self.stride, self.sigma)
+        near = heat > self.threshold
+        boxes, true_boxes = distances.float().movedim(2, -1)[near], true.movedim(2, -1)[near]
+        box = distance_iou(boxes, true_boxes).mean() if len(boxes) else distances.float().sum() * 0
+        return {"heatmap": self.map_loss(logits.float(), heat), "box": box}
+
+
+class CoarseSegmentationLoss(nn.Module):
+    """Loss of a `CoarseLocalizer`: that of its mask.
+
+    Args:
+        map_loss: of logits and label (B, K, H, W).
+    """
+
+    def __init__(self, map_loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.map_loss = map_loss
+
+    def forward(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """Return the term ``coarse_mask``, a scalar."""
+        return {"coarse_mask": self.map_loss(logits.float(), label)}

@@ -1,0 +1,216 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""ResNet encoders with a U-Net or an FCN decoder: the two basic structures of L-SNet and of its baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch.nn.functional as F
+from monai.networks.nets.flexible_unet import UNetDecoder
+from monai.networks.nets.resnet import ResNet
+from torch import Tensor, nn
+
+from segan_monai.errors import ConfigError
+from segan_monai.networks.weights import read_checkpoint
+
+_LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
+_COARSEST = 32  # stride of the last level
+# of a decoder's levels, 16 being the published network's last: with 4 channels before the last convolution, training
+# can end where all of them vote against the object, and no probability exceeds that of the bias
+_LEAST_WIDTH = 16
+
+
+class ResNetEncoderLevels(ResNet):
+    """MONAI's 2-D ResNet, giving the features of every level instead of a class.
+
+    Args:
+        in_channels: image channels C.
+        depth: 18 or 34.
+        base_channels: width of the first level; 64 is the published one.
+        weights: file of a state dictionary with torchvision's names (``resnet18-f37072fd.pth``: ImageNet), needs 64
+            base channels; of another number of image channels than 3 each gets the mean over colours. None for none.
+
+    Raises:
+        ConfigError: unknown depth; weights that do not fit.
+    """
+
+    def __init__(
+        self, in_channels: int, depth: int = 18, base_channels: int = 64, weights: str | Path | None = None
+    ) -> None:
+        if depth not in _LAYERS:
+            raise ConfigError(f"depth of the ResNet is {depth}; expected one of {', '.join(map(str, _LAYERS))}.")
+        widths = [base_channels * 2**level for level in range(4)]
+        super().__init__(
+            "basic",
+            _LAYERS[depth],
+            widths,
+            spatial_dims=2,
+            n_input_channels=in_channels,
+            conv1_t_stride=2,
+            feed_forward=False,
+            bias_downsample=False,
+        )
+        self.channels = [in_channels, base_channels, *widths]
+        if weights:
+            self._load(weights, in_channels)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map (B, C, H, W) to itself and five levels, halved, quartered, ... (B, `channels[i]`, H / 2^i, W / 2^i)."""
+        levels = [x, self.act(self.bn1(self.conv1(x)))]
+        features = self.maxpool(levels[-1])
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            features = layer(features)
+            levels.append(features)
+        return levels
+
+    def _load(self, file: str | Path, in_channels: int) -> None:
+        found = {name: value for name, value in read_checkpoint(file).items() if not name.startswith("fc.")}
+        if in_channels != 3 and "conv1.weight" in found:
+            mean = found["conv1.weight"].mean(1, keepdim=True)
+            found["conv1.weight"] = mean.expand(-1, in_channels, -1, -1) * (3 / in_channels)
+        own = self.state_dict()
+        wrong = [
+            name
+            for name in sorted(own.keys() | found.keys())
+            if name not in own or name not in found or own[name].shape != found[name].shape
+        ]
+        if wrong:
+            raise ConfigError(
+                f"{file}: weights of another ResNet: {len(wrong)} of {len(own)} differ, first: {wrong[0]}. Expected "
+                "torchvision's state dictionary of the same depth, for 64 base channels."
+            )
+        self.load_state_dict(found)
+
+
+class FCNDecoder(nn.Module):
+    """Adds the levels from coarse to fine, each after a 1x1 convolution (Long et al. 2015); ends at a quarter.
+
+    Linear throughout, so that a 1x1 convolution of its output is FCN's sum of score maps; one skip more than FCN-8s,
+    since L-SNet's heads work at a quarter [ours].
+
+    Args:
+        channels: of the input and the levels, from `ResNetEncoderLevels`.
+        out_channels: of the result.
+    """
+
+    def __init__(self, channels: list[int], out_channels: int) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in channels[:1:-1])
+
+    def forward(self, levels: list[Tensor]) -> Tensor:
+        """Map the encoder's levels to (B, `out_channels`, H / 4, W / 4)."""
+        result: Tensor | None = None
+        for convolution, level in zip(self.lateral, levels[:1:-1], strict=True):
+            score = convolution(level)
+            if result is not None:
+                score = score + F.interpolate(result, size=level.shape[2:], mode="bilinear", align_corners=False)
+            result = score
+        assert result is not None
+        return result
+
+
+class ResNetPyramid(nn.Module):
+    """Encoder and decoder without head.
+
+    Planes whose sides are no multiples of 32 are padded with zeros below and to the right, and the result is cropped,
+    so every size works.
+
+    Args:
+        in_channels: image channels C.
+        depth: of the ResNet, 18 or 34.
+        base_channels: width of its first level; the U-Net decoder has 4, 2, 1, 1/2 and 1/4 times as many,
+            but at least 16 [ours].
+        structure: ``unet`` (MONAI's decoder of `FlexibleUNet`) or ``fcn``.
+        stride: of the result: 4 (for the heads of a localization network), or for a U-Net 1.
+        weights: see `ResNetEncoderLevels`.
+
+    Raises:
+        ConfigError: unknown structure.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        depth: int = 18,
+        base_channels: int = 64,
+        structure: str = "unet",
+        stride: int = 4,
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder = ResNetEncoderLevels(in_channels, depth, base_channels, weights)
+        if structure == "fcn":
+            self.stride, self.out_channels = 4, base_channels
+            self.decoder: nn.Module = FCNDecoder(self.encoder.channels, base_channels)
+        elif structure == "unet":
+            widths = [max(_LEAST_WIDTH, int(base_channels * factor)) for factor in (4, 2, 1, 0.5, 0.25)]
+            decoder = UNetDecoder(
+                spatial_dims=2,
+                encoder_channels=self.encoder.channels,
+                decoder_channels=widths,
+                act=("relu", {"inplace": True}),
+                norm="batch",
+                dropout=0.0,
+                bias=False,
+                upsample="nontrainable",
+                pre_conv=None,
+                interp_mode="nearest",
+                align_corners=None,
+                is_pad=False,
+            )
+            steps = {1: 5, 4: 3}[stride]
+            decoder.blocks = decoder.blocks[:steps]
+            self.decoder = decoder
+            self.stride, self.out_channels = stride, widths[steps - 1]
+        else:
+            raise ConfigError(f"structure is '{structure}'; expected 'unet' or 'fcn'.")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to features (B, `out_channels`, ceil(H / stride), ceil(W / stride))."""
+        height, width = x.shape[2:]
+        x = F.pad(x, [0, -width % _COARSEST, 0, -height % _COARSEST])
+        features = self.decoder(self.encoder(x))
+        return features[..., : -(-height // self.stride), : -(-width // self.stride)]
+
+
+class ResNetSegmentor(nn.Module):
+    """Segmentation network with a ResNet encoder: S-Net of L-SNet, and alone the one-stage baselines U-Net and FCN.
+
+    With depth 18, 3 input and 1 output channels the U-Net has the 14.3 M parameters of the paper's Table 3.
+
+    Args:
+        in_channels: image channels C.
+        out_channels: classes K, a logit each.
+        depth: 18 or 34 (paper: 34).
+        base_channels: width of the encoder's first level (paper: 64).
+        structure: ``unet`` or ``fcn``.
+        weights: see `ResNetEncoderLevels`.
+
+    Example:
+        >>> ResNetSegmentor(1, 2, base_channels=8)(torch.zeros(2, 1, 50, 70)).shape
+        torch.Size([2, 2, 50, 70])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        depth: int = 34,
+        base_channels: int = 64,
+        structure: str = "unet",
+        weights: str | Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, stride=1, weights=weights)
+        kernel = 3 if structure == "unet" else 1
+        self.head = nn.Conv2d(self.pyramid.out_channels, out_channels, kernel, padding=kernel // 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map slices (B, C, H, W) to logits (B, K, H, W)."""
+        logits = self.head(self.pyramid(x))
+        if self.pyramid.stride == 1:
+            return logits
+        factor = self.pyramid.stride
+        full = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        return full[..., : x.shape[2], : x.shape[3]]

@@ -1,0 +1,137 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""RoI recalibration: a box of an image to the full size of a network's input, and masks back (L-SNet, section 2.2).
+
+Coordinates are continuous pixels: 0 is the outer edge of the first pixel, pixel i has its centre at i + 0.5. x runs
+along the last axis (width W), y along the one before it (height H). A box is a keypoint (x, y) and its distances to
+the four edges, left, right, top and bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def box_edges(keypoints: Tensor, distances: Tensor) -> Tensor:
+    """Edges of boxes.
+
+    Args:
+        keypoints: (..., 2) x and y, in pixels.
+        distances: (..., 4) left, right, top, bottom, in pixels.
+
+    Returns:
+        (..., 4) left, top, right and bottom edge, in pixels.
+    """
+    left, right, top, bottom = distances.unbind(-1)
+    x, y = keypoints.unbind(-1)
+    return torch.stack([x - left, y - top, x + right, y + bottom], dim=-1)
+
+
+def roi_affine(keypoints: Tensor, distances: Tensor, size: Sequence[int], margin: float = 15.0) -> Tensor:
+    """Affine that maps the network's full input to a box enlarged by a margin (L-SNet, eq. 2 and 3).
+
+    With W, H the size, (u, v) the keypoint and m the margin::
+
+        sx = (l + r + 2m) / W,  sy = (t + b + 2m) / H,  tx = (2u + r - l) / W - 1,  ty = (2v + b - t) / H - 1
+
+    Args:
+        keypoints: (N, 2) x and y, in pixels.
+        distances: (N, 4) left, right, top, bottom, in pixels.
+        size: H and W of the image.
+        margin: pixels added on every side (paper: 15).
+
+    Returns:
+        (N, 2, 3) [[sx, 0, tx], [0, sy, ty]], in the coordinates of `grid_sample` (-1 to 1, `align_corners=False`).
+        Differentiable in keypoints and distances.
+
+    Example:
+        >>> roi_affine(torch.tensor([[64.0, 32.0]]), torch.tensor([[1.0, 3.0, 0.0, 2.0]]), (64, 128), margin=14.0)
+        tensor([[[0.2500, 0.0000, 0.0156],
+                 [0.0000, 0.4688, 0.0312]]])
+    """
+    height, width = size
+    x, y = keypoints.unbind(-1)
+    left, right, top, bottom = distances.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack(
+        [
+            torch.stack([(left + right + 2 * margin) / width, zero, (2 * x + right - left) / width - 1], dim=-1),
+            torch.stack([zero, (top + bottom + 2 * margin) / height, (2 * y + bottom - top) / height - 1], dim=-1),
+        ],
+        dim=-2,
+    )
+
+
+def crop_affine(keypoints: Tensor, distances: Tensor, size: Sequence[int], margin: float = 15.0) -> Tensor:
+    """Affine of a hard crop: the enlarged box rounded outwards to whole pixels and clipped to the image.
+
+    What coarse-to-fine models do instead of `roi_affine`; there is no gradient. Boxes off the image become the pixel
+    at the border.
+
+    Args:
+        keypoints: as for `roi_affine`.
+        distances: as for `roi_affine`.
+        size: H and W of the image.
+        margin: pixels added on every side.
+
+    Returns:
+        (N, 2, 3), as `roi_affine`.
+    """
+    height, width = size
+    x0, y0, x1, y1 = box_edges(keypoints.detach(), distances.detach() + margin).unbind(-1)
+    x0, y0 = x0.floor().clamp(0, width - 1), y0.floor().clamp(0, height - 1)
+    x1, y1 = torch.maximum(x1.ceil().clamp(max=width), x0 + 1), torch.maximum(y1.ceil().clamp(max=height), y0 + 1)
+    half = torch.stack([(x1 - x0) / 2, (x1 - x0) / 2, (y1 - y0) / 2, (y1 - y0) / 2], dim=-1)
+    return roi_affine(torch.stack([(x0 + x1) / 2, (y0 + y1) / 2], dim=-1), half, size, margin=0.0)
+
+
+def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
+    """Affine that brings masks back to their place (L-SNet, eq. 4).
+
+    Args:
+        theta: (N, 2, 3) without shear, from `roi_affine`.
+        smooth: keeps boxes without extent from dividing by zero.
+
+    Returns:
+        (N, 2, 3) ``[[1 / (sx + e), 0, -tx / (sx + e)], [0, 1 / (sy + e), -ty / (sy + e)]]``.
+    """
+    scale = 1 / (torch.stack([theta[:, 0, 0], theta[:, 1, 1]], dim=-1) + smooth)
+    return torch.cat([torch.diag_embed(scale), (-scale * theta[:, :, 2]).unsqueeze(-1)], dim=-1)
+
+
+def sample_affine(images: Tensor, theta: Tensor) -> Tensor:
+    """Sample images bilinearly where an affine maps their own grid to; zeros beyond their border [ours].
+
+    With `roi_affine` this is the recalibration, with `inverse_affine` it puts a recalibrated mask back in place. It is
+    computed in float32 (or float64) also where mixed precision is on: a grid in bfloat16 is pixels off.
+
+    Args:
+        images: (N, C, H, W).
+        theta: (N, 2, 3).
+
+    Returns:
+        (N, C, H, W), differentiable in both.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        dtype = torch.promote_types(theta.dtype, torch.float32)
+        grid = F.affine_grid(theta.to(dtype), list(images.shape), align_corners=False)
+        return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def merge_rois(placed: Tensor, index: Tensor, count: int) -> Tensor:
+    """Merge the masks of several RoIs by their maximum.
+
+    Args:
+        placed: (N, H, W) masks in place, 0 or more.
+        index: (N,) whole numbers: which of the merged maps each belongs to.
+        count: number of merged maps.
+
+    Returns:
+        (count, H, W), 0 where there is no RoI.
+    """
+    merged = placed.new_zeros(count, *placed.shape[1:])
+    return merged.scatter_reduce(0, index.reshape(-1, 1, 1).expand_as(placed), placed, "amax")

@@ -1,0 +1,132 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""CT volumes, and CT slices that were saved as 8-bit pictures, as one kind of tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from PIL import Image
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.transforms.load_case import LoadCased
+
+_PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+_WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
+_GREY_TOLERANCE = 16  # of the difference of channels, which lossy compression makes
+
+
+class LoadCTd(LoadCased):
+    """Load a CT volume, or a picture of an axial slice as a volume of one slice.
+
+    Volumes are what `LoadCased` makes of them. Of a picture, grey values 0 to 255 become the Hounsfield units of the
+    window with which it was saved, and its axes the affine, so that all that follows need not know the difference. Its
+    pixel spacing is unknown and set to 1 mm. A mask that is a picture is 1 where its grey value exceeds 127, which
+    is safe for lossy JPEG.
+
+    Args:
+        keys: the image first, then label maps on its grid.
+        picture_window: Hounsfield units of black and white in pictures.
+        picture_axes: where columns and rows of a picture lead: ``LP`` as radiologists see a slice, ``LA`` if it is
+            upside down (the back on top).
+        **settings: see `LoadCased`.
+
+    Returns:
+        The dictionary with MetaTensors in float32: image (1, X, Y, slices) in Hounsfield units, label map (1, X, Y,
+        slices) of whole numbers.
+
+    Raises:
+        DataError: on call: what `LoadCased` raises; a damaged picture, one in colour or of more than 8 bits; a mask
+            whose values are neither 0 nor bright.
+        ConfigError: axes or a window that make no sense.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = ("image", "label"),
+        picture_window: Sequence[float] = (0.0, 255.0),
+        picture_axes: str = "LP",
+        **settings: Any,
+    ) -> None:
+        super().__init__(keys, num_channels=settings.pop("num_channels", 1), **settings)
+        directions = [_WORLD.get(letter, (None, 0)) for letter in picture_axes]
+        if len(picture_axes) != 2 or {axis for axis, _ in directions} != {0, 1}:
+            raise ConfigError(
+                f"picture_axes is '{picture_axes}'; expected where columns and rows lead, one of L, R and one of A, P, "
+                "such as LP (seen as usual) or LA (upside down)."
+            )
+        if not picture_window[0] < picture_window[1]:
+            raise ConfigError(f"picture_window is {list(picture_window)}; expected two Hounsfield units, lower first.")
+        self.picture_window = (float(picture_window[0]), float(picture_window[1]))
+        self.affine = torch.zeros(4, 4, dtype=torch.float64)
+        self.affine[2, 2] = self.affine[3, 3] = 1
+        for column, (axis, sign) in enumerate(directions):
+            self.affine[axis, column] = sign
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Load and check the keys; everything else in ``data`` is kept."""
+        pictures = {key: _is_picture(data.get(key)) for key in self.keys}
+        case = super().__call__(data)
+        lower, upper = self.picture_window
+        for key, is_picture in pictures.items():
+            if not is_picture:
+                continue
+            loaded = case[key]
+            if key == self.keys[0]:
+                loaded.set_array(loaded.as_tensor() * ((upper - lower) / 255) + lower)
+            else:
+                loaded.set_array(_mask(loaded))
+        return case
+
+    def _read(self, file: Path) -> MetaTensor:
+        if not _is_picture(file):
+            return super()._read(file)
+        if not file.exists():
+            raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+        try:
+            with Image.open(file) as opened:
+                mode, pixels = opened.mode, np.asarray(opened)
+        except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
+            raise DataError(
+                f"{file} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}). It is "
+                "truncated or damaged; copy or download it again."
+            ) from error
+        grey = pixels.dtype == np.uint8 and mode in ("L", "RGB")
+        if grey and pixels.ndim == 3:
+            grey = int(np.ptp(pixels, axis=2).max()) <= _GREY_TOLERANCE
+            pixels = pixels[..., 0]
+        if not grey:
+            raise DataError(
+                f"{file} is a picture of mode {mode} that is not grey with 8 bits. Expected a windowed slice of CT or "
+                "a mask of 0 and 255; use NIfTI for Hounsfield units."
+            )
+        meta = {
+            "affine": self.affine.clone(),
+            "original_affine": self.affine.clone(),
+            "spatial_shape": np.array([*pixels.T.shape, 1]),
+            "filename_or_obj": str(file),
+            "space": "RAS",
+        }
+        return MetaTensor(torch.from_numpy(pixels.T.astype(np.float32))[None, :, :, None], meta=meta)
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value).lower().endswith(_PICTURES)
+
+
+def _mask(label: MetaTensor) -> torch.Tensor:
+    values = label.as_tensor()
+    mask = (values > 127).float()
+    brightest = float(values.max())
+    if brightest > 0 and not mask.any():
+        raise DataError(
+            f"{label.meta.get('source_files')}: a mask whose brightest pixel is {brightest:g}. Expected 0 and 255 (all "
+            "above 127 is the organ): multiply it, or save label maps of whole numbers as NIfTI."
+        )
+    return mask

@@ -1,0 +1,243 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The pancreas bundle: on generated slices and volumes, and on real ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from monai.bundle import verify_net_in_out
+from PIL import Image
+
+from segan_monai.engines import LSNetTrainer, SegmentationTrainer
+from segan_monai.networks import load_weights
+from segan_monai.reproduce import load_table
+from tests.bundles.workflow import BUNDLES, OVERLAYS, PANCREAS, make_workflow, run_workflow
+from tests.networks.test_lsnet import known
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+CONFIGS = BUNDLES / PANCREAS / "configs"
+SMALL = {"slice_size": [32, 32], "base_channels": 4, "segmentor_depth": 18, "device": "cpu"}
+ROWS = ["lsnet", "lsnet_fcn", "unet", "fcn", "attention_unet", "coarse_to_fine_unet", "coarse_to_fine_fcn"]
+
+
+def run(run_id, overlay=None, **overrides):
+    return run_workflow(PANCREAS, run_id, overlay, **{**SMALL, **overrides})
+
+
+def settings_of(data, tmp_path):
+    return {"dataset_dir": str(data), "ckpt_dir": str(tmp_path / "models")}
+
+
+def read_rows(file):
+    with file.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="session")
+def slices(tmp_path_factory):
+    """Eight slices of four patients as JPEG, upside down, with a bright organ; one slice without it."""
+    folder = tmp_path_factory.mktemp("slices")
+    generator = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir()
+    for patient in range(4):
+        for number in range(2):
+            mask = np.zeros((64, 64), np.uint8)
+            if (patient, number) != (3, 1):
+                y, x = generator.integers(10, 34, 2)
+                mask[y : y + 16, x : x + 20] = 255
+            name = f"PANCREAS_{patient:04}-{1100 + number}.jpg"
+            grey = np.clip(60 + 0.5 * mask + generator.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
+            Image.fromarray(grey).convert("RGB").save(folder / "images" / name, quality=95)
+            Image.fromarray(mask).convert("RGB").save(folder / "masks" / name, quality=95)
+    return folder
+
+
+def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
+    common = settings_of(slices, tmp_path)
+    run("training", "ct_pictures.json", output_dir=str(tmp_path / "run"), **common)
+    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    patients = [{name.split("-")[0] for name in split[part]} for part in ("training", "validation")]
+    assert [len(part) for part in patients] == [2, 2]
+    assert not patients[0] & patients[1]
+    resumed = run("training", "ct_pictures.json", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **common)
+    assert resumed.trainer.state.epoch == 2
+    names = {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")}
+    assert names >= {"heatmap", "box", "mask", "mean_dice", "pancreas", "parameters_network"}
+
+    evaluation = tmp_path / "evaluation"
+    run("evaluating", ["ct_pictures.json"], output_dir=str(evaluation), count_operations=True, **common)
+    assert {row["case"] for row in read_rows(evaluation / "metrics.csv")} == set(split["validation"])
+    summary = json.loads((evaluation / "summary.json").read_text())
+    assert 0 <= summary["regions"]["pancreas"]["roi_iou"]["mean"] <= 1
+    assert summary["gflop_per_slice"] > 0
+    assert (evaluation / "overlay.png").stat().st_size > 10_000
+
+    run("inference", "ct_pictures.json", output_dir=str(tmp_path / "inference"), **common)
+    assert len(list((tmp_path / "inference").glob("*_rois.json"))) == 8
+    for case in split["validation"]:
+        first, second = (nibabel.load(tmp_path / kind / f"{case}_seg.nii.gz") for kind in ("evaluation", "inference"))
+        assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_method_is_one_overlay(row, slices, tmp_path):
+    overlays = ["ct_pictures.json", f"experiments/lsnet_methods/{row}.json"]
+    common = settings_of(slices, tmp_path)
+    trained = run("training", overlays, output_dir=str(tmp_path / "run"), **common)
+    assert isinstance(trained.trainer, LSNetTrainer if "_to_fine" in row or "lsnet" in row else SegmentationTrainer)
+    run("evaluating", overlays, output_dir=str(tmp_path / "evaluation"), **common)
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert summary["gflop_per_slice"] > 0
+    assert ("roi_iou" in summary["regions"]["pancreas"]) == isinstance(trained.trainer, LSNetTrainer)
+
+
+def test_ablations_are_what_their_names_say(slices, tmp_path):
+    def trainer(*overlays):
+        common = {**SMALL, **settings_of(slices, tmp_path), "output_dir": str(tmp_path / "run")}
+        workflow = make_workflow(PANCREAS, "training", ["ct_pictures.json", *overlays], **common)
+        workflow.initialize()
+        return workflow.parser.get_parsed_content("train#trainer")
+
+    folder = "experiments/lsnet_"
+    assert trainer(f"{folder}decay/decay_0_01.json").gradient_decay == 0.01
+    cropped = trainer(f"{folder}components/hard_crop.json")
+    assert (cropped.network.hard_crop, cropped.gradient_decay) == (True, 0)
+    bce = trainer(f"{folder}methods/unet.json", f"{folder}components/bce.json")
+    assert isinstance(bce.loss_function, torch.nn.BCEWithLogitsLoss)
+    own = trainer()
+    assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 16, False)
+    assert own.loss_function.lambda_dice == 0.2
+
+
+def test_tables_have_the_published_figures(monkeypatch):
+    monkeypatch.chdir(BUNDLES.parent)
+    methods = load_table("lsnet-methods")
+    assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
+    assert len(methods.rows) == 7
+    assert load_table("lsnet-decay").published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
+    assert load_table("lsnet-first-stage").published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
+    assert list(load_table("lsnet-components").rows)[-1] == "S-Net + loss + L-Net + RR"
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL", "oblique"])
+def test_volumes_come_back_on_their_own_grid_with_boxes(axes, tmp_path, oblique, write_volume):
+    organ = np.zeros((48, 60, 7), bool)
+    organ[10:34, 12:40, 2:5] = True
+    volume = np.where(organ, 240, -100).astype(np.int16)
+    affine = oblique
+    if axes != "oblique":
+        plain = nibabel.Nifti1Image(volume, np.diag([2.0, 2, 4, 1]))
+        orientation = nibabel.orientations.axcodes2ornt(axes)
+        turned = plain.as_reoriented(nibabel.orientations.ornt_transform([[0, 1], [1, 1], [2, 1]], orientation))
+        volume, affine = np.asanyarray(turned.dataobj), turned.affine
+    write_volume(tmp_path / "data" / "ct_1.nii.gz", volume, affine)
+    run(
+        "inference",
+        dataset_dir=str(tmp_path / "data"),
+        output_dir=str(tmp_path / "out"),
+        slice_size=[96, 96],
+        network=known(),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+    )
+    found = nibabel.load(tmp_path / "out" / "ct_1_seg.nii.gz")
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    assert found.get_data_dtype() == np.uint8
+    mask, truth = np.asanyarray(found.dataobj) == 1, volume == 240
+    assert mask.shape == truth.shape
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
+    rois = json.loads((tmp_path / "out" / "ct_1_rois.json").read_text())["rois"]
+    assert len(rois) == 3
+    where = np.argwhere(truth)
+    np.testing.assert_allclose(np.min([roi["lower"] for roi in rois], axis=0), where.min(0), atol=1)
+    np.testing.assert_allclose(np.max([roi["upper"] for roi in rois], axis=0), where.max(0) + 1, atol=1)
+
+
+def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
+    generator = np.random.default_rng(0)
+    for index in range(4):
+        label = np.zeros((40, 44, 1 if index == 0 else 6), np.uint8)
+        label[10:24, 12:30, :] = 1
+        volume = generator.normal(0, 20, label.shape) + 120 * label
+        for kind, array in (("images", volume.astype(np.float32)), ("labels", label)):
+            write_volume(tmp_path / "data" / kind / f"ct_{index}.nii.gz", array, np.diag([1.0, 1, 2, 1]))
+    common = {**settings_of(tmp_path / "data", tmp_path), "slice_size": [64, 64]}
+    run("training", output_dir=str(tmp_path / "run"), slices_per_volume=2, **common)
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **common)
+    assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4
+
+
+def test_configs_share_their_numbers_and_the_network_is_what_the_metadata_says():
+    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    shared = ["hu_window", "picture_window", "picture_axes", "slice_size", "structure", "base_channels", "roi_margin"]
+    for key in (*shared, "regions", "localizer_depth", "segmentor_depth", "heatmap_threshold", "network_def", "seed"):
+        assert len({json.dumps(config[key]) for config in configs.values()}) == 1, key
+    needed = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
+    assert all(set(needed) <= config.keys() for config in configs.values())
+    training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
+    assert set(training) <= configs["train"].keys()
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(CONFIGS / "metadata.json"),
+        config_file=str(CONFIGS / "inference.json"),
+        device="cpu",
+        base_channels=4,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network(slices, tmp_path):
+    configs = [CONFIGS / "train.json", CONFIGS / "multi_gpu_train.json", OVERLAYS / "ct_pictures.json"]
+    options = {"shared_dir": tmp_path / "run", "model_dir": tmp_path / "models", "dataset_dir": slices, "epochs": 1}
+    options |= {"batch_size": 2, "num_workers": 0, "val_interval": 1, **SMALL}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "monai.bundle", "run", "training", "--config_file", str([str(file) for file in configs])]
+    command += [str(word) for key, value in options.items() for word in (f"--{key}", value)]
+    done = subprocess.run(command, cwd=BUNDLES.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second = (torch.load(tmp_path / "run" / name, weights_only=True) for name in ("last.pt", "rank_1/last.pt"))
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    for name, weight in first["network"].items():
+        if not name.endswith(buffers):
+            assert torch.equal(weight, second["network"][name]), name
+    means = [part["network"]["segmentor.pyramid.encoder.bn1.running_mean"] for part in (first, second)]
+    assert not torch.equal(*means), "each process saw slices of its own"
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("run_id", ["training", "inference"])
+def test_properties_that_monai_asks_for(run_id, slices, tmp_path):
+    common = {**SMALL, **settings_of(slices, tmp_path), "output_dir": str(tmp_path)}
+    start = "$segan_monai.start_run(@output_dir, @seed)"
+    workflow = make_workflow(PANCREAS, run_id, "ct_pictures.json", initialize=start, **common)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+@pytest.mark.real_data
+def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
+    workflow = make_workflow(PANCREAS, "inference", **SMALL, output_dir=str(tmp_path))
+    torch.manual_seed(0)
+    network = workflow.parser.get_parsed_content("network_def")
+    torch.nn.init.constant_(network.localizer.keypoint_head[-1].bias, 0.0)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    load_weights(network, tmp_path / "model.pt")
+    files = data_dir.resolve() / "abdominal_ct"
+    datalist = {"training": [], "test": [{"image": str(files / "s0009_ct.nii.gz"), "case": "s0009"}]}
+    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    out = str(tmp_path / "out")
+    run("inference", datalist=str(tmp_path / "list.json"), dataset_dir=None, ckpt_dir=str(tmp_path), output_dir=out)
+    image, found = nibabel.load(files / "s0009_ct.nii.gz"), nibabel.load(tmp_path / "out" / "s0009_seg.nii.gz")
+    assert found.shape == image.shape
+    np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
+    rois = json.loads((tmp_path / "out" / "s0009_rois.json").read_text())["rois"]
+    assert {roi["slice"] for roi in rois} <= set(range(image.shape[2]))

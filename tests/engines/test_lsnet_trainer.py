@@ -1,0 +1,162 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The alternating steps of L-SNet: who learns in which step, and how much gradient passes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.losses import DiceFocalLoss
+
+from segan_monai.engines import LSNetTrainer, NonFiniteLossError, SegmentationTrainer, decay_gradient
+from segan_monai.errors import ConfigError
+from segan_monai.losses import CoarseSegmentationLoss, LocalizationLoss
+from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
+
+
+def batch(count=4):
+    generator = torch.Generator().manual_seed(1)
+    label = torch.zeros(count, 1, 64, 64)
+    for index in range(1, count):  # the first slice is empty
+        label[index, 0, 10 * index : 10 * index + 16, 20:44] = 1
+    return {"image": label + 0.1 * torch.rand(label.shape, generator=generator), "label": label}
+
+
+def loss():
+    return DiceFocalLoss(sigmoid=True, squared_pred=True, batch=True, lambda_dice=0.2)
+
+
+def make(decay=0.1, coarse=False, hard_crop=False, iterations=1, data=None, lr=1e-3, optimizer=torch.optim.SGD, **more):
+    torch.manual_seed(0)
+    segmentor = ResNetSegmentor(1, 1, 18, 4)
+    localizer = CoarseLocalizer(ResNetSegmentor(1, 1, 18, 4)) if coarse else LocalizationNet(1, 1, base_channels=4)
+    network = LSNet(localizer, segmentor, 1, margin=2, hard_crop=hard_crop)
+    return LSNetTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[data or batch()] * iterations,
+        network=network,
+        optimizer=optimizer(network.parameters(), lr=lr),
+        loss_function=loss(),
+        localization_loss=CoarseSegmentationLoss(loss()) if coarse else LocalizationLoss(loss(), sigma=4.0),
+        gradient_decay=decay,
+        **more,
+    )
+
+
+def second_step_gradients(decay, hard_crop=False):
+    """Gradient of each weight of the localizer in the second step."""
+    trainer = make(decay, hard_crop=hard_crop, lr=0.0)
+    gradients = []
+    step = trainer.optimizer.step
+
+    def record(*args, **kwargs):
+        parameters = trainer.network.localizer.parameters()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in parameters])
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = record
+    trainer.run()
+    assert len(gradients) == 2
+    return gradients[1]
+
+
+def test_the_factor_scales_exactly_the_gradient_from_segmentor_to_localizer():
+    full, tenth = second_step_gradients(1.0), second_step_gradients(0.1)
+    norms = [0.0 if g is None else float(g.norm()) for g in full]
+    assert max(norms) > 0, "gradients flow through the recalibration"
+    for one, other in zip(full, tenth, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(other, one * 0.1, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(("decay", "hard_crop"), [(0.0, False), (0.1, True)])
+def test_no_gradient_without_a_factor_or_through_a_hard_crop(decay, hard_crop):
+    assert all(gradient is None for gradient in second_step_gradients(decay, hard_crop))
+
+
+def test_only_distances_get_the_second_gradient_not_the_heatmap():
+    trainer = make(1.0)
+    names = [name for name, _ in trainer.network.localizer.named_parameters()]
+    found = dict(zip(names, second_step_gradients(1.0), strict=True))
+    assert found["keypoint_head.3.weight"] is None
+    assert found["box_head.6.weight"].abs().sum() > 0
+
+
+def test_decay_gradient_by_hand():
+    x = torch.tensor([2.0], requires_grad=True)
+    (3 * decay_gradient(x, 0.25)).backward()
+    assert x.grad.item() == 0.75
+    assert decay_gradient(x.detach(), 0.25).requires_grad is False
+
+
+def test_terms_and_the_first_step_leave_the_segmentor_alone():
+    trainer = make()
+    before = [p.clone() for p in trainer.network.segmentor.parameters()]
+    seen = []
+    minimize = trainer.minimize
+
+    def watch(phase, terms, weights, optimizer):
+        result = minimize(phase, terms, weights, optimizer)
+        moved = any(not torch.equal(a, b) for a, b in zip(before, trainer.network.segmentor.parameters(), strict=True))
+        seen.append((phase, sorted(terms), moved))
+        return result
+
+    trainer.minimize = watch
+    trainer.run()
+    assert seen == [("localizer", ["box", "heatmap"], False), ("segmentor", ["mask"], True)]
+    assert sorted(trainer.state.output["terms"]) == ["box", "heatmap", "mask"]
+
+
+@pytest.mark.parametrize(("coarse", "amp"), [(False, False), (True, True)])
+def test_it_learns(coarse, amp):
+    trainer = make(coarse=coarse, hard_crop=coarse, iterations=40, lr=5e-3, optimizer=torch.optim.Adam, amp=amp)
+    history = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: history.append(dict(trainer.state.output["terms"])))
+    trainer.run()
+    for name in history[0]:
+        first, last = (sum(float(terms[name]) for terms in part) for part in (history[:5], history[-5:]))
+        assert last < 0.7 * first, (name, first, last)
+    found = trainer.network.eval()(batch()["image"]) > 0
+    truth = batch()["label"] > 0.5
+    assert 2 * (found & truth).sum() / (found.sum() + truth.sum()) > 0.7
+    assert not found[0].any()
+
+
+def test_slices_without_objects_train_too():
+    empty = {"image": torch.rand(2, 1, 64, 64), "label": torch.zeros(2, 1, 64, 64)}
+    for coarse in (False, True):
+        trainer = make(coarse=coarse, data=empty)
+        trainer.run()
+        assert all(math.isfinite(float(term)) for term in trainer.state.output["terms"].values())
+
+
+def test_bad_settings_and_values():
+    with pytest.raises(ConfigError, match="gradient_decay is -1"):
+        make(-1)
+    data = batch()
+    data["image"][0, 0, 0, 0] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="of the localizer became nan"):
+        make(data=data).run()
+
+
+def test_the_one_stage_trainer_steps_down_its_loss():
+    torch.manual_seed(0)
+    network = ResNetSegmentor(1, 1, 18, 4)
+    trainer = SegmentationTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[batch()] * 40,
+        network=network,
+        optimizer=torch.optim.Adam(network.parameters(), lr=5e-3),
+        loss_function=loss(),
+    )
+    history = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: history.append(float(trainer.state.output["loss"])))
+    trainer.run()
+    assert list(trainer.state.output["terms"]) == ["mask"]
+    assert history[-1] < 0.5 * history[0]

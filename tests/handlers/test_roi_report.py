@@ -1,0 +1,81 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""RoIs on the grid of the input file, and their overlap with the true boxes."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Compose, Orientationd
+
+from segan_monai.handlers import InferenceCost, RoIReport
+from segan_monai.handlers.roi_report import boxes_iou
+from segan_monai.inferers import RoISliceInferer
+from segan_monai.transforms import ResizeSlicesd
+from tests.networks.test_lsnet import known
+
+
+def test_iou_by_hand():
+    assert boxes_iou(np.array([[0.0, 0, 4, 4]]), np.array([[2.0, 0, 6, 4]])) == pytest.approx(8 / 24)
+    two = np.array([[0.0, 0, 2, 2], [1, 0, 3, 2]])
+    assert boxes_iou(two, np.array([[0.0, 0, 3, 2]])) == pytest.approx(1), "overlap counts once"
+    assert boxes_iou(np.zeros((0, 4)), np.array([[0.0, 0, 4, 4]])) == 0
+    assert boxes_iou(np.zeros((0, 4)), np.zeros((0, 4))) == 0
+    assert boxes_iou(np.array([[5.5, 5, 6, 6]]), np.array([[0.0, 0, 4, 4]])) == 0
+
+
+@pytest.mark.parametrize("axes", [None, "LPS", "SLA"])
+def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
+    array = torch.zeros(1, 64, 80, 6)
+    array[0, 20:44, 10:50, 2] = array[0, 20:44, 10:50, 4] = 1
+    affine = torch.tensor(oblique)
+    case = {"image": MetaTensor(array, affine=affine, meta={"filename_or_obj": "/a/b.nii.gz"})}
+    if axes:
+        case = Orientationd("image", axes, labels=None)(case)
+        case["image"].applied_operations = []
+    label = case["image"].clone()
+    case["image"].meta["original_affine"] = case["image"].affine.clone()
+    shown = Compose([Orientationd("image", "RAS", labels=None), ResizeSlicesd("image", (128, 128))])(case)
+    inferer = RoISliceInferer()
+    inferer(shown["image"][None], known())
+    report = RoIReport(tmp_path, inferer, {"organ": [1]}, compare=True)
+    (tmp_path / "summary.json").write_text('{"regions": {"organ": {}}}')
+    engine = SimpleNamespace(state=SimpleNamespace(batch=[{"case": "b", "image": shown["image"], "label": label}]))
+    report.start(engine)
+    report.collect(engine)
+    report.write(engine)
+    content = json.loads((tmp_path / "b_rois.json").read_text())
+    where = np.argwhere(label[0].numpy() == 1)
+    lower = np.min([roi["lower"] for roi in content["rois"]], axis=0)
+    upper = np.max([roi["upper"] for roi in content["rois"]], axis=0)
+    assert len(content["rois"]) == 2
+    np.testing.assert_allclose(lower, where.min(0), atol=1.0)
+    np.testing.assert_allclose(upper, where.max(0) + 1, atol=1.0)
+    own = case["image"].meta["original_affine"].numpy()
+    roi = content["rois"][0]
+    in_voxels = np.c_[roi["corners_mm"], [1, 1]] @ np.linalg.inv(own).T
+    np.testing.assert_allclose(np.sort(in_voxels[:, :3] + 0.5, axis=0), [roi["lower"], roi["upper"]], atol=0.02)
+    found = json.loads((tmp_path / "summary.json").read_text())["regions"]["organ"]["roi_iou"]
+    assert found["slices"] == 2
+    assert found["mean"] > 0.9
+    assert found["false_positive_slices"] == 0
+
+
+def test_operations_are_counted(tmp_path):
+    network = torch.nn.Conv2d(1, 2, 3, padding=1)
+    cost = InferenceCost(tmp_path)
+    (tmp_path / "summary.json").write_text("{}")
+    batch = [{"image": torch.zeros(1, 8, 10, 3)}]
+    engine = SimpleNamespace(state=SimpleNamespace(batch=batch))
+    cost.start(engine)
+    for plane in batch[0]["image"].unbind(-1):
+        network(plane[None])
+    cost.count(engine)
+    cost.write(engine)
+    found = json.loads((tmp_path / "summary.json").read_text())["gflop_per_slice"]
+    assert found == pytest.approx(2 * 9 * 2 * 80 / 1e9)

@@ -1,0 +1,176 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""L-SNet from image to mask, with first and second stages whose answers are known."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from segan_monai.errors import ConfigError
+from segan_monai.keypoints import keypoint_targets
+from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
+
+
+class TrueLocalizer(LocalizationNet):
+    """Finds what is bright in channel k of the image."""
+
+    def __init__(self, **settings):
+        super().__init__(1, 1, base_channels=4, **settings)
+
+    def forward(self, x):
+        heat, distances = keypoint_targets((x > 0.5).float(), self.stride, 4.0)
+        return torch.logit(heat, eps=1e-4), distances
+
+
+class BrightIsObject(nn.Module):
+    """Says that what is bright is the object, and how many it was shown."""
+
+    shown = 0
+
+    def forward(self, x):
+        self.shown += len(x)
+        return 50 * (x - 0.5)
+
+
+def known(classes=1, **settings):
+    return LSNet(TrueLocalizer(), BrightIsObject(), classes, **settings).eval()
+
+
+def blank(batch=1, classes=1, size=(128, 160)):
+    return torch.zeros(batch, classes, *size)
+
+
+def dice(logits, truth):
+    found = logits > 0
+    return float(2 * (found & (truth > 0.5)).sum() / (found.sum() + truth.sum()))
+
+
+def small(classes=1, structure="unet"):
+    localizer = LocalizationNet(1, classes, base_channels=4, structure=structure)
+    return LSNet(localizer, ResNetSegmentor(1, classes, 18, 4, structure), classes)
+
+
+def test_objects_come_back_in_their_place():
+    image = blank(4)
+    image[0, 0, 40:70, 30:90] = 1
+    image[1, 0, :20, 140:] = 1  # at a corner
+    image[3, 0, 10:40, 10:40] = image[3, 0, 80:120, 100:150] = 1  # two
+    network = known()
+    logits = network(image)
+    assert logits.shape == image.shape
+    for index in (0, 1, 3):
+        assert dice(logits[index], image[index]) > 0.97
+    assert (logits[2] < -10).all(), "an empty slice"
+    assert network.segmentor.shown == 4, "the empty slice never reached the segmentor, the two objects both did"
+
+
+@pytest.mark.parametrize("side", [1, 2, 3])
+def test_objects_smaller_than_a_cell_of_the_heatmap(side):
+    for offset in range(4):
+        image = blank()
+        image[0, 0, 50 + offset : 50 + offset + side, 61 : 61 + side] = 1
+        rois = known().locate(image)
+        torch.testing.assert_close(rois.edges()[0], torch.tensor([61.0, 50 + offset, 61 + side, 50 + offset + side]))
+        assert dice(known()(image), image) > 0.6
+
+
+def test_hard_crops_find_the_same_within_rounding():
+    image = blank()
+    image[0, 0, 41:73, 33:91] = 1
+    assert dice(known(hard_crop=True)(image), image) > 0.97
+
+
+def test_classes_keep_to_themselves():
+    image = blank(2, 3)
+    image[0, 0, 10:40, 10:40] = 1
+    image[0, 2, 80:110, 90:140] = 1
+    image[1, 1, 30:60, 30:60] = 1
+    network = known(3)
+    logits = network(image)
+    assert logits.shape == image.shape
+    for sample, channel in ((0, 0), (0, 2), (1, 1)):
+        assert dice(logits[sample, channel], image[sample, channel]) > 0.97
+        logits[sample, channel] = -20
+    assert (logits < -10).all()
+
+
+def test_a_batch_is_its_slices_one_by_one():
+    torch.manual_seed(0)
+    network = small().eval()
+    nn.init.constant_(network.localizer.keypoint_head[-1].bias, 0.0)  # so that an untrained network sees objects
+    image = torch.randn(3, 1, 64, 80)
+    assert len(network.locate(image).image) >= 3
+    together = network(image)
+    apart = torch.cat([network(slice_) for slice_ in image.split(1)])
+    torch.testing.assert_close(together, apart, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(together, network(image, network.locate(image)))
+
+
+def test_no_more_rois_than_allowed():
+    image = blank()
+    image[0, 0, 8:120:24, 8:150:24] = 1
+    network = LSNet(TrueLocalizer(max_rois=5), BrightIsObject(), 1).eval()
+    assert len(network.locate(image).image) == 5
+
+
+@pytest.mark.parametrize("structure", ["unet", "fcn"])
+@pytest.mark.parametrize("size", [(64, 96), (50, 71)])
+def test_any_size_and_class_count(structure, size):
+    network = small(2, structure).eval()
+    assert network(torch.randn(2, 1, *size)).shape == (2, 2, *size)
+    heatmap, distances = network.localizer(torch.randn(2, 1, *size))
+    assert heatmap.shape == (2, 2, -(-size[0] // 4), -(-size[1] // 4))
+    assert distances.shape == (2, 2, 4, *heatmap.shape[2:])
+    assert (distances > 0).all()
+
+
+def test_a_new_network_sees_no_objects_and_boxes_of_an_eighth():
+    heatmap, distances = LocalizationNet(1, 1, base_channels=4)(torch.zeros(1, 1, 64, 128))
+    assert heatmap.sigmoid().mean().item() == pytest.approx(0.05, abs=0.03)
+    width, height = (distances[0, 0, i] + distances[0, 0, i + 1] for i in (0, 2))
+    assert width.mean().item() == pytest.approx(16, rel=0.3)
+    assert height.mean().item() == pytest.approx(8, rel=0.3)
+
+
+def test_training_rois_are_drawn_among_the_most_probable():
+    heatmap = torch.full((2, 2, 4, 5), -5.0)
+    heatmap[0, 1, 3, 4] = heatmap[0, 0, 0, 2] = heatmap[0, 0, 1, 2] = 3.0
+    heatmap[1, 0, 2, 1] = 9.0
+    distances = torch.arange(2 * 2 * 4 * 20.0).reshape(2, 2, 4, 4, 5)
+    localizer = LocalizationNet(1, 2, base_channels=4)
+    seen = set()
+    torch.manual_seed(0)
+    for _ in range(60):
+        rois = localizer.draw_rois((heatmap, distances))
+        assert rois.image.tolist() == [0, 1]
+        seen.add((int(rois.channel[0]), *rois.keypoints[0].tolist()))
+        row, column = int(rois.keypoints[0, 1] - 2) // 4, int(rois.keypoints[0, 0] - 2) // 4
+        assert rois.distances[0].tolist() == distances[0, rois.channel[0], :, row, column].tolist()
+    assert seen == {(1, 18, 14), (0, 10, 2), (0, 10, 6)}
+
+
+def test_the_coarse_stage_gives_the_box_of_its_mask():
+    logits = torch.full((3, 2, 20, 30), -5.0)
+    logits[0, 0, 4:9, 10:30] = 5
+    logits[0, 0, 15, 2] = 5
+    logits[2, 1, 0, 0] = 5
+    localizer = CoarseLocalizer(nn.Identity())
+    rois = localizer.find_rois(localizer(logits))
+    assert rois.image.tolist() == [0, 2]
+    assert rois.channel.tolist() == [0, 1]
+    assert rois.edges().tolist() == [[2, 4, 30, 16], [0, 0, 1, 1]]
+    drawn = localizer.draw_rois(logits)
+    assert drawn.edges().tolist() == [[2, 4, 30, 16], [0, 0, 30, 20], [0, 0, 1, 1]], "without mask the whole image"
+    network = LSNet(CoarseLocalizer(BrightIsObject()), BrightIsObject(), 1, hard_crop=True).eval()
+    image = blank(2)
+    image[0, 0, 40:70, 30:90] = 1
+    found = network(image)
+    assert dice(found[0], image[0]) > 0.97
+    assert (found[1] < -10).all()
+
+
+def test_settings_out_of_range():
+    with pytest.raises(ConfigError, match=r"threshold 1\.5"):
+        LocalizationNet(1, 1, threshold=1.5)

@@ -1,0 +1,88 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Pictures of CT slices as volumes in Hounsfield units."""
+
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.transforms import LoadCTd
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A slice of 5 rows and 7 columns, grey 0 to 34, and a mask."""
+    grey = np.arange(35, dtype=np.uint8).reshape(5, 7)
+    mask = np.zeros((5, 7), np.uint8)
+    mask[1, 2:4] = [128, 255]
+    mask[3, 3] = 127
+    Image.fromarray(grey).save(tmp_path / "slice.png")
+    Image.fromarray(np.stack([mask] * 3, -1)).save(tmp_path / "mask.png")
+    return {"case": "p-1", "image": str(tmp_path / "slice.png"), "label": str(tmp_path / "mask.png")}
+
+
+def test_grey_becomes_hounsfield_units_and_columns_come_first(pictures):
+    case = LoadCTd(picture_window=[-100, 155])(pictures)
+    assert case["image"].shape == case["label"].shape == (1, 7, 5, 1)
+    assert case["image"][0, 2, 1, 0] == -100 + 9
+    assert case["image"].dtype == torch.float32
+    assert case["label"].nonzero().tolist() == [[0, 2, 1, 0], [0, 3, 1, 0]], "above 127"
+    assert case["label"].unique().tolist() == [0, 1]
+    assert case["image"].meta["filename_or_obj"].endswith("p-1.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("axes", "codes"),
+    [("LP", ("L", "P", "S")), ("LA", ("L", "A", "S")), ("RA", ("R", "A", "S")), ("PL", ("P", "L", "S"))],
+)
+def test_axes_are_the_affines(axes, codes, pictures):
+    case = LoadCTd(picture_axes=axes)(pictures)
+    assert nibabel.aff2axcodes(case["image"].affine.numpy()) == codes
+    torch.testing.assert_close(case["image"].affine, case["label"].affine)
+
+
+def test_volumes_are_loaded_as_they_are(tmp_path, write_volume, oblique):
+    volume = np.random.default_rng(0).normal(0, 300, (6, 5, 1)).astype(np.float32)
+    write_volume(tmp_path / "ct.nii.gz", volume, oblique)
+    write_volume(tmp_path / "seg.nii.gz", (volume > 0).astype(np.uint8), oblique)
+    case = LoadCTd()({"image": str(tmp_path / "ct.nii.gz"), "label": str(tmp_path / "seg.nii.gz")})
+    np.testing.assert_array_equal(case["image"][0].numpy(), volume)
+    np.testing.assert_allclose(case["image"].affine.numpy(), oblique, atol=1e-6)
+    assert case["label"].sum() == (volume > 0).sum()
+
+
+def test_bad_pictures_are_named(pictures, tmp_path):
+    load = LoadCTd()
+    with pytest.raises(DataError, match=r"none\.jpg: there is no such file"):
+        load({**pictures, "image": str(tmp_path / "none.jpg")})
+    (tmp_path / "bad.png").write_bytes((tmp_path / "slice.png").read_bytes()[:40])
+    with pytest.raises(DataError, match=r"bad\.png cannot be read"):
+        load({**pictures, "image": str(tmp_path / "bad.png")})
+    Image.new("RGB", (7, 5), (200, 20, 20)).save(tmp_path / "colour.png")
+    with pytest.raises(DataError, match="mode RGB that is not grey"):
+        load({**pictures, "image": str(tmp_path / "colour.png")})
+    Image.fromarray(np.zeros((5, 7), np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(DataError, match="not grey with 8 bits"):
+        load({**pictures, "image": str(tmp_path / "deep.png")})
+    Image.fromarray(np.ones((5, 7), np.uint8)).save(tmp_path / "ones.png")
+    with pytest.raises(DataError, match=r"brightest pixel is 1\. Expected 0 and 255"):
+        load({**pictures, "label": str(tmp_path / "ones.png")})
+    Image.fromarray(np.zeros((5, 8), np.uint8)).save(tmp_path / "wide.png")
+    with pytest.raises(DataError, match=r"has shape \(7, 5, 1\), but .*wide\.png has \(8, 5, 1\)"):
+        load({**pictures, "label": str(tmp_path / "wide.png")})
+
+
+def test_an_empty_mask_is_fine(pictures, tmp_path):
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "empty.png")
+    assert LoadCTd()({**pictures, "label": str(tmp_path / "empty.png")})["label"].sum() == 0
+
+
+@pytest.mark.parametrize("settings", [{"picture_axes": "LR"}, {"picture_axes": "L"}, {"picture_window": [5, 5]}])
+def test_settings_without_sense(settings):
+    with pytest.raises(ConfigError, match="expected"):
+        LoadCTd(**settings)
