@@ -75,6 +75,14 @@ def average_gradients(optimizer: Optimizer) -> None:
     torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
 
 
+def copy_from_first_process(*networks: nn.Module) -> None:
+    """Let all processes of a distributed run begin with the weights of the first one; without one do nothing."""
+    if idist.get_world_size() > 1:
+        for network in networks:
+            for tensor in network.state_dict().values():
+                torch.distributed.broadcast(tensor, src=0)
+
+
 class AdversarialSegmentationTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
@@ -138,6 +146,8 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         players = (network, *adversaries.values())
         self.averages_gradients = not any(isinstance(player, DistributedDataParallel) for player in players)
+        if self.averages_gradients:
+            copy_from_first_process(*players)
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
 
