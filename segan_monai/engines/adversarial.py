@@ -11,6 +11,7 @@ from typing import Any
 import ignite.distributed as idist
 import torch
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
@@ -166,6 +167,12 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
 
         self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
         return plain(image), plain(label)
+
+    def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
+        """End an iteration: put prediction and loss into the output beside the terms, and return it."""
+        self.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return self.state.output
 
     def minimize(self, phase: str, terms: dict[str, Tensor], weights: dict[str, float], optimizer: Optimizer) -> Tensor:
         """Take one step down the weighted sum of the terms.

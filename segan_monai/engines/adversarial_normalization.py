@@ -107,9 +107,7 @@ class AdversarialNormalizationTrainer(AdversarialSegmentationTrainer):
             self.minimize("discriminator", terms, {"discriminator": 1.0}, self.discriminator_optimizer)
             engine.state.output["terms"].update(self.accuracies(raw, generated, domain))
 
-        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return self.finish(logits, loss)
 
     def accuracies(self, raw: Tensor, generated: Tensor, domain: Tensor) -> dict[str, Tensor]:
         """The share of images that D puts in their own class, by domain; NaN for a domain that the batch lacks."""

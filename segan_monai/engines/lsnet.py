@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
-from monai.utils.enums import CommonKeys
 from torch import Tensor
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
@@ -82,6 +81,4 @@ class LSNetTrainer(AdversarialSegmentationTrainer):
         loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return self.finish(logits, loss)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from monai.engines.utils import IterationEvents
-from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -103,9 +102,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         loss = self.minimize("segmentor", terms, weights, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return self.finish(logits, loss)
 
     def _step_critic(self, image: Tensor, prediction: Tensor, target: Tensor) -> None:
         """Let the critic climb the distance between what it sees in prediction and truth; then clamp its weights."""

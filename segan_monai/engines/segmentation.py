@@ -7,7 +7,6 @@ from __future__ import annotations
 from typing import Any
 
 from monai.engines.utils import IterationEvents
-from monai.utils.enums import CommonKeys
 
 from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
 
@@ -33,6 +32,4 @@ class SegmentationTrainer(AdversarialSegmentationTrainer):
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        engine.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
-        engine.fire_event(IterationEvents.MODEL_COMPLETED)
-        return engine.state.output
+        return self.finish(logits, loss)
