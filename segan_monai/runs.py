@@ -27,6 +27,7 @@ from monai.bundle import ConfigParser, run
 from monai.utils import set_determinism
 
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -84,9 +85,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     if parser is not None:
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
-    rank = int(os.environ.get("RANK", 0))  # set by torchrun
-    if rank > 0:
-        set_determinism(seed + rank)  # each process draws patches and slices of its own
+    if process_rank() > 0:
+        set_determinism(seed + process_rank())  # each process draws patches and slices of its own
         return
     folder = Path(output_dir)
     try:

@@ -20,6 +20,7 @@ from torch import nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks.weights import read_checkpoint
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -31,30 +32,31 @@ def save_atomically(content: Any, file: Path) -> None:
     temporary.replace(file)
 
 
-def random_state() -> dict[str, Any]:
+def random_state(device: torch.device) -> dict[str, Any]:
     """Return the state of every generator in use, in types that `torch.load(weights_only=True)` reads."""
     name, keys, *rest = np.random.get_state(legacy=True)
     numpy_state = (name, np.asarray(keys).tolist(), *rest)
     state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Restore what `random_state` returned."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 class RunCheckpoint:
     """Saves ``last.pt`` after every epoch and the best segmentor as ``model.pt``; resumes from ``last.pt``.
 
-    ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states.
+    ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states
+    of each process. Of several processes the first one writes, and all must see the same `output_dir` to resume.
     ``model.pt`` holds the weights of `network` alone (the model zoo's convention). It is written whenever the key
     metric of the validator is better than ever before, and from the last epoch if there was no validation.
     Attach it after the handler that validates.
@@ -108,6 +110,7 @@ class RunCheckpoint:
 
     def save(self, engine: Engine) -> None:
         """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
+        random_states = gather_from_processes(random_state(engine.state.device))
         if idist.get_rank() > 0:
             return
         best = self.validator.state.best_metric if self.validator else None
@@ -123,13 +126,16 @@ class RunCheckpoint:
                 "epoch": engine.state.epoch,
                 "best_metric": float(best) if best is not None else None,
                 "best_metric_epoch": best_epoch,
-                "random_state": random_state(),
+                "random_states": random_states,
             },
             self.last,
         )
 
     def load(self, engine: Engine) -> None:
-        """Restore everything from ``last.pt``."""
+        """Restore everything from ``last.pt``; only once, for federated learning starts a trainer every round."""
+        if not self.resume:
+            return
+        self.resume = False
         if not self.last.is_file():
             raise ConfigError(
                 f"--resume true, but {self.last} does not exist. Point --output_dir at the folder of the run to go on "
@@ -152,7 +158,9 @@ class RunCheckpoint:
         if self.validator is not None and checkpoint["best_metric"] is not None:
             self.validator.state.best_metric = checkpoint["best_metric"]
             self.validator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
-        set_random_state(checkpoint["random_state"])
+        random_states = checkpoint["random_states"]
+        if idist.get_rank() < len(random_states):  # a process more than there were goes on as it was seeded
+            set_random_state(random_states[idist.get_rank()], engine.state.device)
         logger.info("resumed from %s after epoch %d of %d", self.last, checkpoint["epoch"], engine.state.max_epochs)
 
     def _save_model(self) -> None:
