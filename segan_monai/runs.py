@@ -65,7 +65,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
     never costs days of training.
 
-    Of several processes that `torchrun` starts, the first one writes; each is seeded apart.
+    Of several processes that `torchrun` starts, the first one writes; each is seeded apart. Federated learning starts
+    the same run twice before it trains; nothing is moved and nothing logged twice then.
 
     When a training goes on, the record of the part before stays as ``run_before_resume_1.json``...
 
@@ -120,7 +121,11 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     (folder / "run.json").write_text(json.dumps(record, indent=4, default=str) + "\n")
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:
+        root.removeHandler(earlier)
+        earlier.close()
+    root.addHandler(handler)
 
 
 def _parser_of_this_run() -> ConfigParser | None:
@@ -175,7 +180,7 @@ def _check_overrides(argv: list[str]) -> None:
 def _set_aside(folder: Path) -> None:
     """Move the files of an earlier training, and nothing else that may lie in the folder, to one of their own."""
     earlier = sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)})
-    if not any(file.name in ("last.pt", "run.json") for file in earlier):
+    if not any(file.name in ("last.pt", "history.csv") for file in earlier):  # nothing was trained
         return
     aside = folder / f"previous_{1 + sum(1 for _ in folder.glob('previous_*'))}"
     aside.mkdir()
