@@ -169,13 +169,23 @@ def evaluate(folder, rank):
     torch.save(shares, folder / f"shares_{rank}.pt")
 
 
-def lose_a_process(folder, rank):
-    """Train without end; the second process is killed."""
+def train_without_end(folder, rank, end):
+    """Train until the second process ends."""
     trainer = make_trainer("segmentation", make_batches("segmentation"), max_epochs=10**9)
     (folder / f"pid_{rank}").write_text(str(os.getpid()))
     if rank == 1:
-        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), lambda: os.kill(os.getpid(), signal.SIGKILL))
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), end)
     trainer.run()
+
+
+def be_killed(folder, rank):
+    """The second process is killed."""
+    train_without_end(folder, rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def leave(folder, rank):
+    """The second process ends in good order, so that torchrun sees nothing wrong."""
+    train_without_end(folder, rank, lambda: os._exit(0))
 
 
 if __name__ == "__main__":

@@ -95,10 +95,17 @@ def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
         assert "case c occurs in two processes" in (trained / f"twice_{rank}").read_text()
 
 
-def test_a_killed_process_ends_the_others_with_a_message(tmp_path):
-    done = torchrun(SCRIPT, tmp_path, "lose_a_process", timeout=300)  # the training itself would never end
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ("be_killed", "Signal 9 (SIGKILL)"),
+        ("leave", "process 0 of 2 can reach the others no more: one of them has ended."),
+    ],
+)
+def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_path):
+    done = torchrun(SCRIPT, tmp_path, job, timeout=300)  # the training itself would never end
     assert done.returncode == 1
-    assert "Signal 9 (SIGKILL)" in done.stderr, done.stderr[-3000:]
+    assert message in done.stderr, done.stderr[-3000:]
     for rank in (0, 1):
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"pid_{rank}").read_text()), 0)
