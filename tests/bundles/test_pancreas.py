@@ -16,7 +16,7 @@ from PIL import Image
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
-from segan_monai.reproduce import load_table
+from segan_monai.reproduce import load_tables
 from tests.bundles.workflow import BUNDLES, PANCREAS, make_workflow, run_workflow
 from tests.networks.test_lsnet import known
 
@@ -119,12 +119,12 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
 
 def test_tables_have_the_published_figures(monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
-    methods = load_table("lsnet-methods")
+    methods, components, first_stage, decay = load_tables("lsnet")
     assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
     assert len(methods.rows) == 7
-    assert load_table("lsnet-decay").published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
-    assert load_table("lsnet-first-stage").published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
-    assert list(load_table("lsnet-components").rows)[-1] == "S-Net + loss + L-Net + RR"
+    assert decay.published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
+    assert first_stage.published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
+    assert list(components.rows)[-1] == "S-Net + loss + L-Net + RR"
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL", "oblique"])
