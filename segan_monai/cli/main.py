@@ -10,6 +10,7 @@ import typer
 
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.phantoms import phantoms
+from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.errors import UserError
 
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(evaluate)
 app.command()(phantoms)
+app.command()(report)
 app.command()(reproduce)
 
 

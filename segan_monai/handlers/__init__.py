@@ -14,6 +14,7 @@ from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.roi_picture import RoIPicture
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
+from segan_monai.handlers.run_report import RunReport
 from segan_monai.handlers.validate import FinalValidationHandler
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "RoIPicture",
     "RoIReport",
     "RunCheckpoint",
+    "RunReport",
 ]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segan_monai.handlers.overlay_picture import OverlayPicture, ShownCase, outline
 from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 
 _LONGEST_SIDE = 640  # of a photograph in the picture
@@ -54,7 +55,15 @@ class PhotographPicture(OverlayPicture):
             truth, small_truth = _masks(batch["label"], self.regions, size)
             found, small_found = _masks(output["pred"], self.prediction_regions, size)
             dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
-            self.slices.append(ShownCase(batch["case"], dice, pixels, small_truth, small_found, 1.0))
+            truth, found = ([mask[..., None] for mask in masks] for masks in (small_truth, small_found))
+            self.keep(ShownCase(batch["case"], dice, pixels, truth, found, 1.0))
+
+    def preview(self, shown: ShownCase) -> CasePreview:
+        """A photograph as it lies on the screen."""
+        reference, prediction = (np.stack(masks).transpose(3, 0, 2, 1) for masks in (shown.reference, shown.prediction))
+        image = np.asarray(shown.image).swapaxes(0, 1)[None, None]
+        image = image if image.dtype == np.uint8 else (np.clip(image, 0, 1) * 255).astype(np.uint8)
+        return CasePreview(shown.case, shown.dice, ["photograph"], list(self.regions), image, reference, prediction)
 
     def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
         """Draw one photograph."""

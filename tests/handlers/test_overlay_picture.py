@@ -10,7 +10,8 @@ from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 
 from segan_monai.handlers import OverlayPicture
-from segan_monai.handlers.overlay_picture import to_ras
+from segan_monai.handlers.overlay_picture import MOST_CASES, ShownCase, chosen_cases, chosen_slices, to_ras
+from segan_monai.report import load_previews
 
 
 def test_volumes_are_turned_to_right_anterior_superior():
@@ -50,7 +51,12 @@ def run(file, cases):
 def test_the_slice_with_most_reference_is_kept_and_cropped(tmp_path):
     (kept,) = run(tmp_path / "overlay.png", [case("a", 10)]).slices
     assert kept.dice == 1
-    assert kept.image.shape == (2, 38, 30)  # rows 1 to 38, columns 4 to 33: the content and a margin of 4
+    assert kept.image.shape == (
+        2,
+        38,
+        30,
+        4,
+    )  # slices 1 to 4; rows 1 to 38, columns 4 to 33: the content and a margin of 4
     assert kept.reference[0].sum() == kept.prediction[0].sum() == 100
 
 
@@ -58,6 +64,43 @@ def test_the_slice_with_most_reference_is_kept_and_cropped(tmp_path):
 def test_worst_median_and_best_are_drawn(tmp_path, count, rows):
     handler = run(tmp_path / "overlay.png", [case(str(index), 2 * index + 1) for index in range(count)])
     assert len(handler.slices) == count
+    previews = load_previews(tmp_path / "previews.npz")
+    assert [preview.case for preview in previews.values()] == (
+        ["0", "2", "4"] if count == 5 else [str(i) for i in range(count)]
+    )
     height, width = imread(tmp_path / "overlay.png").shape[:2]
     assert height == pytest.approx(120 * (3.6 * rows + 0.5), abs=2)
     assert width > 600
+
+
+def test_previews_lie_as_radiologists_see_them(tmp_path):
+    run(tmp_path / "overlay.png", [case("a", 3)])
+    (preview,) = load_previews(tmp_path / "previews.npz").values()
+    assert (preview.image.shape, preview.reference.shape) == ((4, 2, 30, 38), (4, 1, 30, 38))
+    assert preview.middle == 2  # of slices 1 to 4 the one with the lesion
+    # Rows 10 to 19 of x, right of the patient last, lie 9 to 18 from the crop's end at 38, seen from the left.
+    rows, columns = np.nonzero(preview.reference[2, 0])
+    assert (columns.min(), columns.max()) == (37 - (19 - 1), 37 - (10 - 1))
+    assert (rows.min(), rows.max()) == (29 - (19 - 4), 29 - (10 - 4))
+    assert preview.prediction[2, 0].sum() == 30
+
+
+def test_slices_with_an_object_are_shown_evenly_thinned():
+    area = np.zeros(100)
+    area[10:80] = 1
+    slices = chosen_slices(area, 41, most=10)
+    assert (slices[0], slices[-1], len(slices)) == (8, 81, 10)
+    assert 41 in slices
+    assert chosen_slices(np.zeros(5), 2) == [0, 1, 2, 3, 4]
+    assert chosen_slices(np.ones(1), 0) == [0]
+
+
+def test_memory_is_bounded_and_worst_median_and_best_stay(tmp_path):
+    handler = OverlayPicture(tmp_path / "p.png", {"a": [1]}, {"a": [1]}, ["T1"])
+    scores = np.random.default_rng(0).permutation(101) / 100
+    for dice in scores:
+        handler.keep(ShownCase(f"{dice:.2f}", float(dice), np.zeros((1, 2, 2, 1)), [], [], 1.0))
+    assert len(handler.slices) == MOST_CASES
+    found = {role: shown.dice for role, shown in chosen_cases(handler.slices, handler.scores).items()}
+    assert (found["worst"], found["best"]) == (0, 1)
+    assert found["median"] == pytest.approx(0.5, abs=0.05)

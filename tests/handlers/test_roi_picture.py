@@ -28,10 +28,10 @@ def test_boxes_and_small_images_are_scaled_to_the_label_map(tmp_path):
     batch = [{"case": "x", "image": MetaTensor(small), "label": MetaTensor(label)}]
     picture.collect(SimpleNamespace(state=SimpleNamespace(batch=batch, output=[{"pred": MetaTensor(label)}])))
     (shown,) = picture.slices
-    assert shown.image.shape == (1, 64, 96)
-    (box,) = shown.boxes
+    assert shown.image.shape == (1, 64, 96, 3)
+    (box,) = shown.boxes[shown.middle]
     np.testing.assert_allclose(box, [15.5, 39.5, 31.5, 79.5])  # edges, where voxel 0 has its centre at 0
-    bright = np.argwhere(shown.image[0] > 0.6)
+    bright = np.argwhere(shown.image[0, ..., shown.middle] > 0.6)
     np.testing.assert_allclose([bright.min(0), bright.max(0)], [[16, 40], [31, 79]], atol=1)
     picture.draw(SimpleNamespace())
     assert (tmp_path / "p.png").stat().st_size > 5000

@@ -1,0 +1,218 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The page itself: gathers what the template shows."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, select_autoescape
+from markupsafe import Markup
+
+from segan_monai._version import __version__
+from segan_monai.metrics.summary import FAILURE_RULE
+from segan_monai.report.folder import RunFolder, read_runs
+from segan_monai.report.plots import KEY_METRIC, TITLES, boxes, curve_names, curves
+from segan_monai.report.slices import region_colours, slice_pictures
+
+MEASURES = ("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm", "roi_iou")
+PLOTTED = ("dice", "hd95_mm", "sensitivity")
+
+
+def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of a run: one HTML file without any reference to other files or the network.
+
+    Args:
+        folders: output folders of a training, of an evaluation, or of several; an evaluation brings in its training.
+        file: the page; by default ``report.html`` in the first folder.
+
+    Returns:
+        Where it was written.
+
+    Raises:
+        DataError: a folder holds no run.
+    """
+    runs = read_runs([Path(folder) for folder in folders])
+    file = Path(folders[0]) / "report.html" if file is None else Path(file)
+    environment = Environment(
+        loader=PackageLoader("segan_monai.report", "."), autoescape=select_autoescape(["html", "j2"]), trim_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=_title(runs), version=__version__, runs=[_section(run) for run in runs], failure_rule=FAILURE_RULE
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(page, encoding="utf-8")
+    partial.replace(file)
+    return file
+
+
+def _title(runs: Sequence[RunFolder]) -> str:
+    root = str(runs[0].record.get("config", {}).get("bundle_root", ""))
+    name = root.split("'")[1] if "'" in root else Path(root).name
+    return name.replace("_", " ") or runs[0].folder.name
+
+
+def _section(run: RunFolder) -> dict[str, Any]:
+    """What the template shows of one folder."""
+    section: dict[str, Any] = {
+        "kind": "Evaluation" if run.metrics is not None else "Training",
+        "folder": run.folder.name,
+        "facts": _facts(run),
+        "config": json.dumps(run.record.get("config", {}), indent=2),
+        "pictures": [(file.stem.replace("_", " "), _embedded(file)) for file in run.pictures],
+    }
+    if run.history is not None:
+        section["losses"] = Markup(curves(run.history, validation=False))
+        section["validation"] = Markup(curves(run.history, validation=True))
+    if run.metrics is not None:
+        measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]
+        section["regions"] = _regions(run, measures)
+        section["measures"] = [TITLES[name] for name in measures]
+        section["boxes"] = Markup(boxes(run.metrics, [name for name in PLOTTED if name in measures]))
+        section["cases"] = _cases(run.metrics, measures)
+        section["trouble"] = _trouble(run.metrics)
+        section["previews"] = [
+            {
+                "role": role,
+                "case": preview.case,
+                "dice": f"{preview.dice:.3f}",
+                "middle": preview.middle,
+                "modalities": preview.modalities,
+                "colours": region_colours(preview.regions),
+                "slices": slice_pictures(preview),
+            }
+            for role, preview in run.previews.items()
+        ]
+    return section
+
+
+def _facts(run: RunFolder) -> dict[str, str]:
+    record, config = run.record, run.record.get("config", {})
+    facts = {
+        "folder": str(run.folder),
+        "started": record.get("started", ""),
+        "command": record.get("command", ""),
+        "data": str(config.get("dataset_dir", "")),
+        "cases": _counts(run),
+        "split": _split(run, config),
+        "seed": str(record.get("seed", "")),
+    }
+    if run.history is not None:
+        per_epoch = run.history[run.history["epoch"] > 0].groupby("epoch")["seconds"].max()
+        facts["training"] = f"{len(per_epoch)} epochs in {_duration(per_epoch.sum())}, without validation"
+        memory = run.history.loc[run.history["name"] == "peak_memory_mib", "value"]
+        if len(memory):
+            facts["peak memory"] = f"{memory.max():.0f} MiB"
+        parameters = run.history[run.history["name"].str.startswith("parameters_")]
+        facts["parameters"] = ", ".join(
+            f"{name.removeprefix('parameters_')} {value / 1e6:.3g} M"
+            for name, value in zip(parameters["name"], parameters["value"], strict=True)
+        )
+        if KEY_METRIC in curve_names(run.history, validation=True):
+            found = run.history[run.history["name"] == KEY_METRIC].set_index("epoch")["value"]
+            facts["best validation"] = f"mean Dice {found.max():.3f} in epoch {found.idxmax()}, on the cases it reports"
+    hardware = record.get("hardware", {})
+    facts["hardware"] = ", ".join(
+        [hardware.get("platform", ""), f"{hardware.get('cpu_threads', '?')} CPU threads", *hardware.get("cuda", [])]
+    )
+    facts["versions"] = ", ".join(f"{name} {version}" for name, version in record.get("versions", {}).items())
+    return {name: value for name, value in facts.items() if value}
+
+
+def _counts(run: RunFolder) -> str:
+    if run.metrics is not None:
+        return f"{run.metrics['case'].nunique()} evaluated"
+    return ", ".join(f"{len(cases)} {name}" for name, cases in run.split.items() if isinstance(cases, list))
+
+
+def _split(run: RunFolder, config: dict[str, Any]) -> str:
+    if run.metrics is not None:
+        return f"subset {config['subset']}, {config.get('split_file', '')}" if "subset" in config else ""
+    return f"fold {config['fold']} of {config['folds']}, by subject" if "folds" in config else ""
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    minutes, seconds = divmod(rest, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """A line a region: mean and spread of each metric, failures, empty masks, and what was published."""
+    assert run.metrics is not None
+    published = run.record.get("config", {}).get("published") or {}
+    lines = []
+    for region, rows in run.metrics.groupby("region", sort=False):
+        counts = run.summary.get("regions", {}).get(region, {})
+        cells = []
+        for name in measures:
+            values = rows[name].astype(float)
+            finite = values[values.map(math.isfinite)]
+            missing = len(values) - len(finite)
+            text = (
+                ""
+                if not len(finite)
+                else f"{finite.mean():.3f}" + (f" ± {finite.std(ddof=1):.3f}" if len(finite) > 1 else "")
+            )
+            cells.append(text + (f" ({missing} infinite or unknown left out)" if missing else ""))
+        theirs = published.get("values", {}).get(region, {})
+        lines.append(
+            {
+                "region": region,
+                "cells": cells,
+                "failures": counts.get("failures", int((rows["dice"] == 0).sum())),
+                "empty": "/".join(
+                    str(counts.get(key, "?")) for key in ("reference_empty", "prediction_empty", "both_empty")
+                ),
+                "published": ", ".join(f"{TITLES.get(name, name)} {value:g}" for name, value in theirs.items()),
+                "source": published.get("source", "") if theirs else "",
+            }
+        )
+    return lines
+
+
+def _cases(metrics: pd.DataFrame, measures: Sequence[str]) -> list[dict[str, Any]]:
+    """A line a case and region, the values as text and as numbers to sort by."""
+    return [
+        {
+            "case": row["case"],
+            "region": row["region"],
+            "failed": row["dice"] == 0,
+            "cells": [(_number(row[name]), row[name]) for name in (*measures, "reference_ml", "prediction_ml")],
+        }
+        for row in metrics.to_dict("records")
+    ]
+
+
+def _trouble(metrics: pd.DataFrame) -> list[str]:
+    """Every failure and every empty mask, in words."""
+    lines = []
+    for row in metrics.to_dict("records"):
+        true, found = row["reference_ml"] != 0, row["prediction_ml"] != 0
+        what = {
+            (True, False): "missed: the prediction is empty",
+            (False, True): "false alarm: the reference is empty, the prediction is not",
+            (False, False): "both masks are empty (counts as perfect)",
+            (True, True): "no overlap" if row["dice"] == 0 else "",
+        }[true, found]
+        if what:
+            lines.append(f"{row['case']}, {row['region']}: {what}")
+    return lines
+
+
+def _number(value: float) -> str:
+    if math.isnan(value):
+        return ""
+    return "∞" if math.isinf(value) else f"{value:.3f}"
+
+
+def _embedded(file: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -1,0 +1,130 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The figures of a report, as SVG."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+KEY_METRIC = "mean_dice"
+NOT_CURVES = re.compile("^parameters_|peak_memory_mib$")
+TITLES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "precision": "precision",
+    "sensitivity": "sensitivity",
+    "hd95_mm": "HD95 in mm",
+    "assd_mm": "ASSD in mm",
+    "roi_iou": "IoU of boxes",
+}
+
+
+def curves(history: pd.DataFrame, validation: bool) -> str:
+    """Loss terms, or what the validations found, over the epochs; a panel a term.
+
+    Args:
+        history: of ``history.csv``.
+        validation: which of the two: terms of the training are there in every epoch, of the validation in some.
+    """
+    names = curve_names(history, validation)
+    if not names:
+        return ""
+    columns = min(len(names), 4)
+    figure, axes = _figure(-(-len(names) // columns), columns, 2.9, 2.0)
+    for index, name in enumerate(names):
+        axis = axes.flat[index]
+        values = history[history["name"] == name].groupby("epoch")["value"].last()
+        axis.plot(values.index, values, color=COLOURS[1 if validation else 0], marker="." if len(values) < 40 else None)
+        axis.set_title(name, fontsize=9)
+        if validation and len(values):
+            best = values.idxmax()
+            axis.plot([best], [values[best]], "o", color=COLOURS[1])
+            axis.annotate(f"{values[best]:.3f}", (best, values[best]), fontsize=8, ha="right", va="bottom")
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(names) :]:
+        axis.set_axis_off()
+    return _svg(figure, "epoch")
+
+
+def curve_names(history: pd.DataFrame, validation: bool) -> list[str]:
+    """Names in ``history.csv`` of the training's terms, or of the validation's metrics.
+
+    The metrics stand behind the terms in each epoch that was validated, `mean_dice` first.
+    """
+    rows = history[(history["epoch"] > 0) & ~history["name"].str.contains(NOT_CURVES)]
+    of_validation: set[str] = set()
+    for _, names in rows.groupby("epoch")["name"]:
+        listed = names.tolist()
+        if KEY_METRIC in listed:
+            of_validation |= set(listed[listed.index(KEY_METRIC) :])
+    return [name for name in dict.fromkeys(rows["name"]) if (name in of_validation) == validation]
+
+
+def boxes(metrics: pd.DataFrame, measures: Sequence[str]) -> str:
+    """A panel a metric: for each region a box plot, and every case as a point.
+
+    Points have the case's name as a tooltip; infinite distances are drawn as crosses on the upper edge.
+    """
+    regions = list(dict.fromkeys(metrics["region"]))
+    shown = [name for name in measures if name in metrics and metrics[name].notna().any()]
+    columns = min(len(shown), 3)
+    figure, axes = _figure(-(-len(shown) // columns), columns, 1.6 + 1.0 * len(regions), 2.8)
+    for axis, name in zip(axes.flat, shown, strict=False):
+        finite = [_finite(metrics, region, name) for region in regions]
+        axis.boxplot(
+            [values["value"] for values in finite], widths=0.55, showfliers=False, medianprops={"color": "black"}
+        )
+        largest = max((values["value"].max() for values in finite if len(values)), default=1.0)
+        for position, (region, values) in enumerate(zip(regions, finite, strict=True), start=1):
+            spread = np.random.default_rng(0).uniform(-0.18, 0.18, len(values))
+            for offset, (case, value) in zip(spread, values.itertuples(index=False), strict=True):
+                (point,) = axis.plot(
+                    position + offset, value, "o", ms=3.2, alpha=0.6, color=COLOURS[(position - 1) % 8]
+                )
+                point.set_gid(f"{case}: {value:.3g}")
+            infinite = metrics[(metrics["region"] == region) & np.isinf(metrics[name].astype(float))]
+            if len(infinite):
+                axis.plot([position], [largest * 1.08], "x", color="#b00020")
+                axis.annotate(f"{len(infinite)} infinite", (position, largest * 1.08), fontsize=7, xytext=(5, -3),
+                              textcoords="offset points", color="#b00020")  # fmt: skip
+        axis.set_xticks(range(1, len(regions) + 1), regions, fontsize=8)
+        axis.set_title(TITLES.get(name, name), fontsize=9)
+        axis.grid(axis="y", alpha=0.3)
+        if not name.endswith("_mm"):
+            axis.set_ylim(-0.03, 1.03)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_axis_off()
+    return _with_tooltips(_svg(figure))
+
+
+def _finite(metrics: pd.DataFrame, region: str, name: str) -> pd.DataFrame:
+    rows = metrics.loc[metrics["region"] == region, ["case", name]].set_axis(["case", "value"], axis=1)
+    return rows[np.isfinite(rows["value"].astype(float))]
+
+
+def _figure(rows: int, columns: int, width: float, height: float):
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    FigureCanvasSVG(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _svg(figure, label: str | None = None) -> str:
+    if label:
+        figure.supxlabel(label, fontsize=9)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()[buffer.getvalue().index("<svg") :]
+
+
+def _with_tooltips(svg: str) -> str:
+    """Make the ids that the points were given titles, which browsers show as tooltips."""
+    return re.sub(r'<g id="([^"]*: [^"]*)">', r"<g><title>\1</title>", svg)

@@ -1,0 +1,67 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Folders of a training and an evaluation with known content."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from segan_monai.metrics.summary import COLUMNS, write_evaluation
+from segan_monai.report import CasePreview, save_previews
+
+DICE = {"a": 0.9, "b": 0.0, "c": 0.7, "d": 1.0}
+
+
+def preview(case: str, slices: int = 3) -> CasePreview:
+    """Slices of 20 x 30 with a square that is found one voxel too far to the right."""
+    image = np.zeros((slices, 2, 20, 30), np.uint8)
+    image[:, :, 5:15, 5:15] = 200
+    reference = np.zeros((slices, 1, 20, 30), bool)
+    reference[:, :, 5:15, 5:15] = True
+    return CasePreview(
+        case, DICE[case], ["T1", "<FLAIR>"], ["lesion"], image, reference, np.roll(reference, 1, axis=-1),
+        aspect=2.0, middle=1, boxes=[[[4.0, 4.0, 16.0, 16.0]]] * slices,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def runs(tmp_path) -> tuple[Path, Path]:
+    """Output folders of a training and of the evaluation of its weights."""
+    training, evaluation = tmp_path / "training", tmp_path / "evaluation"
+    training.mkdir()
+    record = {
+        "command": "python -m monai.bundle run training --key '<x>'",
+        "started": "2026-01-02T03:04:05+0000",
+        "seed": 7,
+        "versions": {"torch": "2.13.0"},
+        "hardware": {"platform": "Linux", "cpu_threads": 2, "cuda": []},
+        "config": {"bundle_root": "bundles/tumour_segmentation", "dataset_dir": "BraTS", "folds": 4, "fold": 1},
+    }
+    (training / "run.json").write_text(json.dumps(record))
+    (training / "split.json").write_text(json.dumps({"training": ["x", "y"], "validation": list(DICE)}))
+    lines = [(0, 0.0, "parameters_network", 2.5e6)]
+    for epoch, dice in ((1, None), (2, 0.8), (3, 0.75)):
+        lines += [(epoch, 50.0, "critic", -epoch)]
+        lines += [] if dice is None else [(epoch, 50.0, name, dice) for name in ("mean_dice", "lesion")]
+        lines += [(epoch, 50.0, "peak_memory_mib", 100.0 + epoch)]
+    pd.DataFrame(lines, columns=["epoch", "seconds", "name", "value"]).to_csv(training / "history.csv", index=False)
+
+    rows = [
+        (case, "lesion", dice, dice, dice, dice, np.inf if dice == 0 else 1.5, 0.5, 1.0, 0.0 if dice == 0 else 1.0)
+        for case, dice in DICE.items()
+    ]
+    write_evaluation(pd.DataFrame(rows, columns=list(COLUMNS)), evaluation, {"lesion": [1]})
+    record["config"] |= {
+        "ckpt_dir": str(training),
+        "subset": "held_out",
+        "published": {"source": "Table 9", "values": {"lesion": {"dice": 0.85}}},
+    }
+    (evaluation / "run.json").write_text(json.dumps(record))
+    cases = {"worst": "b", "median": "c", "best": "d"}
+    save_previews(evaluation / "previews.npz", {role: preview(case) for role, case in cases.items()})
+    return training, evaluation

@@ -1,0 +1,86 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from segan_monai.cli.main import app
+from segan_monai.errors import DataError
+from segan_monai.report import write_report
+from segan_monai.report.plots import curve_names
+
+
+def text_of(page: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
+
+
+def test_the_page_says_what_the_run_was_and_found(runs):
+    _, evaluation = runs
+    file = write_report([evaluation])
+    assert file == evaluation / "report.html"
+    page = file.read_text(encoding="utf-8")
+    text = text_of(page)
+    for expected in (
+        "tumour segmentation",
+        "2 training, 4 validation",
+        "fold 1 of 4, by subject",
+        "3 epochs in 2 min 30 s",
+        "103 MiB",
+        "network 2.5 M",
+        "mean Dice 0.800 in epoch 2",
+        "0.650 ± 0.451",  # of .9, 0, .7 and 1
+        "1.500 ± 0.000 (1 infinite or unknown left out)",
+        "Dice 0.85 (Table 9)",
+        "Failures and empty masks (1)",
+        "b, lesion: missed: the prediction is empty",
+    ):
+        assert expected in text, expected
+    assert text.index("Evaluation: evaluation") < text.index("Training: training")  # brought in by ckpt_dir
+
+
+def test_terms_of_losses_and_of_the_validation_are_told_apart(runs):
+    history = pd.read_csv(runs[0] / "history.csv")
+    assert curve_names(history, validation=False) == ["critic"]
+    assert curve_names(history, validation=True) == ["mean_dice", "lesion"]
+
+
+def test_nothing_comes_from_elsewhere_and_names_are_no_markup(runs):
+    page = write_report(runs).read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
+    assert "&lt;x&gt;" in page
+    assert "<x>" not in page
+    assert "<FLAIR>" not in page
+
+
+def test_infinite_distances_are_marked_not_dropped(runs):
+    page = write_report([runs[1]]).read_text(encoding="utf-8")
+    assert "∞" in page
+    assert 'data-value="inf"' in page
+    assert "<title>d: 1</title>" in page  # a point of the plot
+
+
+def test_a_training_alone(runs):
+    page = write_report([runs[0]]).read_text(encoding="utf-8")
+    assert "Terms of the losses" in page
+    assert "Table of cases" not in page
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"holds neither history.csv .* nor metrics.csv .* expected the output_dir"):
+        write_report([tmp_path])
+
+
+def test_a_damaged_file_is_named(runs):
+    (runs[1] / "summary.json").write_text("{")
+    with pytest.raises(DataError, match=r"evaluation: a file of the run cannot be read: .* Run the training or"):
+        write_report([runs[1]])
+
+
+def test_the_command(runs, tmp_path):
+    result = CliRunner().invoke(app, ["report", str(runs[1]), "--file", str(tmp_path / "page" / "a.html")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "page" / "a.html").is_file()
