@@ -108,9 +108,7 @@ def heatmap_peaks(heat: NDArray, threshold: float, most: int) -> list[tuple[floa
     return sorted(peaks, reverse=True)[:most]
 
 
-def component_peaks(
-    heat: Tensor, threshold: float, most: int, spreads: int = 16
-) -> tuple[Tensor, Tensor, Tensor]:
+def component_peaks(heat: Tensor, threshold: float, most: int, spreads: int = 16) -> tuple[Tensor, Tensor, Tensor]:
     """`heatmap_peaks` in tensor operations of fixed shapes, for exported networks: always `most` keypoints.
 
     Components are found by labels that spread to neighbours, are handed to the position that they came from, and from

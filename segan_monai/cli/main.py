@@ -9,8 +9,10 @@ import sys
 import typer
 
 from segan_monai.cli.evaluate import evaluate
+from segan_monai.cli.export import export
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.reproduce import reproduce
+from segan_monai.cli.verify import verify
 from segan_monai.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +25,8 @@ app = typer.Typer(
 app.command()(evaluate)
 app.command()(phantoms)
 app.command()(reproduce)
+app.command()(verify)
+app.command()(export)
 
 
 @app.callback()

@@ -26,7 +26,6 @@ from segan_monai.networks.roi_recalibration import (
 )
 
 
-
 class RoIs(NamedTuple):
     """N regions of interest in a batch of images; coordinates as in `segan_monai.networks.roi_recalibration`.
 
@@ -106,7 +105,9 @@ class LocalizationNet(nn.Module):
 
         self.keypoint_head = nn.Sequential(*convolution(), nn.Conv2d(width, num_classes, 1))
         self.box_head = nn.Sequential(
-            *convolution(), *convolution(), nn.Conv2d(width, 4 * num_classes, self.box_kernel, padding=self.box_kernel // 2)
+            *convolution(),
+            *convolution(),
+            nn.Conv2d(width, 4 * num_classes, self.box_kernel, padding=self.box_kernel // 2),
         )
         nn.init.constant_(self.keypoint_head[-1].bias, math.log(prior / (1 - prior)))  # type: ignore[arg-type]
         # boxes begin as an eighth of the image wide and high
