@@ -114,10 +114,17 @@ def sample_affine(images: Tensor, theta: Tensor) -> Tensor:
     Returns:
         (N, C, H, W), differentiable in both.
     """
-    with torch.autocast(images.device.type, enabled=False):
-        dtype = torch.promote_types(theta.dtype, torch.float32)
-        grid = _grid(theta.to(dtype), images.shape[2], images.shape[3])
-        return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if torch.jit.is_scripting():
+        return _sample(images, theta)
+    else:  # TorchScript knows no autocast of a device that is not named, and leaves this branch out
+        with torch.autocast(images.device.type, enabled=False):
+            return _sample(images, theta)
+
+
+def _sample(images: Tensor, theta: Tensor) -> Tensor:
+    dtype = torch.promote_types(theta.dtype, torch.float32)
+    grid = _grid(theta.to(dtype), images.shape[2], images.shape[3])
+    return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:
