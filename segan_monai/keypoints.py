@@ -118,7 +118,7 @@ def component_peaks(heat: Tensor, threshold: float, most: int, spreads: int = 16
         heat: (B, K, h, w), 0 to 1.
         threshold: a position is active from here on.
         most: components kept, those with the highest peak first.
-        spreads: steps; 16 do for a heatmap of 65,536 positions.
+        spreads: steps; 16 do for the windings that 128 x 128 positions can hold.
 
     Returns:
         Peak's height, row and column, (B, K, most) each; the height is 0 where there are fewer components.

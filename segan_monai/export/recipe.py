@@ -92,9 +92,13 @@ def _inferer(inferer: Any) -> dict[str, Any]:
         names = ("axis", "batch_size", "skip_empty", "margin", "empty_value")
         return {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
     if isinstance(inferer, SlidingWindowInferer) and str(inferer.mode) == "gaussian":
-        size, overlap = list(inferer.roi_size), float(inferer.overlap)
-        settings = {"batch_size": inferer.sw_batch_size, "sigma_scale": float(inferer.sigma_scale)}
-        return {"kind": "windows", "size": size, "overlap": overlap, **settings}
+        settings = {
+            "size": "roi_size",
+            "overlap": "overlap",
+            "batch_size": "sw_batch_size",
+            "sigma_scale": "sigma_scale",
+        }
+        return {"kind": "windows", **{name: getattr(inferer, of_inferer) for name, of_inferer in settings.items()}}
     raise _unknown(inferer)
 
 

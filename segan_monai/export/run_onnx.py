@@ -122,9 +122,9 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
                     "bundle's own inference, which does it."
                 )
         elif kind == "crop":
-            box = foreground_box((image > 0).any(0))
+            box = foreground_box(np.asarray((image > 0).any(0)))
             done.append((kind, (image.shape[1:], box)))
-            image = image[(slice(None), *box)]
+            image = image[of_all_channels(box)]
         elif kind == "foreground_percentiles":
             image = scale_foreground(image, step["lower"], step["upper"])
         elif kind == "window":
@@ -147,11 +147,16 @@ def restore(maps: NDArray, done: Sequence[tuple[str, Any]]) -> NDArray:
         elif kind == "crop":
             shape, box = what
             full = np.zeros((len(maps), *shape), maps.dtype)
-            full[(slice(None), *box)] = maps
+            full[of_all_channels(box)] = maps
             maps = full
         else:
             maps = resize_planes(maps, what)
     return maps
+
+
+def of_all_channels(box: Sequence[slice]) -> tuple[slice, ...]:
+    """Index of a box in (C, H, W, D)."""
+    return (slice(None), *box)
 
 
 def foreground_box(mask: NDArray) -> tuple[slice, ...]:
@@ -197,7 +202,7 @@ def run_slices(
         result = network.run(None, {network.get_inputs()[0].name: batch})[0]
         if output is None:
             output = np.full((len(slices), result.shape[1], *slices.shape[2:]), empty_value, np.float32)
-        output[index, :, spans[0], spans[1]] = result[(slice(None), slice(None), *inside)]
+        output[index, :, spans[0], spans[1]] = result[..., inside[0], inside[1]]
     if output is None:
         raise SystemExit("the image has no slices.")
     return np.moveaxis(output, 0, 1 + axis)
@@ -239,17 +244,17 @@ def run_windows(
     count = np.zeros(padded.shape[1:], np.float32)
     for first in range(0, len(places), batch_size):
         group = places[first : first + batch_size]
-        batch = np.stack([padded[(slice(None), *place)] for place in group])
+        batch = np.stack([padded[of_all_channels(place)] for place in group])
         results = network.run(None, {network.get_inputs()[0].name: batch})[0]
         if total is None:
             total = np.zeros((results.shape[1], *padded.shape[1:]), np.float32)
         for place, result in zip(group, results, strict=True):
-            total[(slice(None), *place)] += weight * result
+            total[of_all_channels(place)] += weight * result
             count[place] += weight
     if total is None:
         raise SystemExit("the image has no voxels.")
     inside = tuple(slice(pad // 2, pad // 2 + n) for pad, n in zip(pads, image.shape[1:], strict=True))
-    return (total / count)[(slice(None), *inside)]
+    return (total / count)[of_all_channels(inside)]
 
 
 def activate(logits: NDArray, kind: str) -> NDArray:
@@ -279,8 +284,9 @@ def label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> n
     recipe = read_recipe(network)
     image, affine = load_image(files, recipe["channels"])
     prepared, done = prepare(image, affine, recipe["steps"])
-    runner = {"slices": run_slices, "windows": run_windows}[recipe["inferer"]["kind"]]
-    logits = runner(network, prepared, **{name: v for name, v in recipe["inferer"].items() if name != "kind"})
+    settings = dict(recipe["inferer"])
+    runner = run_slices if settings.pop("kind") == "slices" else run_windows
+    logits = runner(network, prepared, **settings)
     probabilities = restore(activate(logits, recipe["activation"]), done)
     return nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine)
 

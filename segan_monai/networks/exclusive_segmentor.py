@@ -48,4 +48,5 @@ class ExclusiveClassSegmentor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map slices (B, C, H, W) to logits: (B, 1 + N, H, W) of classes in training, (B, K, H, W) of regions else."""
         logits = self.segmentor(x)
-        return logits if self.training else class_to_region_logits(logits, self.classes)
+        # an annotation of the buffer would say that it is a Tensor, and TorchScript could not read it
+        return logits if self.training else class_to_region_logits(logits, self.classes)  # type: ignore[arg-type]
