@@ -443,7 +443,8 @@ def exports(
 ) -> None:
     """Bundles' networks as configured, onnxruntime against PyTorch in float32 on equal threads.
 
-    Weights are random; the threshold of L-SNet's heatmap is so low that both look at as many RoIs as there may be.
+    Weights are random; the threshold of L-SNet's heatmap is so low that something is found. Its exported network looks
+    at all RoIs that there may be, PyTorch at those that it finds.
     """
     import onnxruntime
 

@@ -128,11 +128,11 @@ def _sample(images: Tensor, theta: Tensor) -> Tensor:
 
 
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """`F.affine_grid` without `align_corners`, which cannot be exported for every size."""
+    """`F.affine_grid` without `align_corners`, which cannot be exported for every size and may multiply in TF32."""
     y, x = torch.arange(height, device=theta.device), torch.arange(width, device=theta.device)
-    y, x = (2 * y + 1).to(theta) / height - 1, (2 * x + 1).to(theta) / width - 1
-    plane = torch.stack([x.expand(height, width), y.unsqueeze(1).expand(height, width)], dim=-1)
-    return plane @ theta[:, :, :2].transpose(1, 2).unsqueeze(1) + theta[:, None, None, :, 2]
+    y, x = ((2 * y + 1).to(theta) / height - 1).unsqueeze(1), (2 * x + 1).to(theta) / width - 1
+    along_x, along_y, shift = theta[..., None, None].unbind(2)  # (N, 2, 1, 1) each
+    return (along_x * x + along_y * y + shift).permute(0, 2, 3, 1)
 
 
 def merge_rois(placed: Tensor, index: Tensor, count: int) -> Tensor:
