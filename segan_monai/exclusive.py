@@ -59,5 +59,7 @@ def class_to_region_logits(logits: Tensor, classes: Tensor) -> Tensor:
         (B, K, ...).
     """
     inside = torch.cat([torch.zeros_like(classes[:1]), classes]).T
-    odds = [logits[:, row].logsumexp(1) - logits[:, ~row].logsumexp(1) for row in inside]
-    return torch.stack(odds, dim=1)
+    inside = inside.reshape([1, inside.shape[0], inside.shape[1]] + [1] * (logits.ndim - 2))
+    spread, nothing = logits.unsqueeze(1), torch.full_like(logits, -torch.inf).unsqueeze(1)
+    within = torch.where(inside, spread, nothing).logsumexp(2)
+    return within - torch.where(inside, nothing, spread).logsumexp(2)

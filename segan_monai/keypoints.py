@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
@@ -105,3 +106,54 @@ def heatmap_peaks(heat: NDArray, threshold: float, most: int) -> list[tuple[floa
         nearest = np.argmin((rows - rows.mean()) ** 2 + (columns - columns.mean()) ** 2)
         peaks.append((float(heat[rows, columns].max()), int(rows[nearest]), int(columns[nearest])))
     return sorted(peaks, reverse=True)[:most]
+
+
+def component_peaks(heat: Tensor, threshold: float, most: int, spreads: int = 16) -> tuple[Tensor, Tensor, Tensor]:
+    """`heatmap_peaks` in tensor operations of fixed shapes, for exported networks: always `most` keypoints.
+
+    Components are found by labels that spread to neighbours, are handed to the position that they came from, and from
+    there to all that follow it; so the steps needed grow with the logarithm of a component's size.
+
+    Args:
+        heat: (B, K, h, w), 0 to 1.
+        threshold: a position is active from here on.
+        most: components kept, those with the highest peak first.
+        spreads: steps; 16 do for the windings that 128 x 128 positions can hold.
+
+    Returns:
+        Peak's height, row and column, (B, K, most) each; the height is 0 where there are fewer components.
+    """
+    height, width = heat.shape[2], heat.shape[3]
+    flat = heat.flatten(2)
+    active = (flat >= threshold).to(heat.dtype)
+    # a component's label becomes its last position + 1; 0 is background
+    own = torch.ones_like(flat).cumsum(2) * active
+    label = own
+    for _ in range(spreads):
+        spread = F.max_pool2d(label.unflatten(2, (height, width)), 3, 1, 1).flatten(2) * active
+        root = (label - 1).clamp(min=0).long()
+        label = label.scatter_reduce(2, root, spread, "amax") * active
+        label = torch.maximum(label, spread)
+        label = label.gather(2, (label - 1).clamp(min=0).long()) * active
+    index = label.long()
+    bins = F.pad(torch.zeros_like(flat), [1, 0])  # one a label
+    # as exact as NumPy's, or ties go elsewhere
+    y = torch.arange(height, dtype=torch.float64, device=heat.device)
+    x = torch.arange(width, dtype=torch.float64, device=heat.device)
+    row = y.unsqueeze(1).expand(height, width).flatten().expand_as(flat)
+    column = x.expand(height, width).flatten().expand_as(flat)
+    position = torch.ones_like(row).cumsum(2) - 1
+    sums = bins.double()
+    count = sums.scatter_add(2, index, active.double()).clamp(min=1)
+    mean_row = sums.scatter_add(2, index, row * active) / count
+    mean_column = sums.scatter_add(2, index, column * active) / count
+    squared = (row - mean_row.gather(2, index)) ** 2 + (column - mean_column.gather(2, index)) ** 2
+    beyond = sums + height * width
+    nearest = (beyond * beyond).scatter_reduce(2, index, squared, "amin")
+    candidate = torch.where(squared <= nearest.gather(2, index), position, beyond[..., 1:])
+    first = beyond.scatter_reduce(2, index, candidate, "amin")
+    peak = bins.scatter_reduce(2, index, flat * active, "amax")
+    scores, chosen = F.pad(peak[..., 1:], [0, most]).topk(most, dim=2)
+    where = F.pad(first[..., 1:], [0, most]).gather(2, chosen)
+    where = torch.where(scores > 0, where, torch.zeros_like(where)).long()
+    return scores, row.gather(2, where).long(), column.gather(2, where).long()

@@ -9,8 +9,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
-from segan_monai.keypoints import heatmap_peaks, keypoint_targets, object_boxes, smallest_sigma
+from segan_monai.keypoints import component_peaks, heatmap_peaks, keypoint_targets, object_boxes, smallest_sigma
 
 
 def label_with(*boxes, size=(32, 48)):
@@ -87,3 +88,23 @@ def test_peaks_are_components_and_lie_on_them():
     bent[0, :] = bent[:, 0] = 1
     ((_, row, column),) = heatmap_peaks(bent, 0.5, most=8)
     assert bent[row, column] == 1, "the centre of the L is not on it"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_peaks_in_tensor_operations_are_the_same(seed):
+    generator = np.random.default_rng(seed)
+    heat = ndimage.gaussian_filter(generator.random((2, 2, 31, 44)), (0, 0, 0.4 + seed / 4, 1)).astype(np.float32)
+    heat = (heat - heat.min()) / (heat.max() - heat.min())
+    heat[1, 1] = 0
+    scores, rows, columns = component_peaks(torch.from_numpy(heat), 0.5, 3)
+    for image, channel in np.ndindex(2, 2):
+        found = zip(*(part[image, channel].tolist() for part in (scores, rows, columns)), strict=True)
+        assert [peak for peak in found if peak[0] > 0] == heatmap_peaks(heat[image, channel], 0.5, 3)
+
+
+def test_a_component_that_winds_through_the_heatmap_is_one():
+    heat = torch.zeros(1, 1, 64, 64)
+    heat[0, 0, ::2] = 0.9
+    heat[0, 0, 1::4, -1] = heat[0, 0, 3::4, 0] = 0.8
+    scores, _, _ = component_peaks(heat, 0.5, 2)
+    assert scores.flatten().tolist() == pytest.approx([0.9, 0])

@@ -9,9 +9,11 @@ import sys
 import typer
 
 from segan_monai.cli.evaluate import evaluate
+from segan_monai.cli.export import export
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
+from segan_monai.cli.verify import verify
 from segan_monai.errors import UserError
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app.command()(evaluate)
 app.command()(phantoms)
 app.command()(report)
 app.command()(reproduce)
+app.command()(verify)
+app.command()(export)
 
 
 @app.callback()

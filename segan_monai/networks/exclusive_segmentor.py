@@ -35,18 +35,18 @@ class ExclusiveClassSegmentor(nn.Module):
         (torch.Size([2, 3, 32, 32]), torch.Size([2, 2, 32, 32]))
     """
 
-    classes: Tensor
-
     def __init__(
         self, in_channels: int, out_channels: int, regions: Mapping[str, Sequence[int]], **settings: int | None
     ) -> None:
         super().__init__()
         if out_channels != len(regions):
             raise ValueError(f"out_channels is {out_channels}, but there are {len(regions)} regions: {list(regions)}.")
-        self.register_buffer("classes", exclusive_classes(regions), persistent=False)
-        self.segmentor = SegANSegmentor(in_channels, 1 + len(self.classes), **settings)  # type: ignore[arg-type]
+        classes = exclusive_classes(regions)
+        self.register_buffer("classes", classes, persistent=False)
+        self.segmentor = SegANSegmentor(in_channels, 1 + len(classes), **settings)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """Map slices (B, C, H, W) to logits: (B, 1 + N, H, W) of classes in training, (B, K, H, W) of regions else."""
         logits = self.segmentor(x)
-        return logits if self.training else class_to_region_logits(logits, self.classes)
+        # an annotation of the buffer would say that it is a Tensor, and TorchScript could not read it
+        return logits if self.training else class_to_region_logits(logits, self.classes)  # type: ignore[arg-type]

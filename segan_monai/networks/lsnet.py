@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.keypoints import heatmap_peaks
+from segan_monai.keypoints import component_peaks, heatmap_peaks
 from segan_monai.networks.resnet_pyramid import ResNetPyramid
 from segan_monai.networks.roi_recalibration import (
     box_edges,
@@ -24,9 +24,6 @@ from segan_monai.networks.roi_recalibration import (
     roi_affine,
     sample_affine,
 )
-
-_BOX_KERNEL = 13  # paper: side of the last convolution of the box head
-_NOTHING = 1e-6  # probability where there is no RoI
 
 
 class RoIs(NamedTuple):
@@ -77,6 +74,8 @@ class LocalizationNet(nn.Module):
     """
 
     stride = 4
+    box_kernel = 13  # paper: side of the last convolution of the box head
+    __constants__ = ("box_kernel", "stride")
 
     def __init__(
         self,
@@ -106,20 +105,21 @@ class LocalizationNet(nn.Module):
 
         self.keypoint_head = nn.Sequential(*convolution(), nn.Conv2d(width, num_classes, 1))
         self.box_head = nn.Sequential(
-            *convolution(), *convolution(), nn.Conv2d(width, 4 * num_classes, _BOX_KERNEL, padding=_BOX_KERNEL // 2)
+            *convolution(),
+            *convolution(),
+            nn.Conv2d(width, 4 * num_classes, self.box_kernel, padding=self.box_kernel // 2),
         )
         nn.init.constant_(self.keypoint_head[-1].bias, math.log(prior / (1 - prior)))  # type: ignore[arg-type]
         # boxes begin as an eighth of the image wide and high
-        nn.init.constant_(self.box_head[-1].bias, _BOX_KERNEL * math.log(math.expm1(1 / 16)))  # type: ignore[arg-type]
+        nn.init.constant_(self.box_head[-1].bias, self.box_kernel * math.log(math.expm1(1 / 16)))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images (B, C, H, W) to heatmap logits (B, K, h, w) and distances in pixels (B, K, 4, h, w), h = H / 4."""
         features = self.pyramid(x)
         heatmap = self.keypoint_head(features)
-        relative = F.softplus(self.box_head(features).float() / _BOX_KERNEL).unflatten(1, (-1, 4))
-        height, width = x.shape[2:]
-        extent = relative.new_tensor([width, width, height, height]).reshape(4, 1, 1)
-        return heatmap, relative * extent
+        relative = F.softplus(self.box_head(features).float() / self.box_kernel).unflatten(1, (-1, 4))
+        distances = torch.cat([relative[:, :, :2] * x.shape[3], relative[:, :, 2:] * x.shape[2]], dim=2)
+        return heatmap, distances
 
     def find_rois(self, found: tuple[Tensor, Tensor]) -> RoIs:
         """The RoIs of a batch at inference: a keypoint for each connected component of the heatmap."""
@@ -152,6 +152,18 @@ class LocalizationNet(nn.Module):
         image, channel, row, column = index.unbind(1)
         keypoints = torch.stack([column, row], dim=1) * self.stride + self.stride / 2
         return RoIs(image, channel, keypoints.float(), distances[image, channel, :, row, column], scores)
+
+    def fixed_rois(self, found: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What `find_rois` finds, as exactly `max_rois` RoIs a class and image, for exported networks.
+
+        Returns:
+            Keypoints (B, K, R, 2), distances (B, K, R, 4), and scores (B, K, R): 0 where there are fewer RoIs.
+        """
+        heatmap, distances = found
+        scores, row, column = component_peaks(heatmap.float().sigmoid(), self.threshold, self.max_rois)
+        keypoints = torch.stack([column, row], dim=-1) * self.stride + self.stride / 2
+        where = (row * heatmap.shape[-1] + column).unsqueeze(2).expand(-1, -1, 4, -1)
+        return keypoints.float(), distances.flatten(3).gather(3, where).transpose(2, 3), scores
 
 
 class CoarseLocalizer(nn.Module):
@@ -227,6 +239,9 @@ class LSNet(nn.Module):
         torch.Size([3, 2, 64, 96])
     """
 
+    nothing = 1e-6  # probability where there is no RoI
+    __constants__ = ("nothing",)
+
     def __init__(
         self,
         localizer: nn.Module,
@@ -244,8 +259,12 @@ class LSNet(nn.Module):
 
     def affine(self, rois: RoIs, size: Sequence[int]) -> Tensor:
         """Affine of each RoI, (N, 2, 3); see `roi_affine` and `crop_affine`."""
-        affine = crop_affine if self.hard_crop else roi_affine
-        return affine(rois.keypoints, rois.distances.float(), size, self.margin)
+        return self._affine(rois.keypoints, rois.distances.float(), list(size))
+
+    def _affine(self, keypoints: Tensor, distances: Tensor, size: list[int]) -> Tensor:
+        if self.hard_crop:
+            return crop_affine(keypoints, distances, size, self.margin)
+        return roi_affine(keypoints, distances, size, self.margin)
 
     def locate(self, x: Tensor) -> RoIs:
         """Find the RoIs of images (B, C, H, W)."""
@@ -254,11 +273,21 @@ class LSNet(nn.Module):
     def forward(self, x: Tensor, rois: RoIs | None = None) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K, H, W) of the merged probabilities; about -14 outside RoIs.
 
+        In a network that is being exported (TorchScript, ONNX, torch.export) the segmentor sees exactly `max_rois` RoIs
+        of every class and image, found or not, so that its graph has no branch; the result is the same.
+
         Args:
             x: the images.
             rois: where to look, if known; by default they are found.
         """
-        rois = self.locate(x) if rois is None else rois
+        if torch.jit.is_scripting():
+            return self._fixed(x)
+        else:  # TorchScript leaves this branch out, if it is one
+            if torch.jit.is_tracing() or torch.compiler.is_exporting():
+                return self._fixed(x)
+            return self._found(x, self.locate(x) if rois is None else rois)
+
+    def _found(self, x: Tensor, rois: RoIs) -> Tensor:
         size = x.shape[2:]
         merged = x.new_zeros(len(x) * self.num_classes, *size, dtype=torch.float32)
         if len(rois.image):
@@ -267,4 +296,16 @@ class LSNet(nn.Module):
             own = logits[torch.arange(len(logits), device=x.device), rois.channel].float().sigmoid()
             placed = sample_affine(own.unsqueeze(1), inverse_affine(theta)).squeeze(1)
             merged = merge_rois(placed, rois.image * self.num_classes + rois.channel, len(merged))
-        return torch.logit(merged.unflatten(0, (len(x), self.num_classes)), eps=_NOTHING)
+        return torch.logit(merged.unflatten(0, (len(x), self.num_classes)), eps=self.nothing)
+
+    def _fixed(self, x: Tensor) -> Tensor:
+        keypoints, distances, scores = self.localizer.fixed_rois(self.localizer(x))
+        classes, most = scores.shape[1], scores.shape[2]
+        size = [x.shape[2], x.shape[3]]
+        theta = self._affine(keypoints.flatten(0, 2), distances.float().flatten(0, 2), size)
+        logits = self.segmentor(sample_affine(x.repeat_interleave(classes * most, dim=0), theta))
+        channel = torch.arange(classes, device=x.device).repeat_interleave(most).repeat(x.shape[0])
+        own = logits.gather(1, channel.reshape(-1, 1, 1, 1).expand(-1, 1, size[0], size[1])).float().sigmoid()
+        placed = sample_affine(own, inverse_affine(theta)) * (scores.flatten() > 0).reshape(-1, 1, 1, 1)
+        merged = placed.reshape(-1, classes, most, size[0], size[1]).amax(2)
+        return torch.logit(merged, eps=self.nothing)

@@ -15,7 +15,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.networks.weights import read_checkpoint
 
 _LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
-_COARSEST = 32  # stride of the last level
+
 # of a decoder's levels, 16 being the published network's last: with 4 channels before the last convolution, training
 # can end where all of them vote against the object, and no probability exceeds that of the bias
 _LEAST_WIDTH = 16
@@ -58,10 +58,10 @@ class ResNetEncoderLevels(ResNet):
     def forward(self, x: Tensor) -> list[Tensor]:
         """Map (B, C, H, W) to itself and five levels, halved, quartered, ... (B, `channels[i]`, H / 2^i, W / 2^i)."""
         levels = [x, self.act(self.bn1(self.conv1(x)))]
-        features = self.maxpool(levels[-1])
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            features = layer(features)
-            levels.append(features)
+        levels.append(self.layer1(self.maxpool(levels[-1])))
+        levels.append(self.layer2(levels[-1]))  # not in a loop, which TorchScript cannot compile
+        levels.append(self.layer3(levels[-1]))
+        levels.append(self.layer4(levels[-1]))
         return levels
 
     def _load(self, file: str | Path, in_channels: int) -> None:
@@ -101,7 +101,8 @@ class FCNDecoder(nn.Module):
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Map the encoder's levels to (B, `out_channels`, H / 4, W / 4)."""
         result: Tensor | None = None
-        for convolution, level in zip(self.lateral, levels[:1:-1], strict=True):
+        for index, convolution in enumerate(self.lateral):
+            level = levels[-1 - index]
             score = convolution(level)
             if result is not None:
                 score = score + F.interpolate(result, size=level.shape[2:], mode="bilinear", align_corners=False)
@@ -128,6 +129,9 @@ class ResNetPyramid(nn.Module):
     Raises:
         ConfigError: unknown structure.
     """
+
+    coarsest = 32  # stride of the last level
+    __constants__ = ("coarsest",)
 
     def __init__(
         self,
@@ -169,7 +173,7 @@ class ResNetPyramid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to features (B, `out_channels`, ceil(H / stride), ceil(W / stride))."""
         height, width = x.shape[2:]
-        x = F.pad(x, [0, -width % _COARSEST, 0, -height % _COARSEST])
+        x = F.pad(x, [0, -width % self.coarsest, 0, -height % self.coarsest])
         features = self.decoder(self.encoder(x))
         return features[..., : -(-height // self.stride), : -(-width // self.stride)]
 
@@ -212,5 +216,6 @@ class ResNetSegmentor(nn.Module):
         if self.pyramid.stride == 1:
             return logits
         factor = self.pyramid.stride
-        full = F.interpolate(logits, scale_factor=factor, mode="bilinear", align_corners=False)
+        size = [factor * logits.shape[2], factor * logits.shape[3]]
+        full = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
         return full[..., : x.shape[2], : x.shape[3]]

@@ -9,8 +9,6 @@ the four edges, left, right, top and bottom.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +29,7 @@ def box_edges(keypoints: Tensor, distances: Tensor) -> Tensor:
     return torch.stack([x - left, y - top, x + right, y + bottom], dim=-1)
 
 
-def roi_affine(keypoints: Tensor, distances: Tensor, size: Sequence[int], margin: float = 15.0) -> Tensor:
+def roi_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: float = 15.0) -> Tensor:
     """Affine that maps the network's full input to a box enlarged by a margin (L-SNet, eq. 2 and 3).
 
     With W, H the size, (u, v) the keypoint and m the margin::
@@ -66,7 +64,7 @@ def roi_affine(keypoints: Tensor, distances: Tensor, size: Sequence[int], margin
     )
 
 
-def crop_affine(keypoints: Tensor, distances: Tensor, size: Sequence[int], margin: float = 15.0) -> Tensor:
+def crop_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: float = 15.0) -> Tensor:
     """Affine of a hard crop: the enlarged box rounded outwards to whole pixels and clipped to the image.
 
     What coarse-to-fine models do instead of `roi_affine`; there is no gradient. Boxes off the image become the pixel
@@ -116,10 +114,25 @@ def sample_affine(images: Tensor, theta: Tensor) -> Tensor:
     Returns:
         (N, C, H, W), differentiable in both.
     """
-    with torch.autocast(images.device.type, enabled=False):
-        dtype = torch.promote_types(theta.dtype, torch.float32)
-        grid = F.affine_grid(theta.to(dtype), list(images.shape), align_corners=False)
-        return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    if torch.jit.is_scripting():
+        return _sample(images, theta)
+    else:  # TorchScript knows no autocast of a device that is not named, and leaves this branch out
+        with torch.autocast(images.device.type, enabled=False):
+            return _sample(images, theta)
+
+
+def _sample(images: Tensor, theta: Tensor) -> Tensor:
+    dtype = torch.promote_types(theta.dtype, torch.float32)
+    grid = _grid(theta.to(dtype), images.shape[2], images.shape[3])
+    return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _grid(theta: Tensor, height: int, width: int) -> Tensor:
+    """`F.affine_grid` without `align_corners`, which cannot be exported for every size and may multiply in TF32."""
+    y, x = torch.arange(height, device=theta.device), torch.arange(width, device=theta.device)
+    y, x = ((2 * y + 1).to(theta) / height - 1).unsqueeze(1), (2 * x + 1).to(theta) / width - 1
+    along_x, along_y, shift = theta[..., None, None].unbind(2)  # (N, 2, 1, 1) each
+    return (along_x * x + along_y * y + shift).permute(0, 2, 3, 1)
 
 
 def merge_rois(placed: Tensor, index: Tensor, count: int) -> Tensor:

@@ -82,8 +82,7 @@ class SegANSegmentor(nn.Module):
         height, width = x.shape[-2], x.shape[-1]
         pad_h, pad_w = -height % self.divisor, -width % self.divisor
         top, left = pad_h // 2, pad_w // 2
-        if pad_h or pad_w:
-            x = F.pad(x, [left, pad_w - left, top, pad_h - top])
+        x = F.pad(x, [left, pad_w - left, top, pad_h - top])  # always, so that an exported graph takes every plane
         skips: list[Tensor] = []
         for down in self.encoder:
             x = down(x)

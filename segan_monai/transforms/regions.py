@@ -85,16 +85,23 @@ def regions_to_label_map(
             f"({', '.join(regions)}). The network's number of outputs and the setting `regions` must agree."
         )
     maps = probabilities.as_tensor() if isinstance(probabilities, MetaTensor) else probabilities
-    if len(values) > 1 and _exclusive(regions):  # one region alone needs no comparison, and is many times as fast
+    if len(values) > 1 and regions_are_exclusive(
+        regions
+    ):  # one region alone needs no comparison, and is many times as fast
         highest, best = maps.max(dim=0, keepdim=True)
         merged = torch.tensor(values, dtype=torch.uint8, device=maps.device)[best]
         merged.masked_fill_(highest < threshold, 0)
     else:
         merged = torch.zeros((1, *maps.shape[1:]), dtype=torch.uint8, device=maps.device)
-        sizes = [len(set(of_region)) for of_region in regions.values()]
-        for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        for index in paint_order(regions):
             merged.masked_fill_(maps[index : index + 1] >= threshold, values[index])
     return convert_to_dst_type(merged, probabilities, dtype=torch.uint8)[0]
+
+
+def paint_order(regions: Regions) -> list[int]:
+    """Positions of the regions in the order in which they are painted over each other, the largest first."""
+    sizes = [len(set(of_region)) for of_region in regions.values()]
+    return sorted(range(len(sizes)), key=lambda index: -sizes[index])
 
 
 def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive") -> dict[str, list[int]]:
@@ -179,7 +186,8 @@ def _values(regions: Regions) -> list[int]:
     return sorted({value for of_region in regions.values() for value in of_region})
 
 
-def _exclusive(regions: Regions) -> bool:
+def regions_are_exclusive(regions: Regions) -> bool:
+    """Whether no label value is in two regions."""
     return len(_values(regions)) == sum(len(set(of_region)) for of_region in regions.values())
 
 

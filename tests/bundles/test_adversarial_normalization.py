@@ -11,7 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigWorkflow
 from torch import nn
 
 from segan_monai.errors import ConfigError, DataError
@@ -322,32 +322,6 @@ def test_configs_stand_alone_and_share_their_numbers():
     training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
     assert set(keys + training) <= configs["train"].keys()
     assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
-
-
-def test_the_network_takes_and_gives_what_the_metadata_says():
-    files = {"meta_file": str(CONFIGS / "metadata.json"), "config_file": str(CONFIGS / "inference.json")}
-    verify_net_in_out(net_id="network_def", device="cpu", base_channels=4, n=2, **files)
-    metadata = json.loads((CONFIGS / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-    assert {file.name for file in (CONFIGS.parent / "docs").iterdir()} == {"README.md", "data_license.txt"}
-    assert (CONFIGS.parent / "LICENSE").is_file()
-
-
-@pytest.mark.parametrize("run_id", ["training", "inference"])
-def test_properties_that_monai_asks_for(run_id, brains, tmp_path):
-    workflow = ConfigWorkflow(
-        config_file=str(CONFIGS / FILES[run_id]),
-        meta_file=str(CONFIGS / "metadata.json"),
-        logging_file=False,
-        workflow_type="train" if run_id == "training" else "infer",
-        run_id=run_id,
-        initialize="$segan_monai.start_run(@output_dir, @seed)",
-        dataset_dir=str(brains),
-        output_dir=str(tmp_path),
-        **(TRAINING if run_id == "training" else SMALL),
-    )
-    workflow.initialize()
-    assert workflow.check_properties() == []
 
 
 @pytest.mark.real_data

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 import torch
-from monai.bundle import verify_net_in_out
 
 from segan_monai.data import write_phantoms
 from segan_monai.errors import ConfigError, DataError
@@ -277,29 +276,3 @@ def test_configs_stand_alone_and_share_their_numbers():
         training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
         assert set(keys + training) <= configs["train"].keys()
         assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
-
-
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
-def test_the_network_takes_and_gives_what_the_metadata_says(bundle):
-    configs = BUNDLES / bundle / "configs"
-    verify_net_in_out(
-        net_id="network_def",
-        meta_file=str(configs / "metadata.json"),
-        config_file=str(configs / "inference.json"),
-        device="cpu",
-        base_channels=4,
-    )
-    metadata = json.loads((configs / "metadata.json").read_text())
-    assert metadata["version"] in metadata["changelog"]
-    assert {file.name for file in (BUNDLES / bundle / "docs").iterdir()} == {"README.md", "data_license.txt"}
-    assert (BUNDLES / bundle / "LICENSE").is_file()
-
-
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
-@pytest.mark.parametrize("run_id", ["training", "inference"])
-def test_properties_that_monai_asks_for(bundle, run_id, phantoms, hippocampi, tmp_path):
-    data = phantoms if bundle == BRATS else hippocampi
-    settings = {"dataset_dir": str(data), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path / "models")}
-    run = make_workflow(bundle, run_id, initialize="$segan_monai.start_run(@output_dir, @seed)", **settings)
-    run.initialize()
-    assert run.check_properties() == []

@@ -174,3 +174,18 @@ def test_the_coarse_stage_gives_the_box_of_its_mask():
 def test_settings_out_of_range():
     with pytest.raises(ConfigError, match=r"threshold 1\.5"):
         LocalizationNet(1, 1, threshold=1.5)
+
+
+@pytest.mark.parametrize("hard_crop", [False, True])
+def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(hard_crop):
+    torch.manual_seed(0)
+    localizer = LocalizationNet(1, 2, base_channels=4, max_rois=3, threshold=0.05)
+    network = LSNet(localizer, ResNetSegmentor(1, 2, 18, 4), 2, margin=3.0, hard_crop=hard_crop).eval()
+    image = torch.rand(2, 1, 70, 96)
+    assert 0 < len(network.locate(image).image) < 2 * 2 * 3, "fewer than the exported network looks at"
+    with torch.no_grad():
+        expected = network(image)
+        assert (expected > -10).any()
+        torch.testing.assert_close(torch.jit.script(network)(image), expected)
+        traced = torch.jit.trace(network, torch.zeros(2, 1, 70, 96))
+        torch.testing.assert_close(traced(image), expected)

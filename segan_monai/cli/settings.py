@@ -1,0 +1,36 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of a config on the command line."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from segan_monai.errors import ConfigError
+
+
+def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
+    """Read ``KEY=VALUE``: values as JSON or Python literals, else as text.
+
+    Raises:
+        ConfigError: a text without ``=``.
+    """
+    settings = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example base_channels=8.")
+        settings[key] = _literal(value)
+    return settings
+
+
+def _literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text

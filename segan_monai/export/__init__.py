@@ -1,0 +1,10 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Bundles for programs that have no MONAI: TorchScript, ONNX, torch.export, and a script that runs ONNX on NIfTI."""
+
+from __future__ import annotations
+
+from segan_monai.export.formats import FORMATS, ExportedBundle
+from segan_monai.export.recipe import inference_recipe
+
+__all__ = ["FORMATS", "ExportedBundle", "inference_recipe"]

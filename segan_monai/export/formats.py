@@ -1,0 +1,183 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle's trained network as a file of another format, by `monai.bundle`'s own exports where it has one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser, ckpt_export, onnx_export
+from torch import Tensor, nn
+
+from segan_monai.errors import ConfigError
+from segan_monai.export.recipe import inference_recipe
+from segan_monai.export.run_onnx import RECIPE
+from segan_monai.networks import load_weights
+from segan_monai.transforms import ResizeSlicesd
+
+FORMATS = ("torchscript", "onnx", "torch-export")
+_PLANES = ((64, 96, 32), (96, 64, 64))  # any multiples of what networks divide by, twice
+
+
+class ExportedBundle:
+    """Exports of the network that a bundle's ``inference.json`` defines.
+
+    Batch and image size are free in ONNX and torch.export files, unless the bundle resizes every slice to one size
+    (`ResizeSlicesd`): then that is the size. In a torch.export file sizes must be multiples of what the network divides
+    by (its guards say so); ONNX files take those that the network takes. An L-SNet looks at exactly ``max_rois`` RoIs.
+
+    Args:
+        bundle: its folder.
+        weights: file of weights; by default ``models/model.pt`` of the bundle.
+        overlays: config files merged over ``inference.json``.
+        overrides: keys of the config and their values.
+
+    Raises:
+        ConfigError: no such bundle, or weights that are missing or of another architecture.
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path,
+        weights: str | Path | None = None,
+        overlays: Sequence[str | Path] = (),
+        overrides: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.bundle = Path(bundle)
+        self.files = [str(self.bundle / "configs" / "inference.json"), *map(str, overlays)]
+        self.meta_file = str(self.bundle / "configs" / "metadata.json")
+        for file in (self.files[0], self.meta_file):
+            if not Path(file).is_file():
+                raise ConfigError(f"{file}: no such file; expected a bundle's folder, with configs/ in it.")
+        self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
+        self.overrides = {"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})}
+
+    @cached_property
+    def parser(self) -> ConfigParser:
+        """The inference config with overlays, overrides and metadata."""
+        parser = ConfigParser()
+        parser.read_config(self.files)
+        parser.read_meta(self.meta_file)
+        for key, value in self.overrides.items():
+            parser[key] = value
+        if "cases" in parser:
+            parser["cases"] = []  # an export is of no case
+        return parser
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network with its weights, in evaluation mode."""
+        return load_weights(self.parser.get_parsed_content("network_def"), self.weights).eval()
+
+    @cached_property
+    def fixed_size(self) -> tuple[int, ...] | None:
+        """The one image size that the network sees, or None if any."""
+        steps = getattr(self.parser.get_parsed_content("preprocessing"), "transforms", [])
+        return next((step.size for step in steps if isinstance(step, ResizeSlicesd)), None)
+
+    def example(self, other: bool = False, any_size: bool = False) -> Tensor:
+        """A random input (B, C, H, W[, D]).
+
+        Args:
+            other: of another batch and image size.
+            any_size: the other size is odd, where the metadata say that any will do.
+        """
+        image = self.parser["_meta_"]["network_data_format"]["inputs"]["image"]
+        dimensions = len(image["spatial_shape"])
+        sizes = [size // 2 if dimensions == 3 else size for size in _PLANES[other][:dimensions]]
+        if other and any_size and set(image["spatial_shape"]) == {"*"}:
+            sizes = [size - 13 for size in sizes]
+        generator = torch.Generator().manual_seed(int(other))
+        shape = (3 if other else 2, image["num_channels"], *(self.fixed_size or sizes))
+        return torch.rand(shape, generator=generator)
+
+    def export(self, kind: str, file: str | Path) -> Path:
+        """Write one of `FORMATS`; the folder is made if need be."""
+        if kind not in FORMATS:
+            raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
+        file = Path(file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _ = self.network  # says what is wrong with the weights, if anything is
+        {"torchscript": self._torchscript, "onnx": self._onnx, "torch-export": self._program}[kind](file)
+        return file
+
+    def _torchscript(self, file: Path) -> None:
+        ckpt_export("network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides)
+
+    def _onnx(self, file: Path) -> None:
+        import onnx
+
+        exporter = logging.getLogger("torch.onnx")
+        level = exporter.level
+        exporter.setLevel(logging.ERROR)  # it warns of torchvision, which no network here needs
+        try:
+            onnx_export(
+                "network_def",
+                str(file),
+                str(self.weights),
+                self.meta_file,
+                self.files,
+                use_trace=True,
+                input_shape=list(self.example().shape),
+                converter_kwargs={
+                    "dynamo": True,
+                    "verbose": False,
+                    "external_data": False,
+                    "input_names": ["image"],
+                    "output_names": ["logits"],
+                    "dynamic_shapes": (self._free_axes(),),
+                },
+                **self.overrides,
+            )
+        finally:
+            exporter.setLevel(level)
+        model = onnx.load(file)
+        try:
+            recipe = inference_recipe(self.parser)
+        except ConfigError as error:
+            recipe = {"without": str(error)}
+        meta = self.parser["_meta_"]
+        about = {"bundle": self.bundle.resolve().name, "version": meta["version"], "classes": self._classes()}
+        onnx.helper.set_model_props(model, {RECIPE: json.dumps({**about, **recipe})})
+        onnx.save(model, file)
+
+    def _program(self, file: Path) -> None:
+        with torch.no_grad():
+            program = torch.export.export(self.network, (self.example(),), dynamic_shapes=(self._free_axes(),))
+        torch.export.save(program, file)
+
+    def _free_axes(self) -> dict[int, Any]:
+        dimensions = self.example().ndim
+        free = [0] if self.fixed_size else [0, *range(2, dimensions)]
+        return dict.fromkeys(free, torch.export.Dim.DYNAMIC)
+
+    def _classes(self) -> dict[str, str]:
+        return self.parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
+
+
+def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:
+    """The answer of an exported network, to compare it with the one it was made from.
+
+    Args:
+        kind: one of `FORMATS`.
+        file: what `ExportedBundle.export` wrote.
+        image: (B, C, H, W[, D]).
+
+    Returns:
+        Logits (B, K, H, W[, D]).
+    """
+    with torch.no_grad():
+        if kind == "torchscript":
+            return torch.jit.load(file)(image)
+        if kind == "torch-export":
+            return torch.export.load(file).module()(image)
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"image": image.numpy()})[0])

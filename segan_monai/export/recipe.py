@@ -1,0 +1,129 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a bundle does around its network, as plain values that an ONNX file can carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from monai.bundle import ConfigParser
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import (
+    Activationsd,
+    AsDiscreted,
+    Compose,
+    CropForegroundd,
+    Invertd,
+    NormalizeIntensityd,
+    Orientationd,
+    SaveImaged,
+    ScaleIntensityRanged,
+    Spacingd,
+)
+
+from segan_monai.errors import ConfigError
+from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.transforms import (
+    LoadCased,
+    PatchFitsd,
+    RegionsToLabelMapd,
+    ResizeSlicesd,
+    ScaleForegroundd,
+    SplitNormalizedd,
+)
+from segan_monai.transforms.regions import paint_order, regions_are_exclusive
+
+
+def inference_recipe(parser: ConfigParser) -> dict[str, Any]:
+    """Read preprocessing, inferer and postprocessing of a bundle's inference config.
+
+    Args:
+        parser: of the config, with its overrides.
+
+    Returns:
+        ``channels`` (of the image), ``steps`` before the network, ``inferer``, ``activation`` and ``labels``: what
+        `segan_monai/export/run_onnx.py` reads.
+
+    Raises:
+        ConfigError: a component that the script cannot do without MONAI.
+    """
+    channels, steps = 0, []
+    for transform in _transforms(parser, "preprocessing"):
+        if isinstance(transform, LoadCased):
+            channels = transform.num_channels or 1
+        elif not isinstance(transform, PatchFitsd):
+            steps.append(_step(transform))
+    return {
+        "channels": channels,
+        "steps": steps,
+        "inferer": _inferer(parser.get_parsed_content("inferer")),
+        **_after(_transforms(parser, "postprocessing")),
+    }
+
+
+def _transforms(parser: ConfigParser, name: str) -> Sequence[Any]:
+    content = parser.get_parsed_content(name)
+    return content.transforms if isinstance(content, Compose) else content
+
+
+def _step(transform: Any) -> dict[str, Any]:
+    if isinstance(transform, Orientationd):
+        return {"kind": "orientation", "axcodes": transform.ornt_transform.axcodes}
+    if isinstance(transform, ScaleForegroundd):
+        return {"kind": "foreground_percentiles", "lower": transform.lower, "upper": transform.upper}
+    if isinstance(transform, ResizeSlicesd):
+        return {"kind": "resize_planes", "size": list(transform.size)}
+    if isinstance(transform, Spacingd):
+        return {"kind": "spacing", "mm": [float(mm) for mm in transform.spacing_transform.pixdim]}
+    if isinstance(transform, CropForegroundd) and transform.source_key == transform.keys[0]:
+        return {"kind": "crop"}
+    if isinstance(transform, NormalizeIntensityd) and transform.normalizer.subtrahend is None:
+        return {"kind": "standardize", "nonzero": transform.normalizer.nonzero}
+    if isinstance(transform, ScaleIntensityRanged):
+        scaler = transform.scaler
+        if (scaler.b_min, scaler.b_max, scaler.clip) == (0, 1, True):
+            return {"kind": "window", "lower": float(scaler.a_min), "upper": float(scaler.a_max)}
+    raise _unknown(transform)
+
+
+def _inferer(inferer: Any) -> dict[str, Any]:
+    if isinstance(inferer, VolumeSliceInferer):
+        names = ("axis", "batch_size", "skip_empty", "margin", "empty_value")
+        return {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
+    if isinstance(inferer, SlidingWindowInferer) and str(inferer.mode) == "gaussian":
+        settings = {
+            "size": "roi_size",
+            "overlap": "overlap",
+            "batch_size": "sw_batch_size",
+            "sigma_scale": "sigma_scale",
+        }
+        return {"kind": "windows", **{name: getattr(inferer, of_inferer) for name, of_inferer in settings.items()}}
+    raise _unknown(inferer)
+
+
+def _after(transforms: Sequence[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for transform in transforms:
+        if isinstance(transform, Activationsd) and (transform.sigmoid[0] or transform.softmax[0]):
+            found["activation"] = "softmax" if transform.softmax[0] else "sigmoid"
+        elif isinstance(transform, RegionsToLabelMapd):
+            exclusive = regions_are_exclusive(transform.regions) and len(transform.values) > 1
+            found["labels"] = {
+                "values": transform.values,
+                "rule": "highest" if exclusive else "paint",
+                "threshold": transform.threshold,
+                "order": paint_order(transform.regions),
+            }
+        elif isinstance(transform, AsDiscreted) and transform.argmax[0]:
+            values = list(range(256))
+            found["labels"] = {"values": values, "rule": "argmax", "threshold": 0.0, "order": []}
+        elif not isinstance(transform, Invertd | SaveImaged | SplitNormalizedd):
+            raise _unknown(transform)
+    if found.keys() != {"activation", "labels"}:
+        raise ConfigError("the postprocessing has no activation (sigmoid or softmax) or makes no label map.")
+    return found
+
+
+def _unknown(component: Any) -> ConfigError:
+    return ConfigError(f"{type(component).__name__} of the inference config has no counterpart without MONAI")

@@ -1,0 +1,76 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from segan_monai.errors import ConfigError
+from segan_monai.export import ExportedBundle, inference_recipe
+from segan_monai.export.formats import run_exported
+from segan_monai.networks import SegANSegmentor
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
+
+NORMALIZATION = "brain_mri_adversarial_normalization_segmentation"
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    file = tmp_path / "model.pt"
+    torch.save(SegANSegmentor(1, 2, 4).state_dict(), file)
+    return file
+
+
+def test_torchscript_with_the_overrides_it_was_trained_with(weights, tmp_path):
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, overrides={"base_channels": 4})
+    file = bundle.export("torchscript", tmp_path / "new" / "model.ts")
+    image = bundle.example(other=True, any_size=True)
+    assert image.shape == (3, 1, 83, 51)
+    torch.testing.assert_close(run_exported("torchscript", file, image), bundle.network(image))
+    extra = {"inference.json": ""}
+    torch.jit.load(file, _extra_files=extra)
+    assert json.loads(extra["inference.json"])["network_def"]["_target_"] == "SegANSegmentor"
+
+
+def test_messages(weights, tmp_path):
+    with pytest.raises(ConfigError, match=r"inference.json: no such file; expected a bundle's folder"):
+        ExportedBundle(tmp_path)
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights)
+    with pytest.raises(ConfigError, match=r"unknown format 'tflite'; expected one of torchscript, onnx, torch-export"):
+        bundle.export("tflite", tmp_path / "x")
+    with pytest.raises(ConfigError, match="made by another architecture"):
+        bundle.export("onnx", tmp_path / "x")
+    with pytest.raises(ConfigError, match="no such file; expected trained weights"):
+        ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "none.pt").export("onnx", tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_volumes_need_is_read_from_the_config():
+    recipes = {
+        name: inference_recipe(ExportedBundle(BUNDLES / name).parser) for name in (BRATS, PANCREAS, NORMALIZATION)
+    }
+    assert [recipe["channels"] for recipe in recipes.values()] == [3, 1, 1]
+    assert recipes[BRATS]["steps"] == [
+        {"kind": "orientation", "axcodes": "RAS"},
+        {"kind": "foreground_percentiles", "lower": 0.5, "upper": 99.5},
+    ]
+    assert recipes[BRATS]["labels"] == {"values": [1, 2, 3], "rule": "paint", "threshold": 0.5, "order": [0, 1, 2]}
+    assert recipes[BRATS]["inferer"]["min_size"] == [160, 160]
+    window = {"kind": "window", "lower": -100.0, "upper": 240.0}
+    assert recipes[PANCREAS]["steps"][1:] == [window, {"kind": "resize_planes", "size": [512, 512]}]
+    assert recipes[PANCREAS]["inferer"]["margin"] > 10**6, "planes are never cropped"
+    assert [step["kind"] for step in recipes[NORMALIZATION]["steps"]] == [
+        "orientation",
+        "spacing",
+        "crop",
+        "standardize",
+    ]
+    assert recipes[NORMALIZATION]["labels"]["rule"] == "argmax"
+    assert recipes[NORMALIZATION]["inferer"]["size"] == [32, 32, 32]
+    with pytest.raises(ConfigError, match="LoadPhotographd of the inference config has no counterpart without MONAI"):
+        inference_recipe(ExportedBundle(BUNDLES / SKIN).parser)
+    assert ExportedBundle(BUNDLES / PANCREAS).fixed_size == (512, 512)
+    assert ExportedBundle(BUNDLES / BRATS).fixed_size is None

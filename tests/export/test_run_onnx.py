@@ -1,0 +1,175 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The script that runs ONNX on NIfTI without torch, part by part against MONAI's and this package's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import onnx
+import pytest
+import torch
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import NormalizeIntensity
+
+from segan_monai.export import run_onnx
+from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.transforms import regions_to_label_map, resize_planes, scale_foreground
+from segan_monai.transforms.regions import paint_order
+
+BLOCK_TORCH = "import sys; sys.modules.update(dict.fromkeys(['torch', 'monai', 'segan_monai'])); "
+
+
+class Session:
+    """An onnxruntime session's interface to a torch network."""
+
+    name = "image"
+
+    def __init__(self, network):
+        self.network = network
+
+    def get_inputs(self):
+        return [self]
+
+    def run(self, _, inputs):
+        return [self.network(torch.from_numpy(inputs["image"])).numpy()]
+
+
+def volume(*shape):
+    array = np.random.default_rng(0).normal(1, 1, shape).astype(np.float32)
+    array[:, :3], array[:, :, 9:], array[..., :2] = 0, 0, 0
+    return array
+
+
+def write_network(file, recipe, weight=200.0, bias=-100.0):
+    """A network of one channel: logit = weight * image + bias."""
+    tensors = [onnx.helper.make_tensor(n, 1, [1], [v]) for n, v in (("weight", weight), ("bias", bias))]
+    shape = ["batch", 1, "height", "width"]
+    ends = [onnx.helper.make_tensor_value_info(name, 1, shape) for name in ("image", "logits")]
+    nodes = [onnx.helper.make_node("Mul", ["image", "weight"], ["product"])]
+    nodes.append(onnx.helper.make_node("Add", ["product", "bias"], ["logits"]))
+    graph = onnx.helper.make_graph(nodes, "scale", [ends[0]], [ends[1]], tensors)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=10)
+    if recipe is not None:
+        onnx.helper.set_model_props(model, {run_onnx.RECIPE: json.dumps(recipe)})
+    onnx.save(model, file)
+    return file
+
+
+def recipe(*steps):
+    slices = {"axis": 2, "batch_size": 4, "skip_empty": True, "margin": 2, "empty_value": -20.0, "min_size": [8, 8]}
+    return {
+        "channels": 1,
+        "steps": list(steps),
+        "inferer": {"kind": "slices", **slices},
+        "activation": "sigmoid",
+        "labels": {"values": [7], "rule": "paint", "threshold": 0.5, "order": [0]},
+    }
+
+
+@pytest.mark.parametrize(("old", "new"), [(7, 19), (19, 7), (64, 30), (5, 5), (3, 40)])
+def test_resizing_is_torchs_with_antialiasing(old, new):
+    image = np.random.default_rng(0).random((2, old, 6, 3), np.float32)
+    expected = resize_planes(torch.from_numpy(image), (new, 9)).numpy()
+    np.testing.assert_allclose(run_onnx.resize_planes(image, (new, 9)), expected, atol=3e-6)
+
+
+def test_intensities():
+    image = volume(2, 8, 12, 6)
+    expected = scale_foreground(torch.from_numpy(image)).numpy()
+    assert np.array_equal(run_onnx.scale_foreground(image, 0.5, 99.5), expected)
+    for nonzero in (True, False):
+        expected = NormalizeIntensity(nonzero=nonzero)(torch.from_numpy(image)).numpy()
+        np.testing.assert_allclose(run_onnx.standardize(image, nonzero), expected, atol=1e-5)
+    assert run_onnx.scale_window(np.array([-200, -100, 70, 900], np.float32), -100, 240).tolist() == [0, 0, 0.5, 1]
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("min_size", [(1, 1), (20, 9)])
+@pytest.mark.parametrize("empty", [True, False])
+def test_slices_are_those_of_the_inferer(axis, min_size, empty):
+    torch.manual_seed(0)
+    network = torch.nn.Conv2d(2, 3, 5, padding=2).requires_grad_(False)
+    image = volume(2, 12, 14, 10)
+    inferer = VolumeSliceInferer(axis, 4, skip_empty=empty, margin=1, min_size=min_size)
+    expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
+    settings = {"axis": axis, "batch_size": 4, "skip_empty": empty, "margin": 1, "empty_value": -20.0}
+    found = run_onnx.run_slices(Session(network), image, min_size=min_size, **settings)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    nothing = run_onnx.run_slices(Session(network), 0 * image, min_size=min_size, **settings)
+    assert nothing.shape == expected.shape
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (8, 6, 16), (20, 14, 12)])
+def test_windows_are_monais(size):
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(1, 2, 3, padding=1).requires_grad_(False)
+    image = volume(1, 13, 14, 11)
+    inferer = SlidingWindowInferer(size, sw_batch_size=3, overlap=0.5, mode="gaussian")
+    expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
+    found = run_onnx.run_windows(Session(network), image, size, overlap=0.5, batch_size=3, sigma_scale=0.125)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "regions", [{"a": [1], "b": [2]}, {"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}, {"lesion": [255]}]
+)
+def test_label_maps_are_those_of_the_transform(regions):
+    maps = np.random.default_rng(0).random((len(regions), 9, 8, 7), np.float32)
+    expected = regions_to_label_map(torch.from_numpy(maps), regions).numpy()[0]
+    rule = "highest" if len(regions) == 2 else "paint"
+    found = run_onnx.merge(maps, list(range(1, len(regions) + 1)), rule, 0.5, paint_order(regions))
+    assert np.array_equal(found, expected)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL", "oblique"])
+def test_a_label_map_on_the_images_own_grid_without_torch(axes, tmp_path, oblique):
+    mask = np.zeros((21, 18, 13), bool)
+    mask[3:15, 4:12, 2:9] = True
+    affine = oblique
+    if axes != "oblique":
+        affine = nibabel.orientations.inv_ornt_aff(nibabel.orientations.axcodes2ornt(axes), mask.shape)
+    nibabel.save(nibabel.Nifti1Image(np.where(mask, 900, 100).astype(np.int16), affine), tmp_path / "image.nii.gz")
+    steps = {"kind": "orientation", "axcodes": "RAS"}, {"kind": "window", "lower": 100, "upper": 900}
+    model = write_network(tmp_path / "model.onnx", recipe(*steps))
+    arguments = [str(model), str(tmp_path / "image.nii.gz"), "--output", str(tmp_path / "out.nii.gz")]
+    script = f"import runpy; sys.argv[1:] = {arguments!r}; runpy.run_path({run_onnx.__file__!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", BLOCK_TORCH + script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = nibabel.load(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+    assert np.array_equal(np.asanyarray(found.dataobj), 7 * mask)
+
+
+def test_one_file_a_modality_or_one_of_four_dimensions(tmp_path):
+    image = volume(2, 5, 6, 7)
+    for channel in range(2):
+        nibabel.save(nibabel.Nifti1Image(image[channel], np.eye(4)), tmp_path / f"{channel}.nii")
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(image, 0, -1), np.eye(4)), tmp_path / "all.nii")
+    for files in (["0.nii", "1.nii"], ["all.nii"]):
+        voxels, _ = run_onnx.load_image([tmp_path / file for file in files], 2)
+        assert np.array_equal(voxels, image)
+    with pytest.raises(SystemExit, match=r"expected 3 channels, found 2 in .*all.nii"):
+        run_onnx.load_image([tmp_path / "all.nii"], 3)
+
+
+def test_messages(tmp_path):
+    image = tmp_path / "image.nii"
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.float32), np.diag([2.0, 2, 2, 1])), image)
+    output = ["--output", str(tmp_path / "out.nii")]
+
+    def fails(found, match, file=image):
+        model = write_network(tmp_path / "model.onnx", found)
+        with pytest.raises(SystemExit, match=match):
+            run_onnx.main([str(model), str(file), *output])
+
+    fails(None, "not written by `segan-monai export onnx`")
+    fails({"without": "LoadPhotographd has no counterpart"}, "LoadPhotographd has no counterpart")
+    fails(recipe({"kind": "spacing", "mm": [1.0, 1.0, 1.0]}), r"spacing of \[2.0, 2.0, 2.0\] mm, .* \[1.0, 1.0, 1.0\]")
+    fails(recipe({"kind": "unknown"}), "a step 'unknown' that this script does not know")
+    fails(recipe(), "missing.nii: there is no such file", tmp_path / "missing.nii")
