@@ -2,7 +2,8 @@
 # Serves a bundle to 3D Slicer, OHIF and other clients of MONAI Label (docs/monai_label.md):
 #   bash scripts/monai_label.sh BUNDLE STUDIES [OVERLAY.json ...]
 # BUNDLE: its name or folder, with trained weights in models/model.pt. STUDIES: folder of images, or URL of a DICOMweb
-# server. OVERLAY: those that the weights were trained with. Listens on 127.0.0.1 only and needs no network once installed.
+# server. OVERLAY: those that the weights were trained with. Listens on 127.0.0.1 only; needs no network once installed,
+# but for a DICOMweb server, where MONAI Label downloads a tool for DICOM-SEG the first time.
 # SEGAN_MONAI_LABEL_PORT (default 8000) and SEGAN_MONAI_LABEL_APP (default output/monai_label/<bundle>), the folder of the
 # app: it holds the copy of the bundle that is served and that training from a viewer changes.
 set -euo pipefail
@@ -46,5 +47,10 @@ if [ ! -f "$app/main.py" ]; then
 fi
 python -m segan_monai.label_bundle "$bundle" "$app/model" ${overlays[@]+"${overlays[@]}"}
 export MONAI_LABEL_TRACKING_ENABLED=false
+# of a DICOMweb server, list the series of the bundle's modality; MONAI Label lists CT otherwise
+modality="$(python -c 'import json, sys
+image = json.load(open(sys.argv[1]))["network_data_format"]["inputs"]["image"]
+print(image.get("modality", "CT"))' "$bundle/configs/metadata.json")"
+export MONAI_LABEL_DICOMWEB_SEARCH_FILTER="${MONAI_LABEL_DICOMWEB_SEARCH_FILTER:-{\"Modality\": \"$modality\"\}}"
 exec monailabel start_server --app "$app" --studies "$studies" --host 127.0.0.1 --port "${SEGAN_MONAI_LABEL_PORT:-8000}" \
     --uvicorn_app label_server:app --conf models "$name" --conf zoo_source local --conf preload false --conf sam2 false

@@ -27,7 +27,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - MONAI Label reads one file for inference and one for training, so overlays are merged into them.
     - A viewer saves label maps with the values that the bundle predicts, so training takes the regions from those
       values, whatever the convention of the data set was.
-    - A viewer asks for a number of epochs, so the schedules of the training follow that.
+    - A viewer asks for a number of epochs, so the schedules of the training follow that. It goes on from the weights
+      that are served, so there is no warm-up.
     - MONAI Label loads what fits of a checkpoint and runs on, so the weights are checked here.
 
     Weights that an earlier training in the app has written are kept; else those of the bundle are copied.
@@ -56,7 +57,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         weights = bundle / "models" / "model.pt"
 
     inference, training = (
-        ConfigParser.load_config_files([bundle / "configs" / file, *overlays])  # type: ignore[list-item]
+        ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
         for file in ("inference.json", "train.json")
     )
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
@@ -65,6 +66,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     training["regions"] = regions
     training["epochs"] = "@train#trainer#max_epochs"
     training["train"]["trainer"]["max_epochs"] = 1  # MONAI Label always sets it
+    if "warm_up_epochs" in training:
+        training["warm_up_epochs"] = 0
     if any("regions" in ConfigParser.load_config_file(overlay) for overlay in overlays):
         names = ["background", *regions]
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles that say they work in MONAI Label, each with small networks and generated cases as a viewer would have them."""
+"""Bundles that say they work in MONAI Label, with small networks, and generated cases as a viewer would have them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLICES = {
 SMALL = {
     BRATS: SLICES,
     HIPPOCAMPUS: SLICES,
-    PANCREAS: {**SLICES, "segmentor_depth": 18},
+    PANCREAS: {**SLICES, "segmentor_depth": 18, "learning_rate": 0.005},
     BRAIN: {
         "device": "cpu",
         "num_workers": 0,
@@ -44,6 +44,7 @@ SMALL = {
         "patches_per_volume": 2,
         "patch_stride": [4, 4, 4],
         "discriminator_channels": [4, 8],
+        "learning_rate": 0.01,
     },
 }
 

@@ -140,6 +140,7 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
         assert parameters["label_names"] == labels
         check_geometry(file, studies / f"{study}.nii.gz")
         found = nibabel.load(file)
+        assert found.get_data_dtype() == np.uint8
         np.testing.assert_allclose(found.affine, oblique, atol=1e-4)
         return np.asanyarray(found.dataobj)
 
@@ -157,6 +158,10 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     if name in (HIPPOCAMPUS, BRATS):
         assert set(np.unique(first)) == {0, *labels.values()}
         assert dice(first, truth) > 0.7
+
+    nrrd, _ = client.infer(name, "study_3", {"device": "cpu", "result_extension": ".nrrd"})  # as 3D Slicer asks
+    check_geometry(nrrd, studies / "study_3.nii.gz")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(nrrd)).T, first)
 
     two = write_volume(tmp_path / "two" / "two_channels.nii.gz", np.ones((20, 18, 12, 2), np.float32), oblique)
     with pytest.raises(client_module.MONAILabelClientException) as refused:
