@@ -20,6 +20,8 @@ import segan_monai
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 
+CONTINUED_LEARNING_RATE = 0.1  # of that of a training from scratch
+
 
 def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[str | Path] = ()) -> Path:
     """Copy a bundle into the app, so that it can be served, and trained on what a viewer sends back.
@@ -27,8 +29,9 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - MONAI Label reads one file for inference and one for training, so overlays are merged into them.
     - A viewer saves label maps with the values that the bundle predicts, so training takes the regions from those
       values, whatever the convention of the data set was.
-    - A viewer asks for a number of epochs, so the schedules of the training follow that. It goes on from the weights
-      that are served, so there is no warm-up.
+    - A viewer asks for a number of epochs, so the schedules of the training follow that.
+    - A training goes on from the weights that are served, with new optimizers: there is no warm-up, and the learning
+      rate is a tenth [ours], as the first steps of the full one would undo what was learnt (docs/monai_label.md).
     - MONAI Label loads what fits of a checkpoint and runs on, so the weights are checked here.
 
     Weights that an earlier training in the app has written are kept; else those of the bundle are copied.
@@ -68,6 +71,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     training["train"]["trainer"]["max_epochs"] = 1  # MONAI Label always sets it
     if "warm_up_epochs" in training:
         training["warm_up_epochs"] = 0
+    training["learning_rate"] *= CONTINUED_LEARNING_RATE
     if any("regions" in ConfigParser.load_config_file(overlay) for overlay in overlays):
         names = ["background", *regions]
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}

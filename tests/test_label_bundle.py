@@ -31,6 +31,7 @@ def test_configs_are_made_to_fit_what_a_viewer_sends(tmp_path):
     assert inference["output_labels"] == "consecutive"
     assert training["regions"] == {"whole_tumour": [1, 2, 3], "tumour_core": [2, 3], "enhancing_tumour": [3]}
     assert training["epochs"] == "@train#trainer#max_epochs"
+    assert training["learning_rate"] == pytest.approx(0.002)  # a tenth of the overlay's
     assert len(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == 4
     assert (placed / "configs" / "logging.conf").is_file()
 

@@ -120,6 +120,16 @@ def check_geometry(label_map, image):
     np.testing.assert_allclose(np.reshape(found.GetDirection(), (3, 3)), direction, atol=1e-5)
 
 
+def train(client, name):
+    """Start a training and wait for its end; returns its status."""
+    client.train_start(name, {"device": "cpu", "max_epochs": 2, "val_split": 0.34})
+    deadline = time.monotonic() + TRAIN_SECONDS
+    while (status := client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.5)
+    return status
+
+
 def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     url, app = server
     bundle, _, studies = trained
@@ -186,11 +196,7 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
 
     weights = served / "models" / "model.pt"
     before = weights.read_bytes()
-    client.train_start(name, {"device": "cpu", "max_epochs": 2, "val_split": 0.34})
-    deadline = time.monotonic() + TRAIN_SECONDS
-    while (status := client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
-        assert time.monotonic() < deadline, status
-        time.sleep(0.5)
+    status = train(client, name)
     lines = [line for line in status["details"] if "epoch " in line and "/2" in line]
     say("train:", status["status"], *(line.split("INFO - ")[-1] for line in lines))
     assert status["status"] == "DONE", "\n".join(status["details"])
@@ -203,3 +209,11 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     assert np.array_equal(second, workflow("second"))
     assert [file.name for file in weights.parent.glob("*.pt")] == ["model.pt"]
     assert (bundle / "models" / "model.pt").read_bytes() == before  # the bundle's own weights stay
+
+    wrong = tmp_path / "drawn" / "wrong.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.where(label, 9, 0).astype(np.uint8), oblique), wrong)
+    client.save_label("study_0", str(wrong), tag="final")
+    status = train(client, name)
+    say("train on a label map with the value 9:", status["status"], status["details"][-1])
+    assert status["status"] == "ERROR"
+    assert "found label values 9" in status["details"][-1]
