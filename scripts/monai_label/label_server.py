@@ -1,0 +1,21 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI Label's server, except that errors which a user can mend are answered with their message.
+
+The server itself answers every error of a model with "Internal Server Error". scripts/monai_label.sh starts this one:
+``monailabel start_server --uvicorn_app label_server:app``.
+"""
+
+from __future__ import annotations
+
+from fastapi import Request
+from fastapi.responses import PlainTextResponse
+from monailabel.app import app
+
+from segan_monai.errors import UserError
+
+
+@app.exception_handler(UserError)
+async def answer_with_message(request: Request, error: UserError) -> PlainTextResponse:
+    """HTTP 422: the request was understood, and what it asked about is not as it must be."""
+    return PlainTextResponse(f"{type(error).__name__}: {error}", status_code=422)

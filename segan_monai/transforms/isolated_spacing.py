@@ -1,0 +1,23 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Resampling that leaves the rest of a case alone."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+from monai.transforms import Spacingd
+
+
+class IsolatedSpacingd(Spacingd):
+    """MONAI's `Spacingd`, of which only the keys are seen.
+
+    That of MONAI 1.6 takes every entry whose name begins with ``image_`` for metadata of ``image`` and writes into it,
+    which fails for text, such as the ``image_path`` that MONAI Label adds to a case.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        """Resample the keys; everything else in ``data`` is kept as it is."""
+        case = dict(data)
+        return case | super().__call__({key: case[key] for key in self.key_iterator(case)}, lazy)

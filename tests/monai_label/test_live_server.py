@@ -1,0 +1,219 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A real server, asked by MONAI Label's own client: scripts/test_monai_label.sh."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813
+
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
+from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
+from tests.monai_label.test_rules import labels_of
+
+if os.environ.get("SEGAN_MONAI_LABEL") != "1":
+    pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)
+client_module = pytest.importorskip("monailabel.client.client", reason="run bash scripts/test_monai_label.sh")
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS, ANSWER_SECONDS, TRAIN_SECONDS = 180, 120, 300
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+
+@pytest.fixture(autouse=True)
+def every_request_is_bounded():
+    """The client sets no limits of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(ANSWER_SECONDS)
+    yield
+    socket.setdefaulttimeout(before)
+
+
+def run_in_process(bundle, run_id, **overrides):
+    workflow = make_workflow(bundle, run_id, **{**SMALL[bundle], **overrides})
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+@pytest.fixture(params=CLAIMING)
+def trained(request, tmp_path, oblique):
+    """A copy of a bundle, trained for seconds on six cases; returns it, its overlay and the folder of studies."""
+    name, folder = request.param, tmp_path / "training"
+    entries = []
+    for index in range(6):
+        image, label = write_case(name, folder / "images", f"case_{index}", index, oblique)
+        (folder / "labels").mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(label, oblique), folder / "labels" / image.name)
+        entries.append({"image": f"images/{image.name}", "label": f"labels/{image.name}"})
+    (folder / "datalist.json").write_text(json.dumps({"training": entries}))
+    bundle = tmp_path / "bundles" / name
+    settings = {"datalist": str(folder / "datalist.json"), "ckpt_dir": str(bundle / "models"), "epochs": 30, "folds": 3}
+    if name == BRATS:
+        settings["regions"] = "msd_brain_tumour"
+    run_in_process(name, "training", output_dir=str(tmp_path / "run"), **settings)
+    (bundle / "configs").symlink_to(ROOT / "bundles" / name / "configs")
+    for index in range(4):
+        write_case(name, tmp_path / "studies", f"study_{index}", 10 + index, oblique)
+    return bundle, write_overlay(name, tmp_path), tmp_path / "studies"
+
+
+@pytest.fixture
+def server(trained, tmp_path):
+    """What scripts/monai_label.sh starts: the address, and the folder of the app."""
+    bundle, overlay, studies = trained
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "SEGAN_MONAI_LABEL_PORT": str(port), "SEGAN_MONAI_LABEL_APP": str(tmp_path / "app")}
+    command = ["bash", str(ROOT / "scripts" / "monai_label.sh"), str(bundle), str(studies), str(overlay)]
+    log = tmp_path / "server.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            assert process.poll() is None, log.read_text()[-4000:]
+            assert time.monotonic() < deadline, log.read_text()[-4000:]
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}", tmp_path / "app"
+    finally:
+        process.terminate()  # the script has become the server: this is its process
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(30)
+        print(f"server stopped, exit status {process.returncode}")
+    if "Traceback" in (text := log.read_text()):
+        print(text[-2000:])
+
+
+def say(*words):
+    print(" ".join(map(str, words)), flush=True)
+
+
+def dice(found, expected):
+    return 2 * np.sum((found > 0) & (expected > 0)) / max(1, np.sum(found > 0) + np.sum(expected > 0))
+
+
+def check_geometry(label_map, image):
+    """Both as SimpleITK, which viewers use, sees them."""
+    found, expected = sitk.ReadImage(str(label_map)), sitk.ReadImage(str(image))
+    assert found.GetSize() == expected.GetSize()[:3]
+    np.testing.assert_allclose(found.GetSpacing(), expected.GetSpacing()[:3], atol=1e-5)
+    np.testing.assert_allclose(found.GetOrigin(), expected.GetOrigin()[:3], atol=1e-4)
+    direction = np.reshape(expected.GetDirection(), (expected.GetDimension(),) * 2)[:3, :3]
+    np.testing.assert_allclose(np.reshape(found.GetDirection(), (3, 3)), direction, atol=1e-5)
+
+
+def train(client, name):
+    """Start a training and wait for its end; returns its status."""
+    client.train_start(name, {"device": "cpu", "max_epochs": 2, "val_split": 0.34})
+    deadline = time.monotonic() + TRAIN_SECONDS
+    while (status := client.train_status())["status"] in ("SUBMITTED", "RUNNING"):
+        assert time.monotonic() < deadline, status
+        time.sleep(0.5)
+    return status
+
+
+def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
+    url, app = server
+    bundle, _, studies = trained
+    name = bundle.name
+    client = client_module.MONAILabelClient(url, tmpdir=str(tmp_path))
+    say(f"\n== {name}")
+
+    info = client.info()
+    say("info: models", list(info["models"]), "trainers", list(info["trainers"]), "labels", info["labels"])
+    assert list(info["models"]) == list(info["trainers"]) == [name]
+    assert info["models"][name]["type"] == "segmentation"
+    served = app / "model" / name
+    labels = labels_of(served)
+    assert info["models"][name]["labels"] == labels
+
+    def infer(study):
+        file, parameters = client.infer(name, study, {"device": "cpu"})
+        assert parameters["label_names"] == labels
+        check_geometry(file, studies / f"{study}.nii.gz")
+        found = nibabel.load(file)
+        assert found.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(found.affine, oblique, atol=1e-4)
+        return np.asanyarray(found.dataobj)
+
+    def workflow(folder):
+        """The same weights through `monai.bundle run inference`."""
+        settings = {"ckpt_dir": str(served / "models"), "dataset_dir": str(studies)}
+        run_in_process(name, "inference", output_dir=str(tmp_path / folder), **settings)
+        return np.asanyarray(nibabel.load(tmp_path / folder / "study_3_seg.nii.gz").dataobj)
+
+    truth = write_case(name, tmp_path / "again", "study_3", 13, oblique)[1]
+    first = infer("study_3")
+    say("infer study_3: values", np.unique(first), "Dice of the foreground", round(dice(first, truth), 3))
+    assert set(np.unique(first)) <= {0, *labels.values()}
+    assert np.array_equal(first, workflow("first"))
+    if name in (HIPPOCAMPUS, BRATS):
+        assert set(np.unique(first)) == {0, *labels.values()}
+        assert dice(first, truth) > 0.7
+
+    nrrd, _ = client.infer(name, "study_3", {"device": "cpu", "result_extension": ".nrrd"})  # as 3D Slicer asks
+    check_geometry(nrrd, studies / "study_3.nii.gz")
+    assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(nrrd)).T, first)
+
+    two = write_volume(tmp_path / "two" / "two_channels.nii.gz", np.ones((20, 18, 12, 2), np.float32), oblique)
+    with pytest.raises(client_module.MONAILabelClientException) as refused:
+        client.infer(name, "", {"device": "cpu"}, file=str(two))
+    say("infer of an image with 2 channels:", refused.value.msg)
+    metadata = json.loads((served / "configs" / "metadata.json").read_text())
+    modalities = metadata["network_data_format"]["inputs"]["image"]["channel_def"].values()
+    assert "Status: 422" in refused.value.msg and "found 2" in refused.value.msg
+    assert all(modality.lower() in refused.value.msg.lower() for modality in modalities)
+
+    for index in range(3):
+        study, label = write_case(name, tmp_path / "drawn", f"study_{index}", 10 + index, oblique)
+        file = study.with_name("label.nii.gz")
+        nibabel.save(nibabel.Nifti1Image(label, oblique), file)
+        say("save label:", client.save_label(f"study_{index}", str(file), tag="final"))
+    saved = nibabel.load(studies / "labels" / "final" / "study_2.nii.gz")
+    assert np.array_equal(np.asanyarray(saved.dataobj), label)
+
+    sample = client.next_sample("random", {})
+    say("next sample:", sample["id"])
+    assert sample["id"] == "study_3"  # the only one without a label
+
+    weights = served / "models" / "model.pt"
+    before = weights.read_bytes()
+    status = train(client, name)
+    lines = [line for line in status["details"] if "epoch " in line and "/2" in line]
+    say("train:", status["status"], *(line.split("INFO - ")[-1] for line in lines))
+    assert status["status"] == "DONE", "\n".join(status["details"])
+    assert weights.read_bytes() != before
+    history = (served / "output" / "training" / "history.csv").read_text()
+    assert "\n2," in history and "\n3," not in history
+
+    second = infer("study_3")
+    say("infer with the new model: values", np.unique(second), "Dice", round(dice(second, truth), 3))
+    assert np.array_equal(second, workflow("second"))
+    assert [file.name for file in weights.parent.glob("*.pt")] == ["model.pt"]
+    assert (bundle / "models" / "model.pt").read_bytes() == before  # the bundle's own weights stay
+
+    wrong = tmp_path / "drawn" / "wrong.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.where(label, 9, 0).astype(np.uint8), oblique), wrong)
+    client.save_label("study_0", str(wrong), tag="final")
+    status = train(client, name)
+    say("train on a label map with the value 9:", status["status"], status["details"][-1])
+    assert status["status"] == "ERROR"
+    assert "found label values 9" in status["details"][-1]

@@ -1,0 +1,104 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle in MONAI Label's app, and what a user is told who has none that can be served."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from segan_monai.errors import ConfigError
+from segan_monai.label_bundle import main, place_bundle
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS
+from tests.monai_label.cases import copy_with_weights
+
+SCRIPT = Path(__file__).parents[1] / "scripts" / "monai_label.sh"
+
+
+def test_configs_are_made_to_fit_what_a_viewer_sends(tmp_path):
+    bundle, overlay = copy_with_weights(BRATS, tmp_path)
+    placed = place_bundle(bundle, tmp_path / "model", [overlay])
+    assert placed == tmp_path / "model" / BRATS
+    inference, training, metadata = (
+        json.loads((placed / "configs" / f"{name}.json").read_text()) for name in ("inference", "train", "metadata")
+    )
+    assert inference["base_channels"] == training["base_channels"] == 4
+    assert inference["output_labels"] == "consecutive"
+    assert training["regions"] == {"whole_tumour": [1, 2, 3], "tumour_core": [2, 3], "enhancing_tumour": [3]}
+    assert training["epochs"] == "@train#trainer#max_epochs"
+    assert training["learning_rate"] == pytest.approx(0.002)  # a tenth of the overlay's
+    assert len(metadata["network_data_format"]["outputs"]["pred"]["channel_def"]) == 4
+    assert (placed / "configs" / "logging.conf").is_file()
+
+
+def test_other_regions_become_the_labels_of_the_viewer(tmp_path):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "regions": {"head": [4], "tail": [7]}}))
+    placed = place_bundle(bundle, tmp_path / "model", [overlay])
+    metadata = json.loads((placed / "configs" / "metadata.json").read_text())
+    channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels == {"0": "background", "1": "head", "2": "tail"}
+    assert json.loads((placed / "configs" / "train.json").read_text())["regions"] == {"head": [1], "tail": [2]}
+
+
+def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    arguments = [str(bundle), str(tmp_path / "model"), str(overlay)]
+    assert main(arguments) == 0
+    assert "(the bundle's)" in capsys.readouterr().out
+    served = tmp_path / "model" / HIPPOCAMPUS / "models" / "model.pt"
+    trained = {key: value + 1 for key, value in torch.load(served, weights_only=True).items()}
+    torch.save(trained, served)
+    assert main(arguments) == 0
+    assert "of an earlier start or training here" in capsys.readouterr().out
+    assert all(torch.equal(value, trained[key]) for key, value in torch.load(served, weights_only=True).items())
+
+
+def test_weights_of_another_network_are_refused(tmp_path, capsys):
+    bundle, _ = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    assert main([str(bundle), str(tmp_path / "model")]) == 1  # without the overlay
+    assert "model.pt: made by another architecture" in capsys.readouterr().err
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_name_that_monai_label_takes_for_another_kind_of_model(tmp_path):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    renamed = bundle.rename(bundle.parent / "hippocampus_detection")
+    with pytest.raises(ConfigError, match="hippocampus_detection: MONAI Label takes the kind of a model from the name"):
+        place_bundle(renamed, tmp_path / "model", [overlay])
+
+
+def start(tmp_path, *arguments):
+    """The script; whatever it refuses is refused before anything is installed or started."""
+    environment = {"PATH": "/usr/bin:/bin", "SEGAN_MONAI_LABEL_VENV": str(tmp_path / "venv")}
+    environment["SEGAN_MONAI_LABEL_APP"] = str(tmp_path / "app")
+    done = subprocess.run(["bash", SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    assert not (tmp_path / "venv").exists()
+    return done
+
+
+def test_a_bundle_without_weights_is_answered_with_how_to_get_them(tmp_path):
+    bundle, _ = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    shutil.rmtree(bundle / "models")
+    done = start(tmp_path, bundle, tmp_path)
+    assert done.returncode == 1
+    assert f"{bundle} has no trained weights (models/model.pt)" in done.stderr
+    assert (
+        f"run training --config_file {bundle}/configs/train.json --bundle_root {bundle} --dataset_dir DIR"
+        in done.stderr
+    )
+
+
+def test_bad_arguments_are_named(tmp_path):
+    done = start(tmp_path, "liver", tmp_path)
+    assert (done.returncode, "there is no bundle liver" in done.stderr) == (1, True)
+    assert HIPPOCAMPUS in done.stderr
+    bundle, _ = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    done = start(tmp_path, bundle, tmp_path / "nowhere")
+    assert (done.returncode, f"there is no folder {tmp_path / 'nowhere'} of studies" in done.stderr) == (1, True)
+    assert start(tmp_path).returncode == 2
