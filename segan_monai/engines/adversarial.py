@@ -10,6 +10,7 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
+from ignite.engine import Events
 from monai.engines import SupervisedTrainer
 from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
@@ -19,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.errors import UserError
 
 
@@ -84,12 +86,22 @@ def copy_from_first_process(*networks: nn.Module) -> None:
                 torch.distributed.broadcast(tensor, src=0)
 
 
+def _names(batch: Any) -> str:
+    """The cases of a batch, each once."""
+    names = batch.get("case") if isinstance(batch, dict) else None
+    return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
+
+
 class AdversarialSegmentationTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
     A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
     `autocast()` and hands them to `minimize`. Everything in ``state.output["terms"]`` (name to detached scalar) is
     logged by name.
+
+    The first Ctrl-C or SIGTERM ends the training after the current iteration, or after the validation that is under
+    way; `RunCheckpoint` keeps it all, and the process ends with status 128 + signal, as shells do. One more ends it at
+    once.
 
     Args:
         device: where to run.
@@ -151,6 +163,39 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
             copy_from_first_process(*players)
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
+        self.signals = StopSignals()
+        self._asked: tuple[int, bool] = (-1, False)
+        # after the handlers given, so that they have seen all of the iteration or the epoch
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
+
+    def run(self) -> None:
+        """Train.
+
+        Raises:
+            SystemExit: a signal stopped it.
+        """
+        with self.signals:
+            super().run()
+        if self.should_terminate and self.signals.received:
+            raise SystemExit(128 + self.signals.received)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asks the run to stop: one answer an iteration, for all handlers and all processes."""
+        if self._asked[0] != self.state.iteration:
+            asked: Tensor | float = self.signals.received
+            if idist.get_world_size() > 1:  # every process has to take part
+                asked = idist.all_reduce(asked, op="MAX")
+            self._asked = self.state.iteration, bool(asked)
+        return self._asked[1]
+
+    def _stop_if_asked(self, at_epoch_end: bool) -> None:
+        """Stop after an iteration; after the last one of an epoch only when the epoch's end has been seen to."""
+        ended = self.state.iteration % (self.state.epoch_length or 1) == 0
+        complete = ended and self.state.epoch == self.state.max_epochs
+        if ended == at_epoch_end and not complete and self.stop_requested:
+            self.terminate(skip_completed=True)
 
     def autocast(self) -> torch.autocast:
         """The mixed-precision context of this run; does nothing without `amp`."""
@@ -193,9 +238,9 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if bad:
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
-                f"{self.state.epoch}, iteration {self.state.iteration}; expected a finite number. The weights of the "
-                "last epoch are kept. Lower the learning rate, train without amp, or look for extreme intensities in "
-                "the images."
+                f"{self.state.epoch}, iteration {self.state.iteration}, on a batch of {_names(self.state.batch)}; "
+                "expected a finite number. The checkpoint of the last epoch is kept. Lower the learning rate, train "
+                "without amp, or look for extreme intensities in these images; then go on with --resume true."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.handlers.case_journal import CaseJournal
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
@@ -17,6 +18,7 @@ from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.validate import FinalValidationHandler
 
 __all__ = [
+    "CaseJournal",
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
