@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.engines import SupervisedEvaluator
 
-from segan_monai.errors import OutputError, UserError, reason
+from segan_monai.errors import OutputError, UserError, causes, reason
 
 logger = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ class CaseEvaluator(SupervisedEvaluator):
             if "error" not in batchdata:
                 return super()._iteration(engine, batchdata)
             (text,) = batchdata["error"]
-        except OutputError:
-            raise
         except Exception as error:
+            if any(isinstance(link, OutputError) for link in causes(error)):
+                raise
             text = reason(error)
         logger.error("case %s failed: %s", case, text)
         self.failures[case] = text
