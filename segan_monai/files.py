@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segan_monai.errors import OutputError
@@ -57,7 +57,8 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
                 os.fsync(stream.fileno())
             temporary.replace(file)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise
     if os.name == "posix":  # elsewhere a folder cannot be opened
         folder = os.open(file.parent, os.O_RDONLY)

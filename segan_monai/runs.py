@@ -218,6 +218,14 @@ def _say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trac
         os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
 
 
+def _lost_a_loader(error: BaseException) -> bool:
+    """Whether a loader process is gone: torch says so, or else what it was about to send ends in the middle."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    frames = traceback.walk_tb(error.__traceback__) if isinstance(error, ConnectionError | EOFError) else ()
+    return any("multiprocessing" in Path(frame.f_code.co_filename).parts for frame, _ in frames)
+
+
 def what_to_do(error: BaseException) -> str | None:
     """What a user can do about an error: our own say it, of others some are known; None for the rest."""
     for link in causes(error):
@@ -230,7 +238,7 @@ def what_to_do(error: BaseException) -> str | None:
                 f"the accelerator has not enough memory ({str(link).splitlines()[0]}) Lower --batch_size or the size "
                 "of slices or patches, or close what else uses the device; then go on with --resume true."
             )
-        if isinstance(link, RuntimeError) and "DataLoader worker" in str(link):
+        if _lost_a_loader(link):
             return (
                 f"a process that loads data was killed ({str(link).splitlines()[0]}), as a rule because the machine "
                 "ran out of memory. Lower --num_workers or --cache_rate, then start again: training with --resume "

@@ -41,14 +41,10 @@ def test_an_error_leaves_the_file_as_it_was_and_nothing_else(tmp_path, error):
 
 
 def test_what_cannot_be_written_is_named_with_the_reason_and_the_remedy(tmp_path):
-    with (
-        pytest.raises(
-            OutputError, match=r"history.csv cannot be written \(No space left on device\).*Free space"
-        ) as caught,
-        writing("run/history.csv"),
-    ):
+    expected = r"history.csv cannot be written \(No space left on device\).*Free space"
+    with pytest.raises(OutputError, match=expected) as caught, writing("run/history.csv"):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert isinstance(caught.value, UserError)
-    with pytest.raises(OutputError, match="missing/table.csv cannot be written"):
-        with whole_file(tmp_path / "missing" / "table.csv") as temporary:
-            temporary.write_text("")
+    file = tmp_path / "missing" / "table.csv"
+    with pytest.raises(OutputError, match=r"missing/table\.csv cannot be written"), whole_file(file) as temporary:
+        temporary.write_text("")

@@ -84,6 +84,8 @@ class CaseCacheDataset(CacheDataset):
             return None
 
     def _transform(self, index: int) -> Any:
+        if index >= len(self.data):
+            raise IndexError(f"{index} of {len(self.data)} cases")  # ends a loop over the dataset
         for following in range(len(self.data)):
             candidate = (index + following) % len(self.data)
             try:

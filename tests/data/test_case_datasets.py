@@ -6,7 +6,7 @@ import csv
 
 import pytest
 from monai.data import DataLoader
-from monai.transforms import Compose, Lambda, RandLambda
+from monai.transforms import Compose, Lambda, RandomizableTransform
 
 from segan_monai.data import CaseCacheDataset, CaseDataset
 from segan_monai.errors import DataError
@@ -29,8 +29,15 @@ class Reader:
         return case
 
 
+class Random(RandomizableTransform):
+    """What is before it is cached."""
+
+    def __call__(self, case):
+        return case
+
+
 def cached(reader, tmp_path, **settings):
-    transform = Compose([Lambda(reader, track_meta=False), RandLambda(lambda case: case, prob=0.0)])
+    transform = Compose([Lambda(reader, track_meta=False), Random()])
     return CaseCacheDataset(CASES, transform, report=tmp_path / "skipped.csv", progress=False, **settings)
 
 
