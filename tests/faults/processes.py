@@ -34,6 +34,7 @@ def _run(arguments: list[str], log: Path, file_size_limit: int | None) -> None:
     if file_size_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
     torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a run that a shell starts
     sys.argv = ["monai.bundle", *arguments]
     try:
         runpy.run_module("monai.bundle", run_name="__main__")
