@@ -14,6 +14,7 @@ from segan_monai import data, engines, handlers, inferers, losses, metrics, netw
 from segan_monai._version import __version__
 from segan_monai.engines import has_fast_bfloat16
 from segan_monai.networks import kaiming_initialize, load_weights
+from segan_monai.processes import device_of_process, join_processes, process_rank, share_of_process
 from segan_monai.runs import bundle_root, start_run
 from segan_monai.transforms import merged_regions
 
@@ -21,16 +22,20 @@ __all__ = [
     "__version__",
     "bundle_root",
     "data",
+    "device_of_process",
     "engines",
     "handlers",
     "has_fast_bfloat16",
     "inferers",
+    "join_processes",
     "kaiming_initialize",
     "load_weights",
     "losses",
     "merged_regions",
     "metrics",
     "networks",
+    "process_rank",
+    "share_of_process",
     "start_run",
     "transforms",
 ]

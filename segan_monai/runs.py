@@ -29,6 +29,7 @@ from monai.utils import set_determinism
 
 from segan_monai.errors import ConfigError, UserError, causes
 from segan_monai.files import cannot_write, whole_file
+from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
     never costs days of training.
 
-    Of several processes that `torchrun` starts, the first one writes; each is seeded apart.
+    Of several processes that `torchrun` starts, the first one writes; each is seeded apart. Federated learning starts
+    the same run twice before it trains; nothing is moved and nothing logged twice then.
 
     When a training goes on, the record of the part before stays as ``run_before_resume_1.json``...
 
@@ -95,9 +97,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     if parser is not None:
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
-    rank = int(os.environ.get("RANK", 0))  # set by torchrun
-    if rank > 0:
-        set_determinism(seed + rank)  # each process draws patches and slices of its own
+    if process_rank() > 0:
+        set_determinism(seed + process_rank())  # each process draws patches and slices of its own
         return
     folder = Path(output_dir)
     try:
@@ -132,7 +133,11 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         file.write_text(json.dumps(record, indent=4, default=str) + "\n")
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+    root = logging.getLogger()
+    for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:
+        root.removeHandler(earlier)
+        earlier.close()
+    root.addHandler(handler)
 
 
 def _parser_of_this_run() -> ConfigParser | None:
@@ -187,7 +192,7 @@ def _check_overrides(argv: list[str]) -> None:
 def _set_aside(folder: Path) -> None:
     """Move the files of an earlier training, and nothing else that may lie in the folder, to one of their own."""
     earlier = sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)})
-    if not any(file.name in ("last.pt", "run.json") for file in earlier):
+    if not any(file.name in ("last.pt", "history.csv") for file in earlier):  # nothing was trained
         return
     aside = folder / f"previous_{1 + sum(1 for _ in folder.glob('previous_*'))}"
     aside.mkdir()

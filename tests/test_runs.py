@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -86,9 +87,16 @@ def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     start(tmp_path, resume=False)
     assert not (tmp_path / "last.pt").exists()
     assert (tmp_path / "previous_1" / "last.pt").read_text() == "days of training"
-    assert (tmp_path / "previous_2" / "run.json").is_file()
+    assert not (tmp_path / "previous_2").exists(), "a start without training leaves nothing to keep"
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert "held an earlier run; its files are now in" in caplog.text
+
+
+def test_a_run_that_is_started_twice_logs_once(tmp_path):
+    start(tmp_path, resume=False)
+    start(tmp_path, resume=False)
+    logging.getLogger().warning("only once")
+    assert (tmp_path / "log.txt").read_text().count("only once") == 1
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):

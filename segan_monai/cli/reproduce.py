@@ -15,12 +15,10 @@ from segan_monai.errors import ConfigError
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="segan-components, segan-vs-unet, segan-isic, ... (configs/experiments)")
+        str, typer.Argument(help="segan-vs-unet, lsnet-methods, ... (configs/experiments); lsnet: all that begin so")
     ],
     dataset_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data.")],
-    output_dir: Annotated[
-        Path, typer.Option(file_okay=False, help="Gets a folder a row and seed, table.md and runs.csv.")
-    ],
+    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Gets TABLE.md, TABLE.csv and all runs.")],
     datalist: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Decathlon JSON, if cases are not discovered.")
     ] = None,
@@ -52,31 +50,35 @@ def reproduce(
         check_rows,
         format_csv,
         format_markdown,
-        load_table,
+        load_tables,
         parse_overrides,
         run_row,
     )
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    chosen = load_table(table, bundle)
+    tables = load_tables(table, bundle)
     numbers = parse_seeds(seeds)
-    overrides = parse_overrides(settings or [], chosen)
-    plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
-    runs, failed = [], {}
-    for name in check_rows(chosen, row or []):
-        for seed in numbers:
-            try:
-                runs.append(run_row(plan, name, seed))
-            except RunFailedError as error:
-                failed[name] = str(error)
-                typer.echo(f"segan-monai: error: {error}", err=True)
-            if runs:
-                (output_dir / "table.md").write_text(format_markdown(plan, runs, failed), encoding="utf-8")
-                (output_dir / "runs.csv").write_text(format_csv(runs), encoding="utf-8")
-    if runs:
-        typer.echo(format_markdown(plan, runs, failed))
-        typer.echo(format_csv(runs))
-        typer.echo(f"written: {output_dir / 'table.md'}, {output_dir / 'runs.csv'}")
+    failed = False
+    for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
+        overrides = parse_overrides(settings or [], chosen)
+        plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
+        markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
+        runs, errors = [], {}
+        for name in names:
+            for seed in numbers:
+                try:
+                    runs.append(run_row(plan, name, seed))
+                except RunFailedError as error:
+                    errors[name] = str(error)
+                    typer.echo(f"segan-monai: error: {error}", err=True)
+                if runs:
+                    markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
+                    csv.write_text(format_csv(runs), encoding="utf-8")
+        if runs:
+            typer.echo(format_markdown(plan, runs, errors))
+            typer.echo(format_csv(runs))
+            typer.echo(f"written: {markdown}, {csv}")
+        failed = failed or bool(errors)
     if failed:
         raise typer.Exit(1)
 

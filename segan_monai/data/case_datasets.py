@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from monai.data import CacheDataset, Dataset
 
 from segan_monai.errors import DataError, causes, reason
@@ -40,7 +41,8 @@ class CaseDataset(Dataset):
 class CaseCacheDataset(CacheDataset):
     """MONAI's `CacheDataset` that can pass over the cases which cannot be read, and says which they are.
 
-    With `skip_unreadable`, cases that are bad while the cache is filled are left out. One that turns bad later (with
+    With `skip_unreadable`, cases that are bad while the cache is filled are left out (in a run of several processes,
+    which must take as many steps each, they are replaced by good ones). One that turns bad later (with
     a `cache_rate` below 1 files are read in every epoch) is replaced by the next good case, so that batches keep their
     size. Both are logged, and listed in a file.
 
@@ -69,12 +71,16 @@ class CaseCacheDataset(CacheDataset):
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         cache = super()._fill_cache(indices)
-        bad = {index for index, item in enumerate(cache) if item is None}
-        if bad and len(bad) == len(self.data):
+        good = [index for index, item in enumerate(cache) if item is not None]
+        if len(good) == len(cache):
+            return cache
+        if not good and len(cache) == len(self.data):
             raise self._all_bad()
-        self.data = [case for index, case in enumerate(self.data) if index not in bad]
-        self.cache_num -= len(bad)
-        return [item for item in cache if item is not None]
+        if good and idist.get_world_size() > 1:  # where all processes must take the same number of steps
+            good = [index if item is not None else good[index % len(good)] for index, item in enumerate(cache)]
+        self.data = [*(self.data[index] for index in good), *self.data[len(cache) :]]
+        self.cache_num = len(good)
+        return [cache[index] for index in good]
 
     def _load_cache_item(self, idx: int) -> Any:
         try:

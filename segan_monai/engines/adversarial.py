@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
@@ -16,12 +15,12 @@ from monai.engines.utils import IterationEvents
 from monai.inferers import Inferer
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.errors import UserError
+from segan_monai.processes import any_process, average_over_processes, copy_from_first_process
 
 
 class NonFiniteLossError(UserError):
@@ -62,28 +61,14 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
         torch._foreach_clamp_max_(tensors, bound)
 
 
-def average_gradients(optimizer: Optimizer) -> None:
-    """Average the gradients of an optimizer's weights over the processes of a distributed run; without one do nothing.
-
-    `DistributedDataParallel` does this for one network and one backward pass an iteration; here several networks
-    learn in turn, and some of them twice.
-    """
-    processes = idist.get_world_size()
-    if processes == 1:
-        return
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    together = torch.cat([gradient.flatten() for gradient in gradients])
-    torch.distributed.all_reduce(together)
-    parts = together.div_(processes).split([gradient.numel() for gradient in gradients])
-    torch._foreach_copy_(gradients, [part.view_as(g) for part, g in zip(parts, gradients, strict=True)])
+def gradients(optimizer: Optimizer) -> list[Tensor]:
+    """The gradients of an optimizer's weights."""
+    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
-def copy_from_first_process(*networks: nn.Module) -> None:
-    """Let all processes of a distributed run begin with the weights of the first one; without one do nothing."""
-    if idist.get_world_size() > 1:
-        for network in networks:
-            for tensor in network.state_dict().values():
-                torch.distributed.broadcast(tensor, src=0)
+def running_statistics(*networks: nn.Module) -> list[Tensor]:
+    """What norm layers keep of past batches for use in evaluation."""
+    return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
 
 
 def _names(batch: Any) -> str:
@@ -102,6 +87,10 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
     The first Ctrl-C or SIGTERM ends the training after the current iteration, or after the validation that is under
     way; `RunCheckpoint` keeps it all, and the process ends with status 128 + signal, as shells do. One more ends it at
     once.
+
+    In a run of several processes each takes batches of its own. All begin with the weights of the first one; gradients
+    are averaged over them before each step, so weights stay alike; norm layers use the statistics of their own batch,
+    and their running averages are averaged at the end of each epoch, before anything is validated or written.
 
     Args:
         device: where to run.
@@ -158,9 +147,9 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         players = (network, *adversaries.values())
-        self.averages_gradients = not any(isinstance(player, DistributedDataParallel) for player in players)
-        if self.averages_gradients:
-            copy_from_first_process(*players)
+        copy_from_first_process(*players)
+        last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
+        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*players)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         self.signals = StopSignals()
@@ -184,10 +173,7 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
     def stop_requested(self) -> bool:
         """Whether a signal asks the run to stop: one answer an iteration, for all handlers and all processes."""
         if self._asked[0] != self.state.iteration:
-            asked: Tensor | float = self.signals.received
-            if idist.get_world_size() > 1:  # every process has to take part
-                asked = idist.all_reduce(asked, op="MAX")
-            self._asked = self.state.iteration, bool(asked)
+            self._asked = self.state.iteration, any_process(bool(self.signals.received))
         return self._asked[1]
 
     def _stop_if_asked(self, at_epoch_end: bool) -> None:
@@ -250,13 +236,11 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
             scaler.scale(loss).backward()
-            if self.averages_gradients:
-                average_gradients(optimizer)
+            average_over_processes(gradients(optimizer))
             scaler.step(optimizer)
             scaler.update()
         else:
             loss.backward()
-            if self.averages_gradients:
-                average_gradients(optimizer)
+            average_over_processes(gradients(optimizer))
             optimizer.step()
         return loss.detach()

@@ -65,8 +65,7 @@ class AdversarialNormalizationTrainer(AdversarialSegmentationTrainer):
         self.domain_loss: Callable = domain_loss
         self.domains = list(domains)
         self.adversarial_weight = adversarial_weight
-        # a data-parallel wrapper hides the attributes of the network in it
-        has_normalizer = getattr(self.network, "module", self.network).normalizes
+        has_normalizer: Any = self.network.normalizes
         if adversarial_weight and not has_normalizer:
             raise ConfigError(
                 f"adversarial_weight is {adversarial_weight}, but the network has no normalizer that could play. Pass "
@@ -77,18 +76,19 @@ class AdversarialNormalizationTrainer(AdversarialSegmentationTrainer):
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take one step of G alone (warm-up), or one of G and S and one of D, on a batch."""
         image, target = self.prepare(batchdata)
-        self.network.train()
+        network: Any = self.network
+        network.train()
         self.discriminator.train()
         if engine.state.epoch <= self.warm_up_epochs:
             with self.autocast():
-                normalized = self.inferer(image, self.network, normalize_only=True)
+                normalized = self.inferer(image, network.normalize)
             terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
             loss = self.minimize("normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer)
             engine.state.output[CommonKeys.LOSS] = loss
             return engine.state.output
 
         with self.autocast():
-            logits, normalized = self.inferer(image, self.network)
+            logits, normalized = self.inferer(image, network)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         terms = {"segmentation": self.loss_function(logits.float(), target)}
         if self.adversarial_weight:

@@ -17,6 +17,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.files import writing
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class EpochLog:
 
     The file also has each epoch's ``peak_memory_mib`` (of the device where that is a GPU, else of the process) and, as
     epoch 0, the number of parameters of each player, ``parameters_network`` and so on. Of several processes, the first
-    one writes it, with its own averages.
+    one writes it, with the averages over the iterations of all.
 
     Args:
         output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: a row an epoch and name; the
@@ -80,7 +81,13 @@ class EpochLog:
     def write(self, engine: Engine) -> None:
         """Log the epoch that ended."""
         epoch, seconds = engine.state.epoch, self.ended - self.started
-        values = {name: float(total / self.counts[name]) for name, total in self.sums.items() if self.counts[name]}
+        own = {name: (float(total), int(self.counts[name])) for name, total in self.sums.items()}
+        of_all: dict[str, list[tuple[float, int]]] = {}
+        for of_process in gather_from_processes(own):
+            for name, part in of_process.items():
+                of_all.setdefault(name, []).append(part)
+        found = {name: [sum(column) for column in zip(*parts, strict=True)] for name, parts in of_all.items()}
+        values = {name: total / count for name, (total, count) in found.items() if count}
         engine.state.metrics.update(values)
         if idist.get_rank() > 0:
             return
@@ -88,9 +95,9 @@ class EpochLog:
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
             # Ignite also keeps the dictionary of a metric with several values, beside each of them.
             metrics = self.validator.state.metrics.items()
-            found = {name: float(value) for name, value in metrics if not isinstance(value, dict)}
-            values.update(found)
-            text += [f"{name} {value:.4f}" for name, value in found.items()]
+            validated = {name: float(value) for name, value in metrics if not isinstance(value, dict)}
+            values.update(validated)
+            text += [f"{name} {value:.4f}" for name, value in validated.items()]
             text.append(
                 f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}"
             )

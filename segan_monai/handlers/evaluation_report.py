@@ -20,6 +20,7 @@ from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
 from segan_monai.metrics.summary import COLUMNS, Regions, format_table, write_evaluation
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -91,9 +92,11 @@ class EvaluationReport:
 
     def write(self, engine: Engine) -> None:
         """Writes the files and logs the table."""
-        of_all_processes: Any = idist.all_gather(self.rows) if idist.get_world_size() > 1 else [self.rows]
-        # a distributed sampler repeats cases so that every process has as many; a case counts once
-        rows = {case: of_case for of_process in of_all_processes for case, of_case in of_process.items()}
+        parts = gather_from_processes(self.rows)
+        rows = {case: of_case for of_process in parts for case, of_case in of_process.items()}
+        if len(rows) < sum(map(len, parts)):
+            twice = next(case for case in sorted(rows) if sum(case in of_process for of_process in parts) > 1)
+            raise DataError(f"case {twice} occurs in two processes; expected case names that differ, each case in one")
         if idist.get_rank() == 0 and rows:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)

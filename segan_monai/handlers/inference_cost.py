@@ -9,8 +9,11 @@ import os
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch.utils.flop_counter import FlopCounterMode
+
+from segan_monai.processes import gather_from_processes
 
 
 class InferenceCost:
@@ -49,11 +52,13 @@ class InferenceCost:
         )
 
     def write(self, engine: Engine) -> None:
-        """Stop counting and add the result to the summary."""
+        """Stop counting and add the result to the summary; of several processes, the first one does."""
         self.counter.__exit__(None, None, None)
-        if self.file.is_file() and self.slices:
+        parts = gather_from_processes((self.counter.get_total_flops(), self.slices))
+        operations, slices = (sum(column) for column in zip(*parts, strict=True))
+        if idist.get_rank() == 0 and self.file.is_file() and slices:
             summary = json.loads(self.file.read_text(encoding="utf-8"))
-            summary["gflop_per_slice"] = self.counter.get_total_flops() / self.slices / 1e9
+            summary["gflop_per_slice"] = operations / slices / 1e9
             self.file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
     def fail(self, engine: Engine, error: BaseException) -> None:

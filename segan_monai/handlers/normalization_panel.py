@@ -9,11 +9,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from segan_monai.handlers.overlay_picture import content_box, to_ras
+from segan_monai.processes import gather_from_processes
 
 COLUMNS = ("input", "normalized", "reference", "prediction")
 
@@ -71,8 +73,10 @@ class NormalizationPanel:
             self.rows[domain] |= {"case": batch["case"], "aspect": spacing[1] / spacing[0]}
 
     def draw(self, engine: Engine) -> None:
-        """Write the picture."""
-        if not self.rows:
+        """Write the picture; of several processes, the first one does."""
+        for of_process in gather_from_processes(self.rows):
+            self.rows = {**of_process, **self.rows}
+        if not self.rows or idist.get_rank() > 0:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.colors import BoundaryNorm, ListedColormap

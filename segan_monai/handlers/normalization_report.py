@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
+from segan_monai.processes import gather_from_processes
 
 STAGES = ("input", "normalized")
 WHOLE = "whole image"
@@ -71,7 +73,12 @@ class NormalizationReport:
                     self.found[stage][name].add(image if mask is None else image[:, mask.cpu()], domain)
 
     def write(self, engine: Engine) -> None:
-        """Write the numbers and the picture."""
+        """Write the numbers and the picture; of several processes, the first one does."""
+        for by_region in self.found.values():
+            for histograms in by_region.values():
+                histograms.counts = torch.stack(gather_from_processes(histograms.counts)).sum(dim=0)
+        if idist.get_rank() > 0:
+            return
         record: dict[str, Any] = {
             "domains": self.domains,
             "bins": self.bins,

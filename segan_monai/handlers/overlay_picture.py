@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import nibabel as nib
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.processes import gather_from_processes
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,15 @@ class OverlayPicture:
         return []
 
     def draw(self, engine: Engine) -> None:
-        """Write the picture."""
-        if not self.slices:
+        """Write the picture; of several processes, the first one does."""
+        slices = [shown for of_process in gather_from_processes(self.slices) for shown in of_process]
+        if not slices or idist.get_rank() > 0:
             return
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
 
-        ranked = sorted(self.slices, key=lambda s: s.dice)
+        ranked = sorted(slices, key=lambda s: (s.dice, s.case))
         chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
         rows = {} if len(ranked) < 3 else chosen
         rows = rows or {f"case {i + 1}": s for i, s in enumerate(ranked)}

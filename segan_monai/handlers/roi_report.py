@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.keypoints import object_boxes
+from segan_monai.processes import gather_from_processes
 
 
 def boxes_iou(found: NDArray, true: NDArray) -> float:
@@ -112,18 +115,22 @@ class RoIReport:
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis)
 
     def write(self, engine: Engine) -> None:
-        """Add the mean IoU to the summary."""
+        """Add the mean IoU to the summary; of several processes, the first one does."""
         file = self.output_dir / "summary.json"
-        if not self.compare or self.inferer.found is None or not file.is_file():
+        if not self.compare or self.inferer.found is None:
+            return
+        parts = gather_from_processes((self.ious, self.false_positives))
+        if idist.get_rank() > 0 or not file.is_file():
             return
         summary = json.loads(file.read_text(encoding="utf-8"))
-        for name, ious in self.ious.items():
+        for name in self.regions:
+            ious = [iou for of_process, _ in parts for iou in of_process[name]]
             if not ious:  # no slice has the object
                 continue
             summary["regions"][name]["roi_iou"] = {
-                "mean": float(np.mean(ious)),
+                "mean": math.fsum(ious) / len(ious),
                 "slices": len(ious),
-                "false_positive_slices": self.false_positives[name],
+                "false_positive_slices": sum(of_process[name] for _, of_process in parts),
             }
         file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -21,6 +21,7 @@ from torch import nn
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -35,30 +36,31 @@ def save_atomically(content: Any, file: Path) -> None:
         torch.save(content, stream)
 
 
-def random_state() -> dict[str, Any]:
+def random_state(device: torch.device) -> dict[str, Any]:
     """Return the state of every generator in use, in types that `torch.load(weights_only=True)` reads."""
     name, keys, *rest = np.random.get_state(legacy=True)
     numpy_state = (name, np.asarray(keys).tolist(), *rest)
     state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
     return state
 
 
-def set_random_state(state: Mapping[str, Any]) -> None:
+def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
     """Restore what `random_state` returned."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if "cuda" in state and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 class RunCheckpoint:
     """Saves ``last.pt`` after every epoch and the best segmentor as ``model.pt``; resumes from ``last.pt``.
 
-    ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states.
+    ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states
+    of each process. Of several processes the first one writes, and all must see the same `output_dir` to resume.
     A trainer that a signal asks to stop also leaves one in the middle of an epoch: with the random states as the epoch
     began, so that the resumed run passes over the very batches that have been learnt from, and as they were then.
     ``model.pt`` holds the weights of `network` alone (the model zoo's convention). It is written whenever the key
@@ -115,7 +117,7 @@ class RunCheckpoint:
 
     def reseed(self, engine: Engine) -> None:
         """Let random transforms in this process follow from the global state, as they do in worker processes."""
-        self.epoch_began_with = random_state()
+        self.epoch_began_with = random_state(engine.state.device)
         loader = engine.state.dataloader
         if getattr(loader, "num_workers", None) == 0:
             set_rnd(loader.dataset, int(torch.randint(2**31, ())))
@@ -124,33 +126,40 @@ class RunCheckpoint:
         """Pass over the batches that were learnt from before the run was stopped in the middle of this epoch."""
         for _ in range(self.batches_done):
             next(engine._dataloader_iter)  # type: ignore[arg-type]  # the epoch's own iterator; it has no public name
-        if self.batches_done:
-            set_random_state(self.random_state_then)
-            self.batches_done = 0
+        if self.batches_done and self.random_state_then:
+            set_random_state(self.random_state_then, engine.state.device)
+        self.batches_done = 0
 
     def save_if_asked_to_stop(self, engine: Engine) -> None:
         """Write a checkpoint in the middle of an epoch; at its end `save` does."""
         done = engine.state.iteration % (engine.state.epoch_length or 1)
-        if done and getattr(engine, "stop_requested", False) and idist.get_rank() == 0:
-            self._check_weights(engine)
-            middle = {"batches_done": done, "epoch_began_with": self.epoch_began_with}
-            self._save_last(engine, engine.state.epoch - 1, middle)
+        if not done or not getattr(engine, "stop_requested", False):
+            return
+        self._check_weights(engine)
+        random_states = gather_from_processes(random_state(engine.state.device))
+        middle = {"batches_done": done, "epoch_began_with": gather_from_processes(self.epoch_began_with)}
+        if idist.get_rank() == 0:
+            self._save_last(engine, engine.state.epoch - 1, random_states, middle)
             logger.info("stopped in epoch %d; %s has it all: --resume true goes on", engine.state.epoch, self.last)
 
     def save(self, engine: Engine) -> None:
         """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
+        self._check_weights(engine)
+        random_states = gather_from_processes(random_state(engine.state.device))
         if idist.get_rank() > 0:
             return
-        self._check_weights(engine)
         best_epoch = self.validator.state.best_metric_epoch if self.validator else -1
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch
         never_validated = best_epoch < 0 and engine.state.epoch == engine.state.max_epochs
         if (validated_now and best_epoch == engine.state.epoch) or never_validated:
             self._save_model()
-        self._save_last(engine, engine.state.epoch, {})
+        self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
-        """Restore everything from ``last.pt``."""
+        """Restore everything from ``last.pt``; only once, for federated learning starts a trainer every round."""
+        if not self.resume:
+            return
+        self.resume = False
         if not self.last.is_file():
             raise ConfigError(
                 f"--resume true, but {self.last} does not exist. Point --output_dir at the folder of the run to go on "
@@ -170,12 +179,14 @@ class RunCheckpoint:
             engine.scalers[phase].load_state_dict(state)
         engine.state.epoch = checkpoint["epoch"]
         self.batches_done = checkpoint.get("batches_done", 0)
-        self.random_state_then = checkpoint["random_state"]
         engine.state.iteration = checkpoint["epoch"] * (engine.state.epoch_length or 0) + self.batches_done
         if self.validator is not None and checkpoint["best_metric"] is not None:
             self.validator.state.best_metric = checkpoint["best_metric"]
             self.validator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
-        set_random_state(checkpoint["epoch_began_with"] if self.batches_done else checkpoint["random_state"])
+        began_with = checkpoint["epoch_began_with"] if self.batches_done else checkpoint["random_states"]
+        if idist.get_rank() < len(began_with):  # a process more than there were goes on as it was seeded
+            self.random_state_then = checkpoint["random_states"][idist.get_rank()]
+            set_random_state(began_with[idist.get_rank()], engine.state.device)
         logger.info(
             "resumed from %s after epoch %d of %d%s",
             self.last,
@@ -184,7 +195,9 @@ class RunCheckpoint:
             f" and {self.batches_done} batches" if self.batches_done else "",
         )
 
-    def _save_last(self, engine: Engine, epochs: int, middle: Mapping[str, Any]) -> None:
+    def _save_last(
+        self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]
+    ) -> None:
         best = self.validator.state.best_metric if self.validator else None
         save_atomically(
             {
@@ -193,7 +206,7 @@ class RunCheckpoint:
                 "epoch": epochs,
                 "best_metric": float(best) if best is not None else None,
                 "best_metric_epoch": self.validator.state.best_metric_epoch if self.validator else -1,
-                "random_state": random_state(),
+                "random_states": random_states,
                 **middle,
             },
             self.last,

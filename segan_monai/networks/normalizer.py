@@ -69,17 +69,9 @@ class NormalizerSegmentor(nn.Module):
         normalized = self.normalize(image)
         return torch.cat([self.segmentor(normalized), normalized], dim=1)
 
-    def forward(self, image: Tensor, normalize_only: bool = False) -> Any:
-        """Map images (B, C, H, W, D) to logits, in training to (logits, normalized image).
-
-        Args:
-            image: of any domain.
-            normalize_only: only the normalized image, without the segmentor, for the warm-up of G. It goes through
-                `forward` so that data-parallel wrappers see it.
-        """
+    def forward(self, image: Tensor) -> Any:
+        """Map images (B, C, H, W, D) to logits, in training to (logits, normalized image)."""
         normalized = self.normalize(image)
-        if normalize_only:
-            return normalized
         logits = self.segmentor(normalized)
         if self.training and not torch.jit.is_scripting():
             return logits, normalized

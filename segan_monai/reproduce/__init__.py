@@ -7,7 +7,7 @@ from segan_monai.reproduce.runs import (
     ResultTable,
     RunFailedError,
     check_rows,
-    load_table,
+    load_tables,
     parse_overrides,
     run_row,
 )
@@ -20,7 +20,7 @@ __all__ = [
     "check_rows",
     "format_csv",
     "format_markdown",
-    "load_table",
+    "load_tables",
     "parse_overrides",
     "run_row",
 ]

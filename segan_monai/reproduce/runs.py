@@ -13,7 +13,6 @@ import ast
 import difflib
 import json
 import logging
-import re
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -68,7 +67,7 @@ class Plan:
     Attributes:
         table: the table.
         dataset_dir: folder of the data.
-        output_dir: gets a folder a row and seed, and the table.
+        output_dir: gets a folder for each set of overlays and seed, so that rows which two tables share run once.
         datalist: decathlon JSON, if the cases are not to be discovered.
         configs: overlays for all rows, merged before those of a row.
         overrides: keys of the bundle's ``train.json`` and their values, for all rows; what a row sets itself wins.
@@ -85,32 +84,44 @@ class Plan:
     train_seconds: float | None = None
 
 
-def load_table(name: str, bundle: str | None = None) -> ResultTable:
-    """Read a table.
+def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
+    """Read a table, or all tables of a paper.
 
     Args:
-        name: of a folder below ``configs/experiments``; hyphens and underscores are alike.
+        name: of a folder below ``configs/experiments``, or what the names of several begin with, such as ``lsnet``;
+            hyphens and underscores are alike.
         bundle: a bundle to run instead of the table's own.
+
+    Returns:
+        The tables, in the order of their numbers in the paper.
 
     Raises:
         ConfigError: there is no such table, bundle or overlay.
     """
-    folder = EXPERIMENTS / name.replace("-", "_")
-    known = [file.parent.name.replace("_", "-") for file in sorted(EXPERIMENTS.glob("*/table.json"))]
-    if not (folder / "table.json").is_file():
+    known = [file.parent.name for file in sorted(EXPERIMENTS.glob("*/table.json"))]
+    wanted = name.replace("-", "_")
+    found = [wanted] if wanted in known else [table for table in known if table.startswith(f"{wanted}_")]
+    if not found:
         raise ConfigError(
-            f"no table '{name}': {folder / 'table.json'} does not exist. Tables here: {', '.join(known) or 'none'}. "
-            "Start the command at the top of a checkout of this project."
+            f"no table '{name}' in {EXPERIMENTS}. Tables here: {', '.join(known).replace('_', '-') or 'none'}; "
+            "the first part of several names runs them all. Start the command at the top of a checkout of this project."
         )
+    return sorted((_load_table(EXPERIMENTS / table, bundle) for table in found), key=lambda table: table.source)
+
+
+def _load_table(folder: Path, bundle: str | None) -> ResultTable:
     content = json.loads((folder / "table.json").read_text())
     bundle = bundle or content["bundle"]
-    overlays = {row: [folder / file for file in rest["overlays"]] for row, rest in content["rows"].items()}
+    overlays = {
+        row: [(folder / file).resolve().relative_to(Path.cwd()) for file in rest["overlays"]]
+        for row, rest in content["rows"].items()
+    }
     needed = [BUNDLES / bundle / "configs" / file for file in ("train.json", "evaluate.json")]
     for file in (*needed, *(file for files in overlays.values() for file in files)):
         if not file.is_file():
-            raise ConfigError(f"{file} does not exist, but the table '{name}' needs it.")
+            raise ConfigError(f"{file} does not exist, but the table '{folder.name}' needs it.")
     return ResultTable(
-        name=name,
+        name=folder.name,
         title=content["title"],
         source=content["source"],
         data=content["data"],
@@ -155,7 +166,7 @@ def run_row(plan: Plan, row: str, seed: int) -> dict[str, Any]:
         RunFailedError: the training or the evaluation failed.
         ConfigError: the folder of this run holds one with other settings.
     """
-    folder = plan.output_dir / _slug(row) / f"seed_{seed}"
+    folder = _folder(plan, row) / f"seed_{seed}"
     settings = {
         "dataset_dir": str(plan.dataset_dir),
         **({} if plan.datalist is None else {"datalist": str(plan.datalist)}),
@@ -197,7 +208,7 @@ def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     """As many epochs as fit into the given seconds: measured once a row, by a short run with the same schedule."""
-    folder = plan.output_dir / _slug(row)
+    folder = _folder(plan, row)
     file = folder / "epochs.json"
     if file.is_file():
         found = json.loads(file.read_text())
@@ -259,8 +270,9 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
     return file
 
 
-def _slug(row: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", row.lower()).strip("_")
+def _folder(plan: Plan, row: str) -> Path:
+    """Folder of a row's runs, named after its overlays."""
+    return plan.output_dir / ("+".join(file.stem for file in plan.table.rows[row]) or "bundle")
 
 
 def _literal(text: str) -> Any:
@@ -272,13 +284,15 @@ def _literal(text: str) -> Any:
     return text
 
 
-def check_rows(table: ResultTable, rows: Sequence[str]) -> list[str]:
-    """Return the rows to run: all of them, or those named.
+def check_rows(tables: Sequence[ResultTable], rows: Sequence[str]) -> list[list[str]]:
+    """Return the rows to run of each table: all of them, or those named.
 
     Raises:
-        ConfigError: a name that the table does not have.
+        ConfigError: a name that no table has.
     """
+    known = list(dict.fromkeys(row for table in tables for row in table.rows))
     for row in rows:
-        if row not in table.rows:
-            raise ConfigError(f"table '{table.name}' has no row '{row}'; it has: {', '.join(table.rows)}.")
-    return list(rows) or list(table.rows)
+        if row not in known:
+            names = " and ".join(f"'{table.name}'" for table in tables)
+            raise ConfigError(f"no row '{row}' in {names}; there are: {', '.join(known)}.")
+    return [[row for row in table.rows if not rows or row in rows] for table in tables]

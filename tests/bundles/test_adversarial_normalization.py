@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import nibabel
 import numpy as np
@@ -351,33 +348,6 @@ def test_properties_that_monai_asks_for(run_id, brains, tmp_path):
     )
     workflow.initialize()
     assert workflow.check_properties() == []
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one(brains, tmp_path):
-    """The overlay for several GPUs, on two processes of the CPU: weights stay alike, the first process writes."""
-    options = {**TRAINING, "dataset_dir": brains, "output_dir": tmp_path / "run", "ckpt_dir": tmp_path / "models"}
-    files = str([str(CONFIGS / "train.json"), str(CONFIGS / "multi_gpu_train.json")])
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node=2",
-        "-m",
-        "monai.bundle",
-    ]
-    command += ["run", "training", "--config_file", files]
-    del options["device"]
-    for key, value in {**options, "patches_per_volume": 4, "folds": 2, "epochs": 3}.items():
-        command += [f"--{key}", str(value)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=BUNDLES.parent, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("epoch 3/3") == 1
-    assert (3, "mean_dice") in history(tmp_path / "run")
-    weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    assert not any(name.startswith("module.") for name in weights)
 
 
 @pytest.mark.real_data

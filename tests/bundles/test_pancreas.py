@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 
 import nibabel
 import numpy as np
@@ -18,8 +16,8 @@ from PIL import Image
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
-from segan_monai.reproduce import load_table
-from tests.bundles.workflow import BUNDLES, OVERLAYS, PANCREAS, make_workflow, run_workflow
+from segan_monai.reproduce import load_tables
+from tests.bundles.workflow import BUNDLES, PANCREAS, make_workflow, run_workflow
 from tests.networks.test_lsnet import known
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -121,12 +119,12 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
 
 def test_tables_have_the_published_figures(monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
-    methods = load_table("lsnet-methods")
+    methods, components, first_stage, decay = load_tables("lsnet")
     assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
     assert len(methods.rows) == 7
-    assert load_table("lsnet-decay").published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
-    assert load_table("lsnet-first-stage").published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
-    assert list(load_table("lsnet-components").rows)[-1] == "S-Net + loss + L-Net + RR"
+    assert decay.published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
+    assert first_stage.published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
+    assert list(components.rows)[-1] == "S-Net + loss + L-Net + RR"
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LPS", "SAL", "oblique"])
@@ -192,23 +190,6 @@ def test_configs_share_their_numbers_and_the_network_is_what_the_metadata_says()
         device="cpu",
         base_channels=4,
     )
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_network(slices, tmp_path):
-    configs = [CONFIGS / "train.json", CONFIGS / "multi_gpu_train.json", OVERLAYS / "ct_pictures.json"]
-    options = {"output_dir": tmp_path / "run", "ckpt_dir": tmp_path / "models", "dataset_dir": slices, "epochs": 1}
-    options |= {"batch_size": 2, "num_workers": 0, "val_interval": 1, **SMALL}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "monai.bundle", "run", "training", "--config_file", str([str(file) for file in configs])]
-    command += [str(word) for key, value in options.items() for word in (f"--{key}", value)]
-    done = subprocess.run(command, cwd=BUNDLES.parent, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "run" / "last.pt").is_file()
-    assert (tmp_path / "models" / "model.pt").is_file()
-    history = (tmp_path / "run" / "history.csv").read_text()
-    assert history.count(",parameters_network,") == 1, "the first process alone writes"
-    assert "nan" not in history
 
 
 @pytest.mark.parametrize("run_id", ["training", "inference"])

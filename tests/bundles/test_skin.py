@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.errors import DataError
 from segan_monai.networks import SegANSegmentor
-from segan_monai.reproduce import load_table
+from segan_monai.reproduce import load_tables
 from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -226,7 +226,7 @@ def test_the_deeper_segmentor_is_about_that_of_the_published_code():
 
 def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
-    table = load_table("segan-isic")
+    table = load_tables("segan-isic")[0]
     assert table.published["SegAN"] == {"dice": {"lesion": 0.9189}, "iou": {"lesion": 0.8612}}
     known = set().union(*(json.loads((CONFIGS / f"{n}.json").read_text()) for n in ("train", "evaluate")))
     for overlay in (file for files in table.rows.values() for file in files):

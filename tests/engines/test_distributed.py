@@ -1,43 +1,111 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
+"""Two processes train as one would on the batches of both."""
+
 from __future__ import annotations
 
+import csv
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-SCRIPT = """
+import pytest
 import torch
-import torch.distributed as dist
-from segan_monai.engines import SegANTrainer
-from segan_monai.losses import MultiScaleL1Loss
-from segan_monai.networks import SegANCritics, SegANSegmentor
+from ignite.engine import Events
 
-dist.init_process_group("gloo")
-torch.manual_seed(dist.get_rank())  # weights and data differ
-segmentor, critic = SegANSegmentor(1, 1, base_channels=2), SegANCritics(1, 1, base_channels=2)
-batch = {"image": torch.rand(2, 1, 32, 32), "label": (torch.rand(2, 1, 32, 32) > 0.5).float()}
-SegANTrainer(
-    device="cpu", max_epochs=3, train_data_loader=[batch], network=segmentor, critic=critic,
-    optimizer=torch.optim.Adam(segmentor.parameters()), critic_optimizer=torch.optim.Adam(critic.parameters()),
-    loss_function=MultiScaleL1Loss(), clamp=0.05,
-).run()
-mine = torch.cat([p.detach().flatten() for net in (segmentor, critic) for p in net.parameters()])
-both = [torch.empty_like(mine) for _ in range(2)]
-dist.all_gather(both, mine)
-images = [torch.empty_like(batch["image"]) for _ in range(2)]
-dist.all_gather(images, batch["image"])
-assert torch.equal(*both) and not torch.equal(*images)
-dist.destroy_process_group()
-"""
+from segan_monai.handlers import EvaluationReport
+from tests.engines.distributed_run import NAMES, make_batches, make_trainer, state_of
+from tests.handlers.test_evaluation_report import CASES, REGIONS, evaluator
+from tests.torchrun import torchrun
+
+SCRIPT = Path(__file__).with_name("distributed_run.py")
 
 
-def test_processes_with_data_of_their_own_keep_the_same_weights(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    top = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(top), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=top, env=environment, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What both processes wrote."""
+    folder = tmp_path_factory.mktemp("trained")
+    for name in NAMES:
+        (folder / name).mkdir()
+    done = torchrun(SCRIPT, folder, "train_on_halves", "train_with_batch_norm", "resume", "evaluate")
     assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def of_both(folder, name):
+    return [torch.load(folder / f"{name}_{rank}.pt", weights_only=True) for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_are_those_of_one_process_on_the_joint_batch(name, trained):
+    (first, _), (second, _) = of_both(trained, name)
+    assert all(torch.equal(first[key], second[key]) for key in first), "both have the same weights, bit for bit"
+    alone = make_trainer(name, make_batches(name))
+    before = state_of(alone)
+    alone.run()
+    after = state_of(alone)
+    for key in after:
+        torch.testing.assert_close(first[key] - before[key], after[key] - before[key], atol=2e-6, rtol=1e-3)
+    assert any(not torch.equal(after[key], before[key]) for key in after)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_log_has_the_average_over_both(name, trained):
+    (_, first), (_, second) = of_both(trained, name)
+    assert first == second, "a schedule that waits for a plateau must see the same in all processes"
+    alone = make_trainer(name, make_batches(name))
+    terms = []
+    alone.add_event_handler(Events.ITERATION_COMPLETED, lambda: terms.append(alone.state.output["terms"]))
+    alone.run()
+    assert first == pytest.approx({key: float(sum(t[key] for t in terms)) / 3 for key in terms[0]}, rel=1e-3, abs=1e-5)
+    with (trained / name / "history.csv").open() as stream:
+        rows = [row["name"] for row in csv.DictReader(stream)]
+    assert len(rows) == len(set(rows)), "the first process alone writes"
+
+
+def test_running_averages_are_averaged_before_validation(trained):
+    (own, joint), (other, other_joint) = of_both(trained, "batch_norm")
+    keys = [key for key in own if key.endswith(("running_mean", "running_var"))]
+    assert any("critic" in key for key in keys)
+    for key in keys:
+        assert not torch.equal(own[key], other[key])
+        torch.testing.assert_close(joint[key], (own[key] + other[key]) / 2)
+    assert all(torch.equal(joint[key], other_joint[key]) for key in joint)
+
+
+def test_each_process_resumes_with_random_states_of_its_own(trained):
+    first, second = of_both(trained, "drawn")
+    assert torch.equal(first["parts"], first["whole"])
+    assert torch.equal(second["parts"], second["whole"])
+    assert not torch.equal(first["whole"], second["whole"])
+
+
+def test_shares_are_disjoint_or_of_one_size(trained):
+    assert of_both(trained, "shares") == [[[0, 2, 4], [0, 2, 4]], [[1, 3], [1, 3, 0]]]
+    for rank in (0, 1):
+        assert "1 cases cannot be shared by 2 processes" in (trained / f"few_{rank}").read_text()
+
+
+def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
+    engine = evaluator(CASES)
+    EvaluationReport(tmp_path, REGIONS).attach(engine)
+    engine.run()
+    for name in ("metrics.csv", "summary.json"):
+        assert (trained / "evaluation" / name).read_text() == (tmp_path / name).read_text()
+    for rank in (0, 1):
+        assert "case c occurs in two processes" in (trained / f"twice_{rank}").read_text()
+
+
+@pytest.mark.parametrize(
+    ("job", "message"),
+    [
+        ("be_killed", "Signal 9 (SIGKILL)"),
+        ("leave", "process 0 of 2 can reach the others no more: one of them has ended."),
+    ],
+)
+def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_path):
+    done = torchrun(SCRIPT, tmp_path, job, timeout=300)  # the training itself would never end
+    assert done.returncode == 1
+    assert message in done.stderr, done.stderr[-3000:]
+    for rank in (0, 1):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / f"pid_{rank}").read_text()), 0)

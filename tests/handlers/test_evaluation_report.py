@@ -99,22 +99,6 @@ def test_photographs_have_no_millimetres(tmp_path):
     assert table[["hd95_mm", "assd_mm", "reference_ml", "prediction_ml"]].isna().all(axis=None)
 
 
-def test_processes_are_gathered_and_a_repeated_case_counts_once(tmp_path, monkeypatch):
-    report = EvaluationReport(tmp_path, REGIONS)
-    row = dict.fromkeys(("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm"), 1.0)
-    row |= {"region": "outer", "reference_ml": 1.0, "prediction_ml": 1.0}
-    gathered = [{case: [{"case": case, **row}] for case in cases} for cases in (("a", "b"), ("c", "a"))]
-    monkeypatch.setattr("ignite.distributed.get_world_size", lambda: 2)
-    monkeypatch.setattr("ignite.distributed.all_gather", lambda rows: gathered)
-    engine = SimpleNamespace(logger=logging.getLogger("test"))
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 1)
-    report.write(engine)
-    assert not list(tmp_path.iterdir())
-    monkeypatch.setattr("ignite.distributed.get_rank", lambda: 0)
-    report.write(engine)
-    assert pd.read_csv(tmp_path / "metrics.csv")["case"].tolist() == ["a", "b", "c"]
-
-
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import Plan, RunFailedError, check_rows, load_table, parse_overrides, run_row
+from segan_monai.reproduce import Plan, RunFailedError, check_rows, load_tables, parse_overrides, run_row
 
 TABLES = sorted(file.parent.name for file in Path("configs/experiments").glob("*/table.json"))
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_is_whole(name):
-    table = load_table(name)
+    (table,) = load_tables(name)
     assert table.rows
     assert table.metrics
     assert set(table.published) == set(table.rows)
@@ -25,29 +25,42 @@ def test_every_table_is_whole(name):
 
 def test_tables_that_are_asked_for():
     assert {"segan_components", "segan_vs_unet"} <= set(TABLES)
-    assert list(load_table("segan-vs-unet").rows) == ["SegAN", "U-Net", "U-Net + Dice", "Dice, no critic"]
+    assert list(load_tables("segan-vs-unet")[0].rows) == ["SegAN", "U-Net", "U-Net + Dice", "Dice, no critic"]
 
 
 def test_an_unknown_table_is_named_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"no table 'segan-unet'.*Tables here: .*segan-components.*top of a checkout"):
-        load_table("segan-unet")
+        load_tables("segan-unet")
 
 
 def test_an_unknown_bundle_is_named():
     with pytest.raises(ConfigError, match=r"bundles/no_such_bundle/configs/train.json does not exist, but the table"):
-        load_table("segan-components", bundle="no_such_bundle")
+        load_tables("segan-components", bundle="no_such_bundle")
 
 
 def test_rows_are_chosen_by_name():
-    table = load_table("segan-vs-unet")
-    assert check_rows(table, []) == list(table.rows)
-    assert check_rows(table, ["U-Net"]) == ["U-Net"]
-    with pytest.raises(ConfigError, match=r"table 'segan-vs-unet' has no row 'Unet'; it has: SegAN, U-Net"):
-        check_rows(table, ["Unet"])
+    tables = load_tables("segan-vs-unet")
+    assert check_rows(tables, []) == [list(tables[0].rows)]
+    assert check_rows(tables, ["U-Net"]) == [["U-Net"]]
+    with pytest.raises(ConfigError, match=r"no row 'Unet' in 'segan_vs_unet'; there are: SegAN, U-Net"):
+        check_rows(tables, ["Unet"])
+
+
+def test_all_tables_of_a_paper_share_their_common_rows():
+    tables = load_tables("lsnet")
+    assert [table.source for table in tables] == [f"L-SNet paper, Table {number}" for number in (1, 2, 3, 4)]
+    methods, components, first_stage, decay = (table.rows for table in tables)
+    assert methods["U-Net"] == components["S-Net + loss"]
+    assert methods["Coarse-to-fine U-Net"] == first_stage["U-Net"]
+    assert components["S-Net + loss + L-Net"] == first_stage["L-Net"]
+    assert methods["L-SNet (U-Net)"] == components["S-Net + loss + L-Net + RR"] == decay["decay 0.1"]
+    folders = {"+".join(file.stem for file in files) for table in tables for files in table.rows.values()}
+    assert len(folders) == len({tuple(files) for table in tables for files in table.rows.values()}) == 12
+    assert check_rows(tables, ["decay 1"]) == [[], [], [], ["decay 1"]]
 
 
 def test_overrides_are_literals_or_text():
-    table = load_table("segan-vs-unet")
+    (table,) = load_tables("segan-vs-unet")
     texts = ["epochs=3", "amp=false", "regions={'lesion': [1]}", 'modalities=["FLAIR"]', "output_dir=a=b"]
     assert parse_overrides(texts, table) == {
         "epochs": 3,
@@ -74,7 +87,7 @@ def plan(phantoms, tmp_path) -> Plan:
         "device": "cpu",
         "supervised_weight": 0.5,
     }
-    return Plan(load_table("segan-vs-unet"), phantoms, tmp_path / "out", overrides=small)
+    return Plan(load_tables("segan-vs-unet")[0], phantoms, tmp_path / "out", overrides=small)
 
 
 def test_a_row_is_trained_evaluated_and_kept(plan):
@@ -87,7 +100,7 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
     assert result["peak_memory_mib"] > 50
     # base 4, 4 levels, 3 inputs, 4 classes; the critic has no part in it
     assert list(result["parameters"]) == ["network"]
-    model = plan.output_dir / "u_net" / "seed_1" / "training" / "model.pt"
+    model = plan.output_dir / "unet" / "seed_1" / "training" / "model.pt"
     written = model.stat().st_mtime_ns
     assert run_row(plan, "U-Net", 1) == result
     assert model.stat().st_mtime_ns == written
@@ -108,7 +121,7 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
 def test_equal_time_sets_the_epochs(plan):
     overrides = {key: value for key, value in plan.overrides.items() if key != "epochs"}
     run = run_row(replace(plan, overrides=overrides, train_seconds=1.0), "SegAN", 0)
-    found = json.loads((plan.output_dir / "segan" / "epochs.json").read_text())
+    found = json.loads((plan.output_dir / "s3_3c" / "epochs.json").read_text())
     assert found["epochs"] == max(1, round(1.0 / found["seconds_an_epoch"]))
     assert run["epochs"] == found["epochs"]
     assert set(run["parameters"]) == {"network", "critic"}

@@ -1,0 +1,116 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every bundle trained and evaluated by two processes, against one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from segan_monai.data import write_phantoms
+from segan_monai.networks import load_weights
+from segan_monai.networks.weights import read_checkpoint
+from tests.bundles import test_adversarial_normalization as brain
+from tests.bundles.test_adversarial_normalization import brains  # noqa: F401
+from tests.bundles.test_pancreas import SMALL as SMALL_PANCREAS
+from tests.bundles.test_pancreas import slices  # noqa: F401
+from tests.bundles.test_skin import SMALL as SMALL_SKIN
+from tests.bundles.test_skin import photographs  # noqa: F401
+from tests.bundles.test_workflows import hippocampi  # noqa: F401
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow, run_workflow
+from tests.torchrun import torchrun
+
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
+
+OF_BUNDLE = {
+    BRATS: {},
+    HIPPOCAMPUS: {},
+    SKIN: {**SMALL_SKIN, "subset": "all"},
+    PANCREAS: {**SMALL_PANCREAS, "subset": "all", "count_operations": True},
+    brain.BUNDLE: {**brain.TRAINING, "subset": "all"},
+}
+
+
+def history(folder):
+    with (folder / "history.csv").open() as stream:
+        return {(int(row["epoch"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
+
+
+def overlays(bundle, name=None):
+    pictures = ["ct_pictures.json"] if bundle == PANCREAS else []
+    return pictures + ([str(BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json")] if name else [])
+
+
+@pytest.fixture
+def phantoms(tmp_path):
+    """Five cases: three for validation, which two processes cannot share evenly."""
+    write_phantoms(tmp_path / "phantoms", cases=5, seed=0, spacing_mm=8.0, layout="brats2021", workers=1)
+    return tmp_path / "phantoms"
+
+
+def test_two_processes_give_the_figures_of_one(request, tmp_path):
+    fixtures = ("phantoms", "hippocampi", "photographs", "slices", "brains")
+    data = dict(zip(OF_BUNDLE, map(request.getfixturevalue, fixtures), strict=True))
+    common = {
+        bundle: {**settings, "dataset_dir": str(data[bundle]), "ckpt_dir": str(tmp_path / bundle / "models")}
+        for bundle, settings in OF_BUNDLE.items()
+    }
+    jobs = []
+    for bundle, settings in common.items():
+        for run_id, name in (("training", "train"), ("evaluating", "evaluate")):
+            job = {"bundle": bundle, "run_id": run_id, "overlay": overlays(bundle, name), **settings}
+            jobs.append({**job, "output_dir": str(tmp_path / bundle / run_id)})
+            jobs[-1].pop("device", None)
+        jobs.insert(-1, {**jobs[-2], "resume": True, "epochs": 3})
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    done = torchrun(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
+    assert done.returncode == 0, done.stderr[-4000:]
+
+    for bundle, settings in common.items():
+        trained, evaluated, alone = (tmp_path / bundle / name for name in ("training", "evaluating", "alone"))
+        writers = {file.name.split(".")[-2] for file in trained.glob("events.out.tfevents.*")}
+        assert len(writers) == 1, f"{bundle}: the first process alone writes"
+
+        workflow = make_workflow(bundle, "training", overlays(bundle), **{**settings, "output_dir": str(alone)})
+        workflow.initialize()
+        validator = workflow.parser.get_parsed_content("validate#evaluator")
+        load_weights(validator.network, trained / "model.pt")
+        validator.run()
+        found = history(trained)
+        assert (3, "mean_dice") in found, "resumed"
+        epoch = read_checkpoint(trained / "last.pt")["best_metric_epoch"]
+        for name, value in validator.state.metrics.items():
+            if not isinstance(value, dict):
+                assert found[epoch, name] == pytest.approx(float(value), abs=1e-6), (bundle, name)
+
+        run_workflow(bundle, "evaluating", overlays(bundle), **settings, output_dir=str(alone))
+        written = {file.name for file in evaluated.iterdir()}
+        assert written == {file.name for file in alone.iterdir()} - {"split.json"} - {
+            file.name for file in alone.glob("events*")
+        }, bundle
+        for name in {"metrics.csv", "summary.json", "normalization.json", "overlay.png"} & written:
+            assert (evaluated / name).read_bytes() == (alone / name).read_bytes(), (bundle, name)
+    assert len(json.loads((tmp_path / BRATS / "training" / "split.json").read_text())["validation"]) == 3
+
+
+def test_from_the_command_line(phantoms, tmp_path):
+    configs = BUNDLES / BRATS / "configs"
+    options = {"dataset_dir": phantoms, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "run", "folds": 2}
+    options |= {"base_channels": 4, "slice_size": "[32,32]", "batch_size": 4, "slices_per_volume": 2, "num_workers": 0}
+    files = str([str(configs / "train.json"), str(configs / "multi_gpu_train.json")])
+    words = [f"--{key}={value}" for key, value in {**options, "epochs": 1}.items()]
+    done = torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *words)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("epoch 1/1 ") == 1, "the first process alone reports"
+    assert (1, "mean_dice") in history(tmp_path / "run")
+    assert (tmp_path / "models" / "model.pt").is_file()
+
+
+def test_the_overlays_are_the_same_for_all_bundles():
+    for name in ("train", "evaluate"):
+        texts = {(BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text() for bundle in OF_BUNDLE}
+        assert len(texts) == 1
+    assert {folder.name for folder in BUNDLES.iterdir()} == set(OF_BUNDLE)

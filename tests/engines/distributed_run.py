@@ -1,0 +1,195 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What each of two processes does for `test_distributed`; results go to the folder that is the first argument."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+from monai.losses import DiceLoss, FocalLoss
+from torch import nn
+
+from segan_monai import join_processes, share_of_process
+from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, SegmentationTrainer
+from segan_monai.errors import DataError
+from segan_monai.handlers import EpochLog, EvaluationReport, RunCheckpoint
+from segan_monai.losses import DomainAdversarialLoss, LocalizationLoss, MultiScaleL1Loss, WeightedDiceLoss
+from segan_monai.networks import (
+    LocalizationNet,
+    LSNet,
+    NormalizerSegmentor,
+    ResNetSegmentor,
+    SegANCritics,
+    SegANSegmentor,
+)
+from tests.handlers.test_evaluation_report import CASES, REGIONS, evaluator
+
+NAMES = ("segan", "segmentation", "normalization", "lsnet")
+
+
+def without_batch_norm(network):
+    """The network with batch norm layers that do nothing."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            setattr(network, name, nn.Identity())
+        else:
+            without_batch_norm(child)
+    return network
+
+
+def make_batches(name):
+    """Three batches of four; samples differ, also between halves of a batch."""
+    generator = torch.Generator().manual_seed(5)
+    shape = (12, 1, 8, 8, 8) if name == "normalization" else (12, 1, 64, 64)
+    label = torch.zeros(shape)
+    label[..., 2:6] = 1
+    if name == "lsnet":  # as many positions for the box in each image
+        label[...] = 0
+        label[:, :, 16:32, 20:44] = 1
+    data = {"image": label + torch.rand(shape, generator=generator), "label": label, "domain": torch.arange(12) % 2}
+    return [{key: value[start : start + 4] for key, value in data.items()} for start in (0, 4, 8)]
+
+
+def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
+    """A trainer whose losses are means over samples, on networks with the weights of a seed."""
+    torch.manual_seed(seed)
+    common = {"device": "cpu", "train_data_loader": batches, "max_epochs": 1, **more}
+    if name == "normalization":
+        unets = nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
+        network = NormalizerSegmentor(*unets, gain_and_offset=False)
+        judge = nn.Sequential(nn.Conv3d(1, 3, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+        return AdversarialNormalizationTrainer(
+            network=network,
+            optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
+            loss_function=WeightedDiceLoss(batch=False),
+            discriminator=judge,
+            discriminator_optimizer=torch.optim.SGD(judge.parameters(), lr=0.1),
+            domain_loss=DomainAdversarialLoss(),
+            domains=["a", "b"],
+            warm_up_epochs=0,
+            **common,
+        )
+    if name == "lsnet":
+        localizer = LocalizationNet(1, 1, base_channels=4, candidates=1)
+        network = convert(LSNet(localizer, ResNetSegmentor(1, 1, 18, 4), 1, margin=2))
+        return LSNetTrainer(
+            network=network,
+            optimizer=torch.optim.SGD(network.parameters(), lr=0.01),
+            loss_function=FocalLoss(),
+            localization_loss=LocalizationLoss(FocalLoss(), sigma=4.0),
+            **common,
+        )
+    segmentor = convert(SegANSegmentor(1, 1, base_channels=4))
+    common |= {"network": segmentor, "optimizer": torch.optim.SGD(segmentor.parameters(), lr=0.1)}
+    if name == "segmentation":
+        return SegmentationTrainer(loss_function=nn.BCEWithLogitsLoss(), **common)
+    critic = convert(SegANCritics(1, 1, base_channels=4))
+    return SegANTrainer(
+        critic=critic,
+        critic_optimizer=torch.optim.SGD(critic.parameters(), lr=0.1),
+        loss_function=MultiScaleL1Loss(),
+        supervised_loss=DiceLoss(sigmoid=True, squared_pred=True),
+        supervised_weight=1.0,
+        clamp=0.05,
+        **common,
+    )
+
+
+def state_of(trainer):
+    """Weights and buffers of all players."""
+    players = {"network": trainer.network, **trainer.adversaries}
+    return {
+        f"{player}.{name}": tensor.clone()
+        for player, net in players.items()
+        for name, tensor in net.state_dict().items()
+    }
+
+
+def train_on_halves(folder, rank):
+    """Each trainer, each process with half of every batch; only the first one has the right weights at the start."""
+    for name in NAMES:
+        halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches(name)]
+        trainer = make_trainer(name, halves, seed=rank, train_handlers=[EpochLog(str(folder / name))])
+        trainer.run()
+        torch.save([state_of(trainer), trainer.state.metrics], folder / f"{name}_{rank}.pt")
+
+
+def train_with_batch_norm(folder, rank):
+    """Running averages before and after the end of an epoch."""
+    batches = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
+    trainer = make_trainer("segan", batches, convert=lambda network: network)
+    states = []
+    for event in (IterationEvents.MODEL_COMPLETED, Events.EPOCH_COMPLETED):
+        trainer.add_event_handler(event, lambda: states.append(state_of(trainer)))
+    trainer.run()
+    torch.save(states[-2:], folder / f"batch_norm_{rank}.pt")
+
+
+def resume(folder, rank):
+    """What is drawn in the second epoch, with and without a stop before it."""
+    drawn = {}
+    for name, parts in (("whole", (2,)), ("parts", (1, 2))):
+        for epochs in parts:
+            trainer = make_trainer("segmentation", make_batches("segmentation"), max_epochs=epochs)
+            objects = {"network": trainer.network}
+            where = str(folder / name)
+            RunCheckpoint(where, where, trainer.network, objects, resume=epochs > parts[0]).attach(trainer)
+            trainer.add_event_handler(
+                Events.EPOCH_STARTED, lambda engine, name=name: drawn.update({name: torch.rand(3)})
+            )
+            Path(where).mkdir(exist_ok=True)
+            torch.manual_seed(100 + rank + (epochs > parts[0]))
+            torch.distributed.barrier()
+            trainer.run()
+    torch.save(drawn, folder / f"drawn_{rank}.pt")
+
+
+def evaluate(folder, rank):
+    """Three cases, two of them in the first process; then one that is in both."""
+    engine = evaluator(share_of_process(CASES))
+    EvaluationReport(folder / "evaluation", REGIONS).attach(engine)
+    engine.run()
+    engine = evaluator(CASES[:1])
+    EvaluationReport(folder / "twice", REGIONS).attach(engine)
+    try:
+        engine.run()
+    except DataError as error:
+        (folder / f"twice_{rank}").write_text(str(error))
+    try:
+        share_of_process(CASES[:1])
+    except DataError as error:
+        (folder / f"few_{rank}").write_text(str(error))
+    shares = [share_of_process(range(5)), share_of_process(range(5), repeat=True)]
+    torch.save(shares, folder / f"shares_{rank}.pt")
+
+
+def train_without_end(folder, rank, end):
+    """Train until the second process ends."""
+    trainer = make_trainer("segmentation", make_batches("segmentation"), max_epochs=10**9)
+    (folder / f"pid_{rank}").write_text(str(os.getpid()))
+    if rank == 1:
+        trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), end)
+    trainer.run()
+
+
+def be_killed(folder, rank):
+    """The second process is killed."""
+    train_without_end(folder, rank, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def leave(folder, rank):
+    """The second process ends in good order, so that torchrun sees nothing wrong."""
+    train_without_end(folder, rank, lambda: os._exit(0))
+
+
+if __name__ == "__main__":
+    join_processes("cpu")
+    for job in sys.argv[2:]:
+        globals()[job](Path(sys.argv[1]), torch.distributed.get_rank())
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,45 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One process by itself, and wrong starts; for two processes see tests/engines/test_distributed.py."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from segan_monai import device_of_process, process_rank, share_of_process
+from segan_monai.errors import ConfigError
+from segan_monai.processes import average_over_processes, gather_from_processes
+
+
+def test_a_process_alone_keeps_what_it_has():
+    tensor = torch.tensor([1.0, 2.0])
+    average_over_processes([tensor])
+    assert tensor.tolist() == [1, 2]
+    assert gather_from_processes("a") == ["a"]
+    assert share_of_process(["a", "b", "c"]) == share_of_process(["a", "b", "c"], repeat=True) == ["a", "b", "c"]
+
+
+def test_the_overlay_without_torchrun_says_how_to_start(monkeypatch):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ConfigError, match=r"was not. Start it as torchrun --standalone --nproc_per_node GPUS"):
+        device_of_process()
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of_process() == torch.device("cpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert device_of_process() == torch.device("cuda", 1)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(ConfigError, match=r"process 2 .* there are 2. Pass --nproc_per_node 2"):
+        device_of_process()
+
+
+def test_the_number_is_known_before_the_processes_meet(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert process_rank() == 0
+    monkeypatch.setenv("RANK", "3")
+    assert process_rank() == 3
