@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class UserError(ValueError):
     """Something outside the program is wrong: a file, a folder, a setting. The message says how to mend it."""
@@ -15,3 +17,23 @@ class DataError(UserError):
 
 class ConfigError(UserError):
     """A setting does not fit: an unknown key, a value out of range, a checkpoint of another architecture."""
+
+
+class OutputError(UserError):
+    """A result cannot be written: the disk is full, the folder is gone or belongs to somebody else."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The chain of an error, from the one that was caught to the one that it all began with."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def reason(error: BaseException) -> str:
+    """What to tell the user of an error: the first in its chain that the user can mend, else the one it began with."""
+    chain = list(causes(error))
+    for link in chain:
+        if isinstance(link, UserError):
+            return str(link)
+    return f"{type(chain[-1]).__name__}: {chain[-1]}"

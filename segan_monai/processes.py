@@ -119,6 +119,16 @@ def gather_from_processes(value: T) -> list[T]:
     return gathered
 
 
+def any_process(asks: bool) -> bool:
+    """Whether it is so in any of the processes; every process must call it."""
+    if idist.get_world_size() == 1:
+        return asks
+    together = torch.tensor(int(asks), device=idist.device())
+    with _others_needed():
+        torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
+    return bool(together)
+
+
 def average_over_processes(tensors: Sequence[Tensor]) -> None:
     """Replace tensors by their average over all processes, in place and in one message."""
     if idist.get_world_size() == 1 or not tensors:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import errno
 import inspect
 import json
 import logging
@@ -26,7 +27,8 @@ import torch
 from monai.bundle import ConfigParser, run
 from monai.utils import set_determinism
 
-from segan_monai.errors import ConfigError, UserError
+from segan_monai.errors import ConfigError, UserError, causes
+from segan_monai.files import cannot_write, whole_file
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
@@ -43,7 +45,16 @@ PACKAGES = (
     "itk-io",
     "pillow",
 )
-TRAINING_FILES = ("*.pt", "run*.json", "split.json", "history.csv", "log.txt", "events.out.tfevents.*")
+TRAINING_FILES = (
+    "*.pt",
+    "run*.json",
+    "split.json",
+    "history.csv",
+    "skipped_cases.csv",
+    "log.txt",
+    "events.out.tfevents.*",
+)
+NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 
@@ -118,7 +129,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         },
         "config": config,
     }
-    (folder / "run.json").write_text(json.dumps(record, indent=4, default=str) + "\n")
+    with whole_file(folder / "run.json") as file:
+        file.write_text(json.dumps(record, indent=4, default=str) + "\n")
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
@@ -202,12 +214,39 @@ def _versions() -> dict[str, str]:
 def _say_what_to_do(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback, and as its last line the error that the user can mend, if there is one in the chain."""
     traceback.print_exception(kind, error, trace)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            print(f"\nerror: {cause}", file=sys.stderr)
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
-        cause = cause.__cause__ or cause.__context__
+    text = what_to_do(error)
+    if text:
+        print(f"\nerror: {text}", file=sys.stderr)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
+
+
+def _lost_a_loader(error: BaseException) -> bool:
+    """Whether a loader process is gone: torch says so, or else what it was about to send ends in the middle."""
+    if isinstance(error, RuntimeError):
+        return "DataLoader worker" in str(error)
+    frames = traceback.walk_tb(error.__traceback__) if isinstance(error, ConnectionError | EOFError) else ()
+    return any("multiprocessing" in Path(frame.f_code.co_filename).parts for frame, _ in frames)
+
+
+def what_to_do(error: BaseException) -> str | None:
+    """What a user can do about an error: our own say it, of others some are known; None for the rest."""
+    for link in causes(error):
+        if isinstance(link, UserError):
+            return str(link)
+        if isinstance(link, OSError) and link.errno in NO_SPACE:
+            return str(cannot_write(link.filename or "a result", link.strerror or str(link)))
+        if isinstance(link, torch.OutOfMemoryError):
+            return (
+                f"the accelerator has not enough memory ({str(link).splitlines()[0]}) Lower --batch_size or the size "
+                "of slices or patches, or close what else uses the device; then go on with --resume true."
+            )
+        if _lost_a_loader(link):
+            return (
+                f"a process that loads data was killed ({str(link).splitlines()[0]}), as a rule because the machine "
+                "ran out of memory. Lower --num_workers or --cache_rate, then start again: training with --resume "
+                "true, inference with the same command."
+            )
+    return None

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,3 +153,26 @@ def test_json_literals_of_the_command_line_are_what_they_are_in_json(tmp_path):
     assert parser.get_parsed_content("network") == {"amp": False, "datalist": None, "resume": False}
     assert json.loads((tmp_path / "run.json").read_text())["config"]["amp"] is False
     assert (tmp_path / "previous_1" / "last.pt").is_file(), "false does not resume"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "out/metrics.csv"),
+            r"out/metrics.csv cannot be written \(No sp",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "the accelerator has not enough memory .*--batch_size"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            "a process that loads data was killed",
+        ),
+        (DataError("scan.nii.gz: truncated"), "scan.nii.gz: truncated"),
+    ],
+)
+def test_what_to_do_about_errors_of_others_too(error, text):
+    wrapped = RuntimeError("evaluate failed")
+    wrapped.__cause__ = error
+    assert re.match(text, runs.what_to_do(wrapped))
+    assert runs.what_to_do(OSError(errno.ENOENT, "No such file")) is None
+    assert runs.what_to_do(RuntimeError("shapes differ")) is None

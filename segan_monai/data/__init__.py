@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from segan_monai.data.brats import brats_cases
+from segan_monai.data.case_datasets import CaseCacheDataset, CaseDataset
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
 from segan_monai.data.ct import ct_cases
@@ -19,6 +20,8 @@ from segan_monai.data.split import held_out, read_split, split_cases
 
 __all__ = [
     "LABEL_CONVENTIONS",
+    "CaseCacheDataset",
+    "CaseDataset",
     "LabelConvention",
     "brats_cases",
     "ct_cases",

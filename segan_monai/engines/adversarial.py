@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.errors import UserError
-from segan_monai.processes import average_over_processes, copy_from_first_process
+from segan_monai.processes import any_process, average_over_processes, copy_from_first_process
 
 
 class NonFiniteLossError(UserError):
@@ -70,12 +71,22 @@ def running_statistics(*networks: nn.Module) -> list[Tensor]:
     return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
 
 
+def _names(batch: Any) -> str:
+    """The cases of a batch, each once."""
+    names = batch.get("case") if isinstance(batch, dict) else None
+    return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
+
+
 class AdversarialSegmentationTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
     A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
     `autocast()` and hands them to `minimize`. Everything in ``state.output["terms"]`` (name to detached scalar) is
     logged by name.
+
+    The first Ctrl-C or SIGTERM ends the training after the current iteration, or after the validation that is under
+    way; `RunCheckpoint` keeps it all, and the process ends with status 128 + signal, as shells do. One more ends it at
+    once.
 
     In a run of several processes each takes batches of its own. All begin with the weights of the first one; gradients
     are averaged over them before each step, so weights stay alike; norm layers use the statistics of their own batch,
@@ -141,6 +152,36 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         self.add_event_handler(last, lambda: average_over_processes(running_statistics(*players)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
+        self.signals = StopSignals()
+        self._asked: tuple[int, bool] = (-1, False)
+        # after the handlers given, so that they have seen all of the iteration or the epoch
+        self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
+        self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
+
+    def run(self) -> None:
+        """Train.
+
+        Raises:
+            SystemExit: a signal stopped it.
+        """
+        with self.signals:
+            super().run()
+        if self.should_terminate and self.signals.received:
+            raise SystemExit(128 + self.signals.received)
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether a signal asks the run to stop: one answer an iteration, for all handlers and all processes."""
+        if self._asked[0] != self.state.iteration:
+            self._asked = self.state.iteration, any_process(bool(self.signals.received))
+        return self._asked[1]
+
+    def _stop_if_asked(self, at_epoch_end: bool) -> None:
+        """Stop after an iteration; after the last one of an epoch only when the epoch's end has been seen to."""
+        ended = self.state.iteration % (self.state.epoch_length or 1) == 0
+        complete = ended and self.state.epoch == self.state.max_epochs
+        if ended == at_epoch_end and not complete and self.stop_requested:
+            self.terminate(skip_completed=True)
 
     def autocast(self) -> torch.autocast:
         """The mixed-precision context of this run; does nothing without `amp`."""
@@ -183,9 +224,9 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         if bad:
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
-                f"{self.state.epoch}, iteration {self.state.iteration}; expected a finite number. The weights of the "
-                "last epoch are kept. Lower the learning rate, train without amp, or look for extreme intensities in "
-                "the images."
+                f"{self.state.epoch}, iteration {self.state.iteration}, on a batch of {_names(self.state.batch)}; "
+                "expected a finite number. The checkpoint of the last epoch is kept. Lower the learning rate, train "
+                "without amp, or look for extreme intensities in these images; then go on with --resume true."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})

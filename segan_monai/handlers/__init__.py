@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.handlers.case_journal import CaseJournal
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
@@ -18,6 +19,7 @@ from segan_monai.handlers.run_report import RunReport
 from segan_monai.handlers.validate import FinalValidationHandler
 
 __all__ = [
+    "CaseJournal",
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",

@@ -16,6 +16,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from segan_monai.files import writing
 from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
@@ -107,7 +108,7 @@ class EpochLog:
 
     def _append(self, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         new = not self.file.is_file()
-        with self.file.open("a", newline="") as stream:
+        with writing(self.file), self.file.open("a", newline="") as stream:
             writer = csv.writer(stream)
             if new:
                 writer.writerow(["epoch", "seconds", "name", "value"])

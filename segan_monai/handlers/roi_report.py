@@ -16,6 +16,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
+from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.keypoints import object_boxes
 from segan_monai.processes import gather_from_processes
@@ -108,7 +109,8 @@ class RoIReport:
                 "_desc_": "bounds: continuous voxels of the input, 0 is the outer edge of the first one; mm: RAS+",
                 "rois": rois,
             }
-            (self.output_dir / f"{name}_rois.json").write_text(json.dumps(content, indent=4) + "\n")
+            with whole_file(self.output_dir / f"{name}_rois.json") as file:
+                file.write_text(json.dumps(content, indent=4) + "\n")
             if self.compare:
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis)
 

@@ -18,7 +18,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
 
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, UserError
+from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
 from segan_monai.processes import gather_from_processes
 
@@ -26,10 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, file: Path) -> None:
-    """Write a checkpoint to a temporary name and move it, so that the previous one stays whole until then."""
-    temporary = file.with_name(f".{file.name}.part")
-    torch.save(content, temporary)
-    temporary.replace(file)
+    """Write a checkpoint to a temporary name and move it, so that the previous one stays whole until then.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
@@ -57,6 +61,8 @@ class RunCheckpoint:
 
     ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states
     of each process. Of several processes the first one writes, and all must see the same `output_dir` to resume.
+    A trainer that a signal asks to stop also leaves one in the middle of an epoch: with the random states as the epoch
+    began, so that the resumed run passes over the very batches that have been learnt from, and as they were then.
     ``model.pt`` holds the weights of `network` alone (the model zoo's convention). It is written whenever the key
     metric of the validator is better than ever before, and from the last epoch if there was no validation.
     Attach it after the handler that validates.
@@ -72,6 +78,8 @@ class RunCheckpoint:
 
     Raises:
         ConfigError: if `resume` is set and there is no ``last.pt``, or its content does not fit the objects.
+        OutputError: a checkpoint cannot be written; the previous one is whole.
+        UserError: a weight is not finite; the previous checkpoint stays.
     """
 
     def __init__(
@@ -89,6 +97,9 @@ class RunCheckpoint:
         self.objects = dict(objects)
         self.validator = validator
         self.resume = resume
+        self.epoch_began_with: Mapping[str, Any] = {}
+        self.batches_done = 0
+        self.random_state_then: Mapping[str, Any] = {}
 
     @property
     def last(self) -> Path:
@@ -99,37 +110,50 @@ class RunCheckpoint:
         """Register with the trainer."""
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
+            engine.add_event_handler(Events.GET_BATCH_STARTED, self.pass_over)
         engine.add_event_handler(Events.EPOCH_STARTED, self.reseed)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_asked_to_stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def reseed(self, engine: Engine) -> None:
         """Let random transforms in this process follow from the global state, as they do in worker processes."""
+        self.epoch_began_with = random_state(engine.state.device)
         loader = engine.state.dataloader
         if getattr(loader, "num_workers", None) == 0:
             set_rnd(loader.dataset, int(torch.randint(2**31, ())))
 
+    def pass_over(self, engine: Engine) -> None:
+        """Pass over the batches that were learnt from before the run was stopped in the middle of this epoch."""
+        for _ in range(self.batches_done):
+            next(engine._dataloader_iter)  # type: ignore[arg-type]  # the epoch's own iterator; it has no public name
+        if self.batches_done and self.random_state_then:
+            set_random_state(self.random_state_then, engine.state.device)
+        self.batches_done = 0
+
+    def save_if_asked_to_stop(self, engine: Engine) -> None:
+        """Write a checkpoint in the middle of an epoch; at its end `save` does."""
+        done = engine.state.iteration % (engine.state.epoch_length or 1)
+        if not done or not getattr(engine, "stop_requested", False):
+            return
+        self._check_weights(engine)
+        random_states = gather_from_processes(random_state(engine.state.device))
+        middle = {"batches_done": done, "epoch_began_with": gather_from_processes(self.epoch_began_with)}
+        if idist.get_rank() == 0:
+            self._save_last(engine, engine.state.epoch - 1, random_states, middle)
+            logger.info("stopped in epoch %d; %s has it all: --resume true goes on", engine.state.epoch, self.last)
+
     def save(self, engine: Engine) -> None:
         """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
+        self._check_weights(engine)
         random_states = gather_from_processes(random_state(engine.state.device))
         if idist.get_rank() > 0:
             return
-        best = self.validator.state.best_metric if self.validator else None
         best_epoch = self.validator.state.best_metric_epoch if self.validator else -1
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch
         never_validated = best_epoch < 0 and engine.state.epoch == engine.state.max_epochs
         if (validated_now and best_epoch == engine.state.epoch) or never_validated:
             self._save_model()
-        save_atomically(
-            {
-                **{name: item.state_dict() for name, item in self.objects.items()},
-                "scalers": {phase: scaler.state_dict() for phase, scaler in getattr(engine, "scalers", {}).items()},
-                "epoch": engine.state.epoch,
-                "best_metric": float(best) if best is not None else None,
-                "best_metric_epoch": best_epoch,
-                "random_states": random_states,
-            },
-            self.last,
-        )
+        self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
         """Restore everything from ``last.pt``; only once, for federated learning starts a trainer every round."""
@@ -154,14 +178,52 @@ class RunCheckpoint:
             engine.scalers[phase] = torch.amp.GradScaler(engine.state.device.type)
             engine.scalers[phase].load_state_dict(state)
         engine.state.epoch = checkpoint["epoch"]
-        engine.state.iteration = checkpoint["epoch"] * (engine.state.epoch_length or 0)
+        self.batches_done = checkpoint.get("batches_done", 0)
+        engine.state.iteration = checkpoint["epoch"] * (engine.state.epoch_length or 0) + self.batches_done
         if self.validator is not None and checkpoint["best_metric"] is not None:
             self.validator.state.best_metric = checkpoint["best_metric"]
             self.validator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
-        random_states = checkpoint["random_states"]
-        if idist.get_rank() < len(random_states):  # a process more than there were goes on as it was seeded
-            set_random_state(random_states[idist.get_rank()], engine.state.device)
-        logger.info("resumed from %s after epoch %d of %d", self.last, checkpoint["epoch"], engine.state.max_epochs)
+        began_with = checkpoint["epoch_began_with"] if self.batches_done else checkpoint["random_states"]
+        if idist.get_rank() < len(began_with):  # a process more than there were goes on as it was seeded
+            self.random_state_then = checkpoint["random_states"][idist.get_rank()]
+            set_random_state(began_with[idist.get_rank()], engine.state.device)
+        logger.info(
+            "resumed from %s after epoch %d of %d%s",
+            self.last,
+            checkpoint["epoch"],
+            engine.state.max_epochs,
+            f" and {self.batches_done} batches" if self.batches_done else "",
+        )
+
+    def _save_last(
+        self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]
+    ) -> None:
+        best = self.validator.state.best_metric if self.validator else None
+        save_atomically(
+            {
+                **{name: item.state_dict() for name, item in self.objects.items()},
+                "scalers": {phase: scaler.state_dict() for phase, scaler in getattr(engine, "scalers", {}).items()},
+                "epoch": epochs,
+                "best_metric": float(best) if best is not None else None,
+                "best_metric_epoch": self.validator.state.best_metric_epoch if self.validator else -1,
+                "random_states": random_states,
+                **middle,
+            },
+            self.last,
+        )
+
+    def _check_weights(self, engine: Engine) -> None:
+        """A finite loss can have a gradient that is not: such weights must not replace a good checkpoint."""
+        for name, item in self.objects.items():
+            if not isinstance(item, nn.Module):
+                continue
+            for key, value in item.state_dict().items():
+                if not torch.isfinite(value).all():
+                    raise UserError(
+                        f"weight '{key}' of '{name}' is NaN or infinite after epoch {engine.state.epoch}. {self.last} "
+                        "of the epoch before stays as it is, if there was one. Lower the learning rate or train "
+                        "without amp, and go on with --resume true."
+                    )
 
     def _save_model(self) -> None:
         weights = self.network.state_dict()

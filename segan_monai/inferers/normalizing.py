@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from segan_monai.engines.adversarial import autocast_dtype
+from segan_monai.inferers.memory import moved, with_less_memory
 
 
 class NormalizingWindowInferer(SlidingWindowInferer):
@@ -31,14 +33,21 @@ class NormalizingWindowInferer(SlidingWindowInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D): logits, background first, then normalized image."""
-        both = getattr(network, "module", network).segment_and_normalize
-        dtype = autocast_dtype(inputs.device, self.amp)
+        whole = getattr(network, "module", network)
+        both = whole.segment_and_normalize
 
         def windows(x: Tensor) -> Tensor:
+            dtype = autocast_dtype(x.device, self.amp)
             with torch.autocast(x.device.type, dtype=dtype, enabled=dtype is not None):
                 return both(x).float()
 
-        result = super().__call__(inputs, windows, *args, **kwargs)
-        if not isinstance(result, Tensor):
-            raise AssertionError("one tensor goes in and one comes out")
-        return result
+        def apply(batch_size: int, device: torch.device) -> Tensor:
+            inferer = copy(self)
+            inferer.sw_batch_size = batch_size
+            with moved(whole, device):
+                result = super(NormalizingWindowInferer, inferer).__call__(inputs.to(device), windows, *args, **kwargs)
+            if not isinstance(result, Tensor):
+                raise AssertionError("one tensor goes in and one comes out")
+            return result
+
+        return with_less_memory(apply, self.sw_batch_size, inputs.device, "windows")

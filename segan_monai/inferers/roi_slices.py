@@ -37,8 +37,13 @@ class RoISliceInferer(VolumeSliceInferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map a volume (B, C, H, W, D) to (B, K, H, W, D) and note the RoIs."""
         self.found = None
+        return super().__call__(inputs, network, *args, **kwargs)
+
+    def _restacked(
+        self, volume: Tensor, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
         if not hasattr(network, "locate"):
-            return super().__call__(inputs, network, *args, **kwargs)
+            return super()._restacked(volume, network, batch_size, *args, **kwargs)
         tables: list[Tensor] = []
         seen = 0
 
@@ -50,17 +55,16 @@ class RoISliceInferer(VolumeSliceInferer):
             seen += len(batch)
             return network(batch, rois)
 
-        result = super().__call__(inputs, segment, *args, **kwargs)
-        self.found = self._in_volumes(torch.cat(tables), inputs)
+        result = super()._restacked(volume, segment, batch_size, *args, **kwargs)
+        self.found = self._in_volumes(torch.cat(tables), volume)
         return result
 
-    def _in_volumes(self, table: Tensor, inputs: Tensor) -> Tensor:
+    def _in_volumes(self, table: Tensor, volume: Tensor) -> Tensor:
         """From positions in the batch of slices that were looked at, to volumes and slices."""
-        volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)
         wanted = self._content(slices)[0].cpu()
         left, _, top, _ = centre_padding(slices.shape[2:], self.min_size)
         index = wanted[table[:, 0].long()]
-        depth = inputs.shape[2 + self.axis]
+        depth = volume.shape[2 + self.axis]
         where = torch.stack([index // depth, index % depth], dim=1)
         return torch.cat([where, table[:, 1:3], table[:, 3:] - table.new_tensor([left, top, left, top])], dim=1)

@@ -14,6 +14,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.engines.adversarial import autocast_dtype
+from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding
 
 
@@ -25,7 +26,7 @@ class VolumeSliceInferer(Inferer):
 
     Args:
         axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D).
-        batch_size: slices at a time; bounds the memory.
+        batch_size: slices at a time; bounds the memory. Fewer where an accelerator has not enough for so many.
         skip_empty: slices in which every voxel of every channel is 0 are not shown to the network, nor are rows and
             columns that are 0 throughout the volume and further than `margin` from any that are not; the output there
             is `empty_value`.
@@ -69,12 +70,26 @@ class VolumeSliceInferer(Inferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map a volume (B, C, H, W, D) to (B, K, H, W, D).
 
+        If the accelerator has not enough memory, see `with_less_memory`; the result is then on the CPU.
+
         Raises:
             ValueError: if the input is no batch of volumes.
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
+
+        def apply(batch_size: int, device: torch.device) -> Tensor:
+            with moved(network, device):
+                return self._restacked(volume.to(device), network, batch_size, *args, **kwargs)
+
+        restacked = with_less_memory(apply, self.batch_size, volume.device)
+        # the input's metadata, where it has some
+        return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
+
+    def _restacked(
+        self, volume: Tensor, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
+    ) -> Tensor:
         slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)  # (B * S, C, U, V), a view where B is 1
         wanted, rows, columns = self._content(slices)
         plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
@@ -83,7 +98,7 @@ class VolumeSliceInferer(Inferer):
         dtype = autocast_dtype(volume.device, self.amp)
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
-            for index in wanted.split(self.batch_size):
+            for index in wanted.split(batch_size):
                 batch = slices[index, :, rows, columns]
                 batch = F.pad(batch, padding) if any(padding) else batch
                 result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
@@ -93,8 +108,7 @@ class VolumeSliceInferer(Inferer):
                 output[index, :, rows, columns] = result[..., top : top + size[0], left : left + size[1]].float()
         if output is None:
             raise AssertionError("there is always one slice to look at")
-        restacked = output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + self.axis)
-        return convert_to_dst_type(restacked, inputs)[0]  # the input's metadata, where it has some
+        return output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + self.axis)
 
     def _content(self, slices: Tensor) -> tuple[Tensor, slice, slice]:
         """What the network must see of (S, C, U, V): slices, rows and columns; one slice of an empty volume."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from segan_monai.files import whole_file
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 
 Regions = Mapping[str, Sequence[int]]
@@ -104,9 +105,11 @@ def write_evaluation(
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    table.to_csv(output_dir / "metrics.csv", columns=list(COLUMNS), index=False, float_format="%.9g")
+    with whole_file(output_dir / "metrics.csv") as file:
+        table.to_csv(file, columns=list(COLUMNS), index=False, float_format="%.9g")
     summary = summarize(table, regions, prediction_regions)
-    (output_dir / "summary.json").write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+    with whole_file(output_dir / "summary.json") as file:
+        file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def format_table(table: pd.DataFrame) -> str:

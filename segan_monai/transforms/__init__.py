@@ -20,6 +20,7 @@ from segan_monai.transforms.regions import (
     regions_to_label_map,
 )
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
+from segan_monai.transforms.save_case import SaveCased
 from segan_monai.transforms.split_normalized import SplitNormalizedd
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
@@ -37,6 +38,7 @@ __all__ = [
     "RegionsToLabelMapd",
     "RelabelCased",
     "ResizeSlicesd",
+    "SaveCased",
     "ScaleForegroundd",
     "SlicesWithContentd",
     "SplitNormalizedd",

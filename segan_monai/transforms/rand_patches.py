@@ -141,7 +141,7 @@ class RandTissuePatchesd(Randomizable, MapTransform):
         label_key: label map whose centres they are.
         patch_size: voxels along each axis, at most those of the volume.
         num_samples: patches a volume, drawn with replacement; None for one around every centre, in order.
-        others: fields of the case that each patch keeps, such as its domain.
+        others: fields of the case that each patch keeps.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class RandTissuePatchesd(Randomizable, MapTransform):
         label_key: str,
         patch_size: Sequence[int],
         num_samples: int | None = 4,
-        others: Sequence[str] = ("domain",),
+        others: Sequence[str] = ("case", "domain"),
     ) -> None:
         MapTransform.__init__(self, keys)
         if num_samples is not None and num_samples < 1:

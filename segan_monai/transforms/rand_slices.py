@@ -121,9 +121,10 @@ class RandSlicesd(Randomizable, MapTransform):
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return `num_samples` dictionaries with plain tensors (C, rows, columns) under `keys` and nothing else."""
+        """Return `num_samples` dictionaries: plain tensors (C, rows, columns) under `keys`, and the case's name."""
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
+        name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         return [
-            {key: cut_slice(volume, self.axis, index, start, self.roi_size) for key, volume in volumes.items()}
+            name | {key: cut_slice(volume, self.axis, index, start, self.roi_size) for key, volume in volumes.items()}
             for index, start in self.randomize(data)
         ]

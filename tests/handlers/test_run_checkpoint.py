@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from monai.data import CacheDataset, DataLoader
 from monai.engines import Evaluator
 
 from segan_monai.engines import SegANTrainer
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, OutputError, UserError
 from segan_monai.handlers import FinalValidationHandler, RunCheckpoint
 from segan_monai.handlers.run_checkpoint import save_atomically
 from segan_monai.losses import MultiScaleL1Loss
@@ -154,9 +156,10 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint_whole(tmp_path):
 
     file = tmp_path / "last.pt"
     save_atomically({"epoch": 1}, file)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match=r"last.pt cannot be written \(disk full\).* Free space on that disk"):
         save_atomically({"epoch": 2, "broken": Broken()}, file)
     assert torch.load(file, weights_only=True) == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_resume_without_a_checkpoint_says_so(tmp_path):
@@ -187,3 +190,47 @@ def test_validation_runs_at_the_interval_and_after_the_last_epoch(tmp_path):
     FinalValidationHandler(3, Spy({})).attach(trainer)
     trainer.run([0], max_epochs=7)
     assert seen == [3, 6, 7]
+
+
+def test_a_weight_that_is_not_finite_never_replaces_a_good_checkpoint(tmp_path):
+    run, objects = make_run(tmp_path, epochs=2)
+
+    def poison():
+        with torch.no_grad():
+            next(objects["critic"].parameters()).view(-1)[0] = float("nan")
+
+    run.add_event_handler(Events.ITERATION_COMPLETED(once=2 * run.state.epoch_length), poison)
+    with pytest.raises(UserError, match=r"of 'critic' is NaN or infinite after epoch 2. .*last.pt of the epoch before"):
+        run.run()
+    assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize(("last_iteration", "epochs", "batches"), [(3, 1, 1), (4, 2, 0)])
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_stopped_in_an_epoch_and_resumed_the_weights_are_the_very_same(
+    tmp_path, num_workers, last_iteration, epochs, batches
+):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole, expected = make_run(tmp_path / "whole", epochs=3, num_workers=num_workers)
+    torch.manual_seed(11)
+    whole.run()
+
+    first, _ = make_run(tmp_path / "parts", epochs=3, num_workers=num_workers)
+    first.add_event_handler(Events.ITERATION_STARTED(once=last_iteration), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    torch.manual_seed(11)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as stopped:
+        first.run()
+    assert stopped.value.code == 128 + signal.SIGTERM
+    assert first.state.iteration == last_iteration
+    assert signal.getsignal(signal.SIGTERM) == before
+    checkpoint = torch.load(tmp_path / "parts" / "run" / "last.pt", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint.get("batches_done", 0)) == (epochs, batches)
+
+    second, found = make_run(tmp_path / "parts", epochs=3, resume=True, num_workers=num_workers)
+    torch.manual_seed(99)
+    second.run()
+    assert second.state.iteration == whole.state.iteration == 6
+    expected, found = state(expected), state(found)
+    assert all(torch.equal(expected[name], found[name]) for name in expected)

@@ -53,7 +53,7 @@ def test_patches_are_of_one_size_around_the_centres(label):
     case = TissueCentresd("label", stride=(12, 12, 12))(case)
     patches = RandTissuePatchesd(["image", "label"], "label", (16, 16, 16), num_samples=None)(case)
     assert len(patches) == len(case["label_centres"]) == 8
-    assert list(patches[0]) == ["image", "label", "domain"]
+    assert list(patches[0]) == ["image", "label", "case", "domain"]
     # the centre (12, 12, 12) is the voxel 8 of a patch of 16 that begins at 4
     assert case["label_centres"][0].tolist() == [12, 12, 12]
     assert torch.equal(patches[0]["image"], case["image"][:, 4:20, 4:20, 4:20])

@@ -1,0 +1,118 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI's datasets for data in which a case may be bad: one does not cost the others."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from monai.data import CacheDataset, Dataset
+
+from segan_monai.errors import DataError, causes, reason
+from segan_monai.files import writing
+
+logger = logging.getLogger(__name__)
+
+
+class CaseDataset(Dataset):
+    """Cases for inference: one that cannot be read or prepared comes as its name and what is wrong with it.
+
+    Args:
+        data: cases, each with its name under ``case``.
+        transform: called with a case.
+
+    Returns:
+        For each index what `transform` made of the case, or ``{"case": name, "error": text}``.
+    """
+
+    def _transform(self, index: int) -> Any:
+        try:
+            return super()._transform(index)
+        except Exception as error:  # whatever a reader or a transform may raise; `CaseEvaluator` records it
+            return {"case": self.data[index]["case"], "error": reason(error)}
+
+
+class CaseCacheDataset(CacheDataset):
+    """MONAI's `CacheDataset` that can pass over the cases which cannot be read, and says which they are.
+
+    With `skip_unreadable`, cases that are bad while the cache is filled are left out (in a run of several processes,
+    which must take as many steps each, they are replaced by good ones). One that turns bad later (with
+    a `cache_rate` below 1 files are read in every epoch) is replaced by the next good case, so that batches keep their
+    size. Both are logged, and listed in a file.
+
+    Args:
+        data: cases, each with its name under ``case``.
+        transform: called with a case.
+        skip_unreadable: whether to go on without bad cases; if not, the first one stops the run.
+        report: the list of bad cases, CSV with the columns ``case,error``.
+        **settings: of `CacheDataset`.
+
+    Raises:
+        DataError: a case is bad and `skip_unreadable` is not set, or all are bad.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Any],
+        transform: Sequence[Callable] | Callable | None = None,
+        skip_unreadable: bool = False,
+        report: str | os.PathLike[str] = "skipped_cases.csv",
+        **settings: Any,
+    ) -> None:
+        self.skip_unreadable = skip_unreadable
+        self.report = Path(report)
+        super().__init__(data, transform, **settings)
+
+    def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
+        cache = super()._fill_cache(indices)
+        good = [index for index, item in enumerate(cache) if item is not None]
+        if len(good) == len(cache):
+            return cache
+        if not good and len(cache) == len(self.data):
+            raise self._all_bad()
+        if good and idist.get_world_size() > 1:  # where all processes must take the same number of steps
+            good = [index if item is not None else good[index % len(good)] for index, item in enumerate(cache)]
+        self.data = [*(self.data[index] for index in good), *self.data[len(cache) :]]
+        self.cache_num = len(good)
+        return [cache[index] for index in good]
+
+    def _load_cache_item(self, idx: int) -> Any:
+        try:
+            return super()._load_cache_item(idx)
+        except Exception as error:
+            self._skip(idx, error)
+            return None
+
+    def _transform(self, index: int) -> Any:
+        if index >= len(self.data):
+            raise IndexError(f"{index} of {len(self.data)} cases")  # ends a loop over the dataset
+        for following in range(len(self.data)):
+            candidate = (index + following) % len(self.data)
+            try:
+                return super()._transform(candidate)
+            except Exception as error:
+                self._skip(candidate, error)
+        raise self._all_bad()
+
+    def _skip(self, index: int, error: Exception) -> None:
+        """Note a bad case, or let the error through if it is not to be skipped or not one of the data."""
+        if not self.skip_unreadable or not any(isinstance(link, DataError) for link in causes(error)):
+            raise error
+        row = [self.data[index]["case"], reason(error)]
+        known = self.report.is_file()
+        if known:
+            with self.report.open(newline="", encoding="utf-8") as stream:
+                if row in csv.reader(stream):
+                    return
+        logger.warning("case %s is skipped: %s", *row)
+        with writing(self.report), self.report.open("a", newline="", encoding="utf-8") as stream:
+            csv.writer(stream).writerows([row] if known else [["case", "error"], row])
+
+    def _all_bad(self) -> DataError:
+        return DataError(f"none of {len(self.data)} cases can be read; {self.report} says why. Mend or replace them.")

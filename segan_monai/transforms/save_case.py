@@ -1,0 +1,59 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a case as files that are whole or not there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+from monai.transforms import SaveImaged
+
+from segan_monai.files import cannot_write, whole_file
+
+
+class SaveCased(SaveImaged):
+    """MONAI's `SaveImaged`, writing ``<case>_<output_postfix><output_ext>`` to a temporary name and moving it.
+
+    The affine is the input's own by then, so nothing is resampled for all that `resample` is set: without it MONAI cuts
+    a permuted affine down to 2-D and fails.
+
+    Args:
+        keys: what to save; its ``meta["filename_or_obj"]`` ends with the name of the case, see `LoadCased`.
+        **settings: of `SaveImaged`; the defaults differ: `resample`, and neither `separate_folder` nor `print_log`.
+
+    Returns:
+        The dictionary; the names of the files written are added to the list ``saved_files``.
+
+    Raises:
+        OutputError: on call, a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        keys: Any,
+        resample: bool = True,
+        separate_folder: bool = False,
+        print_log: bool = False,
+        **settings: Any,
+    ) -> None:
+        super().__init__(keys, resample=resample, separate_folder=separate_folder, print_log=print_log, **settings)
+        # MONAI would try the next writer when the disk is full
+        self.saver.writers = tuple(self.saver.writers[:1])
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Save the keys."""
+        case = dict(data)
+        saver = self.saver
+        saved = list(case.get("saved_files", ()))
+        for key in self.key_iterator(case):
+            file = Path(saver.folder_layout.filename(**saver.fname_formatter(case[key].meta, saver)))
+            with whole_file(file) as temporary:
+                try:
+                    saver(case[key], filename=str(temporary).removesuffix(saver.output_ext))
+                except RuntimeError as error:  # holds the writer's own error as text only
+                    raise cannot_write(file, str(error).strip().splitlines()[-1]) from error
+            saved.append(str(file))
+        case["saved_files"] = saved
+        return case

@@ -1,0 +1,105 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command line in processes that may be killed, forked from one that has imported everything and run nothing."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import resource
+import runpy
+import select
+import signal
+import sys
+from pathlib import Path
+
+import torch
+
+from tests.bundles.workflow import BUNDLES, FILES, HIPPOCAMPUS
+
+SECONDS = 120  # far more than anything here takes; a bound, not a measure
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["segan_monai"])
+SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [16, 16]}
+SMALL_TRAINING = {**SMALL, "folds": 4, "batch_size": 2, "slices_per_volume": 2, "epochs": 3, "val_interval": 2}
+
+
+def _run(arguments: list[str], log: Path, file_size_limit: int | None) -> None:
+    """What `python -m monai.bundle` does, with its output in a file."""
+    os.setpgrp()  # signals to the group are for this run and its loader processes alone
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    if file_size_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size_limit, file_size_limit))
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # of loader processes, as in a run that a shell starts
+    sys.argv = ["monai.bundle", *arguments]
+    try:
+        runpy.run_module("monai.bundle", run_name="__main__")
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        raise SystemExit(1) from None
+
+
+class Command:
+    """A run of a bundle in a process of its own.
+
+    Args:
+        run_id: ``training``, ``evaluating`` or ``inference``.
+        folder: for the log and the overlay.
+        handlers: more handlers, such as those in `tests.faults.hooks`.
+        file_size_limit: no file may get larger than so many bytes: the disk is full for it.
+        **overrides: keys of the config.
+    """
+
+    def __init__(self, run_id, folder, handlers=(), file_size_limit=None, **overrides):
+        number = len(list(folder.glob("overlay_*.json")))
+        overlay, self.log = folder / f"overlay_{number}.json", folder / f"log_{number}.txt"
+        where = "+train#handlers" if run_id == "training" else "+handlers"
+        small = SMALL_TRAINING if run_id == "training" else SMALL
+        overlay.write_text(json.dumps({**small, **overrides, where: list(handlers)}, default=str))
+        files = [str(BUNDLES / HIPPOCAMPUS / "configs" / FILES[run_id]), str(overlay)]
+        arguments = ["run", run_id, "--config_file", str(files)]
+        self.process = SERVER.Process(target=_run, args=(arguments, self.log, file_size_limit))
+        self.process.start()
+
+    def wait(self) -> int:
+        """Its exit status: negative if a signal killed it."""
+        self.process.join(SECONDS)
+        if self.process.exitcode is None:
+            self.kill()
+            raise AssertionError(f"it hangs:\n{self.text}")
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.join(SECONDS)
+
+    def kill_while_it_writes(self, pipe: Path) -> None:
+        """Wait until so much of a file has been written that the run waits for a reader; then kill it.
+
+        Args:
+            pipe: a named pipe in the place of the file.
+        """
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            ready, _, _ = select.select([reader], [], [], SECONDS)
+            assert ready, self.text
+            assert os.read(reader, 1), f"it ended before it wrote:\n{self.text}"
+            self.kill()
+        finally:
+            os.close(reader)
+            pipe.unlink()
+
+    @property
+    def text(self) -> str:
+        """What it printed so far."""
+        return self.log.read_text() if self.log.is_file() else ""
+
+    @property
+    def last_line(self) -> str:
+        """The last thing the user reads."""
+        return self.text.strip().splitlines()[-1]

@@ -1,0 +1,206 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Faults in the middle of a training: what is left, and what a resumed run makes of it."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import random
+import shutil
+import signal
+
+import pytest
+import torch
+from ignite.engine import Events
+
+from segan_monai.errors import DataError, causes
+from segan_monai.runs import what_to_do
+from tests.bundles.workflow import HIPPOCAMPUS, make_workflow
+from tests.faults.processes import SMALL_TRAINING, Command
+
+ITERATIONS = 6  # an epoch: of eight cases in four folds six are for training, one a batch
+
+
+def train(folder, data, handlers=(), file_size_limit=None, **overrides):
+    folder.mkdir(exist_ok=True)
+    settings = {"dataset_dir": data, "output_dir": folder / "run", "ckpt_dir": folder / "models"}
+    return Command("training", folder, handlers, file_size_limit, **{**settings, **overrides})
+
+
+def send(iteration, *signals, **settings):
+    return {"_target_": "tests.faults.hooks.SignalAt", "iteration": iteration, "signals": signals, **settings}
+
+
+def checkpoint(folder):
+    return torch.load(folder / "run" / "last.pt", weights_only=True)
+
+
+def validations(folder):
+    """Key metric of each epoch that was validated."""
+    with (folder / "run" / "history.csv").open() as stream:
+        return {row["epoch"]: row["value"] for row in csv.DictReader(stream) if row["name"] == "mean_dice"}
+
+
+def assert_same(found, expected, where=""):
+    """Bit for bit, however deep."""
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), where
+        for key in expected:
+            assert_same(found[key], expected[key], f"{where}.{key}")
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected), where
+        for index, pair in enumerate(zip(found, expected, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), where
+    else:
+        assert found == expected, where
+
+
+@pytest.fixture(scope="module")
+def whole(hippocampi, tmp_path_factory):
+    """Trainings that nothing interrupted, by number of loader processes."""
+    folders = {}
+    for workers in (0, 2):
+        folders[workers] = tmp_path_factory.mktemp("whole")
+        run = train(folders[workers], hippocampi, num_workers=workers)
+        assert run.wait() == 0, run.text
+    return folders
+
+
+def test_killed_three_times_and_resumed_the_result_is_the_very_same(hippocampi, whole, tmp_path):
+    killed_at = random.Random(0).randrange(ITERATIONS + 1, 2 * ITERATIONS)
+    run = train(tmp_path, hippocampi, [send(killed_at, "SIGKILL")])
+    assert run.wait() == -signal.SIGKILL
+    assert checkpoint(tmp_path)["epoch"] == 1
+
+    # killed while the checkpoint of epoch 2 is being written
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    pipe = tmp_path / "run" / ".last.part.pt"
+    os.mkfifo(pipe)
+    train(tmp_path, hippocampi, resume=True).kill_while_it_writes(pipe)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+    # SIGTERM in the middle of epoch 3
+    run = train(tmp_path, hippocampi, [send(2 * ITERATIONS + 3, "SIGTERM")], resume=True)
+    assert run.wait() == 128 + signal.SIGTERM, run.text
+    assert "SIGTERM: stopping after this iteration, with a checkpoint; once more stops at once" in run.text
+    assert "stopped in epoch 3" in run.text
+    assert "--resume true goes on" in run.text
+    assert (checkpoint(tmp_path)["epoch"], checkpoint(tmp_path)["batches_done"]) == (2, 3)
+
+    run = train(tmp_path, hippocampi, resume=True)
+    assert run.wait() == 0, run.text
+    assert_same(checkpoint(tmp_path), checkpoint(whole[0]))
+    for file in ("run/model.pt", "models/model.pt"):
+        assert_same(torch.load(tmp_path / file, weights_only=True), torch.load(whole[0] / file, weights_only=True))
+    # validated in the same epochs with the same result
+    assert validations(tmp_path) == validations(whole[0])
+    assert list(validations(tmp_path)) == ["2", "3"]
+
+
+def test_ctrl_c_reaches_the_loader_processes_too_and_all_is_kept(hippocampi, whole, tmp_path):
+    interrupt = send(ITERATIONS + 2, "SIGINT", to="group")
+    run = train(tmp_path, hippocampi, [interrupt], num_workers=2)
+    assert run.wait() == 128 + signal.SIGINT, run.text
+    assert run.text.count("once more stops at once") == 1
+    assert (checkpoint(tmp_path)["epoch"], checkpoint(tmp_path)["batches_done"]) == (1, 2)
+    run = train(tmp_path, hippocampi, resume=True, num_workers=2)
+    assert run.wait() == 0, run.text
+    assert_same(checkpoint(tmp_path), checkpoint(whole[2]))
+
+
+def test_one_more_signal_stops_at_once_and_leaves_the_last_checkpoint(hippocampi, tmp_path):
+    run = train(tmp_path, hippocampi, [send(ITERATIONS + 2, "SIGTERM", "SIGINT")])
+    assert run.wait() == -signal.SIGINT
+    assert "batches_done" not in checkpoint(tmp_path)
+    assert checkpoint(tmp_path)["epoch"] == 1
+
+
+def test_a_full_disk_is_named_and_the_earlier_checkpoint_is_whole(hippocampi, tmp_path):
+    run = train(tmp_path, hippocampi, epochs=1)
+    assert run.wait() == 0, run.text
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    run = train(tmp_path, hippocampi, epochs=2, resume=True, file_size_limit=len(before) - 1000)
+    assert run.wait() == 1
+    assert run.last_line.startswith(f"error: {tmp_path}/run/last.pt cannot be written (File too large)")
+    assert "Free space on that disk" in run.last_line
+    assert "training with --resume true" in run.last_line
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+@pytest.fixture
+def workflow(hippocampi, tmp_path, process_as_before):
+    """A training of two epochs in this process, on a copy of the data; nothing is kept in memory."""
+    data = tmp_path / "data"
+    shutil.copytree(hippocampi, data)
+    output = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
+
+    def make(**overrides):
+        settings = {**SMALL_TRAINING, "epochs": 2, "dataset_dir": str(data), **output, "cache_rate": 0.0, **overrides}
+        run = make_workflow(HIPPOCAMPUS, "training", **settings)
+        run.initialize()
+        return run
+
+    return make
+
+
+def damage(workflow, tmp_path):
+    """Truncate a file of the training set when the second epoch begins; returns the case."""
+    case = workflow.parser.get_parsed_content("split")["training"][2]["case"]
+    file = tmp_path / "data" / "imagesTr" / f"{case}.nii.gz"
+    content = file.read_bytes()
+    workflow.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), lambda: file.write_bytes(content[:500]))
+    return case
+
+
+def test_a_case_that_turns_unreadable_stops_the_training_with_its_name(workflow, tmp_path):
+    run = workflow()
+    case = damage(run, tmp_path)
+    with pytest.raises(Exception) as caught:
+        run.run()
+    (error,) = (error for error in causes(caught.value) if isinstance(error, DataError))
+    assert f"imagesTr/{case}.nii.gz cannot be read" in str(error)
+    assert what_to_do(caught.value) == str(error)
+    assert checkpoint(tmp_path)["epoch"] == 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_case_that_turns_unreadable_is_skipped_and_reported_if_asked(workflow, tmp_path, caplog, num_workers):
+    run = workflow(skip_unreadable_cases=True, num_workers=num_workers)
+    case = damage(run, tmp_path)
+    with caplog.at_level(logging.WARNING):
+        run.run()
+    assert (run.trainer.state.epoch, run.trainer.state.iteration) == (2, 2 * ITERATIONS)
+    with (tmp_path / "run" / "skipped_cases.csv").open() as stream:
+        (row,) = csv.DictReader(stream)
+    assert row["case"] == case
+    assert f"{case}.nii.gz cannot be read" in row["error"]
+
+
+def test_a_killed_loader_process_is_explained(hippocampi, tmp_path):
+    run = train(tmp_path, hippocampi, [send(ITERATIONS + 1, "SIGKILL", to="loader")], num_workers=2)
+    assert run.wait() == 1
+    assert run.last_line.startswith("error: a process that loads data was killed (")
+    assert "Lower --num_workers" in run.last_line
+    assert checkpoint(tmp_path)["epoch"] == 1
+
+
+def test_a_loss_that_is_not_finite_names_term_batch_and_cases_and_keeps_the_checkpoint(workflow, tmp_path):
+    run = workflow()
+    trainer = run.trainer
+
+    def poison(engine):
+        engine.state.batch["image"][0, 0, 3, 3] = float("inf")
+        engine.state.poisoned = engine.state.batch["case"][0]
+
+    trainer.add_event_handler(Events.ITERATION_STARTED(once=ITERATIONS + 4), poison)
+    with pytest.raises(Exception) as caught:
+        run.run()
+    text = what_to_do(caught.value)
+    assert "loss term '" in text
+    assert f"in epoch 2, iteration {ITERATIONS + 4}, on a batch of {trainer.state.poisoned};" in text
+    assert checkpoint(tmp_path)["epoch"] == 1
