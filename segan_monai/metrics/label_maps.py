@@ -53,7 +53,9 @@ def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
     if values.dtype.kind not in "iub":
         whole = np.rint(values)
         # less is rounding: nibabel scales floats that it saves as uint8; above that, no whole number fits the type
-        wrong = values[~((np.abs(values - whole) <= WHOLE_NUMBER_TOLERANCE) & (np.abs(whole) < 2**31))]
+        with np.errstate(invalid="ignore"):
+            fits = (np.abs(values - whole) <= WHOLE_NUMBER_TOLERANCE) & (np.abs(whole) < 2**31)
+        wrong = values[~fits]
         if wrong.size:
             raise DataError(
                 f"{name}: value {wrong[0]:g} is not an integer ({wrong.size} such voxels); expected a label map. Is it "
