@@ -90,14 +90,14 @@ def grids(max_side: int = 24, spacings: st.SearchStrategy | None = None) -> st.S
         make_grid,
         shape=st.tuples(side, side, side),
         axis_codes=st.sampled_from(AXIS_CODES),
-        spacing=spacings or st.tuples(*[st.floats(0.2, 6.0)] * 3),
+        spacing=st.tuples(*[st.floats(0.2, 6.0)] * 3) if spacings is None else spacings,
         angles=st.one_of(st.just((0.0, 0.0, 0.0)), st.tuples(angle, angle, angle)),
         origin=st.tuples(*[st.floats(-900, 900)] * 3),
     )
 
 
 def storages(dtypes: tuple[str, ...] = (*INTEGERS, "float32", "float64")) -> st.SearchStrategy[Storage]:
-    """Ways to write a volume whose voxels are whole numbers from 0 to 40."""
+    """Ways to write a volume whose voxels are even numbers from 0 to 40."""
     scalings = ((1.0, 0.0), (1.0, 0.0), (2.0, 0.0), (0.5, 0.0), (1.0, -20.0), (0.5, -10.0))
     return st.builds(
         lambda scaling, **settings: Storage(slope=scaling[0], intercept=scaling[1], **settings),
