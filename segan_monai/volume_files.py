@@ -7,7 +7,7 @@ from __future__ import annotations
 import gzip
 import math
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel
 import numpy as np
@@ -73,11 +73,11 @@ def read_volume(file: Path) -> Volume:
     return volume
 
 
-def _of_nibabel(image: nibabel.spatialimages.SpatialImage) -> Volume:
+def _of_nibabel(image: Any) -> Volume:
     return Volume(np.asanyarray(image.dataobj), _affine_of_nibabel(image))
 
 
-def _affine_of_nibabel(image: nibabel.spatialimages.SpatialImage) -> np.ndarray:
+def _affine_of_nibabel(image: Any) -> np.ndarray:
     affine = np.asarray(image.affine, dtype=float)
     if isinstance(image, nibabel.Nifti1Pair) and min(image.header["sform_code"], image.header["qform_code"]) > 0:
         spacing = image.header.get_zooms()[:3]
@@ -91,8 +91,7 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
     """A NIfTI of which all voxels are there; gzipped ones are decompressed, others stay on disk."""
     compressed = file.name.lower().endswith(".gz")
     stored = file.stat().st_size
-    opened: IO[bytes] = gzip.open(file) if compressed else file.open("rb")  # type: ignore[assignment]
-    with opened as stream:
+    with gzip.open(file) if compressed else file.open("rb") as stream:
         start = stream.read(544)
         is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
         kind = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
@@ -111,7 +110,7 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
             missing -= len(chunk)
         if compressed and missing > 0:
             raise EOFError(f"{what}; the file has {declared - missing}")
-        beyond = 0 if compressed else stored - declared
+        beyond = max(-missing, 0) if compressed else stored - declared
         while compressed and beyond < last_axis and (chunk := stream.read(_CHUNK)):  # gzip compares its checksum here
             beyond += len(chunk)
         if beyond >= last_axis:

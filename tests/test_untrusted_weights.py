@@ -114,7 +114,9 @@ def test_every_bundle_resumes_and_loads_by_these_ways_alone():
         if config.name == "train.json":
             assert '"_target_": "RunCheckpoint"' in text
         elif config.name in ("evaluate.json", "inference.json"):
-            assert "segan_monai.load_weights(@network_def, @ckpt_dir + '/model.pt')" in json.loads(text)["initialize"][1]
+            assert (
+                "segan_monai.load_weights(@network_def, @ckpt_dir + '/model.pt')" in json.loads(text)["initialize"][1]
+            )
 
 
 def calls(file):
@@ -132,8 +134,12 @@ def test_the_package_unpickles_nothing_and_unpacks_no_archive():
                 loads += 1
                 assert any(k.arg == "weights_only" and ast.unparse(k.value) == "True" for k in call.keywords), file
             last = name.rpartition(".")[2]
-            assert last not in ("extractall", "unpack_archive", "download_and_extract", "extractfile"), f"{file}: {name}"
-            assert name not in ("eval", "exec", "pickle.load", "pickle.loads", "joblib.load", "np.load"), f"{file}: {name}"
+            assert last not in ("extractall", "unpack_archive", "download_and_extract", "extractfile"), (
+                f"{file}: {name}"
+            )
+            assert name not in ("eval", "exec", "pickle.load", "pickle.loads", "joblib.load", "np.load"), (
+                f"{file}: {name}"
+            )
             assert name.partition(".")[0] not in ("tarfile", "zipfile", "dill", "shelve", "marshal"), f"{file}: {name}"
     assert loads == 1, "weights are read in one place"
 

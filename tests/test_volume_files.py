@@ -105,7 +105,9 @@ def test_flipped_bits_of_a_gzip(folder, nifti2, bits):
 
 
 @FUZZ
-@given(st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.lists(st.integers(0, 8 * 352 - 1), min_size=1, max_size=4))
+@given(
+    st.sampled_from([".nii", ".nii.gz"]), st.booleans(), st.lists(st.integers(0, 8 * 352 - 1), min_size=1, max_size=4)
+)
 def test_flipped_bits_of_a_header(folder, suffix, big_endian, bits):
     """Nothing tells what the header was; what is read is what it says now, as nibabel reads it too."""
     content = bytearray(write(folder / "plain", VALUES, GRID, Storage(".nii", big_endian=big_endian)).read_bytes())
@@ -122,7 +124,10 @@ NUMBERS = st.one_of(
 
 
 @FUZZ
-@given(st.sampled_from([".nii", ".nii.gz"]), st.dictionaries(st.sampled_from(list(HEADER)), NUMBERS, min_size=1, max_size=3))
+@given(
+    st.sampled_from([".nii", ".nii.gz"]),
+    st.dictionaries(st.sampled_from(list(HEADER)), NUMBERS, min_size=1, max_size=3),
+)
 def test_nonsense_in_a_header(folder, suffix, fields):
     """Wrong and huge dimensions, affines that are NaN, voxel sizes of 0, unknown types, offsets beyond the file."""
     content = bytearray(write(folder / "plain", VALUES, GRID, Storage(".nii")).read_bytes())
@@ -193,6 +198,15 @@ def test_a_bomb_is_left_alone(tmp_path):
     assert read(file) is None
     with pytest.raises(DataError, match=r"bomb\.nii\.gz cannot be read .*bytes follow, so the shape is wrong"):
         read_volume(file)
+
+
+def test_a_shape_that_is_too_small_of_a_tiny_volume(tmp_path):
+    content = bytearray(write(tmp_path / "plain", VALUES[:2, :2, :4], GRID, Storage(".nii", "uint8")).read_bytes())
+    struct.pack_into("<h", content, 46, 1)
+    for name in ("a.nii", "a.nii.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        with pytest.raises(DataError, match=rf"{name} cannot be read .*shape \(2, 2, 1\) .*12 or more bytes follow"):
+            read_volume(tmp_path / name)
 
 
 def test_a_few_bytes_after_the_last_voxel_are_no_harm(tmp_path):

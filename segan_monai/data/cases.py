@@ -126,7 +126,12 @@ def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -
     first: dict[str, dict[str, Any]] = {}
     for case in cases:
         name = case["case"]
-        if not isinstance(name, str) or not name.isprintable() or not 0 < len(name.encode()) <= 200 or set(name) & {*"/\\"}:
+        if (
+            not isinstance(name, str)
+            or not name.isprintable()
+            or not 0 < len(name.encode()) <= 200
+            or set(name) & {*"/\\"}
+        ):
             raise DataError(
                 f"{where}: case name {str(name)[:200]!r} cannot be a file name. Give a 'case' without slashes, of 200 "
                 "characters at most."

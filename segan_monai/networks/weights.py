@@ -35,8 +35,8 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         cause = error
     raise ConfigError(
-        f"{file}: cannot be read as a checkpoint of tensors and plain values ({reason}). The file is truncated, damaged "
-        "or made by another program; copy it again or train anew."
+        f"{file}: cannot be read as a checkpoint of tensors and plain values ({reason}). The file is truncated, "
+        "damaged or made by another program; copy it again or train anew."
     ) from cause
 
 
@@ -57,8 +57,8 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
     weights = content.get("model", content)
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ConfigError(
-            f"{file}: holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected the weights of a network by "
-            "their names. Point --ckpt_dir at the folder of model.pt (last.pt is for --resume true)."
+            f"{file}: holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected the weights of a network "
+            "by their names. Point --ckpt_dir at the folder of model.pt (last.pt is for --resume true)."
         )
     own = network.state_dict()
     differences = [

@@ -15,8 +15,10 @@ from monai.data import NibabelWriter
 from monai.data.image_writer import ImageWriter
 
 # all that places a volume in space
-_PLACE = ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-_PLACE += ("srow_x", "srow_y", "srow_z", "xyzt_units")
+_PLACE = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
 
 
 class InputGridWriter(NibabelWriter):

@@ -26,8 +26,8 @@ _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
 class LoadCased(MapTransform):
     """Load a case: stack its modalities, add its label map, and check that they are what a network can be given.
 
-    Reads each file once, see `segan_monai.volume_files.read_volume`. A value that is already an array or tensor (C, H, W[, D]) is not
-    read but is checked all the same.
+    Reads each file once, see `segan_monai.volume_files.read_volume`. A value that is already an array or tensor
+    (C, H, W[, D]) is not read but is checked all the same.
 
     The image's ``meta["filename_or_obj"]`` gets the name of the case, so that ``SaveImage(separate_folder=False,
     output_postfix="seg")`` writes ``<case>_seg.nii.gz``; without ``case`` in the dictionary it keeps the name of the
@@ -43,9 +43,9 @@ class LoadCased(MapTransform):
         The dictionary with MetaTensors in float32: image (C, H, W, D), label map (1, H, W, D) of whole numbers.
 
     Raises:
-        DataError: on call: a file is missing, damaged, 2-D or has no sensible affine; modalities, or image and label map, differ in shape
-            or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another number of channels;
-            label values that are not whole numbers.
+        DataError: on call: a file is missing, damaged, 2-D or has no sensible affine; modalities, or image and label
+            map, differ in shape or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another
+            number of channels; label values that are not whole numbers.
     """
 
     def __init__(

@@ -120,7 +120,9 @@ def test_brats_voxel_for_voxel(brats, grid, storage, seed, in_one_file):
     if in_one_file and storage.suffix.startswith(".nii"):
         files = [write(brats.folder / "all", np.stack(modalities, axis=-1), grid, storage)]
     else:
-        files = [write(brats.folder / f"modality{index}", image, grid, storage) for index, image in enumerate(modalities)]
+        files = [
+            write(brats.folder / f"modality{index}", image, grid, storage) for index, image in enumerate(modalities)
+        ]
     result = brats(*files)
     assert_same_grid(result, files[0])
     np.testing.assert_array_equal(voxels(result), label)

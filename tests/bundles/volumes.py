@@ -13,11 +13,7 @@ import numpy as np
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import strategies as st
 
-AXIS_CODES = [
-    "".join(letters)
-    for axes in permutations(("LR", "PA", "IS"))
-    for letters in product(*axes)
-]
+AXIS_CODES = ["".join(letters) for axes in permutations(("LR", "PA", "IS")) for letters in product(*axes)]
 INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64")
 sitk.ProcessObject.SetGlobalWarningDisplay(False)  # ITK finds some of these headers odd, as they are
 FORMS = ("sform", "qform", "both", "disagreeing", "standard_space", "stale_size", "neither")
@@ -115,8 +111,8 @@ def write(path: Path, values: np.ndarray, grid: Grid, storage: Storage) -> Path:
     """Write (H, W, D[, C]) whole numbers; what readers are to make of the file is in the file alone.
 
     Forms: ``sform``, ``qform`` (only that one), ``both``, ``disagreeing`` (the qform is elsewhere), ``standard_space``
-    (the sform leads to an atlas, so it has another voxel size than the header says), ``stale_size`` (only a sform, and a
-    voxel size that somebody forgot to write), ``neither``.
+    (the sform leads to an atlas, so it has another voxel size than the header says), ``stale_size`` (only a sform, and
+    a voxel size that somebody forgot to write), ``neither``.
     """
     path = path.with_name(path.name + storage.suffix)
     if storage.suffix in (".mha", ".nrrd"):
@@ -181,7 +177,9 @@ def assert_same_grid(found: Path, expected: Path) -> None:
     assert one is not None
     assert one.GetSize()[:3] == other.GetSize()[:3]
     dimensions = other.GetDimension()
-    corners = [tuple((size - 1) * (corner >> axis & 1) for axis, size in enumerate(other.GetSize())) for corner in range(2**3)]
+    corners = [
+        tuple((size - 1) * (corner >> axis & 1) for axis, size in enumerate(other.GetSize())) for corner in range(2**3)
+    ]
     if dimensions != one.GetDimension():
         other = other[..., 0]
         corners = [corner[:3] for corner in corners]

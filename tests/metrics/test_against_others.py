@@ -157,7 +157,12 @@ def test_what_changes_no_metric(pair, spacing, factor, order, flips):
         air = [np.pad(mask, 2) for mask in pair]
         assert case_metrics(*air, spacing, {"a": [1]})[0] == pytest.approx(found)
     scaled = case_metrics(*pair, [factor * size for size in spacing], {"a": [1]})[0]
-    for name, power in (*((n, 0) for n in OVERLAPS), *((n, 1) for n in DISTANCES), ("reference_ml", 3), ("prediction_ml", 3)):
+    for name, power in (
+        *((n, 0) for n in OVERLAPS),
+        *((n, 1) for n in DISTANCES),
+        ("reference_ml", 3),
+        ("prediction_ml", 3),
+    ):
         assert scaled[name] == pytest.approx(found[name] * factor**power)
 
 
@@ -181,9 +186,7 @@ def test_volumes(label, spacing):
 def test_spacing_and_volume_of_any_grid(grid, seeds):
     """Of an oblique or flipped grid only the size of the voxels counts."""
     label, other = (np.random.default_rng(seed).integers(0, 2, grid.shape) for seed in seeds)
-    (found,) = evaluate_case(
-        "a", LabelMap("p", other, grid.affine), LabelMap("r", label, grid.affine), {"x": [1]}
-    )
+    (found,) = evaluate_case("a", LabelMap("p", other, grid.affine), LabelMap("r", label, grid.affine), {"x": [1]})
     spacing = np.linalg.norm(grid.affine[:3, :3], axis=0)
     assert found == pytest.approx({"case": "a", **case_metrics(other, label, spacing, {"x": [1]})[0]})
     assert found["reference_ml"] == pytest.approx(label.sum() * abs(np.linalg.det(grid.affine[:3, :3])) / 1000)
@@ -262,7 +265,9 @@ def test_the_files_say_the_same(tmp_path_factory, seeds):
 
 
 @run(max_examples=30, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
-@given(grids(9), storages(("uint8", "int16", "float32")), storages(("uint8", "int16", "float64")), st.integers(0, 2**32))
+@given(
+    grids(9), storages(("uint8", "int16", "float32")), storages(("uint8", "int16", "float64")), st.integers(0, 2**32)
+)
 def test_files_of_any_format_are_compared_on_their_grid(tmp_path_factory, grid, storage, other, seed):
     """A prediction equal to its reference is perfect however each of them is written; one moved by 2 mm is refused."""
     folder = tmp_path_factory.mktemp("files")
