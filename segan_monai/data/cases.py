@@ -126,8 +126,16 @@ def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -
     first: dict[str, dict[str, Any]] = {}
     for case in cases:
         name = case["case"]
-        if not isinstance(name, str) or not name or "/" in name or "\\" in name:
-            raise DataError(f"{where}: case name {name!r} cannot be a file name. Give a 'case' without slashes.")
+        if (
+            not isinstance(name, str)
+            or not name.isprintable()
+            or not 0 < len(name.encode()) <= 200
+            or set(name) & {*"/\\"}
+        ):
+            raise DataError(
+                f"{where}: case name {str(name)[:200]!r} cannot be a file name. Give a 'case' without slashes, of 200 "
+                "characters at most."
+            )
         if name in first:
             raise DataError(
                 f"{where}: two cases are called {name}: {first[name]['image']} and {case['image']}. Rename or move one "

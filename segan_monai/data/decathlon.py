@@ -16,6 +16,7 @@ from segan_monai.data.conventions import modality_name
 from segan_monai.errors import ConfigError, DataError
 
 _SECTIONS = {"training": "training", "validation": "validation", "test": "test", "testing": "test"}
+_TEXTS = ("label", "case", "subject", "grade", "convention", "domain")
 _EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz|\.jpe?g|\.png|\.bmp)?(\.gz)?$", re.IGNORECASE)
 
 
@@ -46,8 +47,8 @@ def decathlon_cases(
         if ``modalities`` selects from one 4-D image; ``convention`` for the brain tumours of Task01.
 
     Raises:
-        DataError: no such file; not JSON; no entries; an entry without image; files that do not exist; a number of
-            images that differs from that of the modalities' names.
+        DataError: no such file; not JSON; no entries; an entry without image, or with fields of other types than
+            these; files that do not exist; a number of images that differs from that of the modalities' names.
         ConfigError: a modality that the data set does not have.
     """
     file = Path(dataset_dir_or_json).expanduser().absolute()
@@ -61,20 +62,18 @@ def decathlon_cases(
 
     cases = []
     for section, name in _SECTIONS.items():
-        for position, entry in enumerate(datalist.get(section, [])):
-            entry = {"image": entry} if isinstance(entry, str) else entry
-            image = entry.get("image") if isinstance(entry, dict) else None
-            if not image:
-                raise DataError(
-                    f"{file}: entry {position} of '{section}' has no image: {entry!r}. "
-                    'Write {"image": "path or list of paths", "label": "path"}.'
-                )
+        entries = datalist.get(section) or []
+        if not isinstance(entries, list):
+            raise DataError(f"{file}: '{section}' is a {type(entries).__name__}. Expected a list of cases.")
+        for position, entry in enumerate(entries):
+            entry = _checked_entry(f"{file}: entry {position} of '{section}'", entry)
+            image = entry["image"]
             images = [image] if isinstance(image, str) else list(image)
             if Path(images[0]).name.startswith("._"):  # left by macOS beside every file
                 continue
-            case = {**entry, "image": _find(images, folders), "section": name}
+            case = {**entry, "image": _find(images, folders, file), "section": name}
             if case.get("label"):
-                (case["label"],) = _find([case["label"]], folders)
+                (case["label"],) = _find([case["label"]], folders, file)
             else:
                 case.pop("label", None)
             case.setdefault("case", _case_id(images))
@@ -111,7 +110,7 @@ def _read(file: Path) -> dict[str, Any]:
             f"no datalist {file}. Expected a JSON file like the decathlon's dataset.json: set --datalist or "
             "--dataset_dir."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{file} is not valid JSON ({error}). Correct it there, or download it again.") from error
     if not isinstance(datalist, dict):
         raise DataError(f'{file} holds a {type(datalist).__name__}. Expected an object {{"training": [...]}}.')
@@ -122,7 +121,13 @@ def _select(file: Path, names: Any, modalities: Sequence[str] | None) -> tuple[l
     """Positions of the wanted modalities among those that the file names, and how many it names."""
     if not names or not modalities:
         return None, 0
-    names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else list(names)
+    try:
+        names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else list(names)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{file}: 'modality' is {str(names)[:200]}. Expected the names of the channels by their numbers, such as "
+            '{"0": "FLAIR", "1": "T2"}.'
+        ) from error
     known = [modality_name(str(name)) for name in names]
     wanted = [modality_name(modality) for modality in modalities]
     if missing := [modality for modality, name in zip(modalities, wanted, strict=True) if name not in known]:
@@ -142,12 +147,41 @@ def _convention(labels: Any) -> str | None:
     return "msd_brain_tumour" if is_task01 else None
 
 
-def _find(paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _checked_entry(what: str, entry: Any) -> dict[str, Any]:
+    """An entry as a dictionary whose known fields are of the types that everything after relies on."""
+    entry = {"image": entry} if isinstance(entry, str) else entry
+    image = entry.get("image") if isinstance(entry, dict) else None
+    images = [image] if isinstance(image, str) else image
+    if not isinstance(images, list) or not images or not all(isinstance(path, str) and path for path in images):
+        raise DataError(
+            f'{what} has no image: {str(entry)[:200]}. Write {{"image": "path or list of paths", "label": "path"}}.'
+        )
+    numbers = {key: str(entry[key]) for key in ("case", "subject") if type(entry.get(key)) is int}
+    entry = {key: value for key, value in {**entry, **numbers}.items() if value is not None}
+    channels, values = entry.get("channels", []), entry.get("tissue_values", {})
+    for key, fits, expected in (
+        *((key, isinstance(entry.get(key, ""), str), "a text") for key in _TEXTS),
+        ("channels", isinstance(channels, list) and all(type(c) is int and c >= 0 for c in channels), "[0, 2]"),
+        ("tissue_values", isinstance(values, dict) and all(map(_are_numbers, values.items())), '{"10": 1, "250": 3}'),
+    ):
+        if not fits:
+            raise DataError(f"{what} has {key} {str(entry[key])[:200]}. Expected {expected}.")
+    return entry
+
+
+def _are_numbers(of_value: tuple[str, Any]) -> bool:
+    return of_value[0].isdecimal() and type(of_value[1]) is int and of_value[1] >= 0
+
+
+def _find(paths: Sequence[str], folders: Sequence[Path], file: Path) -> list[str]:
     """Absolute paths: in the first of the folders that has the file, or in the last one if none has."""
     found = []
     for path in paths:
-        candidates = [folder / Path(path).expanduser() for folder in folders]
-        found.append(str(next((candidate for candidate in candidates if candidate.exists()), candidates[-1])))
+        try:
+            candidates = [folder / Path(path).expanduser() for folder in folders]
+            found.append(str(next((candidate for candidate in candidates if candidate.exists()), candidates[-1])))
+        except (OSError, ValueError, RuntimeError) as error:  # too long, characters that no path has, no such home
+            raise DataError(f"{file}: {path[:200]!r} cannot be a path ({error}). Correct it there.") from error
     return found
 
 

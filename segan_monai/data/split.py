@@ -164,13 +164,17 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         record = json.loads(Path(file).read_text(encoding="utf-8"))
-        if isinstance(record, dict) and all(isinstance(record.get(key), list) for key in ("training", "validation")):
+        if isinstance(record, dict) and all(_are_names(record.get(part)) for part in ("training", "validation")):
             return record
     except FileNotFoundError as error:
         raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"split file {file} is not valid JSON ({error}). Write it again by training.") from error
     raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
 
 
 def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, subset: str = "held_out") -> list[Case]:

@@ -169,7 +169,7 @@ class RunCheckpoint:
         for name, item in self.objects.items():
             try:
                 item.load_state_dict(checkpoint[name])
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(
                     f"{self.last}: its '{name}' does not fit this configuration ({error}). Resume with the same config "
                     "file, overlays and overrides that run.json in that folder lists."

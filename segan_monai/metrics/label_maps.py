@@ -6,20 +6,16 @@ from __future__ import annotations
 
 import os
 import re
-import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-import nibabel as nib
 import numpy as np
-import SimpleITK
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
 
 from segan_monai.errors import DataError
+from segan_monai.volume_files import read_volume
 
 SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
+WHOLE_NUMBER_TOLERANCE = 0.01
 
 
 class LabelMap(NamedTuple):
@@ -55,42 +51,27 @@ def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
     if values.ndim != 3:
         raise DataError(f"{name}: shape {shape}; expected one label map (H, W, D). Merge channels into one label map.")
     if values.dtype.kind not in "iub":
-        wrong = values[~np.isfinite(values) | (values != np.rint(values))]
+        whole = np.rint(values)
+        # less is rounding: nibabel scales floats that it saves as uint8; above that, no whole number fits the type
+        with np.errstate(invalid="ignore"):
+            fits = (np.abs(values - whole) <= WHOLE_NUMBER_TOLERANCE) & (np.abs(whole) < 2**31)
+        wrong = values[~fits]
         if wrong.size:
             raise DataError(
                 f"{name}: value {wrong[0]:g} is not an integer ({wrong.size} such voxels); expected a label map. Is it "
                 "an image, a probability map, or a label map resampled without nearest neighbour?"
             )
-        values = values.astype(np.int32)
+        values = whole.astype(np.int32)
     return LabelMap(name, values, np.asarray(affine, dtype=float))
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """Reads a label map: NIfTI with nibabel, other formats with SimpleITK; the affine is RAS for both.
+    """Reads a label map, see `segan_monai.volume_files.read_volume`.
 
     Raises:
         DataError: the file cannot be read, has more than one channel, or a value that is not an integer.
     """
-    try:
-        if path.name.endswith((".nii", ".nii.gz")):
-            nifti = nib.Nifti1Image.from_filename(path)
-            values, affine = np.asanyarray(nifti.dataobj), nifti.affine
-        else:
-            image = SimpleITK.ReadImage(str(path))
-            values, affine = SimpleITK.GetArrayFromImage(image).T, _affine_of_simpleitk(image)
-    except (OSError, EOFError, RuntimeError, zlib.error, ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise DataError(f"{path}: cannot be read as an image ({error}). Write or copy it anew.") from error
-    return label_map(str(path), values, affine)
-
-
-def _affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
-    """Affine in the RAS frame; ITK's own frame is LPS, so the first two world axes change sign."""
-    dimensions = min(image.GetDimension(), 3)
-    affine = np.eye(4)
-    direction = np.reshape(image.GetDirection(), (image.GetDimension(), -1))[:dimensions, :dimensions]
-    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing()[:dimensions])
-    affine[:dimensions, 3] = image.GetOrigin()[:dimensions]
-    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    return label_map(str(path), *read_volume(path))
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:

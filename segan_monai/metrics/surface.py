@@ -50,6 +50,8 @@ def surface_distances(
     if not prediction.any() or not reference.any():
         raise ValueError("an empty mask has no surface")
     spacing = np.array([size for size, length in zip(spacing_mm, prediction.shape, strict=True) if length > 1])
+    if not spacing.size:  # an image of one voxel
+        return np.zeros(1), np.zeros(1)
     prediction, reference = prediction.squeeze(), reference.squeeze()
     box = bounding_box(prediction | reference)
     points = [np.argwhere(mask ^ ndimage.binary_erosion(mask)) * spacing for mask in (prediction[box], reference[box])]

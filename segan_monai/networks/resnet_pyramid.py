@@ -65,7 +65,8 @@ class ResNetEncoderLevels(ResNet):
         return levels
 
     def _load(self, file: str | Path, in_channels: int) -> None:
-        found = {name: value for name, value in read_checkpoint(file).items() if not name.startswith("fc.")}
+        content = read_checkpoint(file)
+        found = {name: v for name, v in content.items() if isinstance(v, Tensor) and not str(name).startswith("fc.")}
         if in_channels != 3 and "conv1.weight" in found:
             mean = found["conv1.weight"].mean(1, keepdim=True)
             found["conv1.weight"] = mean.expand(-1, in_channels, -1, -1) * (3 / in_channels)

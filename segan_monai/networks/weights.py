@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU; code inside it is never run.
 
     Raises:
-        ConfigError: if the file is missing, is no checkpoint, or holds more than tensors and plain values.
+        ConfigError: if the file is missing, is no checkpoint, or holds something else than names of tensors and plain
+            values.
     """
     if not Path(file).is_file():
         raise ConfigError(
@@ -26,12 +26,18 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
             "folder that holds model.pt."
         )
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ConfigError(
-            f"{file}: cannot be read as a checkpoint of tensors and plain values ({str(error).splitlines()[0]}). The "
-            "file is truncated, damaged or made by another program; copy it again or train anew."
-        ) from error
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        if isinstance(content, dict):
+            return content
+        reason = f"it holds a {type(content).__name__}"
+        cause = None
+    except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, struct.error, ...
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        cause = error
+    raise ConfigError(
+        f"{file}: cannot be read as a checkpoint of tensors and plain values ({reason}). The file is truncated, "
+        "damaged or made by another program; copy it again or train anew."
+    ) from cause
 
 
 def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
@@ -48,7 +54,12 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
         ConfigError: if the file cannot be read, or was made by another architecture: names what differs.
     """
     content = read_checkpoint(file)
-    weights = content.get("model", content) if isinstance(content, dict) else {}
+    weights = content.get("model", content)
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise ConfigError(
+            f"{file}: holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected the weights of a network "
+            "by their names. Point --ckpt_dir at the folder of model.pt (last.pt is for --resume true)."
+        )
     own = network.state_dict()
     differences = [
         f"{name} is {'absent' if name not in weights else tuple(weights[name].shape)} in the file and "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
+from segan_monai.transforms.input_grid_writer import InputGridWriter
 from segan_monai.transforms.isolated_spacing import IsolatedSpacingd
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
@@ -27,6 +28,7 @@ from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 __all__ = [
     "DomainIndexd",
     "ForDomaind",
+    "InputGridWriter",
     "IsolatedSpacingd",
     "LabelToRegionsd",
     "LoadCTd",

@@ -4,22 +4,19 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
-from monai.config import KeysCollection, PathLike
-from monai.data import MetaTensor, NibabelReader
-from monai.data.utils import correct_nifti_header_if_necessary
-from monai.transforms import LoadImage, MapTransform
-from monai.utils import ensure_tuple
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
 
 from segan_monai.errors import DataError
+from segan_monai.volume_files import read_volume
 
 AFFINE_TOLERANCE_MM = 1e-3
 # what spatial transforms and SaveImage need; the rest of a header differs by format and would not collate
@@ -29,8 +26,8 @@ _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
 class LoadCased(MapTransform):
     """Load a case: stack its modalities, add its label map, and check that they are what a network can be given.
 
-    Reads each file once, with MONAI's ``LoadImage``. A value that is already an array or tensor (C, H, W[, D]) is not
-    read but is checked all the same.
+    Reads each file once, see `segan_monai.volume_files.read_volume`. A value that is already an array or tensor
+    (C, H, W[, D]) is not read but is checked all the same.
 
     The image's ``meta["filename_or_obj"]`` gets the name of the case, so that ``SaveImage(separate_folder=False,
     output_postfix="seg")`` writes ``<case>_seg.nii.gz``; without ``case`` in the dictionary it keeps the name of the
@@ -46,9 +43,9 @@ class LoadCased(MapTransform):
         The dictionary with MetaTensors in float32: image (C, H, W, D), label map (1, H, W, D) of whole numbers.
 
     Raises:
-        DataError: on call: a file is missing, damaged or 2-D; modalities, or image and label map, differ in shape
-            or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another number of channels;
-            label values that are not whole numbers.
+        DataError: on call: a file is missing, damaged, 2-D or has no sensible affine; modalities, or image and label
+            map, differ in shape or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another
+            number of channels; label values that are not whole numbers.
     """
 
     def __init__(
@@ -61,7 +58,6 @@ class LoadCased(MapTransform):
         super().__init__(keys, allow_missing_keys)
         self.modalities = tuple(modalities or ())
         self.num_channels = num_channels or len(self.modalities) or None
-        self.loader = LoadImage(image_only=True, dtype=np.float32)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load and check the keys; everything else in ``data`` is kept."""
@@ -129,28 +125,25 @@ class LoadCased(MapTransform):
 
     def _read(self, file: Path) -> MetaTensor:
         """One file as (C, H, W, D)."""
-        if not file.exists():
-            raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
-        try:
-            volume = self.loader(file, _reader(file))
-        except Exception as error:  # readers raise OSError, EOFError, zlib.error, RuntimeError, ImageFileError, ...
-            reason = " ".join(str(error).split())[:200]
+        values, affine = read_volume(file)
+        if values.ndim < 3:
             raise DataError(
-                f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated or damaged; copy or "
-                "download it again. Expected a NIfTI, Analyze, MetaImage or NRRD volume."
-            ) from error
-        pixels = volume.as_tensor()
-        if len(volume.meta["spatial_shape"]) < 3:
-            raise DataError(
-                f"{file} is a 2-D image of shape {tuple(pixels.shape)}. Expected a 3-D volume; stack the slices into "
-                "one file first."
+                f"{file} is a 2-D image of shape {values.shape}. Expected a 3-D volume; stack the slices into one "
+                "file first."
             )
-        if pixels.ndim == 5 and pixels.shape[3] == 1:  # NIfTI vectors: (H, W, D, 1, C)
-            pixels = pixels[:, :, :, 0]
-        if pixels.ndim > 4:
-            raise DataError(f"{file} has shape {tuple(pixels.shape)}. Expected (H, W, D) or (H, W, D, channels).")
-        pixels = pixels[None] if pixels.ndim == 3 else pixels.movedim(-1, 0)
-        volume = MetaTensor(pixels, meta=volume.meta)
+        if values.ndim == 5 and values.shape[3] == 1:  # NIfTI vectors: (H, W, D, 1, C)
+            values = values[:, :, :, 0]
+        if values.ndim > 4:
+            raise DataError(f"{file} has shape {values.shape}. Expected (H, W, D) or (H, W, D, channels).")
+        pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        meta = {
+            "affine": torch.from_numpy(affine),
+            "original_affine": torch.from_numpy(affine.copy()),
+            "spatial_shape": np.array(values.shape[:3]),
+            "space": "RAS",
+            "filename_or_obj": str(file),
+        }
+        volume = MetaTensor(pixels[None] if pixels.ndim == 3 else pixels.movedim(-1, 0), meta=meta)
         _check_finite(volume)
         return volume
 
@@ -162,25 +155,6 @@ class LoadCased(MapTransform):
                 f"shape {tuple(image.shape)} (channels first). Give one file a modality in this order, or one 4-D "
                 "image (H, W, D, channels)."
             )
-
-
-def _reader(file: Path) -> NibabelReader | None:
-    """The reader for files that MONAI's own choice would not read right; None for its choice."""
-    name = file.name.lower()
-    if name.endswith(".nii.gz"):
-        return _NiftiGzReader()
-    return NibabelReader() if name.endswith((".hdr", ".img")) else None  # Analyze
-
-
-class _NiftiGzReader(NibabelReader):
-    """Decompresses the whole file, so that its checksum is compared: nibabel stops at the last voxel without that."""
-
-    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> nibabel.Nifti1Image:
-        (file,) = self.filenames = ensure_tuple(data)
-        content = gzip.decompress(Path(file).read_bytes())
-        is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
-        image = (nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image).from_bytes(content)
-        return correct_nifti_header_if_necessary(image)
 
 
 def _name(volume: MetaTensor) -> str:

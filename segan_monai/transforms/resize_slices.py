@@ -29,7 +29,10 @@ def resize_planes(volume: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(volume.shape[1:3]) == tuple(size):
         return volume
     slices = volume.movedim(-1, 0)
-    if volume.is_floating_point():
+    if volume.is_floating_point() and size[1] == 1:
+        # torch 2.13 fills all rows with the first one where the result has one column; one row is right
+        resized = F.interpolate(slices.mT, (1, size[0]), mode="bilinear", antialias=True, align_corners=False).mT
+    elif volume.is_floating_point():
         resized = F.interpolate(slices, tuple(size), mode="bilinear", antialias=True, align_corners=False)
     else:
         resized = F.interpolate(slices, tuple(size), mode="nearest-exact")

@@ -11,6 +11,7 @@ from typing import Any
 from monai.transforms import SaveImaged
 
 from segan_monai.files import cannot_write, whole_file
+from segan_monai.transforms.input_grid_writer import InputGridWriter
 
 
 class SaveCased(SaveImaged):
@@ -18,6 +19,8 @@ class SaveCased(SaveImaged):
 
     The affine is the input's own by then, so nothing is resampled for all that `resample` is set: without it MONAI cuts
     a permuted affine down to 2-D and fails.
+
+    A NIfTI is written by `InputGridWriter`, so it lies where its input lies in every program.
 
     Args:
         keys: what to save; its ``meta["filename_or_obj"]`` ends with the name of the case, see `LoadCased`.
@@ -38,6 +41,8 @@ class SaveCased(SaveImaged):
         print_log: bool = False,
         **settings: Any,
     ) -> None:
+        if str(settings.get("output_ext", ".nii.gz")).startswith(".nii"):
+            settings.setdefault("writer", InputGridWriter)
         super().__init__(keys, resample=resample, separate_folder=separate_folder, print_log=print_log, **settings)
         # MONAI would try the next writer when the disk is full
         self.saver.writers = tuple(self.saver.writers[:1])

@@ -282,7 +282,7 @@ def test_unreadable_file(folders, tmp_path, name):
     whole = (folders[0] / "a_seg.nii.gz").read_bytes()
     (folders[0] / "a_seg.nii.gz").unlink()
     (folders[0] / name).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=f"{name}: cannot be read as an image"):
+    with pytest.raises(DataError, match=f"{name} cannot be read"):
         evaluate_folders(*folders, tmp_path / "out", REGIONS, workers=1)
 
 

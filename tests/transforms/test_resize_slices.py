@@ -42,3 +42,12 @@ def test_a_prediction_comes_back_on_the_images_grid(oblique):
     assert back.shape == image.shape
     np.testing.assert_allclose(back.affine.numpy(), image.affine.numpy(), atol=1e-5)
     assert ((back > 0.5) != (blob > 0.5)).float().mean() < 0.01
+
+
+@pytest.mark.parametrize("rows", [1, 6, 20])
+def test_planes_of_one_column_or_row(rows):
+    """What varies along one axis only has one column as it has each of several."""
+    ramp = torch.arange(12.0)[None, :, None, None].expand(2, 12, 9, 3)
+    one_of_several = resize_planes(ramp, (rows, 4))[:, :, :1]
+    torch.testing.assert_close(resize_planes(ramp, (rows, 1)), one_of_several)
+    torch.testing.assert_close(resize_planes(ramp.transpose(1, 2), (1, rows)), one_of_several.transpose(1, 2))

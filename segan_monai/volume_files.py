@@ -1,0 +1,158 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes from files: the whole content or an error, whatever the header claims."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel
+import numpy as np
+import SimpleITK
+
+from segan_monai.errors import DataError
+
+DEFLATE_AT_MOST = 1032
+"""No stream of deflate (gzip) becomes more bytes than this many times its own."""
+LEAST_SPACING_MM = 1e-4
+LARGEST_EXTENT_MM = 1e4
+_CHUNK = 2**22
+
+
+class Volume(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        values: (H, W), (H, W, D) or (H, W, D, ...), scaled as the header says, of any type that is a number.
+        affine: (4, 4), from voxel indices to mm in the RAS frame.
+    """
+
+    values: np.ndarray
+    affine: np.ndarray
+
+
+def read_volume(file: Path) -> Volume:
+    """Read NIfTI (1 and 2) and Analyze with nibabel, MetaImage, NRRD and the like with SimpleITK.
+
+    Of a NIfTI's two affines the sform is taken, as nibabel does; the qform where it alone agrees with the header's
+    voxel size, since the sform then leads to an atlas and is in no patient's millimetres.
+
+    The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
+    checksum is compared.
+
+    Raises:
+        DataError: no such file; one that is truncated, damaged or of another format; voxels that are no real numbers;
+            an affine that is not finite, not invertible, or of a size that no scanner has: a voxel below 0.0001 mm or
+            a volume above 10 m [ours].
+    """
+    if not file.exists():
+        raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+    name = file.name.lower()
+    try:
+        if name.endswith((".nii", ".nii.gz")):
+            volume = _of_nibabel(_open_nifti(file))
+        elif name.endswith((".hdr", ".img")):
+            volume = _of_nibabel(nibabel.load(file))
+        else:
+            volume = _read_itk(file)
+    except Exception as error:  # OSError, EOFError, zlib.error, HeaderDataError, OverflowError, RuntimeError, ...
+        reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
+        raise DataError(
+            f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated or damaged; copy or download "
+            "it again. Expected a NIfTI, Analyze, MetaImage or NRRD volume."
+        ) from error
+    if volume.values.dtype.kind not in "iubf" or 0 in volume.values.shape:
+        raise DataError(
+            f"{file} holds {volume.values.dtype} in the shape {volume.values.shape}. Expected real numbers, one a "
+            "voxel and channel, and at least one voxel; convert colours or complex numbers first."
+        )
+    _check_affine(file, volume)
+    return volume
+
+
+def _of_nibabel(image: Any) -> Volume:
+    return Volume(np.asanyarray(image.dataobj), _affine_of_nibabel(image))
+
+
+def _affine_of_nibabel(image: Any) -> np.ndarray:
+    affine = np.asarray(image.affine, dtype=float)
+    if isinstance(image, nibabel.Nifti1Pair) and min(image.header["sform_code"], image.header["qform_code"]) > 0:
+        spacing = image.header.get_zooms()[:3]
+        of_sform, of_qform = (nibabel.affines.voxel_sizes(form)[: len(spacing)] for form in (affine, image.get_qform()))
+        if not np.allclose(of_sform, spacing) and np.allclose(of_qform, spacing):
+            return np.asarray(image.get_qform(), dtype=float)
+    return affine
+
+
+def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
+    """A NIfTI of which all voxels are there; gzipped ones are decompressed, others stay on disk."""
+    compressed = file.name.lower().endswith(".gz")
+    stored = file.stat().st_size
+    with gzip.open(file) if compressed else file.open("rb") as stream:
+        start = stream.read(544)
+        is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+        kind = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+        header = kind.header_class(start[: kind.header_class.sizeof_hdr])
+        shape = header.get_data_shape()
+        if not shape or min(shape) < 1:
+            raise ValueError(f"its header declares the shape {shape}")
+        last_axis = math.prod(shape[:-1]) * header.get_data_dtype().itemsize
+        declared = header.get_data_offset() + last_axis * shape[-1]
+        what = f"its header declares the shape {shape} of {header.get_data_dtype()}, {declared} bytes"
+        if declared > stored * (DEFLATE_AT_MOST if compressed else 1):
+            raise EOFError(f"{what}; the file has {stored}{', compressed' if compressed else ''}")
+        chunks, missing = [start], declared - len(start)
+        while compressed and missing > 0 and (chunk := stream.read(min(missing, _CHUNK))):
+            chunks.append(chunk)
+            missing -= len(chunk)
+        if compressed and missing > 0:
+            raise EOFError(f"{what}; the file has {declared - missing}")
+        beyond = max(-missing, 0) if compressed else stored - declared
+        while compressed and beyond < last_axis and (chunk := stream.read(_CHUNK)):  # gzip compares its checksum here
+            beyond += len(chunk)
+        if beyond >= last_axis:
+            raise ValueError(f"{what}; {beyond} or more bytes follow, so the shape is wrong")
+    return kind.from_bytes(b"".join(chunks)) if compressed else kind.from_filename(file)
+
+
+def _read_itk(file: Path) -> Volume:
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(file))
+    reader.ReadImageInformation()
+    # every component has one byte or more
+    least = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
+    stored = file.stat().st_size
+    if file.suffix.lower() not in (".mhd", ".nhdr") and least > stored * DEFLATE_AT_MOST:
+        raise EOFError(f"its header declares the shape {reader.GetSize()}; the file has {stored} bytes")
+    image = reader.Execute()
+    values = SimpleITK.GetArrayFromImage(image)
+    axes = tuple(reversed(range(image.GetDimension())))
+    components = (image.GetDimension(),) if image.GetNumberOfComponentsPerPixel() > 1 else ()
+    return Volume(values.transpose(*axes, *components), _affine_of_simpleitk(image))
+
+
+def _affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
+    """Affine in the RAS frame; ITK's own frame is LPS, so the first two world axes change sign."""
+    dimensions = min(image.GetDimension(), 3)
+    affine = np.eye(4)
+    direction = np.reshape(image.GetDirection(), (image.GetDimension(), -1))[:dimensions, :dimensions]
+    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing()[:dimensions])
+    affine[:dimensions, 3] = image.GetOrigin()[:dimensions]
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+
+
+def _check_affine(file: Path, volume: Volume) -> None:
+    sizes = np.linalg.norm(volume.affine[:3, :3], axis=0)
+    sides = np.array([*volume.values.shape[:3], 1, 1][:3])
+    fits = np.isfinite(volume.affine).all() and sizes.min() >= LEAST_SPACING_MM
+    if fits and (sizes * sides).max() <= LARGEST_EXTENT_MM and abs(np.linalg.det(volume.affine[:3, :3] / sizes)) > 0.01:
+        return
+    raise DataError(
+        f"{file}: its affine {np.round(volume.affine[:3], 6).tolist()} gives voxels of {sizes.tolist()} mm and a shape "
+        f"of {sides.tolist()}; expected three finite axes that span space, voxels of at least {LEAST_SPACING_MM:g} mm, "
+        f"a volume of at most {LARGEST_EXTENT_MM:g} mm. Correct its header (voxel size, qform, sform, or space "
+        "directions), or export it again."
+    )
