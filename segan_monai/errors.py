@@ -15,3 +15,10 @@ class DataError(UserError):
 
 class ConfigError(UserError):
     """A setting does not fit: an unknown key, a value out of range, a checkpoint of another architecture."""
+
+
+def user_error_in(error: BaseException | None) -> UserError | None:
+    """The error that a user can mend in a chain of exceptions, the outermost of them; None if there is none."""
+    while error is not None and not isinstance(error, UserError):
+        error = error.__cause__ or error.__context__
+    return error

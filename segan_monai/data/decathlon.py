@@ -39,15 +39,15 @@ def decathlon_cases(
         dataset_dir_or_json: the datalist, or the folder in which it is called ``dataset.json``.
         modalities: take only these channels, in this order, by the names under ``modality`` in the file (synonyms
             such as T1gd and t1ce are understood). Without such names there, or with None, all are taken.
-        base_dir: paths are looked for in this folder, then in that of the file.
+        base_dir: paths are looked for in this folder, then in that of the file; any other place is refused.
 
     Returns:
         Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``); ``channels``
         if ``modalities`` selects from one 4-D image; ``convention`` for the brain tumours of Task01.
 
     Raises:
-        DataError: no such file; not JSON; no entries; an entry without image; files that do not exist; a number of
-            images that differs from that of the modalities' names.
+        DataError: no such file; not JSON; no entries; an entry without image; files that do not exist or lie outside
+            both folders; a number of images that differs from that of the modalities' names.
         ConfigError: a modality that the data set does not have.
     """
     file = Path(dataset_dir_or_json).expanduser().absolute()
@@ -72,9 +72,9 @@ def decathlon_cases(
             images = [image] if isinstance(image, str) else list(image)
             if Path(images[0]).name.startswith("._"):  # left by macOS beside every file
                 continue
-            case = {**entry, "image": _find(images, folders), "section": name}
+            case = {**entry, "image": _find(file, images, folders), "section": name}
             if case.get("label"):
-                (case["label"],) = _find([case["label"]], folders)
+                (case["label"],) = _find(file, [case["label"]], folders)
             else:
                 case.pop("label", None)
             case.setdefault("case", _case_id(images))
@@ -142,12 +142,23 @@ def _convention(labels: Any) -> str | None:
     return "msd_brain_tumour" if is_task01 else None
 
 
-def _find(paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Absolute paths: in the first of the folders that has the file, or in the last one if none has."""
+def _find(file: Path, paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Absolute paths: in the first of the folders that has the file, or in the last one if none has.
+
+    A datalist comes from elsewhere more often than not, and must not make a run read whatever it names.
+    """
     found = []
     for path in paths:
-        candidates = [folder / Path(path).expanduser() for folder in folders]
-        found.append(str(next((candidate for candidate in candidates if candidate.exists()), candidates[-1])))
+        candidates = [Path(os.path.normpath(folder / Path(path).expanduser())) for folder in folders]
+        inside = [path for path in candidates if any(path.is_relative_to(os.path.normpath(f)) for f in folders)]
+        if not inside:
+            holds_all = os.path.commonpath([folders[0], *candidates])
+            raise DataError(
+                f"{file} names {path}, which lies outside {' and '.join(map(str, dict.fromkeys(folders)))}. A datalist "
+                "may name files in dataset_dir and in its own folder only: correct the path, or allow more by setting "
+                f"--dataset_dir to a folder that holds all of the files, such as {holds_all}."
+            )
+        found.append(str(next((path for path in inside if path.exists()), inside[-1])))
     return found
 
 
