@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import json
 import logging
@@ -23,10 +22,17 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser, run
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from segan_monai.errors import ConfigError, UserError
+from segan_monai.check import (
+    check_cases_before_run,
+    check_configs_before_run,
+    read_literals,
+    unknown_overrides,
+)
+from segan_monai.check.configs import JSON_LITERALS
+from segan_monai.errors import ConfigError, user_error_in
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +49,6 @@ PACKAGES = (
     "pillow",
 )
 TRAINING_FILES = ("*.pt", "run*.json", "split.json", "history.csv", "log.txt", "events.out.tfevents.*")
-JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 
 def bundle_root(name: str) -> str:
@@ -56,7 +61,7 @@ def bundle_root(name: str) -> str:
     return str(below) if not Path("configs/metadata.json").is_file() and below.is_dir() else "."
 
 
-def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
+def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
     """Begin a run: check the command line, make the folder, write ``run.json``, seed every generator.
 
     It is the first item of ``initialize`` in every config of this project. ``run.json`` gets the command, the config
@@ -72,10 +77,13 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         output_dir: folder for all that the run writes.
         seed: of all random generators.
         resume: whether a training goes on; None for runs that keep no state.
+        check: look at the config before anything is written, and at split and headers before images are read: the
+            quick part of ``segan-monai check``.
 
     Raises:
         ConfigError: for an override that names no key of the config (with the nearest ones), or an output folder that
-            cannot be written.
+            cannot be written; with `check`, for a config that cannot run.
+        DataError: with `check`, for cases that cannot be used.
     """
     sys.excepthook = _say_what_to_do
     parser = _parser_of_this_run()
@@ -84,10 +92,13 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     if parser is not None:
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
+    check = bool(JSON_LITERALS.get(str(check), check))
     rank = int(os.environ.get("RANK", 0))  # set by torchrun
     if rank > 0:
         set_determinism(seed + rank)  # each process draws patches and slices of its own
         return
+    if check and parser is not None:
+        check_configs_before_run(parser)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -121,6 +132,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
+    if check and parser is not None:
+        check_cases_before_run(parser)
 
 
 def _parser_of_this_run() -> ConfigParser | None:
@@ -141,7 +154,7 @@ def _read_literals(parser: ConfigParser) -> dict[str, Any]:
     item of ``initialize``, before anything but the arguments of `start_run` has been resolved.
     """
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
-    found = {key: JSON_LITERALS[value] for key, value in config.items() if str(value) in JSON_LITERALS}
+    found = read_literals(config)
     for key, value in found.items():
         config[key] = value
         parser.ref_resolver.items[key].update_config(value)
@@ -160,16 +173,9 @@ def _check_overrides(argv: list[str]) -> None:
         return  # started from Python, not from the command line
     files = given["config_file"]
     config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith(("[", "(")) else files)
-    known = sorted(key for key in config if not key.startswith("_"))
-    for name in given:
-        key = re.split("#|::", name)[0]
-        if key not in config and key not in inspect.signature(run).parameters:
-            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            raise ConfigError(
-                f"unknown key --{key}: {files} has no such key. "
-                + (f"Did you mean {' or '.join('--' + name for name in near)}? " if near else "")
-                + f"Known keys: {', '.join(known)}."
-            )
+    names = [name.replace("-", "_") for name in given]  # as fire does
+    if unknown := unknown_overrides(files, config, names):
+        raise ConfigError(" ".join(unknown))
 
 
 def _set_aside(folder: Path) -> None:
@@ -197,12 +203,10 @@ def _versions() -> dict[str, str]:
 def _say_what_to_do(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback, and as its last line the error that the user can mend, if there is one in the chain."""
     traceback.print_exception(kind, error, trace)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, UserError):
-            print(f"\nerror: {cause}", file=sys.stderr)
-            logging.shutdown()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
-        cause = cause.__cause__ or cause.__context__
+    mendable = user_error_in(error)
+    if mendable is not None:
+        print(f"\nerror: {mendable}", file=sys.stderr)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
