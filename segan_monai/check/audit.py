@@ -81,8 +81,6 @@ def audit_config(arguments: Mapping[str, Any]) -> list[Item]:
             modules[alias] = f"{module}.{member}" if member else module
     found: dict[tuple[str, str, str], list[str]] = {}
     for name, item in items.items():
-        if name.startswith("_meta_"):
-            continue
         text = item.get_config()
         if isinstance(item, ConfigComponent):
             entry = ("class", *_of_class(item))

@@ -229,10 +229,12 @@ def check_used(parser: ConfigParser, used: Sequence[str], missing: Mapping[str, 
     items: dict[str, ConfigItem] = parser.ref_resolver.items
     report.note("references", f"{len(used)} items are used")
     for name, referred_by in missing.items():
+        alike = [_shown(other) for other in items if other.count("::") == name.count("::")]
         report.error(
             "references",
             referred_by,
-            f"{_place(referred_by)} refers to @{_shown(name)}, which the config does not have. {near(name, items)}",
+            f"{_place(referred_by)} refers to @{_shown(name)}, which the config does not have. "
+            f"{near(_shown(name), alike, '@')}",
         )
     modules = _check_imports(items, used, report)
     names = {**{name: importlib.import_module(name) for name in ("monai", "torch", "numpy")}, **modules}
