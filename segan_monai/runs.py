@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys

@@ -12,15 +12,49 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
-from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem, ConfigParser
+from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem
 
 from segan_monai.check.configs import config_files, read_configs
 from segan_monai.check.expressions import attributes, dotted_names, follow, imported, is_import, parse_expression
+from segan_monai.check.report import counted
 
 TRUSTED = ("torch", "monai", "segan_monai", "ignite")
 _HARMLESS = frozenset(
-    "abs all any bool dict divmod enumerate filter float frozenset int isinstance issubclass len list map max min "
-    "print range reversed round set slice sorted str sum tuple type zip True False None".split()
+    [
+        "abs",
+        "all",
+        "any",
+        "bool",
+        "dict",
+        "divmod",
+        "enumerate",
+        "filter",
+        "float",
+        "frozenset",
+        "int",
+        "isinstance",
+        "issubclass",
+        "len",
+        "list",
+        "map",
+        "max",
+        "min",
+        "print",
+        "range",
+        "reversed",
+        "round",
+        "set",
+        "slice",
+        "sorted",
+        "str",
+        "sum",
+        "tuple",
+        "type",
+        "zip",
+        "True",
+        "False",
+        "None",
+    ]
 )
 # parts of the trusted packages that load code or data from elsewhere
 _REACHING_OUT = (
@@ -83,6 +117,8 @@ def audit_config(arguments: Mapping[str, Any]) -> list[Item]:
     for name, item in items.items():
         text = item.get_config()
         if isinstance(item, ConfigComponent):
+            if ConfigExpression.is_expression(item.get_config()["_target_"]):
+                continue  # listed as an expression
             entry = ("class", *_of_class(item))
         elif is_import(text):
             entry = ("import", text.removeprefix("$"), _of_path(_imported_path(text)))
@@ -105,8 +141,8 @@ def format_audit(items: Sequence[Item]) -> str:
             lines.append(f"  {'':11} ^ {item.mark}")
     marked = sum(bool(item.mark) for item in items)
     kinds = {kind: sum(item.kind == kind for item in items) for kind in dict.fromkeys(item.kind for item in items)}
-    counts = ", ".join(f"{count} {kind}{'es' if kind == 'class' else 's'}" for kind, count in sorted(kinds.items()))
-    lines.append(f"{counts}; {marked} reach outside {', '.join(TRUSTED)}. Nothing was run.")
+    counts = [counted(count, kind, "es" if kind == "class" else "s") for kind, count in sorted(kinds.items())]
+    lines.append(f"{', '.join(counts)}; {marked} to look at, outside {', '.join(TRUSTED)}. Nothing was run.")
     return "\n".join(lines)
 
 
@@ -119,8 +155,8 @@ def _of_class(component: ConfigComponent) -> tuple[str, str]:
     target = component.get_config()["_target_"]
     if not isinstance(target, str):
         return repr(target), "no name of a class"
-    if target.startswith(("$", "@")):
-        return target, "" if target.startswith("@") else "a class that an expression names: see that expression"
+    if target.startswith("@"):
+        return target, ""
     path = str(component.resolve_module_name())
     return (target if path == target else f"{target} = {path}"), _of_path(path)
 
@@ -175,4 +211,3 @@ def _python_files(files: Iterable[str]) -> list[Item]:
     python = [*root.glob("*.py"), *root.glob("scripts/**/*.py")] if folder.name == "configs" else []
     mark = "outside: an import of the config may load it"
     return [Item("python file", str(file.relative_to(root)), (str(root),), mark) for file in sorted(python)]
-

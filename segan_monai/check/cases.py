@@ -29,7 +29,7 @@ from segan_monai.transforms.load_photograph import LoadPhotographd, check_size
 from segan_monai.transforms.regions import unknown_values
 from segan_monai.transforms.tissue_labels import unknown_tissue_values
 
-Case = Mapping[str, Any]
+Case = Mapping[Any, Any]
 Parts = Mapping[str, Sequence[Case]]
 Regions = Mapping[str, Sequence[int]]
 
@@ -123,8 +123,8 @@ def _check_geometry(headers: Mapping[str, Header], of_domain: str, report: Repor
             report.warning(
                 "spacing",
                 name,
-                f"{headers[name].grid.name} has voxels of {_mm(spacing)}; the median{of_domain} is {_mm(median)} (left, "
-                f"forward, up; more than a factor of {SPACING_FACTOR:g} apart). Check its header, or resample it.",
+                f"{headers[name].grid.name} has voxels of {_mm(spacing)}; the median{of_domain} is {_mm(median)} "
+                f"(left, forward, up; more than a factor of {SPACING_FACTOR:g} apart). Check its header, or resample it.",
             )
     for name, usual in _outliers(orientations):
         report.warning(
@@ -211,7 +211,8 @@ def _check_intensities(of_case: Mapping[str, Case], read: Mapping[str, Mapping[s
                 "intensities",
                 name,
                 f"{files_of(of_case[name]['image'])[0]}: channel {channel} of case {name} has one value, "
-                f"{found['intensities'][channel][0]:g}, in all voxels. Nothing can be learned from it: export it again.",
+                f"{found['intensities'][channel][0]:g}, in all voxels. Nothing can be learned from it; "
+                "export it again.",
             )
     domains = {name: str(case.get("domain", "")) for name, case in of_case.items()}
     looked_at = []
@@ -224,14 +225,14 @@ def _check_intensities(of_case: Mapping[str, Case], read: Mapping[str, Mapping[s
         for name in names:
             apart = np.maximum(ranges[name] / median, median / ranges[name])
             if (apart > INTENSITY_FACTOR).any():
-                channel = int(apart.argmax())
-                lower, upper = read[name]["intensities"][channel]
+                worst = int(apart.argmax())
+                lower, upper = read[name]["intensities"][worst]
                 files = files_of(of_case[name]["image"])
                 report.warning(
                     "intensities",
                     name,
-                    f"{files[min(channel, len(files) - 1)]} has intensities from {lower:g} to {upper:g}; the median "
-                    f"width is {median[channel]:.4g} (more than a factor of {INTENSITY_FACTOR:g} apart). Harmless if "
+                    f"{files[min(worst, len(files) - 1)]} has intensities from {lower:g} to {upper:g}; the median "
+                    f"width is {median[worst]:.4g} (more than a factor of {INTENSITY_FACTOR:g} apart). Harmless if "
                     "the config scales each image by itself; else check its units.",
                 )
     report.note("intensities", f"width within a factor of {INTENSITY_FACTOR:g} of the median, {', '.join(looked_at)}")
@@ -283,21 +284,21 @@ def check_duplicates(parts: Parts, contents: Mapping[str, Mapping[str, Any]], re
                 owners[digest].append(name)
         groups = {tuple(names) for names in owners.values() if len(names) > 1}
         for names in sorted(groups):
-            cases = sorted(set(names))
-            if len(cases) == 1:
+            owning = sorted(set(names))
+            if len(owning) == 1:
                 report.warning(
                     "duplicates",
-                    cases[0],
-                    f"case {cases[0]} has the same voxels in {len(names)} of its images: one modality was saved under "
+                    owning[0],
+                    f"case {owning[0]} has the same voxels in {len(names)} of its images: one modality was saved under "
                     "the name of another. Put the right file there.",
                 )
                 continue
-            both = len({frozenset(part_of[name]) for name in cases}) > 1
+            both = len({frozenset(part_of[name]) for name in owning}) > 1
             leak = kind == "image" and both
             remedy = "Keep one of them" + (": the validation set was seen in training." if leak else ".")
-            listed = ", ".join(f"{name} ({' and '.join(sorted(part_of[name]))})" for name in cases)
+            listed = ", ".join(f"{name} ({' and '.join(sorted(part_of[name]))})" for name in owning)
             message = f"{kind}s of cases {listed} hold the same voxels. {remedy}"
-            (report.error if leak else report.warning)("duplicates", cases[0], message)
+            (report.error if leak else report.warning)("duplicates", owning[0], message)
 
 
 def check_subjects(parts: Parts, seen: Iterable[Case], report: Report) -> None:

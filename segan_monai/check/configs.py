@@ -130,10 +130,11 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
         raise ConfigError(" ".join(unknown))
     parser = ConfigParser(config)
-    metadata = arguments.get("meta_file") or Path(files[0]).parent / "metadata.json"
-    if arguments.get("meta_file") or Path(metadata).is_file():
-        for file in [metadata] if isinstance(metadata, str | Path) else metadata:
-            _read(file)
+    beside = Path(files[0]).parent / "metadata.json"
+    metadata: Any = arguments.get("meta_file") or (str(beside) if beside.is_file() else None)
+    if metadata:
+        for meta_file in [metadata] if isinstance(metadata, str) else metadata:
+            _read(meta_file)
         parser.read_meta(metadata)
     parser.update(overrides)
     parser.update(read_literals(parser.get()))
@@ -241,14 +242,14 @@ def check_used(parser: ConfigParser, used: Sequence[str], missing: Mapping[str, 
     names["np"] = names["numpy"]
     expressions = [i for i in used if ConfigExpression.is_expression(items[i].get_config())]
     report.note("expressions", f"{len(expressions)} read")
-    components = [i for i in used if isinstance(items[i], ConfigComponent)]
+    components = {i: item for i in used if isinstance(item := items[i], ConfigComponent)}
     report.note("classes", f"{len(components)} found with the arguments that they are given")
     for name in expressions:
         text = items[name].get_config()
         if not is_import(text):
             _check_expression(name, text, names, report)
-    for name in components:
-        _check_component(name, items[name], report)
+    for name, component in components.items():
+        _check_component(name, component, report)
 
 
 def _check_imports(items: Mapping[str, ConfigItem], used: Sequence[str], report: Report) -> dict[str, Any]:
@@ -342,11 +343,12 @@ def _check_component(name: str, component: ConfigComponent, report: Report) -> N
         )
 
 
-def check_properties(parser: ConfigParser, report: Report) -> None:
-    """Look for the ids that MONAI requires of a bundle's training or inference."""
-    training = "train" in parser
+def check_properties(parser: ConfigParser, run_id: str, report: Report) -> None:
+    """Look for the ids that MONAI requires of a bundle's training, or of its inference and evaluation."""
+    training = run_id == "training" or "train::trainer" in parser
     properties = TrainProperties if training else InferProperties
-    required = [entry["id"] for entry in properties.values() if entry["required"]]
+    entries: list[Any] = list(properties.values())
+    required = [entry["id"] for entry in entries if entry["required"]]
     report.note("ids", f"{len(required)} that MONAI requires for {'training' if training else 'inference'}")
     config: Mapping[str, Any] = parser.get()
     for name in required:

@@ -74,8 +74,8 @@ def _read_all(cases: Sequence[Case], loader: Any, processes: int) -> Iterator[tu
             yield from pool.map(read, cases, chunksize=_AT_ONCE)
     except BrokenProcessPool as error:
         raise DataError(
-            f"one of {processes} processes that read cases was killed, most likely for want of memory. Give --processes "
-            "with a smaller number; what has been read is not read again."
+            f"one of {processes} processes that read cases was killed, most likely for want of memory. Give "
+            "--processes with a smaller number; what has been read is not read again."
         ) from error
 
 
@@ -141,5 +141,3 @@ def _read_record(record: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             except ValueError:
                 continue
             yield key, content
-
-

@@ -16,6 +16,11 @@ _SHOWN = 3  # messages a row and level in the table; the file has all
 _WIDTH = 118
 
 
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """``1 error``, ``2 errors``."""
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong.
@@ -82,7 +87,7 @@ class Report:
             for level, of_level in (("error", self.errors), ("warning", self.warnings)):
                 of_rule = [finding for finding in of_level if finding.rule == rule]
                 if of_rule:
-                    counts.append(f"{len(of_rule)} {level}{'s' if len(of_rule) > 1 else ''}")
+                    counts.append(counted(len(of_rule), level))
                 shown += of_rule[:_SHOWN]
             lines.append(f"{rule:15} {', '.join(counts) or 'ok':22} {looked_at}".rstrip())
             for finding in shown:
@@ -98,7 +103,7 @@ class Report:
             if hidden > 0:
                 lines.append(f"    and {hidden} more in check.json")
         verdict = "failed" if self.errors else "passed"
-        lines.append(f"{verdict}: {len(self.errors)} errors, {len(self.warnings)} warnings")
+        lines.append(f"{verdict}: {counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}")
         return "\n".join(lines)
 
     def write(self, file: Path) -> None:

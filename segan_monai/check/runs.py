@@ -22,7 +22,7 @@ from segan_monai.check.configs import (
     used_items,
 )
 from segan_monai.check.contents import read_contents
-from segan_monai.check.report import Report
+from segan_monai.check.report import Report, counted
 from segan_monai.check.run_cases import RunCases, find_run_cases
 from segan_monai.check.trial import (
     as_single_process,
@@ -71,24 +71,23 @@ def check_command_line(
     init_id = arguments.get("init_id", "initialize")
     roots = [run_id, *(name for name in (init_id, arguments.get("final_id", "finalize")) if name in parser)]
     used, missing = used_items(parser, roots)
-    check_properties(parser, report)
+    check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
     texts = " ".join(str(parser.ref_resolver.items[name].get_config()) for name in used)
     with tempfile.TemporaryDirectory() as scratch, as_single_process(texts):
         folder = None
         if "output_dir" in parser:
-            where = ConfigParser(dict(parser.get()))  # type: ignore[call-overload]
+            where = ConfigParser(dict(parser.get()))
             ok, output_dir = built(where, "output_dir", "references", report)
             folder = Path(output_dir) / "check" if ok else None
         if not report.errors:
-            _check_built(arguments, trial_parser(parser, scratch), run_id, init_id, used, folder, quick, processes, report)
+            _check_built(trial_parser(parser, scratch), run_id, init_id, used, folder, quick, processes, report)
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder
 
 
 def _check_built(
-    arguments: Mapping[str, Any],
     trial: ConfigParser,
     run_id: str,
     init_id: str,
@@ -110,7 +109,8 @@ def _check_built(
     data_errors = bool(report.errors)
     if not has_device or not initialize(trial, init_id, report):
         return
-    check_network(arguments, trial, report)
+    if not check_network(trial, report):
+        return
     if quick or data_errors:
         report.note("step", f"not taken: {'--quick' if quick else 'the data have errors'}")
         return
@@ -149,7 +149,11 @@ def check_cases_before_run(parser: ConfigParser) -> None:
     for rule in report.rules:
         of_rule = [finding for finding in report.warnings if finding.rule == rule]
         if of_rule:
-            more = f" (and {len(of_rule) - 1} more cases: segan-monai check lists them)" if len(of_rule) > 1 else ""
+            more = (
+                f" (and {counted(len(of_rule) - 1, 'more case')}: segan-monai check lists all)"
+                if len(of_rule) > 1
+                else ""
+            )
             logger.warning("%s: %s%s", rule, of_rule[0].message, more)
 
 
@@ -163,5 +167,5 @@ def _raise_first(report: Report) -> None:
         return
     first, *others = report.errors
     kind: type[UserError] = ConfigError if first.rule in CONFIG_RULES else DataError
-    more = f" There are {len(others)} more errors: segan-monai check lists them." if others else ""
+    more = f" And {counted(len(others), 'more error')}: segan-monai check lists all." if others else ""
     raise kind(f"{first.message}{more} (Found before the run; --check false skips this look.)")

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import os
 import socket
 import sys
@@ -34,7 +33,7 @@ def trial_parser(parser: ConfigParser, output_dir: str) -> ConfigParser:
         parser: the parsed config.
         output_dir: a folder that is thrown away.
     """
-    config: dict[str, Any] = copy.deepcopy(parser.get())  # type: ignore[assignment]
+    config: dict[str, Any] = copy.deepcopy(parser.get())
     changed = {"output_dir": output_dir, "num_workers": 0, "resume": False}
     config.update({key: value for key, value in changed.items() if key in config})
     _cache_nothing(config)
@@ -63,16 +62,18 @@ def initialize(parser: ConfigParser, init_id: str, report: Report) -> bool:
 
 
 def built(parser: ConfigParser, name: str, rule: str, report: Report) -> tuple[bool, Any]:
-    """Resolve an id: whether that succeeded, and what it is. An error goes to the report."""
+    """Resolve an id: whether that succeeded, and what it is. An error goes to the report, once."""
     try:
         with redirect_stdout(StringIO()):
             return True, parser.get_parsed_content(name)
     except Exception as error:  # whatever a class of a config raises
-        report.error(rule, name, explained(error, name))
+        message = explained(error, name)
+        if all(finding.message != message for finding in report.findings):
+            report.error(rule, name, message)
         return False, None
 
 
-def explained(error: BaseException, name: str) -> str:
+def explained(error: BaseException, name: str, otherwise: str = "cannot be built") -> str:
     """The message of what the user can mend in a chain of exceptions; else the chain's beginning and where it was."""
     if mendable := user_error_in(error):
         return str(mendable)
@@ -83,7 +84,7 @@ def explained(error: BaseException, name: str) -> str:
         cause = cause.__cause__ or cause.__context__
     first = " ".join(str(steps[-1]).split())
     component = next((str(e).split("\n")[0] for e in steps if "instantiate" in str(e) or "evaluate" in str(e)), "")
-    return f"{name.replace('::', '#')}: {component or 'cannot be built'} ({type(steps[-1]).__name__}: {first[:400]})"
+    return f"{name.replace('::', '#')}: {component or otherwise} ({type(steps[-1]).__name__}: {first[:400]})"
 
 
 def check_device(parser: ConfigParser, report: Report) -> bool:
@@ -103,15 +104,22 @@ def check_device(parser: ConfigParser, report: Report) -> bool:
     return True
 
 
-def check_network(arguments: Mapping[str, Any], parser: ConfigParser, report: Report) -> None:
-    """Compare what the network takes and gives with the metadata, by MONAI's `verify_net_in_out` on the CPU."""
-    meta_file = arguments.get("meta_file")
-    if not parser.get("_meta_") or "network_def" not in parser:
-        return
+def check_network(parser: ConfigParser, report: Report) -> bool:
+    """Compare what the network takes and gives with the metadata, by MONAI's `verify_net_in_out` on the CPU.
+
+    Returns:
+        Whether there is a network, if the config wants one.
+    """
+    if "network_def" not in parser:
+        return True
+    if not built(parser, "network_def", "network", report)[0]:
+        return False
+    config: Any = copy.deepcopy(parser.get())
+    metadata = config.pop("_meta_", None)
+    if not metadata:
+        report.note("network", "built; there are no metadata to compare it with")
+        return True
     report.note("network", "takes and gives what the metadata say")
-    config: dict[str, Any] = copy.deepcopy(parser.get())  # type: ignore[assignment]
-    metadata = config.pop("_meta_")
-    logging.getLogger("monai.bundle.scripts").setLevel(logging.WARNING)
     try:
         verify_net_in_out(
             net_id="network_def", meta_file=metadata, config_file=config, device="cpu", any=_ANY_LENGTH, n=4, p=5
@@ -120,9 +128,10 @@ def check_network(arguments: Mapping[str, Any], parser: ConfigParser, report: Re
         report.warning(
             "network",
             "network_def",
-            f"{meta_file or 'metadata.json'} describes another network: {explained(error, 'network_def')}. Harmless for "
-            "this run; correct network_data_format before the bundle is shared.",
+            f"the metadata describe another network: {explained(error, 'network_def', 'does not fit')}. Harmless for "
+            "this run; correct network_data_format in metadata.json before the bundle is shared.",
         )
+    return True
 
 
 def check_step(parser: ConfigParser, run_id: str, report: Report) -> None:
@@ -131,7 +140,7 @@ def check_step(parser: ConfigParser, run_id: str, report: Report) -> None:
     expressions = [name for name in names if name in parser and isinstance(parser[name], str)]
     for name in expressions:
         names += ReferenceResolver.match_refs_pattern(parser[name])
-    for name in names:
+    for name in dict.fromkeys(names):
         if name in expressions:
             continue
         ok, engine = built(parser, name, "step", report)
@@ -166,7 +175,7 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         )
         return
     except Exception as error:  # of transforms, networks, losses
-        report.error("step", "run", explained(error, "one step"))
+        report.error("step", "run", explained(error, "one step", "fails"))
         return
     measured: dict[str, Any] = {
         "device": str(device),
@@ -174,7 +183,9 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         "step_seconds": round(time.perf_counter() - loaded, 3),
         "resident_peak_gib": round(resident_peak() / 2**30, 3),
     }
-    text = f"{measured['step_seconds']:.2f} s on {device}, resident memory up to {measured['resident_peak_gib']:.2f} GiB"
+    text = (
+        f"{measured['step_seconds']:.2f} s on {device}, resident memory up to {measured['resident_peak_gib']:.2f} GiB"
+    )
     if device.type == "cuda":
         measured["device_peak_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
         measured["device_gib"] = round(torch.cuda.get_device_properties(device).total_memory / 2**30, 3)
@@ -190,7 +201,9 @@ def _estimate_cache(parser: ConfigParser, engine: Any, report: Report) -> None:
     rate = parser.get("cache_rate", 1.0)
     if not isinstance(dataset, CacheDataset) or not isinstance(rate, int | float) or not len(dataset):
         return
-    cached = sum(_bytes(dataset._load_cache_item(index)) for index in range(min(3, len(dataset)))) / min(3, len(dataset))
+    cached = sum(_bytes(dataset._load_cache_item(index)) for index in range(min(3, len(dataset)))) / min(
+        3, len(dataset)
+    )
     total = cached * len(dataset) * rate
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     report.measured["cache_gib"] = round(total / 2**30, 4)

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -34,11 +36,26 @@ def check(
     if audit:
         typer.echo(format_audit(audit_config(arguments)))
         return
-    logging.getLogger("segan_monai").setLevel(logging.ERROR)  # the table says it all
-    warnings.simplefilter("ignore")
-    report, folder = check_command_line(arguments, quick, processes)
+    with _quiet():
+        report, folder = check_command_line(arguments, quick, processes)
     typer.echo(report.table())
     if folder is not None:
         typer.echo(f"written: {folder / 'check.json'}")
     if report.errors:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings and logs of the parts back: the table says it all."""
+    names = ("segan_monai", "monai.bundle.scripts")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -69,13 +69,14 @@ def test_a_missing_file(cases):
     cases[1]["image"] = cases[1]["image"].replace("image_1", "image_9")
     found = of_headers(cases)
     assert list(found) == [("headers", "error", "c1")]
-    assert found["headers", "error", "c1"].endswith("there is no such file. Correct the path in the datalist or copy the file there.")
+    assert found["headers", "error", "c1"].endswith(
+        "there is no such file. Correct the path in the datalist or copy the file there."
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"\x1f\x8b\x08 no gzip", gzip.compress(b"no NIfTI" * 100)])
 def test_a_header_that_cannot_be_read(cases, content):
-    with open(cases[2]["image"], "wb") as file:
-        file.write(content)
+    Path(cases[2]["image"]).write_bytes(content)
     found = of_headers(cases)
     assert list(found) == [("headers", "error", "c2")]
     assert "image_2.nii.gz cannot be read (" in found["headers", "error", "c2"]
@@ -103,7 +104,11 @@ def test_an_affine_that_places_voxels_nowhere(cases, second_row):
     image = nibabel.load(cases[0]["image"])
     damaged = nibabel.Nifti1Image(np.asarray(image.dataobj), None)
     damaged.header["sform_code"] = 1
-    damaged.header["srow_x"], damaged.header["srow_y"], damaged.header["srow_z"] = [1, 0, 0, 0], second_row, [0, 0, 1, 0]
+    damaged.header["srow_x"], damaged.header["srow_y"], damaged.header["srow_z"] = (
+        [1, 0, 0, 0],
+        second_row,
+        [0, 0, 1, 0],
+    )
     nibabel.save(damaged, cases[0]["image"])
     assert "which places its voxels nowhere" in of_headers(cases)["headers", "error", "c0"]
 
@@ -159,7 +164,9 @@ def test_a_spacing_outlier_however_the_axes_are_stored(cases, rewrite):
     found = of_headers(cases)
     assert set(found) == {("spacing", "warning", "c0"), ("orientation", "warning", "c1")}
     message = found["spacing", "warning", "c0"]
-    assert "has voxels of 1 x 1 x 5 mm; the median is 1 x 1 x 2 mm (left, forward, up; more than a factor of 2" in message
+    assert (
+        "has voxels of 1 x 1 x 5 mm; the median is 1 x 1 x 2 mm (left, forward, up; more than a factor of 2" in message
+    )
     assert "is stored ASL, most cases RAS" in found["orientation", "warning", "c1"]
 
 
@@ -209,7 +216,7 @@ def test_ct_pictures_and_their_masks(tmp_path):
 
 
 def test_voxels_that_cannot_be_used(cases, rewrite, tmp_path):
-    with open(cases[0]["image"], "r+b") as file:
+    with Path(cases[0]["image"]).open("r+b") as file:
         file.truncate(600)
 
     def with_nan(voxels):
@@ -233,7 +240,9 @@ def test_labels(cases, rewrite, tmp_path):
     found = of_contents(cases, tmp_path, relabelled=True)
     assert set(found) == {("labels", "warning", "c0"), ("labels", "error", "c1"), ("labels", "error", "c2")}
     assert "label_0.nii.gz is empty: no voxel is labelled" in found["labels", "warning", "c0"]
-    assert "found label values 4 (18 voxels) that are in no region. Allowed are 0, 1, 2" in found["labels", "error", "c1"]
+    assert (
+        "found label values 4 (18 voxels) that are in no region. Allowed are 0, 1, 2" in found["labels", "error", "c1"]
+    )
     assert "label_2.nii.gz holds label values 2 (18 voxels); expected 0, 1, 3" in found["labels", "error", "c2"]
 
 
@@ -275,7 +284,10 @@ def test_a_label_map_copied_to_another_case_and_a_modality_given_twice(cases, tm
     cases[0]["label"] = cases[1]["label"]
     cases[2]["image"] = [cases[2]["image"], cases[2]["image"]]
     found = duplicates(cases, tmp_path, cases[:1], cases[1:])
-    assert ("warning", "labels of cases c0 (training), c1 (validation) hold the same voxels. Keep one of them.") in found
+    assert (
+        "warning",
+        "labels of cases c0 (training), c1 (validation) hold the same voxels. Keep one of them.",
+    ) in found
     assert any("case c2 has the same voxels in 2 of its images" in message for _, message in found)
     assert len(found) == 2
 

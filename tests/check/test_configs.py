@@ -61,7 +61,7 @@ def test_a_good_config_has_no_errors_and_what_is_never_used_does_not_count(check
         (
             {"imports": ["$import torch", "$import no_such_package"]},
             "imports",
-            "imports#1: 'import no_such_package' fails (ModuleNotFoundError: No module named 'no_such_package'). Install",
+            "imports#1: 'import no_such_package' fails (ModuleNotFoundError: No module named 'no_such_package')",
         ),
         (
             {"imports": ["$import torch", "$from torch import no_such_name"]},
@@ -69,8 +69,16 @@ def test_a_good_config_has_no_errors_and_what_is_never_used_does_not_count(check
             "imports#1: 'from torch import no_such_name' fails (AttributeError",
         ),
         ({"device": "$torch.device('cpu'"}, "expressions", "device: '$torch.device('cpu'' is no Python expression"),
-        ({"device": "$os.environ['X']"}, "expressions", "uses os, which nothing imports. Add \"$import os\" to 'imports'"),
-        ({"learning_rate": "$torhc.tensor(1)"}, "expressions", "uses torhc, which nothing imports. Did you mean torch?"),
+        (
+            {"device": "$os.environ['X']"},
+            "expressions",
+            "uses os, which nothing imports. Add \"$import os\" to 'imports'",
+        ),
+        (
+            {"learning_rate": "$torhc.tensor(1)"},
+            "expressions",
+            "uses torhc, which nothing imports. Did you mean torch?",
+        ),
         (
             {"device": "$torch.cuda.is_availible()"},
             "expressions",
@@ -135,7 +143,11 @@ def test_overrides_that_name_no_key(tmp_path, key, message):
 
 def test_overrides_reach_into_components_and_may_add_an_argument(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(GOOD))
-    arguments = {"config_file": str(tmp_path / "train.json"), "network#bias": False, "transforms#transforms#0#keys": "x"}
+    arguments = {
+        "config_file": str(tmp_path / "train.json"),
+        "network#bias": False,
+        "transforms#transforms#0#keys": "x",
+    }
     parser = read_configs(arguments)
     assert parser["network::bias"] is False
     assert parser["transforms::transforms::0::keys"] == "x"
@@ -177,14 +189,16 @@ def test_an_unknown_run_id_names_the_nearest(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(GOOD))
     parser = read_configs({"config_file": str(tmp_path / "train.json")})
     assert run_id_of(parser, "training") == "training"
-    with pytest.raises(ConfigError, match="nothing to run is called 'trainig'. Did you mean training"):
+    with pytest.raises(ConfigError, match=r"nothing to run is called 'trainig'. Did you mean training"):
         run_id_of(parser, "trainig")
 
 
 def test_ids_that_monai_requires(tmp_path):
-    (tmp_path / "train.json").write_text(json.dumps(GOOD | {"train": {"trainer": {"max_epochs": 1}}, "data_set_dir": 1}))
+    (tmp_path / "train.json").write_text(
+        json.dumps(GOOD | {"train": {"trainer": {"max_epochs": 1}}, "data_set_dir": 1})
+    )
     report = Report()
-    check_properties(read_configs({"config_file": str(tmp_path / "train.json")}), report)
+    check_properties(read_configs({"config_file": str(tmp_path / "train.json")}), "training", report)
     messages = [finding.message for finding in report.errors]
     assert "the config lacks the id train#dataset, which MONAI requires. " in messages
     assert any("lacks the id dataset_dir, which MONAI requires. Did you mean data_set_dir" in text for text in messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_what_was_read_before_an_interruption_is_kept(cases, tmp_path):
 
 def test_errors_are_kept_too(cases, tmp_path):
     record = tmp_path / "cases.jsonl"
-    with open(cases[0]["image"], "r+b") as file:
+    with Path(cases[0]["image"]).open("r+b") as file:
         file.truncate(50)
     for _ in range(2):
         found = read_contents(cases[:1], LoadCased(["image"]), "", record, 1)
@@ -106,5 +107,7 @@ def test_errors_are_kept_too(cases, tmp_path):
 
 
 def test_a_killed_process_is_said(cases, tmp_path):
-    with pytest.raises(DataError, match="one of 2 processes that read cases was killed, most likely for want of memory"):
+    with pytest.raises(
+        DataError, match="one of 2 processes that read cases was killed, most likely for want of memory"
+    ):
         read_contents(cases, KilledLoader(["image"]), "", tmp_path / "cases.jsonl", 2)
