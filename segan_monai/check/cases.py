@@ -124,7 +124,8 @@ def _check_geometry(headers: Mapping[str, Header], of_domain: str, report: Repor
                 "spacing",
                 name,
                 f"{headers[name].grid.name} has voxels of {_mm(spacing)}; the median{of_domain} is {_mm(median)} "
-                f"(left, forward, up; more than a factor of {SPACING_FACTOR:g} apart). Check its header, or resample it.",
+                f"(left, forward, up; more than a factor of {SPACING_FACTOR:g} apart). Check its header, or "
+                "resample it.",
             )
     for name, usual in _outliers(orientations):
         report.warning(
@@ -296,7 +297,8 @@ def check_duplicates(parts: Parts, contents: Mapping[str, Mapping[str, Any]], re
             both = len({frozenset(part_of[name]) for name in owning}) > 1
             leak = kind == "image" and both
             remedy = "Keep one of them" + (": the validation set was seen in training." if leak else ".")
-            listed = ", ".join(f"{name} ({' and '.join(sorted(part_of[name]))})" for name in owning)
+            listed = ", ".join(f"{name} ({' and '.join(sorted(part_of[name]))})" for name in owning[:5])
+            listed += f" and {len(owning) - 5} more" if len(owning) > 5 else ""
             message = f"{kind}s of cases {listed} hold the same voxels. {remedy}"
             (report.error if leak else report.warning)("duplicates", owning[0], message)
 

@@ -46,11 +46,13 @@ class Report:
         rules: name of each rule to what was looked at, in a few words.
         findings: everything that was found.
         measured: figures of the run: cases, memory, times.
+        raised: the exceptions behind those errors that come from building a part of the config.
     """
 
     rules: dict[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
     measured: dict[str, Any] = field(default_factory=dict)
+    raised: list[Exception] = field(default_factory=list)
 
     def note(self, rule: str, looked_at: str) -> None:
         """Give a rule its row, and say what was looked at."""
@@ -89,7 +91,8 @@ class Report:
                 if of_rule:
                     counts.append(counted(len(of_rule), level))
                 shown += of_rule[:_SHOWN]
-            lines.append(f"{rule:15} {', '.join(counts) or 'ok':22} {looked_at}".rstrip())
+            row = f"{rule:15} {', '.join(counts) or 'ok':22} {looked_at}".rstrip()
+            lines += textwrap.wrap(row, _WIDTH, subsequent_indent=" " * 39, break_long_words=False)
             for finding in shown:
                 lines += textwrap.wrap(
                     f"{finding.level}: {finding.message}",

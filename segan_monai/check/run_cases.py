@@ -13,7 +13,7 @@ from monai.bundle import ConfigComponent, ConfigParser
 
 from segan_monai.check.cases import Case, Parts, is_loader
 from segan_monai.check.configs import dumped
-from segan_monai.check.report import Report
+from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
 from segan_monai.data.split import read_split
 from segan_monai.transforms.tissue_labels import RelabelCased
@@ -62,7 +62,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     if not ok or not ready:
         return None
     parts: Parts = found if isinstance(found, Mapping) else {"cases" if source == "cases" else "evaluated": found}
-    report.note("data set", ", ".join(f"{len(cases)} cases{_of(part)}" for part, cases in parts.items()))
+    report.note("data set", ", ".join(f"{counted(len(cases), 'case')}{_of(part)}" for part, cases in parts.items()))
     report.measured["cases"] = {part: len(cases) for part, cases in parts.items()}
     label_keys = tuple(loader.keys[1:])
     regions: Any = None

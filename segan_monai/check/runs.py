@@ -33,7 +33,7 @@ from segan_monai.check.trial import (
     initialize,
     trial_parser,
 )
-from segan_monai.errors import ConfigError, DataError, UserError
+from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +163,8 @@ def _used_by_run(parser: ConfigParser) -> tuple[list[str], dict[str, str]]:
 
 
 def _raise_first(report: Report) -> None:
+    if report.raised:
+        raise user_error_in(report.raised[0]) or report.raised[0]  # as the run itself would, a moment later
     if not report.errors:
         return
     first, *others = report.errors

@@ -70,6 +70,7 @@ def built(parser: ConfigParser, name: str, rule: str, report: Report) -> tuple[b
         message = explained(error, name)
         if all(finding.message != message for finding in report.findings):
             report.error(rule, name, message)
+            report.raised.append(error)
         return False, None
 
 

@@ -40,3 +40,12 @@ def test_warnings_do_not_fail():
     report = Report()
     report.warning("spacing", "c0", "thick")
     assert report.table().splitlines()[-1] == "passed: 0 errors, 1 warning"
+
+
+def test_long_rows_are_wrapped():
+    report = Report()
+    report.note("spacing", "x " * 60)
+    first, second, _ = report.table().splitlines()
+    assert first.startswith("spacing         ok                     x x")
+    assert second.startswith(" " * 39 + "x")
+    assert max(len(first), len(second)) <= 118

@@ -216,6 +216,25 @@ def test_brats_phantoms(phantoms, tmp_path):
     assert report.rules["labels"].startswith("4 label maps, regions {'whole_tumour': [1, 2, 4]")
 
 
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("bundle", "folder", "overrides", "expected"),
+    [
+        (HIPPOCAMPUS, "msd_hippocampus", {"cache_rate": 0}, {"training": 159, "validation": 40}),
+        (PANCREAS, "nih_pancreas_ct_2d", {}, {"training": 148, "validation": 43}),
+        (SKIN, "isic2017", {"held_out": 2}, {"training": 4, "validation": 2}),
+        (BRATS, "open_ms", {"regions": {"lesion": [1]}, "folds": 2}, {"training": 1, "validation": 1}),
+    ],
+)
+def test_real_data_sets_have_good_headers(bundle, folder, overrides, expected, data_dir, tmp_path):
+    given = {"run_id": "training", "config_file": str(BUNDLES / bundle / "configs" / "train.json"), "device": "cpu"}
+    given |= {"dataset_dir": str(data_dir / folder), "output_dir": str(tmp_path), **overrides}
+    report, _ = check_command_line(given, quick=True)
+    # one region where the metadata of the bundle have three: true, and no fault of the data
+    assert {finding.rule for finding in report.findings} <= ({"network"} if bundle == BRATS else set()), report.table()
+    assert report.measured["cases"] == expected
+
+
 def start(tmp_path, data, **overrides):
     settings = {"dataset_dir": str(data), "output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
     workflow = make_workflow(HIPPOCAMPUS, "training", **settings, **overrides)
@@ -254,6 +273,11 @@ class TestBeforeTraining:
         message = stopped(tmp_path, hippocampi)
         assert "label_1.nii.gz has (17, 24, 12)" in message
         assert "And 1 more error: segan-monai check lists all." in message
+
+    def test_what_the_data_set_refuses_is_said_as_ever(self, hippocampi, tmp_path):
+        message = stopped(tmp_path, hippocampi, folds=9)
+        assert "4 subjects" in message
+        assert "--check false" not in message
 
     def test_cases_that_are_left_out_do_not_stop_it(self, hippocampi, tmp_path):
         label = nibabel.load(hippocampi / "label_1.nii.gz")
