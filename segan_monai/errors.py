@@ -30,10 +30,15 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def user_error_in(error: BaseException | None) -> UserError | None:
+    """The error that a user can mend in a chain of exceptions, the outermost of them; None if there is none."""
+    return next((link for link in causes(error) if isinstance(link, UserError)), None)
+
+
 def reason(error: BaseException) -> str:
     """What to tell the user of an error: the first in its chain that the user can mend, else the one it began with."""
     chain = list(causes(error))
-    for link in chain:
-        if isinstance(link, UserError):
-            return str(link)
+    mendable = user_error_in(error)
+    if mendable is not None:
+        return str(mendable)
     return f"{type(chain[-1]).__name__}: {chain[-1]}"

@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import errno
 import inspect
 import json
 import logging
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
@@ -24,9 +22,16 @@ from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser, run
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
+from segan_monai.check import (
+    check_cases_before_run,
+    check_configs_before_run,
+    read_literals,
+    unknown_overrides,
+)
+from segan_monai.check.configs import JSON_LITERALS
 from segan_monai.errors import ConfigError, UserError, causes
 from segan_monai.files import cannot_write, whole_file
 from segan_monai.processes import process_rank
@@ -55,7 +60,6 @@ TRAINING_FILES = (
     "events.out.tfevents.*",
 )
 NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
-JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 
 def bundle_root(name: str) -> str:
@@ -68,7 +72,7 @@ def bundle_root(name: str) -> str:
     return str(below) if not Path("configs/metadata.json").is_file() and below.is_dir() else "."
 
 
-def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
+def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
     """Begin a run: check the command line, make the folder, write ``run.json``, seed every generator.
 
     It is the first item of ``initialize`` in every config of this project. ``run.json`` gets the command, the config
@@ -85,10 +89,13 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         output_dir: folder for all that the run writes.
         seed: of all random generators.
         resume: whether a training goes on; None for runs that keep no state.
+        check: look at the config before anything is written, and at split and headers before images are read: the
+            quick part of ``segan-monai check``.
 
     Raises:
         ConfigError: for an override that names no key of the config (with the nearest ones), or an output folder that
-            cannot be written.
+            cannot be written; with `check`, for a config that cannot run.
+        DataError: with `check`, for cases that cannot be used.
     """
     sys.excepthook = _say_what_to_do
     parser = _parser_of_this_run()
@@ -97,9 +104,12 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
     if parser is not None:
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
+    check = bool(JSON_LITERALS.get(str(check), check))
     if process_rank() > 0:
         set_determinism(seed + process_rank())  # each process draws patches and slices of its own
         return
+    if check and parser is not None:
+        check_configs_before_run(parser)
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -138,6 +148,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None) -> None:
         root.removeHandler(earlier)
         earlier.close()
     root.addHandler(handler)
+    if check and parser is not None:
+        check_cases_before_run(parser)
 
 
 def _parser_of_this_run() -> ConfigParser | None:
@@ -158,7 +170,7 @@ def _read_literals(parser: ConfigParser) -> dict[str, Any]:
     item of ``initialize``, before anything but the arguments of `start_run` has been resolved.
     """
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
-    found = {key: JSON_LITERALS[value] for key, value in config.items() if str(value) in JSON_LITERALS}
+    found = read_literals(config)
     for key, value in found.items():
         config[key] = value
         parser.ref_resolver.items[key].update_config(value)
@@ -177,16 +189,9 @@ def _check_overrides(argv: list[str]) -> None:
         return  # started from Python, not from the command line
     files = given["config_file"]
     config = ConfigParser.load_config_files(ast.literal_eval(files) if files.startswith(("[", "(")) else files)
-    known = sorted(key for key in config if not key.startswith("_"))
-    for name in given:
-        key = re.split("#|::", name)[0]
-        if key not in config and key not in inspect.signature(run).parameters:
-            near = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-            raise ConfigError(
-                f"unknown key --{key}: {files} has no such key. "
-                + (f"Did you mean {' or '.join('--' + name for name in near)}? " if near else "")
-                + f"Known keys: {', '.join(known)}."
-            )
+    names = [name.replace("-", "_") for name in given]  # as fire does
+    if unknown := unknown_overrides(files, config, names):
+        raise ConfigError(" ".join(unknown))
 
 
 def _set_aside(folder: Path) -> None:

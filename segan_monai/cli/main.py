@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+from segan_monai.cli.check import check
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.phantoms import phantoms
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(evaluate)
 app.command()(phantoms)
 app.command()(report)

@@ -40,7 +40,7 @@ def decathlon_cases(
         dataset_dir_or_json: the datalist, or the folder in which it is called ``dataset.json``.
         modalities: take only these channels, in this order, by the names under ``modality`` in the file (synonyms
             such as T1gd and t1ce are understood). Without such names there, or with None, all are taken.
-        base_dir: paths are looked for in this folder, then in that of the file.
+        base_dir: paths are looked for in this folder, then in that of the file; any other place is refused.
 
     Returns:
         Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``); ``channels``
@@ -48,7 +48,8 @@ def decathlon_cases(
 
     Raises:
         DataError: no such file; not JSON; no entries; an entry without image, or with fields of other types than
-            these; files that do not exist; a number of images that differs from that of the modalities' names.
+            these; files that do not exist or lie outside both folders; a number of images that differs from that of
+            the modalities' names.
         ConfigError: a modality that the data set does not have.
     """
     file = Path(dataset_dir_or_json).expanduser().absolute()
@@ -71,9 +72,9 @@ def decathlon_cases(
             images = [image] if isinstance(image, str) else list(image)
             if Path(images[0]).name.startswith("._"):  # left by macOS beside every file
                 continue
-            case = {**entry, "image": _find(images, folders, file), "section": name}
+            case = {**entry, "image": _find(file, images, folders), "section": name}
             if case.get("label"):
-                (case["label"],) = _find([case["label"]], folders, file)
+                (case["label"],) = _find(file, [case["label"]], folders)
             else:
                 case.pop("label", None)
             case.setdefault("case", _case_id(images))
@@ -173,15 +174,27 @@ def _are_numbers(of_value: tuple[str, Any]) -> bool:
     return of_value[0].isdecimal() and type(of_value[1]) is int and of_value[1] >= 0
 
 
-def _find(paths: Sequence[str], folders: Sequence[Path], file: Path) -> list[str]:
-    """Absolute paths: in the first of the folders that has the file, or in the last one if none has."""
+def _find(file: Path, paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Absolute paths: in the first of the folders that has the file, or in the last one if none has.
+
+    A datalist comes from elsewhere more often than not, and must not make a run read whatever it names.
+    """
     found = []
     for path in paths:
         try:
-            candidates = [folder / Path(path).expanduser() for folder in folders]
-            found.append(str(next((candidate for candidate in candidates if candidate.exists()), candidates[-1])))
+            candidates = [Path(os.path.normpath(folder / Path(path).expanduser())) for folder in folders]
+            inside = [one for one in candidates if any(one.is_relative_to(os.path.normpath(f)) for f in folders)]
+            chosen = next((one for one in inside if one.exists()), inside[-1] if inside else None)
         except (OSError, ValueError, RuntimeError) as error:  # too long, characters that no path has, no such home
             raise DataError(f"{file}: {path[:200]!r} cannot be a path ({error}). Correct it there.") from error
+        if chosen is None:
+            holds_all = os.path.commonpath([folders[0], *candidates])
+            raise DataError(
+                f"{file} names {path}, which lies outside {' and '.join(map(str, dict.fromkeys(folders)))}. A datalist "
+                "may name files in dataset_dir and in its own folder only: correct the path, or allow more by setting "
+                f"--dataset_dir to a folder that holds all of the files, such as {holds_all}."
+            )
+        found.append(str(chosen))
     return found
 
 

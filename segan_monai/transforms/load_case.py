@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,8 +19,23 @@ from segan_monai.errors import DataError
 from segan_monai.volume_files import read_volume
 
 AFFINE_TOLERANCE_MM = 1e-3
+FOR_LABELS = "with nearest-neighbour interpolation for the label map"
 # what spatial transforms and SaveImage need; the rest of a header differs by format and would not collate
 _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
+
+
+class Grid(NamedTuple):
+    """Where the voxels of a file lie: what a header says, and what is compared.
+
+    Attributes:
+        name: the file, for messages.
+        shape: (H, W, D).
+        affine: (4, 4), RAS+, mm.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    affine: np.ndarray
 
 
 class LoadCased(MapTransform):
@@ -82,7 +97,7 @@ class LoadCased(MapTransform):
             else:
                 loaded = _whole_numbers(loaded)
                 if image is not None:
-                    _check_same_grid(image, loaded, "with nearest-neighbour interpolation for the label map")
+                    check_same_grid(_grid(image), _grid(loaded), FOR_LABELS)
             case[key] = loaded
         return case
 
@@ -99,19 +114,9 @@ class LoadCased(MapTransform):
         first = volumes[0]
         pixels = first.as_tensor()
         for volume in volumes[1:]:
-            _check_same_grid(first, volume)
-        for volume in volumes:
-            if len(volumes) > 1 and volume.shape[0] != 1:
-                raise DataError(
-                    f"{_name(volume)} is one of {len(volumes)} images of a case and has {volume.shape[0]} channels. "
-                    "Expected 3-D images, one a modality, or a single 4-D image with all of them."
-                )
+            check_same_grid(_grid(first), _grid(volume))
+        count_channels([_name(volume) for volume in volumes], [volume.shape[0] for volume in volumes], channels)
         if channels is not None:
-            if max(channels) >= first.shape[0]:
-                raise DataError(
-                    f"{_name(first)} has {first.shape[0]} channels, but the datalist selects {list(channels)} (counted "
-                    "from 0). Correct 'channels' or 'modality' there."
-                )
             pixels = pixels[list(channels)]
         elif len(volumes) > 1:
             pixels = torch.cat([volume.as_tensor() for volume in volumes])
@@ -126,20 +131,12 @@ class LoadCased(MapTransform):
     def _read(self, file: Path) -> MetaTensor:
         """One file as (C, H, W, D)."""
         values, affine = read_volume(file)
-        if values.ndim < 3:
-            raise DataError(
-                f"{file} is a 2-D image of shape {values.shape}. Expected a 3-D volume; stack the slices into one "
-                "file first."
-            )
-        if values.ndim == 5 and values.shape[3] == 1:  # NIfTI vectors: (H, W, D, 1, C)
-            values = values[:, :, :, 0]
-        if values.ndim > 4:
-            raise DataError(f"{file} has shape {values.shape}. Expected (H, W, D) or (H, W, D, channels).")
-        pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        shape = volume_shape(file, values.shape, min(values.ndim, 3))
+        pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(shape)
         meta = {
             "affine": torch.from_numpy(affine),
             "original_affine": torch.from_numpy(affine.copy()),
-            "spatial_shape": np.array(values.shape[:3]),
+            "spatial_shape": np.array(shape[:3]),
             "space": "RAS",
             "filename_or_obj": str(file),
         }
@@ -148,11 +145,15 @@ class LoadCased(MapTransform):
         return volume
 
     def _check_channels(self, image: MetaTensor) -> None:
-        if self.num_channels not in (None, image.shape[0]):
+        self.check_channels(_name(image), tuple(image.shape))
+
+    def check_channels(self, name: str, shape: tuple[int, ...]) -> None:
+        """Raise DataError where the image `name` of `shape` (C, H, W, D) has another number of channels."""
+        if self.num_channels not in (None, shape[0]):
             names = f" ({', '.join(self.modalities)})" if self.modalities else ""
             raise DataError(
-                f"{_name(image)}: expected {self.num_channels} channels{names}, found {image.shape[0]} in an image of "
-                f"shape {tuple(image.shape)} (channels first). Give one file a modality in this order, or one 4-D "
+                f"{name}: expected {self.num_channels} channels{names}, found {shape[0]} in an image of "
+                f"shape {shape} (channels first). Give one file a modality in this order, or one 4-D "
                 "image (H, W, D, channels)."
             )
 
@@ -197,18 +198,74 @@ def _whole_numbers(label: MetaTensor) -> MetaTensor:
     return MetaTensor(rounded, meta=label.meta)
 
 
-def _check_same_grid(first: MetaTensor, second: MetaTensor, how: str = "") -> None:
+def _grid(volume: MetaTensor) -> Grid:
+    return Grid(_name(volume), tuple(volume.shape[1:]), np.asarray(volume.affine.cpu()))
+
+
+def volume_shape(file: str | os.PathLike[str], shape: Sequence[int], spatial_dims: int) -> tuple[int, ...]:
+    """The shape of a file as (H, W, D) or (H, W, D, C).
+
+    Args:
+        file: for messages.
+        shape: as a header or a reader gives it; NIfTI vectors are (H, W, D, 1, C).
+        spatial_dims: how many of its axes are spatial.
+
+    Raises:
+        DataError: a 2-D image, or one of more axes.
+    """
+    shape = tuple(int(length) for length in shape)
+    if spatial_dims < 3:
+        raise DataError(
+            f"{file} is a 2-D image of shape {shape}. Expected a 3-D volume; stack the slices into one file first."
+        )
+    if len(shape) == 5 and shape[3] == 1:
+        shape = (*shape[:3], shape[4])
+    if len(shape) > 4:
+        raise DataError(f"{file} has shape {shape}. Expected (H, W, D) or (H, W, D, channels).")
+    return shape
+
+
+def count_channels(names: Sequence[str], found: Sequence[int], selected: Sequence[int] | None) -> int:
+    """How many channels the files of an image have together.
+
+    Args:
+        names: the files, for messages.
+        found: number of channels of each file.
+        selected: which channels of a single 4-D image are taken; None for all.
+
+    Raises:
+        DataError: several files of which one has more than one channel, or a selected channel that is not there.
+    """
+    for name, count in zip(names, found, strict=True):
+        if len(names) > 1 and count != 1:
+            raise DataError(
+                f"{name} is one of {len(names)} images of a case and has {count} channels. "
+                "Expected 3-D images, one a modality, or a single 4-D image with all of them."
+            )
+    if selected is not None and max(selected) >= found[0]:
+        raise DataError(
+            f"{names[0]} has {found[0]} channels, but the datalist selects {list(selected)} (counted "
+            "from 0). Correct 'channels' or 'modality' there."
+        )
+    return sum(found) if selected is None else len(selected)
+
+
+def check_same_grid(first: Grid, second: Grid, how: str = "") -> None:
+    """Compare two grids.
+
+    Raises:
+        DataError: the shapes differ, or any entry of the affines by more than 0.001 mm.
+    """
     remedy = (
         "They must lie on one grid: register and resample one to the other, for example with SimpleITK "
         f"(sitk.Resample) or ANTs (antsApplyTransforms){', ' if how else ''}{how}."
     )
-    shapes = tuple(first.shape[1:]), tuple(second.shape[1:])
-    if shapes[0] != shapes[1]:
-        raise DataError(f"{_name(first)} has shape {shapes[0]}, but {_name(second)} has {shapes[1]}. {remedy}")
-    difference = float((first.affine.cpu() - second.affine.cpu()).abs().max())
+    if first.shape != second.shape:
+        raise DataError(f"{first.name} has shape {first.shape}, but {second.name} has {second.shape}. {remedy}")
+    difference = float(np.abs(first.affine - second.affine).max())
     if not difference <= AFFINE_TOLERANCE_MM:
-        affines = [np.round(np.asarray(volume.affine.cpu()), 4).tolist() for volume in (first, second)]
+        affines = [np.round(grid.affine, 4).tolist() for grid in (first, second)]
         raise DataError(
-            f"{_name(first)} has affine {affines[0]}, but {_name(second)} has {affines[1]}: they differ by up to "
+            f"{first.name} has affine {affines[0]}, but {second.name} has {affines[1]}: they differ by up to "
             f"{difference:g} mm (tolerance {AFFINE_TOLERANCE_MM:g} mm). {remedy}"
         )

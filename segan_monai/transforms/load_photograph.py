@@ -144,7 +144,7 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
                 array = torch.from_numpy(pixels.transpose(2, 0, 1).astype(np.float32)) / 255
             else:
                 mask = read_mask(file)
-                _check_size(file, mask, photograph, own_size)
+                check_size(file, mask.size, photograph, own_size)
                 self._check_values(file, mask)
                 mask = mask.resize(self.size, Image.Resampling.NEAREST) if self.resize_masks else mask
                 array = torch.from_numpy(np.array(mask).T[None])
@@ -210,17 +210,23 @@ def _damaged(file: Path, error: Exception) -> DataError:
     )
 
 
-def _check_size(file: Path, mask: Image.Image, photograph: Path, own_size: tuple[int, int]) -> None:
-    if mask.size != own_size:
+def check_size(file: Path, size: Sequence[int], photograph: Path, own_size: Sequence[int]) -> None:
+    """Compare a mask of `size` (columns, rows) with its photograph, both as they are displayed.
+
+    Raises:
+        DataError: the sizes differ.
+    """
+    size, own_size = tuple(size), tuple(own_size)
+    if size != own_size:
         remedy = (
             "The mask fits the photograph as it is stored, without the rotation that its EXIF data ask for: rotate the "
             "mask alike, or remove the tag from the photograph."
-            if mask.size == own_size[::-1]
+            if size == own_size[::-1]
             else "Take the mask that was drawn on this photograph, or resize the one to the other's size, a mask by "
             "nearest neighbour."
         )
         raise DataError(
-            f"{file} has {mask.size[0]}x{mask.size[1]} pixels, but {photograph} is displayed with "
+            f"{file} has {size[0]}x{size[1]} pixels, but {photograph} is displayed with "
             f"{own_size[0]}x{own_size[1]}. {remedy}"
         )
 

@@ -218,12 +218,28 @@ def _name(label: torch.Tensor) -> str:
 
 
 def _raise_unknown(label: torch.Tensor, values: torch.Tensor, regions: Regions) -> None:
-    allowed = [0, *_values(regions)]
     found = zip(*(column.tolist() for column in values.unique(return_counts=True)), strict=True)
-    unknown = [f"{value:g} ({count} voxels)" for value, count in found if value not in allowed]
+    raise DataError(unknown_values(_name(label), dict(found), regions))
+
+
+def unknown_values(name: str, found: Mapping[float, int], regions: Regions) -> str | None:
+    """What to say of a label map that has values in no region.
+
+    Args:
+        name: the file.
+        found: voxels of each value in it.
+        regions: label values of each region.
+
+    Returns:
+        The message; None if all values but 0 are in some region.
+    """
+    allowed = [0, *_values(regions)]
+    unknown = [f"{value:g} ({count} voxels)" for value, count in found.items() if value not in allowed]
+    if not unknown:
+        return None
     listed = ", ".join(unknown[:8]) + (f" and {len(unknown) - 8} more" if len(unknown) > 8 else "")
-    raise DataError(
-        f"{_name(label)}: found label values {listed} that are in no region. Allowed are "
+    return (
+        f"{name}: found label values {listed} that are in no region. Allowed are "
         f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
         "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions."
     )

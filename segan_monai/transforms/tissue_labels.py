@@ -43,19 +43,32 @@ class RelabelCased(MapTransform):
             values, inverse, counts = (
                 t.as_subclass(torch.Tensor) for t in label.unique(return_inverse=True, return_counts=True)
             )
-            unknown = [
-                f"{v:g} ({n} voxels)" for v, n in zip(values.tolist(), counts.tolist(), strict=True) if v not in new
-            ]
-            if unknown:
-                file = getattr(case[key], "meta", {}).get("source_files", "its label map")
-                raise DataError(
-                    f"case {case.get('case', 'without name')}: {file} holds label values {', '.join(unknown[:8])}; "
-                    f"expected {', '.join(map(str, sorted(new)))}. Correct 'tissue_values' of the case in a --datalist "
-                    "file, or the label map."
-                )
+            file = getattr(case[key], "meta", {}).get("source_files", "its label map")
+            found = dict(zip(values.tolist(), counts.tolist(), strict=True))
+            if message := unknown_tissue_values(case, file, found):
+                raise DataError(message)
             table = torch.tensor([new[int(value)] for value in values.tolist()], dtype=torch.float32)
             case[key] = convert_to_dst_type(table[inverse], case[key])[0]
         return case
+
+
+def unknown_tissue_values(case: Mapping[Hashable, Any], file: str, found: Mapping[float, int]) -> str | None:
+    """What to say of a label map with values that the case's ``tissue_values`` do not name; None if it has none.
+
+    Args:
+        case: a case with ``tissue_values``.
+        file: its label map.
+        found: voxels of each value in it.
+    """
+    known = {0, *(int(value) for value in case["tissue_values"])}
+    unknown = [f"{value:g} ({count} voxels)" for value, count in found.items() if value not in known]
+    if not unknown:
+        return None
+    return (
+        f"case {case.get('case', 'without name')}: {file} holds label values {', '.join(unknown[:8])}; "
+        f"expected {', '.join(map(str, sorted(known)))}. Correct 'tissue_values' of the case in a --datalist "
+        "file, or the label map."
+    )
 
 
 class StripByLabeld(MapTransform):

@@ -196,7 +196,8 @@ def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
     datalist = {"training": [], "test": [{"image": str(files / "s0009_ct.nii.gz"), "case": "s0009"}]}
     (tmp_path / "list.json").write_text(json.dumps(datalist))
     out = str(tmp_path / "out")
-    run("inference", datalist=str(tmp_path / "list.json"), dataset_dir=None, ckpt_dir=str(tmp_path), output_dir=out)
+    settings = {"datalist": str(tmp_path / "list.json"), "dataset_dir": str(files)}
+    run("inference", **settings, ckpt_dir=str(tmp_path), output_dir=out)
     image, found = nibabel.load(files / "s0009_ct.nii.gz"), nibabel.load(tmp_path / "out" / "s0009_seg.nii.gz")
     assert found.shape == image.shape
     np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)

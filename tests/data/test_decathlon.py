@@ -156,3 +156,31 @@ def test_hippocampus(data_dir):
     assert len(cases) == 199
     assert cases[0]["case"] == "hippocampus_001"
     assert {case["domain"] for case in cases} == {"uint8", "float_low", "float_high"}
+
+
+@pytest.mark.parametrize("path", ["../other/a.nii.gz", "/etc/passwd", "~/a.nii.gz", "images/../../a.nii.gz"])
+@pytest.mark.parametrize("key", ["image", "label"])
+def test_paths_may_not_leave_the_data_set(tmp_path, path, key):
+    entry = {"image": "a.nii.gz", "label": "a.nii.gz"} | {key: path}
+    file = write(tmp_path / "data", {"training": [entry]}, files=("a.nii.gz", "../other/a.nii.gz", "../a.nii.gz"))
+    with pytest.raises(DataError) as caught:
+        decathlon_cases(file)
+    assert str(caught.value).startswith(f"{file} names {path}, which lies outside {tmp_path / 'data'}. ")
+    assert "allow more by setting --dataset_dir to a folder that holds all of the files, such as /" in str(caught.value)
+
+
+def test_dataset_dir_allows_what_it_holds(tmp_path):
+    image, label = tmp_path / "images" / "a.nii.gz", tmp_path / "labels" / "a.nii.gz"
+    datalist = {"training": [{"image": str(image), "label": "../labels/a.nii.gz"}]}
+    file = write(tmp_path / "lists", datalist, "mine.json", ("../images/a.nii.gz", "../labels/a.nii.gz"))
+    with pytest.raises(DataError, match=f"such as {tmp_path}"):
+        decathlon_cases(file)
+    (case,) = decathlon_cases(file, base_dir=tmp_path)
+    assert (case["image"], case["label"]) == (str(image), str(label))
+
+
+def test_links_in_the_data_set_are_followed(tmp_path):
+    write(tmp_path / "elsewhere", {}, files=("a.nii.gz",))
+    file = write(tmp_path / "data", {"training": ["a.nii.gz"]})
+    (tmp_path / "data" / "a.nii.gz").symlink_to(tmp_path / "elsewhere" / "a.nii.gz")
+    assert decathlon_cases(file)[0]["image"] == str(tmp_path / "data" / "a.nii.gz")

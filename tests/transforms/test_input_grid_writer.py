@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import SaveImage
 
-from segan_monai.transforms import InputGridWriter, SaveCased, LoadCased
+from segan_monai.transforms import InputGridWriter, LoadCased, SaveCased
 from tests.bundles.volumes import Storage, make_grid, write
 from tests.bundles.workflow import BUNDLES
 

@@ -1,0 +1,23 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Look at configs and data before a run does."""
+
+from __future__ import annotations
+
+from segan_monai.check.audit import audit_config, format_audit
+from segan_monai.check.configs import read_arguments, read_literals, unknown_overrides
+from segan_monai.check.report import Finding, Report
+from segan_monai.check.runs import check_cases_before_run, check_command_line, check_configs_before_run
+
+__all__ = [
+    "Finding",
+    "Report",
+    "audit_config",
+    "check_cases_before_run",
+    "check_command_line",
+    "check_configs_before_run",
+    "format_audit",
+    "read_arguments",
+    "read_literals",
+    "unknown_overrides",
+]

@@ -1,0 +1,92 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a ``$`` expression of a config names, found by reading it and never by running it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from monai.bundle import ConfigExpression, ReferenceResolver
+
+REFERENCE = "_reference_"
+
+
+def is_import(text: Any) -> bool:
+    """Whether a config's value is an import, such as ``$import torch``."""
+    if not ConfigExpression.is_expression(text):
+        return False
+    try:
+        (statement,) = ast.parse(text.removeprefix("$").strip()).body
+    except (SyntaxError, ValueError):
+        return False
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def imported(text: str) -> tuple[str, str, str]:
+    """Module, name in it (empty for the module itself) and name in the config that an import brings.
+
+    MONAI reads the first alias of a statement and no more; so does this.
+    """
+    (statement,) = ast.parse(text.removeprefix("$").strip()).body
+    assert isinstance(statement, ast.Import | ast.ImportFrom)
+    alias = statement.names[0]
+    if isinstance(statement, ast.ImportFrom):
+        return statement.module or "", alias.name, alias.asname or alias.name
+    return alias.name, "", alias.asname or alias.name
+
+
+def parse_expression(text: str) -> ast.Expression:
+    """The syntax tree of a ``$`` expression, with a name in place of each ``@reference``.
+
+    Raises:
+        SyntaxError: it is no Python expression.
+    """
+    code = ReferenceResolver.normalize_id(text.removeprefix("$")).strip()
+    return ast.parse(ReferenceResolver.id_matcher.sub(REFERENCE, code), mode="eval")
+
+
+def bound_names(tree: ast.AST) -> set[str]:
+    """Names that an expression binds itself: in comprehensions and as arguments of lambdas."""
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return stored | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+
+
+def dotted_names(tree: ast.AST) -> Iterator[list[str]]:
+    """Names in an expression, each with its attributes: ``["torch", "cuda", "device"]``."""
+    inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        if id(node) in inner:
+            continue
+        names: list[str] = []
+        while isinstance(node, ast.Attribute):
+            names.insert(0, node.attr)
+            node = node.value
+        if isinstance(node, ast.Name) and node.id != REFERENCE:
+            yield [node.id, *names]
+
+
+def attributes(tree: ast.AST) -> set[str]:
+    """All attributes that an expression asks for, of whatever."""
+    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+
+
+def follow(module: ModuleType, names: list[str]) -> tuple[Any, str | None]:
+    """Go from a module along attributes as long as these are modules and classes.
+
+    Returns:
+        What was reached, and the first name that is not there, or None.
+    """
+    found: Any = module
+    for name in names:
+        if not isinstance(found, ModuleType | type):
+            break  # attributes of objects come into being as they please
+        if not hasattr(found, name):
+            is_module = isinstance(found, ModuleType) and hasattr(found, "__path__")
+            not_yet_loaded = is_module and find_spec(f"{found.__name__}.{name}") is not None
+            return found, None if not_yet_loaded else name
+        found = getattr(found, name)
+    return found, None

@@ -1,0 +1,123 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What a check found: a row a rule in a table to read, and all of it in ``check.json``."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+Level = Literal["error", "warning"]
+
+_SHOWN = 3  # messages a row and level in the table; the file has all
+_WIDTH = 118
+
+
+def counted(number: int, noun: str, plural: str = "s") -> str:
+    """``1 error``, ``2 errors``."""
+    return f"{number} {noun}{'' if number == 1 else plural}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes:
+        rule: the row it belongs to, such as ``spacing``.
+        level: an error stops a run or makes its result wrong; a warning is for the user to judge.
+        where: config id, case or file.
+        message: what was found, what was expected, what to do.
+    """
+
+    rule: str
+    level: Level
+    where: str
+    message: str
+
+
+@dataclass
+class Report:
+    """Rules in the order in which they were looked at, and what they found.
+
+    Attributes:
+        rules: name of each rule to what was looked at, in a few words.
+        findings: everything that was found.
+        measured: figures of the run: cases, memory, times.
+        raised: the exceptions behind those errors that come from building a part of the config.
+    """
+
+    rules: dict[str, str] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    measured: dict[str, Any] = field(default_factory=dict)
+    raised: list[Exception] = field(default_factory=list)
+
+    def note(self, rule: str, looked_at: str) -> None:
+        """Give a rule its row, and say what was looked at."""
+        self.rules[rule] = looked_at
+
+    def error(self, rule: str, where: str, message: str) -> None:
+        """Note something that stops a run or makes its result wrong."""
+        self._add(Finding(rule, "error", where, message))
+
+    def warning(self, rule: str, where: str, message: str) -> None:
+        """Note something that the user should judge."""
+        self._add(Finding(rule, "warning", where, message))
+
+    def _add(self, finding: Finding) -> None:
+        self.rules.setdefault(finding.rule, "")
+        self.findings.append(finding)
+
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that make the check fail."""
+        return [finding for finding in self.findings if finding.level == "error"]
+
+    @property
+    def warnings(self) -> list[Finding]:
+        """The findings that do not."""
+        return [finding for finding in self.findings if finding.level == "warning"]
+
+    def table(self) -> str:
+        """A line a rule, and below it the first messages; at the end the count."""
+        lines = []
+        for rule, looked_at in self.rules.items():
+            counts = []
+            shown: list[Finding] = []
+            for level, of_level in (("error", self.errors), ("warning", self.warnings)):
+                of_rule = [finding for finding in of_level if finding.rule == rule]
+                if of_rule:
+                    counts.append(counted(len(of_rule), level))
+                shown += of_rule[:_SHOWN]
+            row = f"{rule:15} {', '.join(counts) or 'ok':22} {looked_at}".rstrip()
+            lines += textwrap.wrap(row, _WIDTH, subsequent_indent=" " * 39, break_long_words=False)
+            for finding in shown:
+                lines += textwrap.wrap(
+                    f"{finding.level}: {finding.message}",
+                    _WIDTH,
+                    initial_indent="    ",
+                    subsequent_indent="        ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            hidden = len([f for f in self.findings if f.rule == rule]) - len(shown)
+            if hidden > 0:
+                lines.append(f"    and {hidden} more in check.json")
+        verdict = "failed" if self.errors else "passed"
+        lines.append(f"{verdict}: {counted(len(self.errors), 'error')}, {counted(len(self.warnings), 'warning')}")
+        return "\n".join(lines)
+
+    def write(self, file: Path) -> None:
+        """Write everything as JSON."""
+        content = {
+            "passed": not self.errors,
+            "errors": len(self.errors),
+            "warnings": len(self.warnings),
+            "rules": self.rules,
+            "measured": self.measured,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=4, default=str) + "\n", encoding="utf-8")

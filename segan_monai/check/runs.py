@@ -1,0 +1,173 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The checks together: all of them for a command line, and the quick ones at the beginning of a training."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from segan_monai.check.cases import check_contents, check_duplicates, check_headers, check_subjects, unique_cases
+from segan_monai.check.configs import (
+    check_properties,
+    check_used,
+    config_files,
+    read_configs,
+    run_id_of,
+    used_items,
+)
+from segan_monai.check.contents import read_contents
+from segan_monai.check.report import Report, counted
+from segan_monai.check.run_cases import RunCases, find_run_cases
+from segan_monai.check.trial import (
+    as_single_process,
+    built,
+    check_device,
+    check_network,
+    check_step,
+    initialize,
+    trial_parser,
+)
+from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
+
+logger = logging.getLogger(__name__)
+
+CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids")
+
+
+def check_command_line(
+    arguments: Mapping[str, Any], quick: bool = False, processes: int | None = None
+) -> tuple[Report, Path | None]:
+    """Check everything that a run of `monai.bundle` would use.
+
+    Configs and headers come first; whole cases are read only if these have no errors in the configs, and a step is
+    taken only if the data have none either.
+
+    Args:
+        arguments: see `read_arguments`.
+        quick: configs and headers only.
+        processes: that read cases; by default the cores at hand, at most 8.
+
+    Returns:
+        The report, and the folder in which it was written as ``check.json``: ``check`` in the run's ``output_dir``;
+        None if the configs do not say where that is.
+    """
+    report = Report()
+    try:
+        files = config_files(arguments)
+        report.note("configs", ", ".join(Path(file).name for file in files))
+        report.note("keys", "every override names a key")
+        parser = read_configs(arguments)
+        run_id = run_id_of(parser, str(arguments.get("run_id", "run")))
+    except ConfigError as error:
+        rule = "keys" if str(error).startswith(("unknown key", "nothing to run")) else "configs"
+        report.error(rule, "command line", str(error))
+        return report, None
+    init_id = arguments.get("init_id", "initialize")
+    roots = [run_id, *(name for name in (init_id, arguments.get("final_id", "finalize")) if name in parser)]
+    used, missing = used_items(parser, roots)
+    check_properties(parser, run_id, report)
+    check_used(parser, used, missing, report)
+    texts = " ".join(str(parser.ref_resolver.items[name].get_config()) for name in used)
+    with tempfile.TemporaryDirectory() as scratch, as_single_process(texts):
+        folder = None
+        if "output_dir" in parser:
+            where = ConfigParser(dict(parser.get()))
+            ok, output_dir = built(where, "output_dir", "references", report)
+            folder = Path(output_dir) / "check" if ok else None
+        if not report.errors:
+            _check_built(trial_parser(parser, scratch), run_id, init_id, used, folder, quick, processes, report)
+    if folder is not None:
+        report.write(folder / "check.json")
+    return report, folder
+
+
+def _check_built(
+    trial: ConfigParser,
+    run_id: str,
+    init_id: str,
+    used: Sequence[str],
+    folder: Path | None,
+    quick: bool,
+    processes: int | None,
+    report: Report,
+) -> None:
+    has_device = check_device(trial, report)
+    data = find_run_cases(trial, used, report)
+    if data is not None:
+        _check_data_quickly(data, report)
+    if not quick and data is not None and folder is not None:
+        cases = unique_cases(data.parts)
+        contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
+        check_contents(cases, contents, data.regions, data.relabelled, report)
+        check_duplicates(data.parts, contents, report)
+    data_errors = bool(report.errors)
+    if not has_device or not initialize(trial, init_id, report):
+        return
+    if not check_network(trial, report):
+        return
+    if quick or data_errors:
+        report.note("step", f"not taken: {'--quick' if quick else 'the data have errors'}")
+        return
+    check_step(trial, run_id, report)
+
+
+def _check_data_quickly(data: RunCases, report: Report) -> None:
+    check_subjects(data.parts, data.seen, report)
+    check_headers(unique_cases(data.parts), data.loader, data.label_keys, report)
+
+
+def check_configs_before_run(parser: ConfigParser) -> None:
+    """What a training looks at before anything is written: references, imports, expressions, classes, arguments.
+
+    Raises:
+        ConfigError: the first error, and how many more there are.
+    """
+    report = Report()
+    used, missing = _used_by_run(parser)
+    check_used(parser, used, missing, report)
+    _raise_first(report)
+
+
+def check_cases_before_run(parser: ConfigParser) -> None:
+    """What a training looks at before it reads whole images: the split and the headers. Warnings go to the log.
+
+    Raises:
+        DataError: the first error, and how many more there are.
+    """
+    report = Report()
+    used, _ = _used_by_run(parser)
+    data = find_run_cases(parser, used, report)
+    if data is not None:
+        _check_data_quickly(data, report)
+    _raise_first(report)
+    for rule in report.rules:
+        of_rule = [finding for finding in report.warnings if finding.rule == rule]
+        if of_rule:
+            more = (
+                f" (and {counted(len(of_rule) - 1, 'more case')}: segan-monai check lists all)"
+                if len(of_rule) > 1
+                else ""
+            )
+            logger.warning("%s: %s%s", rule, of_rule[0].message, more)
+
+
+def _used_by_run(parser: ConfigParser) -> tuple[list[str], dict[str, str]]:
+    roots = [name for name in ("run", "initialize", "finalize") if name in parser]
+    return used_items(parser, roots)
+
+
+def _raise_first(report: Report) -> None:
+    if report.raised:
+        raise user_error_in(report.raised[0]) or report.raised[0]  # as the run itself would, a moment later
+    if not report.errors:
+        return
+    first, *others = report.errors
+    kind: type[UserError] = ConfigError if first.rule in CONFIG_RULES else DataError
+    more = f" And {counted(len(others), 'more error')}: segan-monai check lists all." if others else ""
+    raise kind(f"{first.message}{more} (Found before the run; --check false skips this look.)")

@@ -1,0 +1,61 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""`segan-monai check`: a command line of `monai.bundle run`, looked at before it is run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+
+def check(
+    context: typer.Context,
+    quick: Annotated[bool, typer.Option("--quick", help="Configs and headers only: seconds.")] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="List what the configs would run, without running any of it.")
+    ] = False,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="That read cases; by default the processor cores, at most 8.")
+    ] = None,
+) -> None:
+    """Check a training, evaluation or inference before it is run: configs, data, memory.
+
+    Takes the arguments of python -m monai.bundle run. Writes check.json to the folder check in output_dir; cases that
+    did not change are not read again. Exit status 1 if there are errors; warnings do not count.
+
+    Example: segan-monai check training --config_file "['configs/train.json']" --dataset_dir Task04_Hippocampus
+    """
+    from segan_monai.check import audit_config, check_command_line, format_audit, read_arguments
+
+    arguments = read_arguments(context.args)
+    if audit:
+        typer.echo(format_audit(audit_config(arguments)))
+        return
+    with _quiet():
+        report, folder = check_command_line(arguments, quick, processes)
+    typer.echo(report.table())
+    if folder is not None:
+        typer.echo(f"written: {folder / 'check.json'}")
+    if report.errors:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep warnings and logs of the parts back: the table says it all."""
+    names = ("segan_monai", "monai.bundle.scripts")
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
