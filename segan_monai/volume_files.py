@@ -37,8 +37,9 @@ class Volume(NamedTuple):
 def read_volume(file: Path) -> Volume:
     """Read NIfTI (1 and 2) and Analyze with nibabel, MetaImage, NRRD and the like with SimpleITK.
 
-    Of a NIfTI's two affines the sform is taken, as nibabel does; the qform where it alone agrees with the header's
-    voxel size, since the sform then leads to an atlas and is in no patient's millimetres.
+    Of a NIfTI's two affines the sform is taken, as nibabel does; the qform where there is one and the sform
+    leads to an atlas (codes from 3 on) with voxels of another size than the header gives: an atlas has no patient's
+    millimetres.
 
     The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
     checksum is compared.
@@ -79,12 +80,16 @@ def _of_nibabel(image: Any) -> Volume:
 
 def _affine_of_nibabel(image: Any) -> np.ndarray:
     affine = np.asarray(image.affine, dtype=float)
-    if isinstance(image, nibabel.Nifti1Pair) and min(image.header["sform_code"], image.header["qform_code"]) > 0:
+    if isinstance(image, nibabel.Nifti1Pair) and _leads_to_an_atlas(image.header):
         spacing = image.header.get_zooms()[:3]
-        of_sform, of_qform = (nibabel.affines.voxel_sizes(form)[: len(spacing)] for form in (affine, image.get_qform()))
-        if not np.allclose(of_sform, spacing) and np.allclose(of_qform, spacing):
+        if not np.allclose(nibabel.affines.voxel_sizes(affine)[: len(spacing)], spacing):
             return np.asarray(image.get_qform(), dtype=float)
     return affine
+
+
+def _leads_to_an_atlas(header: nibabel.Nifti1Header) -> bool:
+    """Whether the sform says Talairach, MNI or another template, and there is a qform beside it."""
+    return header["sform_code"] >= 3 and header["qform_code"] > 0
 
 
 def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:

@@ -269,9 +269,19 @@ def test_arrays_of_python_objects_are_never_unpickled(tmp_path):
 
 
 def test_the_qform_where_the_sform_leads_to_an_atlas(tmp_path):
-    file = write(tmp_path / "a", VALUES, GRID, Storage(forms="standard_space"))
+    file = write(tmp_path / "a", VALUES, GRID, Storage(forms="standard_space", codes=(4, 1)))
     assert not np.allclose(nibabel.load(file).affine, GRID.affine)
     np.testing.assert_allclose(read_volume(file).affine, GRID.affine, atol=1e-4)
+    file = write(tmp_path / "aligned", VALUES, GRID, Storage(forms="standard_space", codes=(2, 1)))
+    np.testing.assert_allclose(read_volume(file).affine, nibabel.load(file).affine)
+
+
+@pytest.mark.parametrize("size", [0.0, np.nan])
+def test_a_voxel_size_that_is_none_leaves_the_sform(tmp_path, size):
+    content = bytearray(write(tmp_path / "a", VALUES, GRID, Storage(".nii")).read_bytes())
+    struct.pack_into("<f", content, 80, size)
+    (tmp_path / "a.nii").write_bytes(content)
+    np.testing.assert_allclose(read_volume(tmp_path / "a.nii").affine, GRID.affine, atol=1e-4)
 
 
 def test_a_forgotten_voxel_size_changes_nothing(tmp_path):
