@@ -8,6 +8,7 @@ from segan_monai.handlers.case_journal import CaseJournal
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
+from segan_monai.handlers.localization_panel import LocalizationPanel
 from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
@@ -24,6 +25,7 @@ __all__ = [
     "EvaluationReport",
     "FinalValidationHandler",
     "InferenceCost",
+    "LocalizationPanel",
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
