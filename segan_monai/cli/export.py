@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from segan_monai.cli.settings import parse_settings
+from segan_monai.settings import parse_settings
 
 
 def export(

@@ -9,7 +9,6 @@ peak memory and random state belong to that run alone; finished runs are kept an
 
 from __future__ import annotations
 
-import ast
 import difflib
 import json
 import logging
@@ -23,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.settings import parse_settings
 
 logger = logging.getLogger(__name__)
 
@@ -139,18 +139,14 @@ def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
         ConfigError: a text without ``=``, or a key that the bundle's ``train.json`` does not have.
     """
     known = json.loads((BUNDLES / table.bundle / "configs" / "train.json").read_text())
-    overrides = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example epochs=10.")
+    overrides = parse_settings(texts)
+    for key in overrides:
         if key.split("#")[0] not in known:
             near = difflib.get_close_matches(key, known, n=3)
             raise ConfigError(
                 f"unknown key '{key}': train.json of {table.bundle} has no such key."
                 + (f" Did you mean {' or '.join(near)}?" if near else "")
             )
-        overrides[key] = _literal(value)
     return overrides
 
 
@@ -273,15 +269,6 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
 def _folder(plan: Plan, row: str) -> Path:
     """Folder of a row's runs, named after its overlays."""
     return plan.output_dir / ("+".join(file.stem for file in plan.table.rows[row]) or "bundle")
-
-
-def _literal(text: str) -> Any:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return read(text)
-        except (ValueError, SyntaxError):
-            continue
-    return text
 
 
 def check_rows(tables: Sequence[ResultTable], rows: Sequence[str]) -> list[list[str]]:

@@ -22,7 +22,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example base_channels=8.")
+            raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example epochs=10.")
         settings[key] = _literal(value)
     return settings
 
