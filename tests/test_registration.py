@@ -12,6 +12,8 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_item import ComponentLocator
 
 import segan_monai
+import segan_monai.export
+import segan_monai.verify  # what they define must not take a name from a component
 
 PACKAGES = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
 COMPONENTS = sorted(

@@ -49,7 +49,7 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, NDArray]:
     return voxels, images[0].affine
 
 
-def scale_foreground(image: NDArray, lower: float, upper: float) -> NDArray:
+def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
     """Percentiles of the voxels other than 0, channel by channel, to 0 and 1, clipped."""
     result = np.zeros_like(image)
     for channel, scaled in zip(image, result, strict=True):
@@ -90,7 +90,7 @@ def resize_weights(old: int, new: int) -> NDArray:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def resize_planes(volume: NDArray, size: Sequence[int]) -> NDArray:
+def resize_image_planes(volume: NDArray, size: Sequence[int]) -> NDArray:
     """Resize H and W of (C, H, W, D)."""
     if volume.shape[1:3] == tuple(size):
         return volume
@@ -126,14 +126,14 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
             done.append((kind, (image.shape[1:], box)))
             image = image[of_all_channels(box)]
         elif kind == "foreground_percentiles":
-            image = scale_foreground(image, step["lower"], step["upper"])
+            image = scale_percentiles(image, step["lower"], step["upper"])
         elif kind == "window":
             image = scale_window(image, step["lower"], step["upper"])
         elif kind == "standardize":
             image = standardize(image, step["nonzero"])
         elif kind == "resize_planes":
             done.append((kind, image.shape[1:3]))
-            image = resize_planes(image, step["size"])
+            image = resize_image_planes(image, step["size"])
         else:
             raise SystemExit(f"the ONNX file asks for a step '{kind}' that this script does not know: use a newer one.")
     return np.ascontiguousarray(image, np.float32), done
@@ -150,7 +150,7 @@ def restore(maps: NDArray, done: Sequence[tuple[str, Any]]) -> NDArray:
             full[of_all_channels(box)] = maps
             maps = full
         else:
-            maps = resize_planes(maps, what)
+            maps = resize_image_planes(maps, what)
     return maps
 
 
@@ -279,7 +279,7 @@ def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, ord
     return merged
 
 
-def label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
+def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
     """The label map of an image on the image's own grid."""
     recipe = read_recipe(network)
     image, affine = load_image(files, recipe["channels"])
@@ -316,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.intra_op_num_threads = given.threads
     begun = time.perf_counter()
     network = onnxruntime.InferenceSession(str(given.model), options, providers=["CPUExecutionProvider"])
-    result = label_map(network, given.image)
+    result = make_label_map(network, given.image)
     nibabel.save(result, given.output)
     print(f"written: {given.output} ({time.perf_counter() - begun:.1f} s)", file=sys.stderr)
 

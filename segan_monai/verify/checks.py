@@ -302,8 +302,8 @@ def check_inference(trial: Trial) -> str:
     expect(bool(found), "no <case>_seg file in output_dir")
     values: set[int] = set()
     for image_file, label_file in found.items():
-        label, affine = read_label_map(label_file)
-        image, wanted = read_label_map(image_file)
+        label, affine = read_voxels(label_file)
+        image, wanted = read_voxels(image_file)
         expect(label.dtype == np.uint8, f"{label_file.name} has {label.dtype}, expected uint8")
         expect(
             label.shape == image.shape[: label.ndim],
@@ -324,7 +324,7 @@ def predictions(trial: Trial) -> dict[Path, Path]:
     return {file: written[file.name.split(".")[0]] for file in images if file.name.split(".")[0] in written}
 
 
-def read_label_map(file: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_voxels(file: Path) -> tuple[np.ndarray, np.ndarray]:
     """Voxels and affine; of a picture its pixels and the identity."""
     if file.name.endswith((".png", ".jpg")):
         return np.asarray(Image.open(file)), np.eye(4)
@@ -359,15 +359,15 @@ def check_runner(trial: Trial) -> str:
         raise SkippedError(str(error)) from error
     import onnxruntime
 
-    from segan_monai.export.run_onnx import label_map
+    from segan_monai.export.run_onnx import make_label_map
 
     network = onnxruntime.InferenceSession(
         str(trial.work_dir / "exports" / "model.onnx"), providers=["CPUExecutionProvider"]
     )
     voxels = 0
     for image_file, label_file in predictions(trial).items():
-        expected = read_label_map(label_file)[0]
-        found = np.asanyarray(label_map(network, [image_file]).dataobj)
+        expected = read_voxels(label_file)[0]
+        found = np.asanyarray(make_label_map(network, [image_file]).dataobj)
         different = int((found != expected).sum())
         expect(different == 0, f"{different} of {expected.size} voxels differ in {label_file.name}")
         voxels += int((expected != 0).sum())

@@ -75,13 +75,13 @@ def recipe(*steps):
 def test_resizing_is_torchs_with_antialiasing(old, new):
     image = np.random.default_rng(0).random((2, old, 6, 3), np.float32)
     expected = resize_planes(torch.from_numpy(image), (new, 9)).numpy()
-    np.testing.assert_allclose(run_onnx.resize_planes(image, (new, 9)), expected, atol=3e-6)
+    np.testing.assert_allclose(run_onnx.resize_image_planes(image, (new, 9)), expected, atol=3e-6)
 
 
 def test_intensities():
     image = volume(2, 8, 12, 6)
     expected = scale_foreground(torch.from_numpy(image)).numpy()
-    assert np.array_equal(run_onnx.scale_foreground(image, 0.5, 99.5), expected)
+    assert np.array_equal(run_onnx.scale_percentiles(image, 0.5, 99.5), expected)
     for nonzero in (True, False):
         expected = NormalizeIntensity(nonzero=nonzero)(torch.from_numpy(image)).numpy()
         np.testing.assert_allclose(run_onnx.standardize(image, nonzero), expected, atol=1e-5)
