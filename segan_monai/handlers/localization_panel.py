@@ -13,6 +13,7 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
 from segan_monai.handlers.overlay_picture import to_ras
@@ -63,7 +64,6 @@ class LocalizationPanel:
             plane = batch["image"].as_tensor()[None, ..., z]
             self.rows.append({"case": batch["case"], **self.look(plane, truth[..., z])})
 
-    @torch.no_grad()
     def look(self, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
         """What the network makes of a slice (1, 1, X, Y), beside its true mask at any size."""
         network = self.network
@@ -71,6 +71,11 @@ class LocalizationPanel:
         size = plane.shape[2:]
         mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
         mask = torch.nn.functional.interpolate(mask, tuple(size), mode="nearest-exact")
+        with eval_mode(network):
+            return self._looked(plane, mask)
+
+    def _looked(self, plane: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
+        network, size = self.network, plane.shape[2:]
         found = network.localizer(plane)
         heat = found[0] if isinstance(found, tuple) else found
         rois = network.localizer.find_rois(found)

@@ -24,8 +24,10 @@ def state(*cases: str, bright: float = 1.0) -> SimpleNamespace:
 
 def test_what_is_shown_is_what_the_network_made_of_the_slice(tmp_path):
     panel = LocalizationPanel(tmp_path / "a" / "localization.png", known(), {"pancreas": [2]}, most=2)
+    panel.network.train()  # as an evaluator leaves it after each iteration
     panel.collect(state("x"))
     panel.collect(state("y", "z"))
+    assert panel.network.training
     assert [row["case"] for row in panel.rows] == ["x", "y"]
     row = panel.rows[0]
     assert row["image"].shape == (32, 48)
