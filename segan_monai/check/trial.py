@@ -239,7 +239,8 @@ def resident_peak() -> int:
 @contextmanager
 def as_single_process(expressions: str) -> Iterator[None]:
     """Stand in for `torchrun` where a config joins a group of processes, with a group of one."""
-    if "init_process_group" not in expressions or "RANK" in os.environ:
+    joins = "join_processes" in expressions or "init_process_group" in expressions
+    if not joins or "RANK" in os.environ:
         yield
         return
     with socket.socket() as free:

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
 from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.processes import gather_from_processes
@@ -30,20 +31,33 @@ class InferenceCost:
     def __init__(self, output_dir: str | os.PathLike[str], axis: int = 2) -> None:
         self.file = Path(output_dir) / "summary.json"
         self.axis = axis
-        self.counter = FlopCounterMode(display=False)
-        self.slices = 0
+        self.counter: FlopCounterMode | None = None
+        self.operations = self.slices = 0
 
     def attach(self, engine: Engine) -> None:
         """Register with an evaluator."""
         engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self.begin)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, self.end)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.count)
         engine.add_event_handler(Events.COMPLETED, self.write)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self, engine: Engine) -> None:
-        """Begin to count."""
-        self.counter, self.slices = FlopCounterMode(display=False), 0
+        """Forget an earlier run."""
+        self.operations = self.slices = 0
+
+    def begin(self, engine: Engine) -> None:
+        """Begin to count: what the inferer does, and not what other handlers do with the network."""
+        self.counter = FlopCounterMode(display=False)
         self.counter.__enter__()
+
+    def end(self, engine: Engine | None = None) -> None:
+        """Stop counting."""
+        if self.counter is not None:
+            self.counter.__exit__(None, None, None)
+            self.operations += self.counter.get_total_flops()
+            self.counter = None
 
     def count(self, engine: Engine) -> None:
         """Count the slices of an iteration."""
@@ -52,9 +66,8 @@ class InferenceCost:
         )
 
     def write(self, engine: Engine) -> None:
-        """Stop counting and add the result to the summary; of several processes, the first one does."""
-        self.counter.__exit__(None, None, None)
-        parts = gather_from_processes((self.counter.get_total_flops(), self.slices))
+        """Add the result to the summary; of several processes, the first one does."""
+        parts = gather_from_processes((self.operations, self.slices))
         operations, slices = (sum(column) for column in zip(*parts, strict=True))
         if idist.get_rank() == 0 and self.file.is_file() and slices:
             summary = json.loads(self.file.read_text(encoding="utf-8"))
@@ -63,5 +76,5 @@ class InferenceCost:
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         """Stop counting and let the error through."""
-        self.counter.__exit__(None, None, None)
+        self.end()
         raise error
