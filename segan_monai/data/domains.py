@@ -12,6 +12,7 @@ from typing import Any
 
 from segan_monai.data.split import split_cases, write_split
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,8 @@ ONLY_DOMAIN = "all"
 
 def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
     """Names of the K domains, sorted: what the cases have in their field ``domain``.
+
+    Of several processes, each may give its share of the cases and all find the same domains.
 
     Args:
         cases: as :func:`segan_monai.data.find_cases` returns them.
@@ -30,9 +33,13 @@ def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
     Raises:
         DataError: some cases have a domain and others have none, or one that is not a name.
     """
+    return sorted(set().union(*gather_from_processes(_domains_of(cases))))
+
+
+def _domains_of(cases: Sequence[dict[str, Any]]) -> set[str]:
     named = [case for case in cases if case.get("domain") is not None]
     if not named:
-        return [ONLY_DOMAIN]
+        return {ONLY_DOMAIN}
     if without := [case["case"] for case in cases if case.get("domain") is None]:
         raise DataError(
             f"{len(without)} of {len(cases)} cases have no domain, such as {without[0]}, while others belong to "
@@ -41,7 +48,7 @@ def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
         )
     if wrong := [case for case in named if not isinstance(case["domain"], str) or not case["domain"]]:
         raise DataError(f"case {wrong[0]['case']}: domain {wrong[0]['domain']!r} is not a name; expected text.")
-    return sorted({case["domain"] for case in named})
+    return {case["domain"] for case in named}
 
 
 def in_domains(cases: Sequence[dict[str, Any]], domains: Sequence[str] | None) -> list[dict[str, Any]]:
