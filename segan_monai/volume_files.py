@@ -75,10 +75,11 @@ def read_volume(file: Path) -> Volume:
 
 
 def _of_nibabel(image: Any) -> Volume:
-    return Volume(np.asanyarray(image.dataobj), _affine_of_nibabel(image))
+    return Volume(np.asanyarray(image.dataobj), affine_of_nibabel(image))
 
 
-def _affine_of_nibabel(image: Any) -> np.ndarray:
+def affine_of_nibabel(image: Any) -> np.ndarray:
+    """The affine (4, 4) of a nibabel image that is believed, see `read_volume`."""
     affine = np.asarray(image.affine, dtype=float)
     if isinstance(image, nibabel.Nifti1Pair) and _leads_to_an_atlas(image.header):
         spacing = image.header.get_zooms()[:3]

@@ -16,6 +16,7 @@ from PIL import Image
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import DataError
 from segan_monai.transforms.load_case import Grid, volume_shape
+from segan_monai.volume_files import affine_of_nibabel
 
 _NIBABEL = (".nii", ".nii.gz", ".hdr", ".img")
 _EXIF_ORIENTATION = 0x0112
@@ -83,7 +84,7 @@ def _nibabel(path: Path) -> Header:
                 "truncated or damaged; copy or download it again."
             )
     codes = [int(image.header[code]) for code in ("qform_code", "sform_code") if code in image.header]
-    grid = Grid(str(path), shape[:3], np.asarray(image.affine, dtype=float))
+    grid = Grid(str(path), shape[:3], affine_of_nibabel(image))
     return Header(grid, shape[3] if len(shape) > 3 else 1, str(stored.newbyteorder("=")), False, any(codes))
 
 
