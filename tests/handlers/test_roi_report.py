@@ -10,7 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from monai.data import MetaTensor
+from ignite.engine import Events
+from monai.data import DataLoader, MetaTensor
+from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, Orientationd
 
 from segan_monai.handlers import InferenceCost, RoIReport
@@ -68,14 +70,17 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
 
 def test_operations_are_counted(tmp_path):
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
-    cost = InferenceCost(tmp_path)
     (tmp_path / "summary.json").write_text("{}")
-    batch = [{"image": torch.zeros(1, 8, 10, 3)}]
-    engine = SimpleNamespace(state=SimpleNamespace(batch=batch))
-    cost.start(engine)
-    for plane in batch[0]["image"].unbind(-1):
-        network(plane[None])
-    cost.count(engine)
-    cost.write(engine)
+    images = [{"image": torch.zeros(1, 8, 10, 3)}] * 2
+    engine = SupervisedEvaluator(
+        torch.device("cpu"),
+        DataLoader(images, batch_size=1),
+        network,
+        inferer=lambda inputs, net: torch.stack([net(plane) for plane in inputs.unbind(-1)], dim=-1),
+    )
+    InferenceCost(tmp_path).attach(engine)
+    # what another handler does with the network is not counted
+    engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: network(torch.zeros(1, 1, 8, 10)))
+    engine.run()
     found = json.loads((tmp_path / "summary.json").read_text())["gflop_per_slice"]
     assert found == pytest.approx(2 * 9 * 2 * 80 / 1e9)
