@@ -75,6 +75,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
     if run.metrics is not None:
         measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]
         section["regions"] = _regions(run, measures)
+        section["source"] = (run.record.get("config", {}).get("published") or {}).get("source", "")
         section["measures"] = [TITLES[name] for name in measures]
         section["boxes"] = Markup(boxes(run.metrics, [name for name in PLOTTED if name in measures]))
         section["cases"] = _cases(run.metrics, measures)
@@ -162,7 +163,7 @@ def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
                 if not len(finite)
                 else f"{finite.mean():.3f}" + (f" ± {finite.std(ddof=1):.3f}" if len(finite) > 1 else "")
             )
-            cells.append(text + (f" ({missing} infinite or unknown left out)" if missing else ""))
+            cells.append((text, f"({missing} infinite or unknown left out)" if missing else ""))
         theirs = published.get("values", {}).get(region, {})
         lines.append(
             {
@@ -173,7 +174,6 @@ def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
                     str(counts.get(key, "?")) for key in ("reference_empty", "prediction_empty", "both_empty")
                 ),
                 "published": ", ".join(f"{TITLES.get(name, name)} {value:g}" for name, value in theirs.items()),
-                "source": published.get("source", "") if theirs else "",
             }
         )
     return lines

@@ -34,7 +34,8 @@ def test_the_page_says_what_the_run_was_and_found(runs):
         "mean Dice 0.800 in epoch 2",
         "0.650 ± 0.451",  # of .9, 0, .7 and 1
         "1.500 ± 0.000 (1 infinite or unknown left out)",
-        "Dice 0.85 (Table 9)",
+        "Dice 0.85",
+        "Published: Table 9.",
         "Failures and empty masks (1)",
         "b, lesion: missed: the prediction is empty",
     ):
