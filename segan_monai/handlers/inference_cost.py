@@ -14,6 +14,7 @@ from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
 from torch.utils.flop_counter import FlopCounterMode
 
+from segan_monai.metrics.summary import write_summary
 from segan_monai.processes import gather_from_processes
 
 
@@ -72,7 +73,7 @@ class InferenceCost:
         if idist.get_rank() == 0 and self.file.is_file() and slices:
             summary = json.loads(self.file.read_text(encoding="utf-8"))
             summary["gflop_per_slice"] = operations / slices / 1e9
-            self.file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+            write_summary(self.file, summary)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         """Stop counting and let the error through."""

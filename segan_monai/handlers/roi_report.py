@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.keypoints import object_boxes
+from segan_monai.metrics.summary import write_summary
 from segan_monai.processes import gather_from_processes
 
 
@@ -132,7 +133,7 @@ class RoIReport:
                 "slices": len(ious),
                 "false_positive_slices": sum(of_process[name] for _, of_process in parts),
             }
-        file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+        write_summary(file, summary)
 
     def _roi(self, row: NDArray, to_own: NDArray, own: NDArray, axis: int) -> dict[str, Any]:
         """One RoI on the input's own grid."""

@@ -108,8 +108,13 @@ def write_evaluation(
     with whole_file(output_dir / "metrics.csv") as file:
         table.to_csv(file, columns=list(COLUMNS), index=False, float_format="%.9g")
     summary = summarize(table, regions, prediction_regions)
-    with whole_file(output_dir / "summary.json") as file:
-        file.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+    write_summary(output_dir / "summary.json", summary)
+
+
+def write_summary(file: Path, summary: Mapping[str, Any]) -> None:
+    """Writes ``summary.json``: whole, and without the NaN that JSON does not have."""
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def format_table(table: pd.DataFrame) -> str:

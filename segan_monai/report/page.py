@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
 from segan_monai._version import __version__
+from segan_monai.files import whole_file
 from segan_monai.metrics.summary import FAILURE_RULE
 from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.plots import KEY_METRIC, TITLES, boxes, curve_names, curves
@@ -38,6 +39,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
 
     Raises:
         DataError: a folder holds no run.
+        OutputError: the page cannot be written.
     """
     runs = read_runs([Path(folder) for folder in folders])
     file = Path(folders[0]) / "report.html" if file is None else Path(file)
@@ -48,9 +50,8 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
         title=_title(runs), version=__version__, runs=[_section(run) for run in runs], failure_rule=FAILURE_RULE
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(file)
+    with whole_file(file) as partial:
+        partial.write_text(page, encoding="utf-8")
     return file
 
 
