@@ -23,6 +23,7 @@ PAGES = {
     "contributing.md": "CONTRIBUTING.md",
     **{f"bundles/{folder.name}.md": f"bundles/{folder.name}/docs/README.md" for folder in TOP.glob("bundles/*")},
 }
+REFERENCE = {f"reference/{room}.md": f"segan_monai/{room}/__init__.py" for room in ROOMS}
 LINK = re.compile(r"(\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -41,7 +42,7 @@ def on_page_markdown(markdown, page, config, files):
     """Lead links between files of the repository to their places on the site; other files are copied to it."""
     uri = page.file.src_uri
     folder = posixpath.dirname(PAGES.get(uri, f"docs/{uri}"))
-    places = {source: place for place, source in PAGES.items()}
+    places = {source: place for place, source in (PAGES | REFERENCE).items()}
 
     def lead(match):
         path = posixpath.normpath(posixpath.join(folder, match[2]))

@@ -32,7 +32,7 @@ class DomainAdversarialLoss(nn.Module):
     Raises:
         ConfigError: for any other `generator`.
 
-    Example:
+    Examples:
         >>> loss = DomainAdversarialLoss()
         >>> undecided = torch.zeros(4, 3)  # K = 2
         >>> loss(undecided, undecided, torch.tensor([0, 0, 1, 1]))  # 2 log 3
