@@ -102,7 +102,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     test = _entries(folder, "Ts", ending, expected) if (folder / "imagesTs").is_dir() else []
     domains = content.get("domains") or {}
     if not isinstance(domains, dict):
-        raise DataError(f"{file}: 'domains' is {str(domains)[:200]}. Expected a name a case: {{\"case\": \"site A\"}}.")
+        raise DataError(f'{file}: \'domains\' is {str(domains)[:200]}. Expected a name a case: {{"case": "site A"}}.')
     for entry in (*training, *test):
         if entry["case"] in domains:
             entry["domain"] = domains[entry["case"]]

@@ -114,7 +114,9 @@ def _adversarial_normalization(found: Fingerprint) -> dict[str, Choice]:
     }
     spacing = [round(median, 3) for _, median, _ in found.spacing]
     chosen["spacing_mm"] = Choice(spacing, "the median of the cases")
-    sizes = [length * old[1] / new for length, old, new in zip(_medians(found.shape), found.spacing, spacing, strict=True)]
+    sizes = [
+        length * old[1] / new for length, old, new in zip(_medians(found.shape), found.spacing, spacing, strict=True)
+    ]
     patch = [32 if size >= 24 else 16 for size in sizes]
     chosen["patch_size"] = Choice(patch, f"the paper's 32, or 16 along axes below 24 voxels; images have {_by(sizes)}")
     small = any(length / mm < side for length, mm, side in zip(found.smallest, spacing, patch, strict=True))
@@ -175,7 +177,9 @@ def _schedule(
         "epochs": Choice(epochs, f"about {ITERATIONS[width]} steps, at least {fewest} epochs and at most 500"),
         "val_interval": Choice(max(1, epochs // 20), "20 validations"),
         "folds": Choice(folds, f"{found.subjects} subjects; {found.cases - training} or so are kept out"),
-        "cache_rate": Choice(cached, f"the data set takes {found.gigabytes:.2g} GB in memory, {CACHE_GIGABYTES} may be"),
+        "cache_rate": Choice(
+            cached, f"the data set takes {found.gigabytes:.2g} GB in memory, {CACHE_GIGABYTES} may be"
+        ),
         "num_workers": Choice(
             0 if cached == 1 and width == 16 else 4,
             "processes that load; none are needed for small slices of cached volumes",

@@ -87,7 +87,9 @@ def _channels(file: Path, names: Any) -> list[str]:
     if not names:
         return []
     try:
-        found = [str(names[key]) for key in sorted(names, key=int)] if isinstance(names, dict) else list(map(str, names))
+        found = (
+            [str(names[key]) for key in sorted(names, key=int)] if isinstance(names, dict) else list(map(str, names))
+        )
     except (TypeError, ValueError) as error:
         raise DataError(
             f'{file}: the names of the channels are {str(names)[:200]}. Expected them by number: {{"0": "T1"}}.'
