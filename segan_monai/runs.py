@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,7 @@ TRAINING_FILES = (
     "run*.json",
     "split.json",
     "history.csv",
+    "mlflow_run.json",
     "skipped_cases.csv",
     "log.txt",
     "events.out.tfevents.*",
@@ -155,6 +157,20 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     root.addHandler(handler)
     if check and parser is not None:
         check_cases_before_run(parser)
+
+
+def run_settings() -> dict[str, Any]:
+    """The keys of the config above ``initialize``, which a user may set, with the values that they have in this run.
+
+    For an expression in the config itself: ``$segan_monai.run_settings()``. Functions are left out.
+    """
+    parser = _parser_of_this_run()
+    if parser is None:
+        raise ConfigError("run_settings() was called from Python; expected the expression of a config.")
+    config: dict[str, Any] = parser.config  # type: ignore[assignment]
+    names = [name for name in takewhile(lambda name: name != "initialize", config) if name not in ("imports", "_meta_")]
+    values = {name: parser.get_parsed_content(name) for name in names}
+    return {name: value for name, value in values.items() if not callable(value)}
 
 
 def _parser_of_this_run() -> ConfigParser | None:
