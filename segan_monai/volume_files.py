@@ -137,10 +137,10 @@ def _read_itk(file: Path) -> Volume:
     values = SimpleITK.GetArrayFromImage(image)
     axes = tuple(reversed(range(image.GetDimension())))
     components = (image.GetDimension(),) if image.GetNumberOfComponentsPerPixel() > 1 else ()
-    return Volume(values.transpose(*axes, *components), _affine_of_simpleitk(image))
+    return Volume(values.transpose(*axes, *components), affine_of_simpleitk(image))
 
 
-def _affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
+def affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
     """Affine in the RAS frame; ITK's own frame is LPS, so the first two world axes change sign."""
     dimensions = min(image.GetDimension(), 3)
     affine = np.eye(4)

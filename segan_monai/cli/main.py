@@ -9,10 +9,12 @@ import sys
 import typer
 
 from segan_monai.cli.check import check
+from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
+from segan_monai.cli.prepare import prepare
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.verify import verify
@@ -33,6 +35,8 @@ app.command()(report)
 app.command()(reproduce)
 app.command()(verify)
 app.command()(export)
+app.add_typer(prepare, name="prepare")
+app.add_typer(download, name="download")
 
 
 @app.callback()

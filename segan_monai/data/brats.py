@@ -16,7 +16,7 @@ from segan_monai.errors import ConfigError, DataError
 
 # 2013, 2015: .../HGG/<case>/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha; OT is the expert's label map
 _VSD = re.compile(
-    r"VSD\.Brain[^.]*\.XX\.O\.(?P<kind>MR_T1c|MR_T1|MR_T2|MR_Flair|OT)(\.\d+)?\.(mha|nii|nii\.gz)", re.IGNORECASE
+    r"VSD\.Brain[^.]*\.XX\.(O|XX)\.(?P<kind>MR_T1c|MR_T1|MR_T2|MR_Flair|OT)(\.\d+)?\.(mha|nii|nii\.gz)", re.IGNORECASE
 )
 # 2017 to 2022: <case>_t1ce.nii.gz; BraTS20_Training_355 has its label map under the stray name W39_1998.09.19_Segm.nii
 _UNDERSCORE = re.compile(r"(?P<case>.+)_(?P<kind>flair|t1|t1ce|t1c|t1gd|t2|seg|segm)\.nii(\.gz)?", re.IGNORECASE)
@@ -79,7 +79,9 @@ def brats_file(path: Path) -> tuple[Path, str, str, str] | None:
 
 
 def brats_cases(
-    dataset_dir: str | os.PathLike[str], modalities: Sequence[str] = ("t1c", "t2", "flair")
+    dataset_dir: str | os.PathLike[str],
+    modalities: Sequence[str] = ("t1c", "t2", "flair"),
+    unusable: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Cases of a BraTS folder of any year, found by their file names at any depth.
 
@@ -91,6 +93,8 @@ def brats_cases(
     Args:
         dataset_dir: the folder, or any folder above it.
         modalities: which images to take, in this order: of ``t1``, ``t1c``, ``t2``, ``flair`` or their synonyms.
+        unusable: gets the names of cases that lack a modality or have two files for one, and what is wrong with each,
+            instead of an error.
 
     Returns:
         Cases sorted by name, with ``case``, ``subject`` (time points of one subject share it), ``image`` (paths in
@@ -110,6 +114,7 @@ def brats_cases(
     conventions: dict[tuple[Path, str], str] = {}
     graded: dict[str, str] = {}
     others: list[str] = []
+    twice: dict[tuple[Path, str], str] = {}
     for path in walk_files(root):
         if path.name == "name_mapping.csv":
             graded |= _read_grades(path)
@@ -117,10 +122,10 @@ def brats_cases(
             folder, name, kind, convention = found
             of_case = files.setdefault((folder, name), {})
             if kind in of_case and kind in (*wanted, "seg"):
-                raise DataError(
+                message = (
                     f"BraTS case {name} in {folder} has two files for {kind}: {of_case[kind].name} and {path.name}. "
-                    "Keep one of them."
                 )
+                twice.setdefault((folder, name), message + "Keep one of them.")
             of_case[kind] = path
             conventions[folder, name] = convention
         else:
@@ -133,15 +138,21 @@ def brats_cases(
         )
     cases = []
     for (folder, name), of_case in files.items():
+        fault = twice.get((folder, name))
         if missing := [modality for modality in wanted if modality not in of_case]:
-            raise DataError(
+            fault = (
                 f"BraTS case {name} in {folder} has no file for {', '.join(missing)}; it has "
                 f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
                 f"or leave the modality out of --modalities (now {', '.join(modalities)})."
             )
-        cases.append(
-            _case(name, of_case, wanted, conventions[folder, name], _grade_folder(folder, root), graded.get(name))
-        )
+        if fault is None:
+            cases.append(
+                _case(name, of_case, wanted, conventions[folder, name], _grade_folder(folder, root), graded.get(name))
+            )
+        elif unusable is None:
+            raise DataError(fault)
+        else:
+            unusable[name] = fault
     return sorted(cases, key=lambda case: case["case"])
 
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs with masks: the folders of ISIC 2017, plain ``images`` and ``masks``, and photographs alone."""
+"""Photographs with masks: the folders of ISIC 2017 and 2018, plain ``images`` and ``masks``, and photographs alone."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ from segan_monai.data.brats import existing_folder
 from segan_monai.errors import DataError
 
 PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp")
-# the challenge's part 1: photographs of a section, and the folder of their masks
-_OFFICIAL = {
-    "training": ("ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
-    "validation": ("ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
-    "test": ("ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth"),
-}
+# the challenges' task of segmentation: section, photographs, and the folder of their masks
+_OFFICIAL = (
+    ("training", "ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
+    ("validation", "ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
+    ("test", "ISIC-2017_Test_v2_Data", "ISIC-2017_Test_v2_Part1_GroundTruth"),
+    ("training", "ISIC2018_Task1-2_Training_Input", "ISIC2018_Task1_Training_GroundTruth"),
+    ("validation", "ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth"),
+    ("test", "ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
+)
 _MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE)
 PHOTOGRAPH_LAYOUTS = (
     "ISIC 2017 (ISIC-2017_Training_Data/<case>.jpg, ISIC-2017_Training_Part1_GroundTruth/<case>_segmentation.png), "
+    "ISIC 2018 (ISIC2018_Task1-2_Training_Input, ISIC2018_Task1_Training_GroundTruth), "
     "images/<case>.jpg with masks/<case>_segmentation.png"
 )
 
@@ -30,9 +34,9 @@ PHOTOGRAPH_LAYOUTS = (
 def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Cases of a folder of dermoscopic photographs.
 
-    Found are the challenge's folders of 2017 as they are unpacked (training, validation, test; those that are there),
-    or else ``images`` and ``masks`` (``<case>_segmentation.png``, ``<case>_mask.png`` or ``<case>.png``), or else
-    photographs in the folder itself. Superpixels (``<case>_superpixels.png``) and tables are passed over. A folder
+    Found are the challenges' folders of 2017 and 2018 as they are unpacked (training, validation, test; those that are
+    there), or else ``images`` and ``masks`` (``<case>_segmentation.png``, ``<case>_mask.png`` or ``<case>.png``), or
+    else photographs in the folder itself. Superpixels (``<case>_superpixels.png``) and tables are passed over. A folder
     of photographs whose folder of masks is not there gives cases without label, for inference.
 
     Args:
@@ -50,7 +54,7 @@ def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     root = existing_folder(dataset_dir)
     cases = [
         {**case, "section": section}
-        for section, (images, masks) in _OFFICIAL.items()
+        for section, images, masks in _OFFICIAL
         if (root / images).is_dir()
         for case in _paired(root / images, root / masks)
     ]

@@ -1,0 +1,96 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One case, in a process of its own: made unless it is there already, and never at the cost of another."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from multiprocessing import parent_process
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.isic import PHOTOGRAPHS
+from segan_monai.errors import reason
+from segan_monai.prepare.manifest import file_records, same_content
+from segan_monai.prepare.options import PrepareOptions
+from segan_monai.prepare.photographs import prepare_photograph
+from segan_monai.prepare.volumes import prepare_volumes
+
+_KEPT = ("case", "subject", "grade", "convention", "domain")
+
+
+def prepare_case(
+    work: tuple[dict[str, Any], Mapping[str, Any] | None], root: Path, folder: Path, options: PrepareOptions
+) -> dict[str, Any]:
+    """Make the files of a case.
+
+    Args:
+        work: the case, and what the manifest has of it from an earlier run with the same options, or None.
+        root: paths of sources in the manifest are relative to it.
+        folder: gets the files.
+        options: see there.
+
+    Returns:
+        ``case`` and either ``error``, or the record for the manifest (``entry`` for ``dataset.json``, ``section``,
+        ``sources``, ``results``, ``notes``, ``seconds``), with ``again`` true if nothing had to be done.
+    """
+    case, known = work
+    try:
+        return _prepare_case(case, known, root, folder, options)
+    except Exception as error:  # whatever a reader may raise of a bad file
+        return {"case": case["case"], "error": reason(error)}
+
+
+def _prepare_case(
+    case: dict[str, Any], known: Mapping[str, Any] | None, root: Path, folder: Path, options: PrepareOptions
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    images = [case["image"]] if isinstance(case["image"], str) else case["image"]
+    files = [Path(file) for file in (*images, *([case["label"]] if "label" in case else []))]
+    sources = file_records(files, root, known["sources"] if known else ())
+    if known and same_content(sources, known["sources"]) and _is_there(known["results"], folder):
+        return {**known, "case": case["case"], "sources": sources, "again": True}
+    is_photograph = isinstance(case["image"], str) and case["image"].lower().endswith(PHOTOGRAPHS)
+    made = (prepare_photograph if is_photograph else prepare_volumes)(case, folder, options)
+    notes = made.pop("notes")
+    images = [made["image"]] if isinstance(made["image"], str) else made["image"]
+    results = [folder / file for file in (*images, *([made["label"]] if "label" in made else []))]
+    entry = {**made, **{key: case[key] for key in _KEPT if key in case}}
+    if case.get("skull_strip") and not options.strip_skull:
+        entry["skull_strip"] = True  # for the bundle, which does it when it loads the case
+    return {
+        "case": case["case"],
+        "section": case.get("section") or ("training" if "label" in case else "test"),
+        "entry": entry,
+        "sources": sources,
+        "results": file_records(results, folder),
+        "notes": notes,
+        "seconds": round(time.perf_counter() - started, 2),
+        "again": False,
+    }
+
+
+def _is_there(results: list[dict[str, Any]], folder: Path) -> bool:
+    """Whether results are as they were written, by size and time, or else by content."""
+    files = [folder / record["path"] for record in results]
+    return all(file.is_file() for file in files) and same_content(file_records(files, folder, results), results)
+
+
+def start_worker() -> None:
+    """What each process does first: one thread of its own, and an end when the main process is killed."""
+    import SimpleITK as sitk  # noqa: N813
+    import torch
+
+    torch.set_num_threads(1)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,93 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What was made of what: sources and results of each case with their SHA-256, options and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import DataError
+from segan_monai.files import whole_file
+
+MANIFEST = "manifest.json"
+MADE_BY = "segan-monai prepare"
+_PACKAGES = ("segan-monai", "monai", "nibabel", "numpy", "pillow", "SimpleITK")
+_CHUNK = 2**20
+
+
+def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Path, size, time of change and SHA-256 of files.
+
+    Args:
+        files: the files; of an Analyze header the image beside it counts too.
+        root: paths below it are written relative to it.
+        known: records of an earlier run: where path, size and time are the same, the file is not read again.
+    """
+    earlier = {(record["path"], record["bytes"], record["modified_ns"]): record["sha256"] for record in known}
+    records = []
+    for file in files:
+        for part in (file, *_beside(file)):
+            status = part.stat()
+            path = os.path.relpath(part, root) if part.is_relative_to(root) else str(part)
+            mark = (path, status.st_size, status.st_mtime_ns)
+            sha256 = earlier.get(mark) or _sha256(part)
+            records.append(dict(zip(("path", "bytes", "modified_ns", "sha256"), (*mark, sha256), strict=True)))
+    return records
+
+
+def _beside(file: Path) -> list[Path]:
+    """Where a header's voxels are."""
+    if file.suffix.lower() == ".mhd":
+        return [path for ending in (".raw", ".zraw") if (path := file.with_suffix(ending)).exists()]
+    if file.suffix.lower() == ".hdr":
+        return [path for ending in (".img", ".IMG") if (path := file.with_suffix(ending)).exists()][:1]
+    return []
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def same_content(records: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two lists of records are of the same bytes under the same names."""
+    first, second = ([(record["path"], record["sha256"]) for record in some] for some in (records, others))
+    return first == second
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of a prepared folder; None if there is none.
+
+    Raises:
+        DataError: it is damaged or of something else.
+    """
+    file = folder / MANIFEST
+    if not file.exists():
+        return None
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+        if manifest["made_by"] == MADE_BY and isinstance(manifest["cases"], dict):
+            return manifest
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(f"{file} cannot be read ({error}). Delete it with the folder, or choose a new one.") from error
+    raise DataError(f"{file} is not of {MADE_BY}. Choose a new folder.")
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON, whole or not at all."""
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that the result depends on."""
+    return {name: version(name) for name in _PACKAGES}

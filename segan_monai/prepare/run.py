@@ -1,0 +1,253 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A whole data set: from the folder of its site to a folder with ``dataset.json`` and ``manifest.json``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from segan_monai.check.cases import check_headers
+from segan_monai.check.headers import read_header
+from segan_monai.check.report import Finding, Report
+from segan_monai.data.cases import find_cases
+from segan_monai.data.isic import PHOTOGRAPHS
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
+from segan_monai.prepare.convert import prepare_case, start_worker
+from segan_monai.prepare.manifest import MADE_BY, MANIFEST, read_manifest, versions, write_json
+from segan_monai.prepare.options import PrepareOptions
+from segan_monai.prepare.sources import FIND, with_unique_names
+from segan_monai.transforms.load_case import LoadCased
+from segan_monai.transforms.load_photograph import LoadPhotographd
+
+_SCRATCH = ".unpacked"
+_SPARE_BYTES = 100 * 2**20
+_SHOWN = 10
+
+
+@dataclass
+class Prepared:
+    """What became of a data set.
+
+    Attributes:
+        folder: where the result is.
+        made: cases that were made.
+        kept: cases that had been made before, of the same sources with the same options.
+        failed: cases that could not be made, and why.
+        notes: what else the user should know.
+        findings: of the check of the result's headers.
+    """
+
+    folder: Path
+    made: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether every case is there and nothing is wrong with the result."""
+        return not self.failed and not any(finding.level == "error" for finding in self.findings)
+
+    def summary(self) -> str:
+        """A few lines to read."""
+        there = f", {len(self.kept)} already there" if self.kept else ""
+        lines = [f"{len(self.made)} cases prepared{there}, {len(self.failed)} failed: {self.folder}"]
+        lines += [f"note: {note}" for note in self.notes]
+        for level in ("error", "warning"):
+            of_level = [finding for finding in self.findings if finding.level == level]
+            lines += [f"{level} in the result: {finding.message}" for finding in of_level[:_SHOWN]]
+            if len(of_level) > _SHOWN:
+                lines.append(f"and {len(of_level) - _SHOWN} more {level}s in the result")
+        lines += [f"failed: {case}: {message}" for case, message in self.failed.items()]
+        if self.failed:
+            lines.append("Mend the cause and give the same command again: what is done is not repeated.")
+        return "\n".join(lines)
+
+
+def prepare_data_set(
+    data_set: str,
+    source: str | os.PathLike[str],
+    folder: str | os.PathLike[str],
+    options: PrepareOptions | None = None,
+    workers: int | None = None,
+) -> Prepared:
+    """Prepare a data set as its site hands it out.
+
+    `folder` gets ``dataset.json`` in the decathlon's format with ``imagesTr``, ``labelsTr`` and so on, and
+    ``manifest.json`` with the SHA-256 of every source and result. Each case is written whole or not at all, and noted
+    as soon as it is, so that whatever ends this, the same call goes on; a case of the same sources and options is not made
+    again. A case that fails costs none of the others.
+
+    Args:
+        data_set: a key of `segan_monai.prepare.sources.FIND`, such as ``brats``.
+        source: the folder, one above it, or an archive.
+        folder: new, empty, or prepared of this data set before.
+        options: see there.
+        workers: processes; by default the cores at hand, at most 8.
+
+    Raises:
+        DataError: a source or folder that cannot be used; no case of the data set found; none could be prepared.
+        ConfigError: an unknown data set.
+        OutputError: no room, or the folder cannot be written.
+    """
+    if data_set not in FIND:
+        raise ConfigError(f"unknown data set {data_set!r}; expected one of {', '.join(FIND)}.")
+    options = options or PrepareOptions()
+    root, folder = Path(source).expanduser().absolute(), Path(folder).expanduser().absolute()
+    manifest = _opened(data_set, root, folder, options)
+    outcome = Prepared(folder)
+    scratch = folder / _SCRATCH
+    if root.exists():
+        _check_room(folder, sum(map(unpacked_bytes, archives_in(root))), "to unpack archives")
+    with unpacked(root, scratch) as unpacked_root:
+        found = FIND[data_set](unpacked_root, options)
+        outcome.notes += found.notes
+        outcome.failed |= found.unusable
+        cases = with_unique_names(found.cases, outcome.failed)
+        known = manifest["cases"]
+        work = [(case, known.get(case["case"])) for case in cases]
+        _check_room(folder, _room_for([case for case, before in work if before is None], options), "for the result")
+        convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
+        for result in _all(convert, work, workers):
+            name = result.pop("case")
+            if "error" in result:
+                outcome.failed[name] = result["error"]
+                known.pop(name, None)
+            else:
+                (outcome.kept if result.pop("again") else outcome.made).append(name)
+                known[name] = result
+            manifest["failed"] = outcome.failed
+            write_json(folder / MANIFEST, manifest)
+    _finish(manifest, {case["case"] for case in cases}, found.description, outcome)
+    return outcome
+
+
+def _opened(data_set: str, root: Path, folder: Path, options: PrepareOptions) -> dict[str, Any]:
+    """The manifest to go on with, after a look at both places."""
+    if not root.exists():
+        raise DataError(f"{root}: there is no such file or folder. Expected what the site of {data_set} hands out.")
+    if root.is_file() and not archives_in(root):
+        raise DataError(f"{root} is a file. Expected a folder, or a .zip, .tar, .tar.gz or .tgz file.")
+    real, real_root = folder.resolve(), root.resolve()
+    if real == real_root or real_root in real.parents or real in real_root.parents:
+        raise DataError(
+            f"{folder} and {root} lie in one another. Choose a folder beside the source, so that neither is taken for "
+            "part of the other."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise DataError(f"{folder} is a file. Choose the name of a new folder.")
+    manifest = read_manifest(folder) if folder.is_dir() else None
+    if manifest is None:
+        others = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        if others and others != [_SCRATCH]:
+            raise DataError(
+                f"{folder} is not empty, it holds {others[0]}, and has no {MANIFEST}. Choose a new folder: prepared "
+                "cases must not mix with other files."
+            )
+    elif manifest["data_set"] != data_set:
+        raise DataError(f"{folder} holds {manifest['data_set']}, not {data_set}. Choose a new folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    # through lists, as JSON gives them back
+    chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
+    cases = manifest["cases"] if manifest is not None and manifest["options"] == chosen else {}
+    head = {"made_by": MADE_BY, "data_set": data_set, "options": chosen, "versions": versions()}
+    manifest = {**head, "cases": cases, "failed": {}}
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> int:
+    """Bytes that results take at most, about: sources are as large or larger, but for what the options do."""
+    total, growth = 0, 1.0
+    cases = list(cases)
+    for case in cases:
+        images = [case["image"]] if isinstance(case["image"], str) else case["image"]
+        total += sum(Path(file).stat().st_size for file in images if Path(file).exists())
+    if options.spacing_mm and cases and "series" not in cases[0]:
+        images = [cases[0]["image"]] if isinstance(cases[0]["image"], str) else cases[0]["image"]
+        voxel = abs(float(np.linalg.det(read_header(images[0]).grid.affine[:3, :3])))
+        growth *= max(voxel / float(np.prod(options.spacing_mm)), 1.0)
+    if options.n4 or options.spacing_mm:
+        growth *= 2  # fractions in 32 bits in place of whole numbers in 16
+    return int(total * growth)
+
+
+def _check_room(folder: Path, needed: int, what: str) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + _SPARE_BYTES > free:
+        raise DataError(
+            f"{folder}: about {needed / 2**30:.1f} GiB are needed {what}, {free / 2**30:.1f} GiB are free. Make room, "
+            "or choose a folder on another disk."
+        )
+
+
+def _all(convert: partial, work: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
+    """Results in the order in which they are ready."""
+    if workers is None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = min(cores, 8)
+    workers = min(workers, len(work))
+    bar = partial(tqdm, total=len(work), desc="cases", unit="case", disable=None)
+    if workers <= 1:
+        yield from bar(map(convert, work))
+        return
+    pool = ProcessPoolExecutor(workers, initializer=start_worker)
+    try:
+        for future in bar(as_completed([pool.submit(convert, one) for one in work])):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"one of {workers} processes was killed, most likely for want of memory. Give the same command with a "
+            "smaller --workers; what is done is not repeated."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[str, Any], outcome: Prepared) -> None:
+    """Write ``dataset.json``, read it as a run will, and look at all headers."""
+    records = manifest["cases"]
+    if not records:
+        reasons = "; ".join(f"{case}: {message}" for case, message in list(outcome.failed.items())[:3])
+        raise DataError(f"none of {len(outcome.failed)} cases could be prepared. {reasons}")
+    if elsewhere := sorted(records.keys() - found):
+        outcome.notes.append(f"from an earlier run, no longer in the source: {', '.join(elsewhere)}")
+    flips = Counter(note.split(" (")[0] for record in records.values() for note in record["notes"] if "flipped" in note)
+    outcome.notes += [f"{note}: {count} cases" for note, count in flips.items()]
+    if len(flips) > 1:
+        outcome.notes.append("label maps of one data set are usually stored alike: look at those cases in a viewer")
+    lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
+    for name in sorted(records):
+        lists[records[name]["section"]].append(records[name]["entry"])
+    names = description.get("modality", [])
+    channels = {str(index): channel for index, channel in enumerate(names)} if isinstance(names, list) else names
+    content = {
+        **description,
+        "modality": channels,
+        "tensorImageSize": "4D" if len(channels) > 1 and manifest["options"]["four_d"] else "3D",
+        "numTraining": len(lists["training"]),
+        "numTest": len(lists["test"]),
+        **{section: entries for section, entries in lists.items() if entries or section != "validation"},
+    }
+    write_json(outcome.folder / "dataset.json", content)
+    cases = find_cases(outcome.folder)
+    report = Report()
+    is_photograph = str(cases[0]["image"]).lower().endswith(PHOTOGRAPHS)
+    loader = (LoadPhotographd if is_photograph else LoadCased)(allow_missing_keys=True)
+    check_headers(cases, loader, ("label",), report)
+    # types differ from case to case on purpose: each is the smallest that is exact
+    outcome.findings += [finding for finding in report.findings if finding.rule != "data types"]

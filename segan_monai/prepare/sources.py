@@ -1,0 +1,217 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What lies in the folder that a data set's site hands out: its cases, and what there is to say of all of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import nibabel
+
+from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, walk_files
+from segan_monai.data.conventions import LABEL_CONVENTIONS
+from segan_monai.data.decathlon import decathlon_cases
+from segan_monai.data.iseg import iseg_cases, iseg_file
+from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
+from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
+from segan_monai.errors import DataError
+from segan_monai.prepare.dicom import Series, find_series
+from segan_monai.prepare.options import PrepareOptions
+
+_BRATS_MODALITIES = ("t1c", "t2", "flair")  # what the bundle wants, in its order
+_TISSUES = ("background", "CSF", "grey matter", "white matter")
+_LABEL_FILE = re.compile(r"label(?P<number>\d{4})\.nii(\.gz)?", re.IGNORECASE)
+
+
+class Source(NamedTuple):
+    """A data set as it was found.
+
+    Attributes:
+        cases: dictionaries as `find_cases` returns them. ``image`` of a CT has all DICOM files of its series, and
+            ``series`` names it.
+        unusable: names of cases that cannot be prepared, and what is wrong with each.
+        description: what ``dataset.json`` says beside its lists of cases.
+        notes: what else the user should know.
+    """
+
+    cases: list[dict[str, Any]]
+    unusable: dict[str, str]
+    description: dict[str, Any]
+    notes: list[str]
+
+
+def _brats(folder: Path, options: PrepareOptions) -> Source:
+    layouts = LAYOUTS
+    if not any(brats_file(path) for path in walk_files(folder)):
+        _nothing_of("BraTS", folder, f"at any depth {layouts}")
+    wanted = options.modalities or _BRATS_MODALITIES
+    unusable: dict[str, str] = {}
+    cases = brats_cases(folder, wanted, unusable)
+    conventions = {case.get("convention") for case in cases}
+    description = {"name": "BraTS", "modality": list(wanted)}
+    notes = []
+    if len(conventions) == 1 and (name := conventions.pop()) is not None:
+        labels = {0: "background", **LABEL_CONVENTIONS[name].labels}
+        description["labels"] = {str(value): tissue for value, tissue in labels.items()}  # type: ignore[assignment]
+    elif conventions - {None}:
+        notes.append(
+            "label maps follow several conventions, noted with each case; a training needs one: prepare them apart"
+        )
+    return Source(cases, unusable, description, notes)
+
+
+def _msd(folder: Path, options: PrepareOptions) -> Source:
+    files = [file for file in (folder / "dataset.json", *sorted(folder.glob("*/dataset.json"))) if file.is_file()]
+    if not files:
+        _nothing_of("the decathlon", folder, "dataset.json in it, or Task04_Hippocampus/dataset.json and the like")
+    if len(files) > 1:
+        raise DataError(
+            f"{folder} has {len(files)} tasks of the decathlon: {', '.join(file.parent.name for file in files)}. "
+            "Prepare one at a time, into a folder each."
+        )
+    cases = [
+        case
+        for case in decathlon_cases(files[0], options.modalities)
+        if case["section"] != "test" or Path(case["image"]).exists()
+    ]
+    given = json.loads(files[0].read_text(encoding="utf-8"))
+    kept = ("name", "description", "reference", "licence", "license", "release", "modality", "labels")
+    description = {key: given[key] for key in kept if key in given}
+    if options.modalities:
+        description["modality"] = list(options.modalities)
+    return Source(cases, {}, description, [])
+
+
+def _isic(folder: Path, options: PrepareOptions) -> Source:
+    cases = isic_cases(folder)
+    if not cases:
+        _nothing_of("ISIC", folder, PHOTOGRAPH_LAYOUTS)
+    names = {"0": "background", "255": "lesion"}
+    return Source(cases, {}, {"name": "ISIC", "modality": ["RGB"], "labels": names}, [])
+
+
+def _iseg(folder: Path, options: PrepareOptions) -> Source:
+    if not any(iseg_file(path) for path in walk_files(folder)):
+        _nothing_of("iSEG 2017", folder, "at any depth subject-1-T1.hdr and .img, subject-1-label.hdr and .img")
+    return Source(iseg_cases(folder), {}, {"name": "iSEG 2017", **_tissues()}, [])
+
+
+def _mrbrains(folder: Path, options: PrepareOptions) -> Source:
+    if not any(mrbrains_file(path) for path in walk_files(folder)):
+        expected = "at any depth TrainingData/1/T1.nii beside T2_FLAIR.nii, LabelsForTraining.nii and the like"
+        _nothing_of("MRBrainS 2013", folder, expected)
+    cases = mrbrains_cases(folder)
+    notes = []
+    whole = [case["case"] for case in cases if "label" not in case]
+    if whole and options.strip_skull:
+        notes.append(f"whole heads, for want of a label map: {', '.join(whole)}")
+    return Source(cases, {}, {"name": "MRBrainS 2013", **_tissues()}, notes)
+
+
+def _tissues() -> dict[str, Any]:
+    return {"modality": ["T1"], "labels": {str(value): name for value, name in enumerate(_TISSUES)}}
+
+
+def _pancreas_ct(folder: Path, options: PrepareOptions) -> Source:
+    labels = {
+        match["number"]: path for path in walk_files(folder) if (match := _LABEL_FILE.fullmatch(path.name)) is not None
+    }
+    of_patient: dict[str, list[Series]] = defaultdict(list)
+    for series in find_series(folder):
+        of_patient[_patient(series)].append(series)
+    if not of_patient:
+        _nothing_of(
+            "Pancreas-CT", folder, "at any depth DICOM series of CT, a folder or more a patient, and label0001.nii.gz"
+        )
+    cases, unusable = [], {}
+    for patient, all_series in sorted(of_patient.items()):
+        label = labels.pop(patient.rpartition("_")[2], None)
+        try:
+            series = _chosen(all_series, label)
+        except DataError as error:
+            unusable[patient] = str(error)
+            continue
+        case: dict[str, Any] = {
+            "case": patient,
+            "subject": patient,
+            "image": list(series.files),
+            "series": f"series {series.uid} in {Path(series.files[0]).parent}",
+        }
+        cases.append(case if label is None else {**case, "label": str(label)})
+    notes = []
+    if labels:
+        names = ", ".join(path.name for _, path in sorted(labels.items()))
+        notes.append(f"label maps without a series, left out: {names}")
+    description = {"name": "NIH Pancreas-CT", "modality": ["CT"], "labels": {"0": "background", "1": "pancreas"}}
+    return Source(cases, unusable, {**description, "licence": "CC BY 3.0"}, notes)
+
+
+def _patient(series: Series) -> str:
+    """``PANCREAS_0001``: by the tag, or else by a folder."""
+    for name in (series.patient, *reversed(Path(series.files[0]).parts)):
+        if match := re.search(r"pancreas_(\d{4})", name, re.IGNORECASE):
+            return f"PANCREAS_{match[1]}"
+    return series.patient or Path(series.files[0]).parent.name
+
+
+def _chosen(all_series: list[Series], label: Path | None) -> Series:
+    """The series of a patient, of several the one that has as many slices as the label map."""
+    if len(all_series) == 1:
+        return all_series[0]
+    counts = [len(series.files) for series in all_series]
+    slices = None
+    if label is not None:
+        try:
+            slices = nibabel.load(label).shape[2]
+        except Exception as error:  # whatever is wrong with the file is told when it is read
+            raise DataError(f"{label} cannot be read ({error}). It is damaged; download it again.") from error
+    fitting = [series for series in all_series if len(series.files) == slices]
+    if len(fitting) == 1:
+        return fitting[0]
+    places = ", ".join(f"{Path(one.files[0]).parent} ({len(one.files)} slices)" for one in all_series)
+    raise DataError(
+        f"{len(counts)} series of one patient: {places}; the label map has {slices or 'no'} slices. Expected one "
+        "series that fits: move the others elsewhere."
+    )
+
+
+def _nothing_of(data_set: str, folder: Path, expected: str) -> NoReturn:
+    files = [path for path in walk_files(folder)]
+    kinds: dict[str, int] = defaultdict(int)
+    for path in files:
+        kinds["".join(path.suffixes[-2:]).lower() or "without extension"] += 1
+    most = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1])[:4])
+    found = f"{len(files)} files ({most}), such as {files[0].relative_to(folder)}" if files else "no files"
+    raise DataError(
+        f"nothing of {data_set} in {folder}. Looked for {expected}; found {found}. Give the folder that holds the "
+        "unpacked data set, or its archives."
+    )
+
+
+def with_unique_names(cases: Iterable[dict[str, Any]], unusable: dict[str, str]) -> list[dict[str, Any]]:
+    """The cases whose names become files that no other case has; the others go to `unusable`."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for case in cases:
+        first = chosen.setdefault(case["case"].lower(), case)  # some disks make no difference of case
+        if first is not case:
+            unusable[case["case"]] = (
+                f"two cases are called {case['case']}, the other one is {first['image']}: only that one was taken. "
+                "Rename or move one of them."
+            )
+    return list(chosen.values())
+
+
+FIND: dict[str, Callable[[Path, PrepareOptions], Source]] = {
+    "brats": _brats,
+    "msd": _msd,
+    "isic": _isic,
+    "iseg": _iseg,
+    "mrbrains": _mrbrains,
+    "pancreas-ct": _pancreas_ct,
+}
+"""By the name of a data set the function that finds its cases in a folder."""
