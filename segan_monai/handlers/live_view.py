@@ -28,6 +28,7 @@ from segan_monai.handlers.photograph_picture import PHOTOGRAPH_COLOURS, draw_pho
 logger = logging.getLogger(__name__)
 _LEGEND = 0.3  # inches of height
 _LEGEND_ENTRY = 1.3  # inches of width
+_LETTER = 0.072  # inches of width, of a title
 
 
 def epoch_scalars(trainer: Any, validator: Any, learning_rates: Mapping[str, float]) -> dict[str, float]:
@@ -174,7 +175,7 @@ class LiveView:
     def _draw_slices(self, cut: LiveSlice) -> Any:
         columns = 1 if cut.axis is None else len(cut.image)
         width, height = cut.figure_size(1, columns)
-        width = max(width, (2 + len(self.regions)) * _LEGEND_ENTRY)
+        width = max(width, (2 + len(self.regions)) * _LEGEND_ENTRY, columns * (len(cut.case) + 20) * _LETTER)
         figure, axes = black_figure(1, columns, (width, height + _LEGEND))
         if cut.axis is None:
             draw_photograph(axes[0, 0], cut.case, cut.shown, PHOTOGRAPH_COLOURS)
