@@ -44,6 +44,9 @@ def reproduce(
     Example: segan-monai reproduce segan-components --dataset-dir Task04_Hippocampus --output-dir out
     --bundle hippocampus_mri_segan_segmentation --config configs/cpu.json --train-seconds 150
     """
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     from segan_monai.reproduce import (
         Plan,
         RunFailedError,
@@ -64,8 +67,10 @@ def reproduce(
         plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
         markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
         runs, errors = [], {}
-        for name in names:
-            for seed in numbers:
+        todo = [(name, seed) for name in names for seed in numbers]
+        with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
+            for name, seed in bar:
+                bar.set_postfix_str(f"{name}, seed {seed}")
                 try:
                     runs.append(run_row(plan, name, seed))
                 except RunFailedError as error:

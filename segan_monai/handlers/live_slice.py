@@ -63,8 +63,9 @@ class LiveSlice:
         pairs = zip(prediction.numpy(), label.numpy(), strict=True)
         dice = float(np.mean([overlap_metrics(found, truth)["dice"] for found, truth in pairs]))
         normalized = output.get("normalized")
+        affine = np.asarray(image.affine.cpu()) if isinstance(image, MetaTensor) else np.eye(4)
         if image.ndim == 3:
-            return cls(batch["case"], dice, _plain(image), label, prediction)
+            return cls(batch["case"], dice, _plain(image), label, prediction, None, affine)
         in_plane = [dim for dim in range(4) if dim != 1 + axis]
         area = label.sum(in_plane)
         z = int(area.argmax()) if area.any() else len(area) // 2
@@ -72,7 +73,6 @@ class LiveSlice:
         def cut(volume: Tensor) -> Tensor:
             return volume.select(1 + axis, z)
 
-        affine = np.asarray(image.affine.cpu()) if isinstance(image, MetaTensor) else np.eye(4)
         return cls(
             batch["case"],
             dice,
@@ -94,17 +94,17 @@ class LiveSlice:
 
     @property
     def aspect(self) -> float:
-        """Millimetres of a pixel along Y over those along X."""
+        """Height of a pixel over its width, in millimetres, or in pixels of the photograph as it was."""
+        spacing = nib.affines.voxel_sizes(self.affine)
         if self.axis is None:
-            return 1.0
-        spacing = nib.affines.voxel_sizes(self.affine)[np.argsort(self._orientation[:, 0])]
-        first, second = np.delete(spacing, self._cut_axis)
+            return float(spacing[1] / spacing[0])
+        first, second = np.delete(spacing[np.argsort(self._orientation[:, 0])], self._cut_axis)
         return float(second / first)
 
     def draw(self, axis: Any, plane: NDArray[Any], **how: Any) -> None:
         """Show a plane (X, Y) from `to_screen` on a panel."""
         if self.axis is None:
-            axis.imshow(plane.T, interpolation="nearest", **({"cmap": "gray"} | how))
+            axis.imshow(plane.T, aspect=self.aspect, interpolation="nearest", **({"cmap": "gray"} | how))
         else:
             show_plane(axis, plane, self.aspect, **how)
 
@@ -119,9 +119,8 @@ class LiveSlice:
         """The slice in the form of the pictures of evaluations."""
         image = self.to_screen(self.image)
         reference, prediction = ([m[..., None] > 0.5 for m in self.to_screen(p)] for p in (self.label, self.prediction))
-        if self.axis is None:
-            return ShownCase(self.case, self.dice, image.transpose(1, 2, 0).clip(0, 1), reference, prediction, 1.0)
-        return ShownCase(self.case, self.dice, image[..., None], reference, prediction, self.aspect)
+        image = image.transpose(1, 2, 0).clip(0, 1) if self.axis is None else image[..., None]
+        return ShownCase(self.case, self.dice, image, reference, prediction, self.aspect)
 
     @cached_property
     def _content(self) -> tuple[slice, slice]:

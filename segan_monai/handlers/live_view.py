@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from ignite.engine import Engine, Events
@@ -25,7 +26,9 @@ from segan_monai.handlers.overlay_picture import COLOURS, black_figure, draw_sli
 from segan_monai.handlers.photograph_picture import PHOTOGRAPH_COLOURS, draw_photograph
 
 logger = logging.getLogger(__name__)
-_LEGEND = 0.3  # inches
+_LEGEND = 0.3  # inches of height
+_LEGEND_ENTRY = 1.3  # inches of width
+_LETTER = 0.072  # inches of width, of a title
 
 
 def epoch_scalars(trainer: Any, validator: Any, learning_rates: Mapping[str, float]) -> dict[str, float]:
@@ -53,11 +56,22 @@ def current_learning_rates(trainer: Any) -> dict[str, float]:
     return found
 
 
+def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
+    """Names of the first cases of a dataset; where cases have a domain, of one domain after the other in turn."""
+    counts: Counter[str] = Counter()
+    ranked = []
+    for index, item in enumerate(data):
+        domain = str(item.get("domain", ""))
+        ranked.append((counts[domain], index, str(item["case"])))
+        counts[domain] += 1
+    return [case for *_, case in sorted(ranked)[:most]]
+
+
 class LiveView:
     """Writes TensorBoard events of a training into its folder: scalars after every epoch, pictures at each validation.
 
     Scalars are those of `epoch_scalars`, with the epoch as their step. Pictures are of the same cases and slices each
-    time, also in a resumed run: the first cases that are validated, the slice with the largest reference area. Under
+    time, also in a resumed run: the first cases of the validation set, the slice with the largest reference area. Under
     ``slices/<case>`` the image with outlines of truth (solid) and prediction (dashed). Beside that, where there is such
     a thing: ``critic/<case>``, what SegAN's critic sees (`critic_maps`), once the critic plays; under
     ``localization/<case>`` heatmap, boxes and RoI of an `LSNet`. Of a network that normalizes, there is
@@ -79,7 +93,7 @@ class LiveView:
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
-        validator: Engine,
+        validator: Any,
         regions: Sequence[str],
         modalities: Sequence[str],
         most_cases: int = 2,
@@ -121,17 +135,16 @@ class LiveView:
             self.writer.flush()
 
     def begin_validation(self) -> None:
-        """Each case is shown once a validation."""
+        """Each case is shown once a validation, the first of its patches where it has several."""
+        if not self.cases:
+            self.cases = first_cases(self.validator.data_loader.dataset.data, self.most_cases)
         self.left = list(self.cases)
 
     def write_pictures(self, engine: Engine) -> None:
         """Draw those cases of an iteration of the validation that are shown."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
-            case = batch["case"]
-            if case not in self.cases and len(self.cases) < self.most_cases:
-                self.cases.append(case)
-                self.left.append(case)
+            case = str(batch["case"])
             if case not in self.left or self.writer is None:
                 continue
             self.left.remove(case)
@@ -162,7 +175,8 @@ class LiveView:
     def _draw_slices(self, cut: LiveSlice) -> Any:
         columns = 1 if cut.axis is None else len(cut.image)
         width, height = cut.figure_size(1, columns)
-        figure, axes = black_figure(1, columns, (max(width, 4.0), height + _LEGEND))
+        width = max(width, (2 + len(self.regions)) * _LEGEND_ENTRY, columns * (len(cut.case) + 20) * _LETTER)
+        figure, axes = black_figure(1, columns, (width, height + _LEGEND))
         if cut.axis is None:
             draw_photograph(axes[0, 0], cut.case, cut.shown, PHOTOGRAPH_COLOURS)
         else:

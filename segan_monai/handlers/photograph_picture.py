@@ -74,7 +74,7 @@ class PhotographPicture(OverlayPicture):
 
 def draw_photograph(axis: Any, title: str, shown: ShownCase, colours: Sequence[str]) -> None:
     """Draw a photograph with outlines."""
-    axis.imshow(shown.image.swapaxes(0, 1))
+    axis.imshow(shown.image.swapaxes(0, 1), aspect=shown.aspect)
     outline(axis, shown, colours)
     axis.set_title(f"{title}, Dice {shown.dice:.2f}", color="white", fontsize=8)
 

@@ -22,10 +22,11 @@ class RunProgress(ProgressBar):
 
     Args:
         desc: what the bar is called.
+        **settings: of `tqdm`.
     """
 
-    def __init__(self, desc: str) -> None:
-        super().__init__(desc=desc)
+    def __init__(self, desc: str, **settings: Any) -> None:
+        super().__init__(desc=desc, **settings)
         self.started = 0.0
         self.iterations_before = 0
 
@@ -33,13 +34,17 @@ class RunProgress(ProgressBar):
         """Register with a trainer or an evaluator."""
         if not sys.stderr.isatty():
             return
-        engine.add_event_handler(Events.GET_BATCH_STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         super().attach(engine, output_transform=lambda output: self.named(engine), **settings)
 
     def start(self, engine: Engine) -> None:
-        """Begin to measure with the first iteration of this process, wherever a resumed run is."""
+        """Open the bar before the first iteration, which may take long, and is part of all estimates."""
         if not self.started:
             self.started, self.iterations_before = time.perf_counter(), engine.state.iteration
+        self._reset(engine.state.epoch_length)
+
+    def _reset(self, pbar_total: int | None) -> None:
+        self.pbar = self.pbar_cls(total=pbar_total, leave=self.persist, bar_format=self.bar_format, **self.tqdm_kwargs)
 
     def named(self, engine: Any) -> dict[str, str]:
         """What stands beside the bar after an iteration."""
