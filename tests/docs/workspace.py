@@ -162,17 +162,20 @@ def appended(call: Call) -> list[str]:
     if arguments[0] == "reproduce":
         from segan_monai.reproduce import load_tables
 
-        table = load_tables(arguments[1])[0]
+        table, *others = load_tables(arguments[1])
+        row = next(row for row in table.rows if not any(row in other.rows for other in others))
         bundle = arguments[arguments.index("--bundle") + 1] if "--bundle" in arguments else table.bundle
         keys = config_keys(f"bundles/{bundle}/configs/train.json", TOP)
         settings = [f"--set={key}={value}" for key, value in small_options(keys, arguments).items()]
-        return [*settings, "--seeds=0", f"--row={next(iter(table.rows))}"]
+        if "--train-seconds" in arguments:
+            settings.append("--train-seconds=1")
+        return [*settings, "--seeds=0", f"--row={row}"]
     if arguments[0] == "export":
         keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
         return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]
     return {
         "evaluate": ["--workers=1"],
-        "phantoms": ["--cases=2", "--spacing=8", "--workers=1"],
+        "phantoms": ["--cases=1", "--spacing=8", "--workers=1"],
         "verify": ["--check=files", "--check=metadata", "--check=network"],
     }.get(arguments[0], [])
 
