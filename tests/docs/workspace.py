@@ -154,7 +154,12 @@ def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
 def appended(call: Call) -> list[str]:
     """The options that shorten a call."""
     folder, program, *arguments = call
-    if program == "python" and arguments[:2] == ["-m", "monai.bundle"] or program == "segan-monai" and "check" in arguments:
+    if (
+        program == "python"
+        and arguments[:2] == ["-m", "monai.bundle"]
+        or program == "segan-monai"
+        and "check" in arguments
+    ):
         keys = config_keys(arguments[arguments.index("--config_file") + 1], Path(folder))
         return [text for key, value in small_options(keys, arguments).items() for text in (f"--{key}", str(value))]
     if program != "segan-monai":
