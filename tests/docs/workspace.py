@@ -154,12 +154,8 @@ def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
 def appended(call: Call) -> list[str]:
     """The options that shorten a call."""
     folder, program, *arguments = call
-    if (
-        program == "python"
-        and arguments[:2] == ["-m", "monai.bundle"]
-        or program == "segan-monai"
-        and "check" in arguments
-    ):
+    of_monai = program == "python" and arguments[:2] == ["-m", "monai.bundle"]
+    if of_monai or (program == "segan-monai" and arguments[0] == "check"):
         keys = config_keys(arguments[arguments.index("--config_file") + 1], Path(folder))
         return [text for key, value in small_options(keys, arguments).items() for text in (f"--{key}", str(value))]
     if program != "segan-monai":
@@ -226,7 +222,7 @@ def _become(program: str, arguments: list[str]) -> None:
 
 def _run_in_fork(command, stdout, stderr, check):
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_run, args=([os.getcwd(), "python", *command[1:]], Path(stdout.name)))
+    process = context.Process(target=_run, args=([str(Path.cwd()), "python", *command[1:]], Path(stdout.name)))
     process.start()
     process.join()
     return subprocess.CompletedProcess(command, process.exitcode)
