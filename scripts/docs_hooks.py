@@ -9,6 +9,7 @@ import html
 import json
 import posixpath
 import re
+from importlib.resources import files as files_of
 from pathlib import Path
 
 import latex2mathml.converter
@@ -35,6 +36,8 @@ def on_files(files, config):
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room}.md", content=_reference(room)))
     files.append(File.generated(config, "reference/command_line.md", content=_command_line()))
+    font = files_of("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"  # few systems have one that can set an equation
+    files.append(File.generated(config, "fonts/math.ttf", abs_src_path=str(font)))
     return files
 
 
@@ -58,11 +61,12 @@ def on_page_markdown(markdown, page, config, files):
 
 def on_page_content(content, **_):
     """Write equations as MathML, which browsers show without a script."""
-    return EQUATION.sub(lambda match: _mathml(html.unescape(match[2]), match[1] == "div"), content)
+    return EQUATION.sub(lambda match: _mathml(html.unescape(match[2]), match[1]), content)
 
 
-def _mathml(equation: str, display: bool) -> str:
-    return latex2mathml.converter.convert(equation.strip(), display="block" if display else "inline")
+def _mathml(equation: str, tag: str) -> str:
+    display = "block" if tag == "div" else "inline"
+    return f'<{tag} class="equation">{latex2mathml.converter.convert(equation.strip(), display=display)}</{tag}>'
 
 
 def _text(source: str) -> str:

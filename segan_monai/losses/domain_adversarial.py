@@ -18,7 +18,7 @@ class DomainAdversarialLoss(nn.Module):
     ones. G gets the other side of the second term:
 
     - ``minimax``: log p(fake | G(x)), exactly eq. 1. Its gradient fades where D is certain, and it has no lower bound.
-    - ``non_saturating``: -log p(Z <= K | G(x)) = -log(1 - p(fake | G(x))) [ours, as usual since Goodfellow et al. 2014]:
+    - ``non_saturating``: -log p(Z <= K | G(x)) = -log(1 - p(fake | G(x))) [ours, usual since Goodfellow et al. 2014]:
       the same fixed point, and a gradient that is largest where D is certain.
     - ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]: least where D takes a generated image for one of every domain
       alike. Both others are already content with a G that changes nothing: raw images fool D, and nothing in eq. 1

@@ -2,13 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the process imports whose children become the docs' commands."""
 
-import monai.bundle
-import monai.bundle.__main__
-import SimpleITK
-import torch.utils.tensorboard
+import importlib
 
-import segan_monai.check
-import segan_monai.cli.main
-import segan_monai.export
-import segan_monai.report
-import segan_monai.verify  # noqa: F401
+for name in (
+    "monai.bundle.__main__",
+    "SimpleITK",
+    "torch.utils.tensorboard",
+    "segan_monai.check",
+    "segan_monai.cli.main",
+    "segan_monai.export",
+    "segan_monai.report",
+    "segan_monai.reproduce",
+    "segan_monai.verify",
+):
+    importlib.import_module(name)

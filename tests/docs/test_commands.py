@@ -115,7 +115,7 @@ def test_an_unknown_program_fails(workspace, tmp_path):
 
 
 def test_bash_takes_the_commands_apart(workspace, tmp_path):
-    script = 'bundle=a/b   # a comment\nA=1 segan-monai export onnx \\\n    $bundle --set "k={\'l\': [1, 2]}"\n'
+    script = "bundle=a/b   # a comment\nA=1 segan-monai export onnx \\\n    $bundle --set \"k={'l': [1, 2]}\"\n"
     assert calls_of(script, workspace, tmp_path) == [
         (str(workspace), "segan-monai", "export", "onnx", "a/b", "--set", "k={'l': [1, 2]}")
     ]

@@ -154,7 +154,8 @@ def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
 def appended(call: Call) -> list[str]:
     """The options that shorten a call."""
     folder, program, *arguments = call
-    if program == "python" and arguments[:2] == ["-m", "monai.bundle"] or program == "segan-monai" and "check" in arguments:
+    of_monai = program == "python" and arguments[:2] == ["-m", "monai.bundle"]
+    if of_monai or (program == "segan-monai" and arguments[0] == "check"):
         keys = config_keys(arguments[arguments.index("--config_file") + 1], Path(folder))
         return [text for key, value in small_options(keys, arguments).items() for text in (f"--{key}", str(value))]
     if program != "segan-monai":
@@ -162,17 +163,20 @@ def appended(call: Call) -> list[str]:
     if arguments[0] == "reproduce":
         from segan_monai.reproduce import load_tables
 
-        table = load_tables(arguments[1])[0]
+        table, *others = load_tables(arguments[1])
+        row = next(row for row in table.rows if not any(row in other.rows for other in others))
         bundle = arguments[arguments.index("--bundle") + 1] if "--bundle" in arguments else table.bundle
         keys = config_keys(f"bundles/{bundle}/configs/train.json", TOP)
         settings = [f"--set={key}={value}" for key, value in small_options(keys, arguments).items()]
-        return [*settings, "--seeds=0", f"--row={next(iter(table.rows))}"]
+        if "--train-seconds" in arguments:
+            settings.append("--train-seconds=1")
+        return [*settings, "--seeds=0", f"--row={row}"]
     if arguments[0] == "export":
         keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
         return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]
     return {
         "evaluate": ["--workers=1"],
-        "phantoms": ["--cases=2", "--spacing=8", "--workers=1"],
+        "phantoms": ["--cases=1", "--spacing=8", "--workers=1"],
         "verify": ["--check=files", "--check=metadata", "--check=network"],
     }.get(arguments[0], [])
 
@@ -218,7 +222,7 @@ def _become(program: str, arguments: list[str]) -> None:
 
 def _run_in_fork(command, stdout, stderr, check):
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_run, args=([os.getcwd(), "python", *command[1:]], Path(stdout.name)))
+    process = context.Process(target=_run, args=([str(Path.cwd()), "python", *command[1:]], Path(stdout.name)))
     process.start()
     process.join()
     return subprocess.CompletedProcess(command, process.exitcode)
