@@ -89,8 +89,8 @@ def prepare_data_set(
 
     `folder` gets ``dataset.json`` in the decathlon's format with ``imagesTr``, ``labelsTr`` and so on, and
     ``manifest.json`` with the SHA-256 of every source and result. Each case is written whole or not at all, and noted
-    as soon as it is, so that whatever ends this, the same call goes on; a case of the same sources and options is not made
-    again. A case that fails costs none of the others.
+    as soon as it is, so that whatever ends this, the same call goes on; what has been made of the same sources
+    and options is not made again. A case that fails costs none of the others.
 
     Args:
         data_set: a key of `segan_monai.prepare.sources.FIND`, such as ``brats``.
