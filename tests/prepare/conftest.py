@@ -14,7 +14,7 @@ import SimpleITK
 
 @pytest.fixture(scope="session")
 def write_series() -> Callable[..., list[Path]]:
-    """Write Hounsfield units (columns, rows, slices) as a DICOM series, a file a slice; returns the files from below to above."""
+    """Write Hounsfield units (columns, rows, slices) as DICOM, a file a slice; returns them from below to above."""
 
     def write(
         folder: Path,
