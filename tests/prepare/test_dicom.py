@@ -31,7 +31,7 @@ def test_slices_are_sorted_by_place_and_scaled_to_hounsfield_units(write_series,
 
 def test_fractional_slope_of_one_slice_is_not_cut_off(write_series, stored, tmp_path):
     files = write_series(tmp_path, stored - 1024, LPS, intercept=-1024)
-    slope = bytes.fromhex("28005310") + b"DS\x02\x00"
+    slope = bytes.fromhex("28005310 02000000")  # the tag, and the length of its text
     content = files[3].read_bytes()
     assert content.count(slope + b"1 ") == 1
     files[3].write_bytes(content.replace(slope + b"1 ", slope + b".5"))
