@@ -10,12 +10,12 @@ import tarfile
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
+from monai.apps import DecathlonDataset
 
 from segan_monai.errors import DataError, OutputError
-from segan_monai.prepare import download_archive
+from segan_monai.prepare import download_archive, download_hippocampus
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_damaged_archive_from_before_is_put_aside(server, tmp_path):
 
 def test_server_that_does_not_answer_or_has_no_such_file(server, tmp_path):
     _, url, _ = server
-    for address, why in (("http://127.0.0.1:9/Task.tar", "refused"), (f"{url}/Task.tar", "Not Found")):
+    for address, why in (("http://127.0.0.1:9/Task.tar", "refused"), (f"{url}/Task.tar", "File not found")):
         with pytest.raises(DataError, match=rf"{address} cannot be reached \(.*{why}.*By hand: download {address}"):
             download_archive(address, "0123", tmp_path / "out", "Task")
 
@@ -109,9 +109,11 @@ def test_archive_of_something_else_and_folder_of_something_else(server, tmp_path
         download_archive(f"{url}/Task99_Tiny.tar", md5, folder / "content", "Task99_Tiny")
 
 
-def test_the_hippocampus_is_the_one_of_monai():
-    from monai.apps import DecathlonDataset
-
+def test_the_hippocampus_is_the_one_of_monai(server, tmp_path, monkeypatch):
+    folder, url, requests = server
     name = "Task04_Hippocampus"
-    assert Path(DecathlonDataset.resource[name]).name == f"{name}.tar"
-    assert len(DecathlonDataset.md5[name]) == 32
+    md5 = pack(folder, name, f"{name}/dataset.json")
+    monkeypatch.setitem(DecathlonDataset.resource, name, f"{url}/{name}.tar")
+    monkeypatch.setitem(DecathlonDataset.md5, name, md5)
+    assert download_hippocampus(tmp_path) == tmp_path / name
+    assert requests == [f"/{name}.tar"]

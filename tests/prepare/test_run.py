@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import tarfile
 import time
 import zipfile
@@ -166,16 +164,17 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
     content["training"] += [{"image": f"imagesTr/e{index}.nii.gz"} for index in range(16)]
     (task / "dataset.json").write_text(json.dumps(content))
     out = tmp_path / "out"
-    code = "import sys; from segan_monai.prepare import prepare_data_set as p; p('msd', *sys.argv[1:], workers=2)"
-    process = subprocess.Popen([sys.executable, "-c", code, task, out], start_new_session=True)
-    while process.poll() is None and len(list(out.glob("imagesTr/*"))) < 5:
+    process = multiprocessing.get_context("fork").Process(target=prepare_data_set, args=("msd", task, out, None, 2))
+    process.start()
+    while process.is_alive() and len(list(out.glob("imagesTr/*"))) < 5:
         time.sleep(0.01)
     workers = [
-        int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal() and _parent(entry) == process.pid
+        folder for folder in Path("/proc").iterdir() if folder.name.isdecimal() and _parent(folder) == process.pid
     ]
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    while any(Path(f"/proc/{worker}").exists() and _parent(Path(f"/proc/{worker}")) is not None for worker in workers):
+    assert workers
+    process.kill()
+    process.join()
+    while any(_parent(worker) is not None for worker in workers):
         time.sleep(0.01)  # they end by themselves
     assert not (out / "dataset.json").exists()
     done = json.loads((out / "manifest.json").read_text())["cases"]
