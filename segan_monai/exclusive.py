@@ -22,7 +22,7 @@ def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
         (N, K) bool: whether each of the N classes lies in each region. Their order follows from how the regions
         overlap alone, so that weights fit every label convention with the same regions.
 
-    Example:
+    Examples:
         >>> exclusive_classes({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}).int().tolist()
         [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
     """

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +22,23 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 
 CONTINUED_LEARNING_RATE = 0.1  # of that of a training from scratch
+
+
+_OTHER_KINDS = ("deepedit", "deepgrow", "detection", "classification")
+
+
+def check_bundle_name(name: str) -> None:
+    """Whether MONAI Label takes a bundle of that name for what it is.
+
+    Raises:
+        ConfigError: it would take it for another kind of model, or for none.
+    """
+    if "segmentation" not in name or any(word in name for word in _OTHER_KINDS):
+        raise ConfigError(
+            f"{name}: MONAI Label takes the kind of a model from the name of its folder. Expected a name with "
+            f"'segmentation' and without {', '.join(map(repr, _OTHER_KINDS))}, such as "
+            f"{re.sub('|'.join(_OTHER_KINDS), '', name.replace('segmentation', '')).strip('_') or 'my'}_segmentation."
+        )
 
 
 def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[str | Path] = ()) -> Path:
@@ -49,11 +67,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
             or they do not fit the network of the configs.
     """
     bundle, name = Path(bundle), Path(bundle).resolve().name
-    if "segmentation" not in name or any(word in name for word in ("deepedit", "deepgrow", "detection")):
-        raise ConfigError(
-            f"{bundle}: MONAI Label takes the kind of a model from the name of its folder. Expected a name with "
-            "'segmentation' and without 'deepedit', 'deepgrow' and 'detection'; rename the folder."
-        )
+    check_bundle_name(name)
     placed = Path(models_dir) / name
     weights = placed / "models" / "model.pt"
     if not weights.is_file():

@@ -83,7 +83,7 @@ def share_of_process(items: Sequence[T], repeat: bool = False) -> list[T]:
     Raises:
         DataError: fewer items than processes.
 
-    Example:
+    Examples:
         >>> share_of_process([1, 2, 3])  # without other processes
         [1, 2, 3]
     """

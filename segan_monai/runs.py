@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from importlib.metadata import PackageNotFoundError, version
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,6 +56,7 @@ TRAINING_FILES = (
     "run*.json",
     "split.json",
     "history.csv",
+    "mlflow_run.json",
     "skipped_cases.csv",
     "log.txt",
     "events.out.tfevents.*",
@@ -63,11 +65,16 @@ NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def bundle_root(name: str) -> str:
-    """Find a bundle's folder: the current folder if the command is started there, else ``bundles/<name>`` below it.
+    """Find a bundle's folder: that of the config on the command line, the current one, or ``bundles/<name>`` below it.
 
-    The model zoo starts commands in the bundle's folder; in a checkout of this project they are usually started at its
-    top. From anywhere else, pass ``--bundle_root``.
+    A bundle may lie anywhere: ``--config_file DIR/configs/train.json`` with a metadata.json beside it says where. Where
+    there is no command line, the model zoo starts in the bundle's folder, and in a checkout of this project one is
+    usually at its top. From anywhere else, pass ``--bundle_root``.
     """
+    for file in _config_files(sys.argv):
+        folder = Path(file).parent
+        if folder.name == "configs" and (folder / "metadata.json").is_file():
+            return str(folder.parent)
     below = Path("bundles") / name
     return str(below) if not Path("configs/metadata.json").is_file() and below.is_dir() else "."
 
@@ -152,6 +159,20 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         check_cases_before_run(parser)
 
 
+def run_settings() -> dict[str, Any]:
+    """The keys of the config above ``initialize``, which a user may set, with the values that they have in this run.
+
+    For an expression in the config itself: ``$segan_monai.run_settings()``. Functions are left out.
+    """
+    parser = _parser_of_this_run()
+    if parser is None:
+        raise ConfigError("run_settings() was called from Python; expected the expression of a config.")
+    config: dict[str, Any] = parser.config  # type: ignore[assignment]
+    names = [name for name in takewhile(lambda name: name != "initialize", config) if name not in ("imports", "_meta_")]
+    values = {name: parser.get_parsed_content(name) for name in names}
+    return {name: value for name, value in values.items() if not callable(value)}
+
+
 def _parser_of_this_run() -> ConfigParser | None:
     """The parser whose config is being evaluated; it gives expressions no other way to itself than the stack."""
     frame = inspect.currentframe()
@@ -178,13 +199,30 @@ def _read_literals(parser: ConfigParser) -> dict[str, Any]:
     return found
 
 
-def _check_overrides(argv: list[str]) -> None:
-    """Refuse ``--key`` that the config files do not have; MONAI adds it silently and runs on with the old values."""
+def _given_on(argv: list[str]) -> dict[str, str]:
+    """Options of a command line and their values, as text."""
     given = {}
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         if argument.startswith("--"):
             name, equals, value = argument.removeprefix("--").partition("=")
             given[name] = value if equals else following
+    return given
+
+
+def _config_files(argv: list[str]) -> list[str]:
+    """The config files of a command line, in order."""
+    files = _given_on(argv).get("config_file", "")
+    if not files.startswith(("[", "(")):
+        return [file.strip() for file in files.split(",") if file.strip()]  # monai.bundle splits them too
+    try:
+        return [str(file) for file in ast.literal_eval(files)]
+    except (ValueError, SyntaxError):  # monai.bundle has its own way to say so
+        return []
+
+
+def _check_overrides(argv: list[str]) -> None:
+    """Refuse ``--key`` that the config files do not have; MONAI adds it silently and runs on with the old values."""
+    given = _given_on(argv)
     if "config_file" not in given:
         return  # started from Python, not from the command line
     files = given["config_file"]

@@ -12,6 +12,7 @@ from segan_monai.cli.check import check
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
+from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.prepare import prepare
 from segan_monai.cli.report import report
@@ -28,6 +29,7 @@ app = typer.Typer(
 )
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(evaluate)
+app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)
 app.command()(reproduce)

@@ -14,6 +14,7 @@ from segan_monai.data.domains import find_domains, in_domains, split_domains
 from segan_monai.data.iseg import iseg_cases
 from segan_monai.data.isic import isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases
+from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
@@ -35,6 +36,7 @@ __all__ = [
     "make_phantom",
     "modality_name",
     "mrbrains_cases",
+    "nnunet_cases",
     "read_split",
     "resolve_regions",
     "split_cases",

@@ -23,12 +23,8 @@ logger = logging.getLogger(__name__)
 class CaseDataset(Dataset):
     """Cases for inference: one that cannot be read or prepared comes as its name and what is wrong with it.
 
-    Args:
-        data: cases, each with its name under ``case``.
-        transform: called with a case.
-
-    Returns:
-        For each index what `transform` made of the case, or ``{"case": name, "error": text}``.
+    Takes what MONAI's ``Dataset`` takes; each case has its name under ``case``. Gives for each index what the transform
+    made of the case, or ``{"case": name, "error": text}``.
     """
 
     def _transform(self, index: int) -> Any:

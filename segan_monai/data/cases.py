@@ -16,11 +16,10 @@ from segan_monai.data.decathlon import decathlon_cases, file_id
 from segan_monai.data.iseg import iseg_cases, iseg_file
 from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, PHOTOGRAPHS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
+from segan_monai.data.nnunet import VOLUMES, by_channel, is_nnunet, nnunet_cases
 from segan_monai.errors import DataError
 
 logger = logging.getLogger(__name__)
-
-_IMAGES = (".nii", ".nii.gz", ".mha", ".nrrd")
 
 
 def find_cases(
@@ -31,9 +30,10 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """The cases of a data set: what every run begins with.
 
-    In this order: the datalist, if one is given; ``dataset.json`` in the folder (decathlon); BraTS of any year, if
-    modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume in the folder itself is
-    a case without label, for inference; else, if no modalities are given, photographs: ISIC 2017, ``images`` with
+    In this order: the datalist, if one is given; nnU-Net's raw format; ``dataset.json`` in the folder (decathlon);
+    BraTS of any year, if modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume
+    in the folder itself is a case without label, for inference, or, where names end in nnU-Net's channel numbers
+    (``<case>_0000.nii.gz``), one channel of a case; else, if no modalities are given, photographs: ISIC 2017, ``images`` with
     ``masks``, or those in the folder itself.
 
     A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
@@ -60,13 +60,15 @@ def find_cases(
         if not dataset_dir:
             raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
         where = folder = existing_folder(dataset_dir)
-        if (folder / "dataset.json").is_file():
+        if is_nnunet(folder):
+            layout, cases = "nnU-Net raw format", nnunet_cases(folder, modalities)
+        elif (folder / "dataset.json").is_file():
             layout, cases = "decathlon dataset.json", decathlon_cases(folder, modalities)
         elif modalities and any(brats_file(path) for path in walk_files(folder)):
             layout, cases = "BraTS folders", brats_cases(folder, modalities)
         elif brains := _brains(folder):
             layout, cases = brains
-        elif cases := _plain_cases(folder):
+        elif cases := _plain_cases(folder, len(modalities or [None])):
             layout = "plain folder of images"
         else:
             layout, cases = "photographs", ([] if modalities else isic_cases(folder)) or _nothing_in(folder)
@@ -105,17 +107,26 @@ def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
     return (" and ".join(found), [case for cases in found.values() for case in cases]) if found else None
 
 
-def _plain_cases(folder: Path) -> list[dict[str, Any]]:
+def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    images = [name for name in names if name.lower().endswith(_IMAGES)]
-    return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
+    images = [name for name in names if name.lower().endswith(VOLUMES)]
+    grouped = by_channel(images)
+    if grouped is None or any(list(numbers) != list(range(channels)) for numbers in grouped.values()):
+        grouped = {file_id(name): {0: name} for name in images}
+        if len(grouped) < len(images):  # one name with two endings: the check of the names says which
+            return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
+    cases: list[dict[str, Any]] = []
+    for case, files in grouped.items():
+        paths = [str(folder / name) for name in files.values()]
+        cases.append({"case": case, "subject": case, "image": paths if len(paths) > 1 else paths[0]})
+    return cases
 
 
 def _nothing_in(folder: Path) -> NoReturn:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
     raise DataError(
-        f"no cases in {folder}: found {found}. Expected images ({', '.join(_IMAGES)}) in the folder itself, a "
+        f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself, a "
         f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PHOTOGRAPHS)}) in the "
         f"folder itself or {PHOTOGRAPH_LAYOUTS}. Any other layout: write a --datalist file."
     )

@@ -55,9 +55,25 @@ def decathlon_cases(
     file = Path(dataset_dir_or_json).expanduser().absolute()
     if file.is_dir():
         file = file / "dataset.json"
-    datalist = _read(file)
     folders = [Path(base_dir).expanduser().absolute()] if base_dir else []
-    folders.append(file.parent)
+    return cases_of_datalist(file, read_datalist(file), [*folders, file.parent], modalities)
+
+
+def cases_of_datalist(
+    file: Path, datalist: dict[str, Any], folders: Sequence[Path], modalities: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Cases of the content of a datalist; see `decathlon_cases`.
+
+    Args:
+        file: for messages.
+        datalist: content of the form that `decathlon_cases` describes.
+        folders: in which paths are looked for.
+        modalities: see `decathlon_cases`.
+
+    Raises:
+        DataError: see `decathlon_cases`.
+        ConfigError: see `decathlon_cases`.
+    """
     selected, number_named = _select(file, datalist.get("modality"), modalities)
     convention = _convention(datalist.get("labels"))
 
@@ -103,7 +119,12 @@ def decathlon_cases(
     return cases
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read_datalist(file: Path) -> dict[str, Any]:
+    """The content of a datalist or a ``dataset.json``.
+
+    Raises:
+        DataError: no such file, or no JSON object in it.
+    """
     try:
         datalist = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -131,6 +152,8 @@ def _select(file: Path, names: Any, modalities: Sequence[str] | None) -> tuple[l
         ) from error
     known = [modality_name(str(name)) for name in names]
     wanted = [modality_name(modality) for modality in modalities]
+    if wanted == known:  # all of them, even where several have one name, such as that of a normalization
+        return list(range(len(names))), len(names)
     if missing := [modality for modality, name in zip(modalities, wanted, strict=True) if name not in known]:
         raise ConfigError(
             f"{file} has no modality {', '.join(missing)}; it names {', '.join(map(str, names))}. "

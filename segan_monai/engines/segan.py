@@ -78,6 +78,11 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         self.clamp = clamp
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
+    @property
+    def critic_plays(self) -> bool:
+        """Whether the critic is in the game, in the epoch that runs."""
+        return bool(self.adversarial_weight) and self.state.epoch >= self.critic_start
+
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take one step of the critic and one of the segmentor on a batch."""
         image, target = self.prepare(batchdata)
@@ -89,7 +94,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
         terms = {}
-        if self.adversarial_weight and engine.state.epoch >= self.critic_start:
+        if self.critic_plays:
             self._step_critic(image, prediction.detach(), target)
             with self.autocast(), frozen(self.critic):
                 with torch.no_grad():

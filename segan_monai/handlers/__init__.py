@@ -8,6 +8,7 @@ from segan_monai.handlers.case_journal import CaseJournal
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
+from segan_monai.handlers.live_view import LiveView
 from segan_monai.handlers.localization_panel import LocalizationPanel
 from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
@@ -16,7 +17,9 @@ from segan_monai.handlers.photograph_picture import PhotographPicture
 from segan_monai.handlers.roi_picture import RoIPicture
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
+from segan_monai.handlers.run_progress import RunProgress
 from segan_monai.handlers.run_report import RunReport
+from segan_monai.handlers.tracked_run import TrackedRun
 from segan_monai.handlers.validate import FinalValidationHandler
 
 __all__ = [
@@ -25,6 +28,7 @@ __all__ = [
     "EvaluationReport",
     "FinalValidationHandler",
     "InferenceCost",
+    "LiveView",
     "LocalizationPanel",
     "NormalizationPanel",
     "NormalizationReport",
@@ -33,5 +37,7 @@ __all__ = [
     "RoIPicture",
     "RoIReport",
     "RunCheckpoint",
+    "RunProgress",
     "RunReport",
+    "TrackedRun",
 ]

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import to_ras
+from segan_monai.handlers.overlay_picture import black_figure, outline_mask, show_plane, to_ras
 from segan_monai.keypoints import object_boxes
 from segan_monai.networks.roi_recalibration import sample_affine
 
@@ -62,20 +62,26 @@ class LocalizationPanel:
             truth = np.isin(to_ras(batch["label"])[0][0], self.values)
             z = int(truth.sum((0, 1)).argmax())
             plane = batch["image"].as_tensor()[None, ..., z]
-            self.rows.append({"case": batch["case"], **self.look(plane, truth[..., z])})
+            self.rows.append({"case": batch["case"], **look(self.network, plane, truth[..., z])})
 
-    def look(self, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
-        """What the network makes of a slice (1, 1, X, Y), beside its true mask at any size."""
-        network = self.network
-        plane = plane.to(next(network.parameters()).device).float()
-        size = plane.shape[2:]
-        mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
-        mask = torch.nn.functional.interpolate(mask, tuple(size), mode="nearest-exact")
-        with eval_mode(network):
-            return self._looked(plane, mask)
+    def draw(self, engine: Engine) -> None:
+        """Write the picture; of several processes, the first one does, of its own cases."""
+        if not self.rows or idist.get_rank() > 0:
+            return
+        size = (3 * len(COLUMNS), 3.2 * len(self.rows))
+        figure, axes = black_figure(len(self.rows), len(COLUMNS), size)
+        for line, row in zip(axes, self.rows, strict=True):
+            draw_localization(line, row)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(self.file, dpi=110)
 
-    def _looked(self, plane: torch.Tensor, mask: torch.Tensor) -> dict[str, Any]:
-        network, size = self.network, plane.shape[2:]
+
+def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
+    """What an `LSNet` makes of a slice (1, 1, X, Y), beside its true mask at any size; the network stays as it is."""
+    plane = plane.to(next(network.parameters()).device).float()
+    mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
+    mask = torch.nn.functional.interpolate(mask, tuple(plane.shape[2:]), mode="nearest-exact")
+    with eval_mode(network):
         found = network.localizer(plane)
         heat = found[0] if isinstance(found, tuple) else found
         rois = network.localizer.find_rois(found)
@@ -89,52 +95,34 @@ class LocalizationPanel:
         }
         if len(own):
             best = type(rois)(*(part[own[rois.scores[own].argmax()]][None] for part in rois))
-            theta = network.affine(best, size)
+            theta = network.affine(best, plane.shape[2:])
             roi = sample_affine(plane, theta)
             shown["roi"] = _array(roi)
             shown["roi_mask"] = _array(network.segmentor(roi)[:, :1].float().sigmoid()) > 0.5
             shown["roi_truth"] = _array(sample_affine(mask, theta)) > 0.5
-        return shown
+    return shown
 
-    def draw(self, engine: Engine) -> None:
-        """Write the picture; of several processes, the first one does, of its own cases."""
-        if not self.rows or idist.get_rank() > 0:
-            return
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(3 * len(COLUMNS), 3.2 * len(self.rows)), facecolor="black", layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(self.rows), len(COLUMNS), squeeze=False)
-        for line, row in zip(axes, self.rows, strict=True):
-            for axis, title in zip(line, COLUMNS, strict=True):
-                axis.set_axis_off()
-                axis.set_title(title, color="white", fontsize=8)
-            _show(line[0], row["image"])
-            line[0].set_title(f"{row['case']}: {COLUMNS[0]}", color="white", fontsize=8)
-            for edges, style in ((row["true"], "solid"), (row["found"], "dotted")):
-                for x0, y0, x1, y1 in edges - 0.5:  # rows are along x here: an edge along columns is along y
-                    line[0].plot([y0, y1, y1, y0, y0], [x0, x0, x1, x1, x0], color="yellow", lw=1.0, ls=style)
-            _show(line[1], row["heat"], cmap="inferno", vmin=0, vmax=1)
-            line[1].set_title(f"{COLUMNS[1]}, at most {row['heat'].max():.2f}", color="white", fontsize=8)
-            if row["roi"] is None:
-                line[2].set_title("no keypoint", color="white", fontsize=8)
-                line[3].set_title("", fontsize=8)
-                continue
-            _show(line[2], row["roi"])
-            _show(line[3], row["roi"])
-            for mask, style in ((row["roi_truth"], "solid"), (row["roi_mask"], "dashed")):
-                if mask.any() and not mask.all():
-                    line[3].contour(mask.T, levels=[0.5], colors=["red"], linewidths=1.1, linestyles=style)
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(self.file, dpi=110)
+def draw_localization(axes: NDArray[Any], row: dict[str, Any]) -> None:
+    """Draw what `look` found, and ``case``, in four panels."""
+    for axis, title in zip(axes, COLUMNS, strict=True):
+        axis.set_title(title, color="white", fontsize=8)
+    show_plane(axes[0], row["image"])
+    axes[0].set_title(f"{row['case']}: {COLUMNS[0]}", color="white", fontsize=8)
+    for edges, style in ((row["true"], "solid"), (row["found"], "dotted")):
+        for x0, y0, x1, y1 in edges - 0.5:  # rows are along x here: an edge along columns is along y
+            axes[0].plot([y0, y1, y1, y0, y0], [x0, x0, x1, x1, x0], color="yellow", lw=1.0, ls=style)
+    show_plane(axes[1], row["heat"], cmap="inferno", vmin=0, vmax=1)
+    axes[1].set_title(f"{COLUMNS[1]}, at most {row['heat'].max():.2f}", color="white", fontsize=8)
+    if row["roi"] is None:
+        axes[2].set_title("no keypoint", color="white", fontsize=8)
+        axes[3].set_title("", fontsize=8)
+        return
+    show_plane(axes[2], row["roi"])
+    show_plane(axes[3], row["roi"])
+    for mask, style in ((row["roi_truth"], "solid"), (row["roi_mask"], "dashed")):
+        outline_mask(axes[3], mask, "red", style)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:
     return tensor[0, 0].cpu().numpy()
-
-
-def _show(axis: Any, plane: NDArray[Any], **how: Any) -> None:
-    """A plane (X, Y) in RAS order: anterior up, the patient's right on the left."""
-    axis.imshow(plane.T, origin="lower", interpolation="nearest", **({"cmap": "gray"} | how))
-    axis.invert_xaxis()

@@ -14,7 +14,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import content_box, to_ras
+from segan_monai.handlers.overlay_picture import black_figure, content_box, show_plane, to_ras
 from segan_monai.processes import gather_from_processes
 
 COLUMNS = ("input", "normalized", "reference", "prediction")
@@ -78,37 +78,55 @@ class NormalizationPanel:
             self.rows = {**of_process, **self.rows}
         if not self.rows or idist.get_rank() > 0:
             return
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.colors import BoundaryNorm, ListedColormap
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Patch
-
-        figure = Figure(figsize=(11, 2.9 * len(self.rows) + 0.6), facecolor="black", layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(self.rows), len(COLUMNS), squeeze=False)
-        palette = ["black", *(f"C{index}" for index in (0, 1, 2, 3, 4, 6, 8, 9))][: 1 + len(self.regions)]
-        labels = {
-            "cmap": ListedColormap(palette),
-            "norm": BoundaryNorm(np.arange(len(palette) + 1) - 0.5, len(palette)),
-        }
+        size = (11, 2.9 * len(self.rows) + 0.6)
+        figure, axes = black_figure(len(self.rows), len(COLUMNS), size)
         together = np.concatenate([row["normalized"].ravel() for row in self.rows.values()])
-        low, high = np.percentile(together, [0.5, 99.5])
         for line, (domain, row) in zip(axes, sorted(self.rows.items()), strict=True):
-            for axis, name in zip(line, COLUMNS, strict=True):
-                style = labels if name in ("reference", "prediction") else {"cmap": "gray"}
-                if name == "normalized":
-                    style |= {"vmin": low, "vmax": high}
-                axis.imshow(row[name].T, origin="lower", aspect=row["aspect"], interpolation="nearest", **style)
-                axis.invert_xaxis()
-                axis.set_axis_off()
-                axis.set_title(
-                    f"{domain} {row['case']}: {name}" if name == "input" else name, color="white", fontsize=9
-                )
-        patches = [Patch(color=colour, label=name) for colour, name in zip(palette[1:], self.regions, strict=False)]
-        figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=9, labelcolor="white",
-                      facecolor="black", edgecolor="black")  # fmt: skip
+            draw_normalization(line, f"{domain} {row['case']}", row, list(self.regions), together)
+        region_legend(figure, list(self.regions))
         self.file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.file, dpi=120)
+
+
+def draw_normalization(
+    axes: NDArray[Any], title: str, row: Mapping[str, Any], regions: Sequence[str], grey_of: NDArray[Any]
+) -> None:
+    """Draw input, normalized image, reference and prediction.
+
+    Args:
+        axes: four panels.
+        title: of the first.
+        row: ``input`` and ``normalized`` (X, Y); ``reference`` and ``prediction`` (X, Y), the position of the region
+            from 1, 0 for none; ``aspect``.
+        regions: names.
+        grey_of: normalized intensities that set its grey scale, by their 0.5 and 99.5 percentile.
+    """
+    from matplotlib.colors import BoundaryNorm, ListedColormap
+
+    palette = _palette(len(regions))
+    labels = {"cmap": ListedColormap(palette), "norm": BoundaryNorm(np.arange(len(palette) + 1) - 0.5, len(palette))}
+    low, high = np.percentile(grey_of, [0.5, 99.5])
+    for axis, name in zip(axes, COLUMNS, strict=True):
+        style = labels if name in ("reference", "prediction") else {}
+        if name == "normalized":
+            style = {"vmin": low, "vmax": high}
+        show_plane(axis, row[name], row["aspect"], **style)
+        axis.set_title(f"{title}: {name}" if name == "input" else name, color="white", fontsize=9)
+
+
+def region_legend(figure: Any, regions: Sequence[str]) -> None:
+    """Say below the panels which colour is which region."""
+    from matplotlib.patches import Patch
+
+    patches = [
+        Patch(color=colour, label=name) for colour, name in zip(_palette(len(regions))[1:], regions, strict=False)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=9, labelcolor="white",
+                  facecolor="black", edgecolor="black")  # fmt: skip
+
+
+def _palette(regions: int) -> list[str]:
+    return ["black", *(f"C{index}" for index in (0, 1, 2, 3, 4, 6, 8, 9))][: 1 + regions]
 
 
 def _ranks(label: NDArray[Any], regions: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:

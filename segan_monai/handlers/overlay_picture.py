@@ -25,6 +25,7 @@ from segan_monai.report.previews import CasePreview, save_previews
 
 MOST_SLICES = 24  # of a case that are kept for the report
 MOST_CASES = 24  # that are kept until it is known which one is the median
+COLOURS = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]  # of the regions
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class OverlayPicture:
         self.prediction_regions = prediction_regions
         self.modalities = modalities
         self.image_key = image_key
-        self.colours = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]
+        self.colours = COLOURS
         self.slices: list[ShownCase] = []
         self.scores: list[float] = []
 
@@ -193,23 +194,13 @@ class OverlayPicture:
         scores = [dice for of_process in gather_from_processes(self.scores) for dice in of_process]
         if not slices or idist.get_rank() > 0:
             return
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
-
         rows = chosen_cases(slices, scores)
         columns = len(self.modalities)
-        figure = Figure(
-            figsize=(max(3.4 * columns, 6.0), 3.6 * len(rows) + 0.5), facecolor="black", layout="constrained"
-        )
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(rows), columns, squeeze=False)
+        size = (max(3.4 * columns, 6.0), 3.6 * len(rows) + 0.5)
+        figure, axes = black_figure(len(rows), columns, size)
         for line, (name, shown) in zip(axes, rows.items(), strict=True):
             self.draw_case(line, name, shown)
-        handles = [Line2D([], [], color=c, label=region) for c, region in zip(self.colours, self.regions, strict=False)]
-        handles += [Line2D([], [], color="white", ls=s, label=n) for s, n in (("-", "reference"), ("--", "prediction"))]
-        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, labelcolor="white",
-                      facecolor="black", edgecolor="black")  # fmt: skip
+        outline_legend(figure, list(self.regions), self.colours)
         self.file.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(self.file, dpi=120)
         save_previews(self.file.with_name("previews.npz"), {role: self.preview(shown) for role, shown in rows.items()})
@@ -242,22 +233,58 @@ class OverlayPicture:
 
     def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
         """Draw one case: a panel a modality."""
-        for axis, channel, modality in zip(axes, shown.image, self.modalities, strict=True):
-            axis.imshow(
-                channel[..., shown.middle].T, cmap="gray", origin="lower", aspect=shown.aspect, interpolation="nearest"
-            )
-            outline(axis, shown, self.colours)
-            for x0, y0, x1, y1 in shown.boxes[shown.middle] if shown.boxes else []:
-                axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8, linestyle="dotted")
-            axis.invert_xaxis()
-            axis.set_axis_off()
-            axis.set_title(f"{name}: {shown.case}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+        draw_slice(axes, f"{name}: {shown.case}", shown, self.modalities, self.colours)
+
+
+def black_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, NDArray[Any]]:
+    """A black matplotlib figure of a size in inches, and its axes (rows, columns), without frames."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, facecolor="black", layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    return figure, axes
+
+
+def outline_legend(figure: Any, regions: Sequence[str], colours: Sequence[str]) -> None:
+    """Say below the panels which colour is which region, and which line is which outline."""
+    from matplotlib.lines import Line2D
+
+    handles = [Line2D([], [], color=colour, label=region) for colour, region in zip(colours, regions, strict=False)]
+    handles += [Line2D([], [], color="white", ls=s, label=n) for s, n in (("-", "reference"), ("--", "prediction"))]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, labelcolor="white",
+                  facecolor="black", edgecolor="black")  # fmt: skip
+
+
+def draw_slice(
+    axes: NDArray[Any], title: str, shown: ShownCase, modalities: Sequence[str], colours: Sequence[str]
+) -> None:
+    """Draw a slice: a panel a modality, with outlines."""
+    for axis, channel, modality in zip(axes, shown.image, modalities, strict=True):
+        show_plane(axis, channel[..., shown.middle], shown.aspect)
+        outline(axis, shown, colours)
+        for x0, y0, x1, y1 in shown.boxes[shown.middle] if shown.boxes else []:
+            axis.plot([x0, x1, x1, x0, x0], [y0, y0, y1, y1, y0], color="white", linewidth=0.8, linestyle="dotted")
+        axis.set_title(f"{title}, {modality}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+
+
+def show_plane(axis: Any, plane: NDArray[Any], aspect: float = 1.0, **how: Any) -> None:
+    """Show a plane (X, Y) in RAS order as radiologists do: anterior or superior up, the patient's right on the left."""
+    axis.imshow(plane.T, origin="lower", aspect=aspect, interpolation="nearest", **({"cmap": "gray"} | how))
+    axis.set_xlim(len(plane) - 0.5, -0.5)
 
 
 def outline(axis: Any, shown: ShownCase, colours: Sequence[str]) -> None:
     """Draw the outlines of a case on a panel: reference solid, prediction dashed."""
     for colour, truth, found in zip(colours, shown.reference, shown.prediction, strict=False):
         for masks, style in ((truth, "solid"), (found, "dashed")):
-            mask = masks[..., shown.middle]
-            if mask.any() and not mask.all():
-                axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=1.1, linestyles=style)
+            outline_mask(axis, masks[..., shown.middle], colour, style)
+
+
+def outline_mask(axis: Any, mask: NDArray[Any], colour: str, style: str, width: float = 1.1) -> None:
+    """Draw the outline of a mask (X, Y)."""
+    if mask.any() and not mask.all():
+        axis.contour(mask.T, levels=[0.5], colors=[colour], linewidths=width, linestyles=style)

@@ -21,6 +21,7 @@ from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 
 _LONGEST_SIDE = 640  # of a photograph in the picture
+PHOTOGRAPH_COLOURS = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # not those of skin
 
 
 class PhotographPicture(OverlayPicture):
@@ -42,7 +43,7 @@ class PhotographPicture(OverlayPicture):
         prediction_regions: Mapping[str, Sequence[int]],
     ) -> None:
         super().__init__(file, regions, prediction_regions, ["photograph"])
-        self.colours = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # not those of skin
+        self.colours = PHOTOGRAPH_COLOURS
 
     def collect(self, engine: Engine) -> None:
         """Keep a small copy of each case of an iteration."""
@@ -68,10 +69,14 @@ class PhotographPicture(OverlayPicture):
     def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
         """Draw one photograph."""
         (axis,) = axes
-        axis.imshow(shown.image.swapaxes(0, 1))
-        outline(axis, shown, self.colours)
-        axis.set_axis_off()
-        axis.set_title(f"{name}: {shown.case}, Dice {shown.dice:.2f}", color="white", fontsize=8)
+        draw_photograph(axis, f"{name}: {shown.case}", shown, self.colours)
+
+
+def draw_photograph(axis: Any, title: str, shown: ShownCase, colours: Sequence[str]) -> None:
+    """Draw a photograph with outlines."""
+    axis.imshow(shown.image.swapaxes(0, 1))
+    outline(axis, shown, colours)
+    axis.set_title(f"{title}, Dice {shown.dice:.2f}", color="white", fontsize=8)
 
 
 def _masks(

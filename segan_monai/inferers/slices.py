@@ -38,7 +38,7 @@ class VolumeSliceInferer(Inferer):
             the output is cropped back. Give the training's window size: a network that always saw small planes in the
             middle of a padded window relies on that margin (hippocampus: Dice .81 with it, .11 without).
 
-    Example:
+    Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
         torch.Size([1, 2, 20, 22, 5])
     """

@@ -17,12 +17,12 @@ class DomainAdversarialLoss(nn.Module):
     D minimizes ``l(D(x), z) + l(D(G(x)), fake)``: -log p(z | x) of raw images plus -log p(fake | G(x)) of generated
     ones. G gets the other side of the second term:
 
-    ``minimax``: log p(fake | G(x)), exactly eq. 1. Its gradient fades where D is certain, and it has no lower bound.
-    ``non_saturating``: -log p(Z <= K | G(x)) = -log[1 - p(fake | G(x))] [ours, as usual since Goodfellow et al. 2014]:
-        the same fixed point, and a gradient that is largest where D is certain.
-    ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]: least where D takes a generated image for one of every domain
-        alike. Both others are already content with a G that changes nothing: raw images fool D, and nothing in eq. 1
-        asks that those of different domains become alike.
+    - ``minimax``: log p(fake | G(x)), exactly eq. 1. Its gradient fades where D is certain, and it has no lower bound.
+    - ``non_saturating``: -log p(Z <= K | G(x)) = -log(1 - p(fake | G(x))) [ours, as usual since Goodfellow et al. 2014]:
+      the same fixed point, and a gradient that is largest where D is certain.
+    - ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]: least where D takes a generated image for one of every domain
+      alike. Both others are already content with a G that changes nothing: raw images fool D, and nothing in eq. 1
+      asks that those of different domains become alike.
 
     Terms are means over the batch, where eq. 1 has sums over all samples.
 
@@ -32,7 +32,7 @@ class DomainAdversarialLoss(nn.Module):
     Raises:
         ConfigError: for any other `generator`.
 
-    Example:
+    Examples:
         >>> loss = DomainAdversarialLoss()
         >>> undecided = torch.zeros(4, 3)  # K = 2
         >>> loss(undecided, undecided, torch.tensor([0, 0, 1, 1]))  # 2 log 3

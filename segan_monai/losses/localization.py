@@ -25,7 +25,7 @@ def distance_iou(found: Tensor, true: Tensor) -> Tensor:
     Returns:
         (...), 0 to 2.
 
-    Example:
+    Examples:
         >>> distance_iou(torch.tensor([1.0, 1, 1, 1]), torch.tensor([1.0, 3, 1, 1]))
         tensor(0.5500)
     """

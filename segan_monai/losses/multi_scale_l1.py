@@ -27,7 +27,7 @@ class MultiScaleL1Loss(nn.Module):
     Raises:
         ValueError: for an unknown reduction, a layer that the critic does not have, or weights of another number.
 
-    Example:
+    Examples:
         >>> loss = MultiScaleL1Loss()
         >>> ones, zeros = torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)
         >>> loss([[ones, ones]], [[zeros, -ones]])

@@ -27,7 +27,7 @@ class WeightedDiceLoss(nn.Module):
     Raises:
         ValueError: if the number of weights is not that of the classes that count.
 
-    Example:
+    Examples:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # two classes, two voxels, softmax 1/2 everywhere
         >>> WeightedDiceLoss(epsilon=0.0)(logits, torch.tensor([[[0, 1]]]))
         tensor(0.5000)

@@ -28,7 +28,7 @@ def jensen_shannon_divergence(histograms: Tensor) -> Tensor:
     Returns:
         Scalar.
 
-    Example:
+    Examples:
         >>> jensen_shannon_divergence(torch.tensor([[1.0, 0.0], [0.0, 5.0]]))
         tensor(0.6931, dtype=torch.float64)
     """

@@ -27,7 +27,7 @@ class DomainDiscriminator(nn.Module):
     Raises:
         ValueError: if there is no domain or no block.
 
-    Example:
+    Examples:
         >>> DomainDiscriminator(num_domains=2)(torch.rand(4, 1, 32, 20, 17)).shape
         torch.Size([4, 3])
     """

@@ -29,7 +29,7 @@ class ExclusiveClassSegmentor(nn.Module):
     Raises:
         ValueError: if `out_channels` is not the number of regions.
 
-    Example:
+    Examples:
         >>> network = ExclusiveClassSegmentor(1, 2, {"tumour": [1, 2], "core": [2]}, base_channels=8)
         >>> network(torch.zeros(2, 1, 32, 32)).shape, network.eval()(torch.zeros(2, 1, 32, 32)).shape
         (torch.Size([2, 3, 32, 32]), torch.Size([2, 2, 32, 32]))

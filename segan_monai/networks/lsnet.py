@@ -67,7 +67,7 @@ class LocalizationNet(nn.Module):
         prior: initial value of the heatmap, which is nearly everywhere 0 [ours].
         weights: see `ResNetEncoderLevels`.
 
-    Example:
+    Examples:
         >>> heatmap, distances = LocalizationNet(1, 2, base_channels=8)(torch.zeros(3, 1, 64, 96))
         >>> heatmap.shape, distances.shape
         (torch.Size([3, 2, 16, 24]), torch.Size([3, 2, 4, 16, 24]))
@@ -233,7 +233,7 @@ class LSNet(nn.Module):
         margin: pixels added around a RoI (paper: 15, of 512).
         hard_crop: round RoIs to whole pixels, without gradient, as coarse-to-fine models do.
 
-    Example:
+    Examples:
         >>> network = LSNet(LocalizationNet(1, 2, base_channels=8), ResNetSegmentor(1, 2, base_channels=8), 2)
         >>> network.eval()(torch.zeros(3, 1, 64, 96)).shape
         torch.Size([3, 2, 64, 96])

@@ -29,7 +29,7 @@ class NormalizerSegmentor(nn.Module):
         keep_background: voxels that are exactly 0 in every channel, which is what skull stripping leaves, stay 0
             [ours: the paper does not say; without it a discriminator tells images apart by their background].
 
-    Example:
+    Examples:
         >>> network = NormalizerSegmentor(nn.Conv3d(1, 4, 1), normalizer=nn.Conv3d(1, 1, 1))
         >>> logits, normalized = network(torch.rand(2, 1, 8, 8, 8))
         >>> logits.shape[1], normalized.shape[1], network.eval()(torch.rand(2, 1, 8, 8, 8)).shape[1]

@@ -192,7 +192,7 @@ class ResNetSegmentor(nn.Module):
         structure: ``unet`` or ``fcn``.
         weights: see `ResNetEncoderLevels`.
 
-    Example:
+    Examples:
         >>> ResNetSegmentor(1, 2, base_channels=8)(torch.zeros(2, 1, 50, 70)).shape
         torch.Size([2, 2, 50, 70])
     """

@@ -46,7 +46,7 @@ def roi_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: fl
         (N, 2, 3) [[sx, 0, tx], [0, sy, ty]], in the coordinates of `grid_sample` (-1 to 1, `align_corners=False`).
         Differentiable in keypoints and distances.
 
-    Example:
+    Examples:
         >>> roi_affine(torch.tensor([[64.0, 32.0]]), torch.tensor([[1.0, 3.0, 0.0, 2.0]]), (64, 128), margin=14.0)
         tensor([[[0.2500, 0.0000, 0.0156],
                  [0.0000, 0.4688, 0.0312]]])

@@ -43,7 +43,7 @@ class SegANSegmentor(nn.Module):
     Raises:
         ValueError: if a count is not positive.
 
-    Example:
+    Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
         torch.Size([2, 3, 155, 161])
     """
@@ -103,7 +103,7 @@ class SegANSegmentors(nn.Module):
         out_channels: classes K, the number of segmentors.
         **settings: of each `SegANSegmentor`.
 
-    Example:
+    Examples:
         >>> SegANSegmentors(in_channels=3, out_channels=2, base_channels=8)(torch.zeros(1, 3, 32, 32)).shape
         torch.Size([1, 2, 32, 32])
     """
@@ -152,7 +152,7 @@ class SegANCritics(nn.Module):
         joint: False for K critics on C channels each (S3-3C, the default); True for one critic on all K masked images,
             concatenated to K * C channels (S3-1C).
 
-    Example:
+    Examples:
         >>> critics = SegANCritics(in_channels=3, num_classes=2, base_channels=8)
         >>> features = critics(torch.rand(4, 3, 32, 32), torch.ones(4, 2, 32, 32))
         >>> len(features), [tuple(f.shape) for f in features[0]]

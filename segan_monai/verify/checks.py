@@ -48,6 +48,7 @@ SMALL: dict[str, Any] = {
     "cached_size": [60, 45],
     "patch_size": [16, 16, 16],
     "patch_stride": [8, 8, 8],
+    "spacing_mm": [1.0, 1.0, 1.0],
     "batch_size": 2,
     "slices_per_volume": 2,
     "patches_per_volume": 2,

@@ -233,7 +233,7 @@ def test_the_papers_own_constants(brains, tmp_path):
     # an overlay is given to training and evaluation alike
     run("evaluating", [paper], dataset_dir=str(brains), **{**settings, "output_dir": str(tmp_path / "evaluation")})
     assert (tmp_path / "evaluation" / "summary.json").is_file()
-    schedulers = [handler.lr_scheduler for handler in workflow.parser.get_parsed_content("train#handlers")[1:3]]
+    schedulers = [handler.lr_scheduler for handler in workflow.parser.get_parsed_content("train#handlers")[2:4]]
     assert [(s.patience, s.factor, s.last_epoch) for s in schedulers] == [(3, 0.1, 3)] * 2
 
 

@@ -1,0 +1,168 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""nnU-Net's raw format: ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``, nothing to convert."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.brats import existing_folder
+from segan_monai.data.decathlon import cases_of_datalist, file_id, read_datalist
+from segan_monai.errors import DataError
+
+VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
+"""Endings of the volumes that a folder is searched for."""
+
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+
+
+def by_channel(names: Sequence[str]) -> dict[str, dict[int, str]] | None:
+    """Group files by case, where the last four digits of their names count channels.
+
+    Args:
+        names: of volumes.
+
+    Returns:
+        Case to number of the channel to file, both sorted; None if a name has no such digits, or a case no channel
+        0000: then they mean something else, as in ``PANCREAS_0001.nii.gz``, or number a channel twice.
+    """
+    found: dict[str, dict[int, str]] = {}
+    for name in sorted(names):
+        match = _CHANNEL.fullmatch(file_id(name))
+        if match is None or int(match["number"]) in found.setdefault(match["case"], {}):
+            return None
+        found[match["case"]][int(match["number"])] = name
+    return found if found and all(0 in numbers for numbers in found.values()) else None
+
+
+def is_nnunet(folder: Path) -> bool:
+    """Whether a folder is in nnU-Net's raw format: ``imagesTr``, and a ``dataset.json`` that names no files, or none.
+
+    Also if it names files as nnU-Net's first version does, without the numbers of channels that they have; and if it
+    has files by case under ``dataset``, with or without ``imagesTr``.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return (folder / "imagesTr").is_dir() and bool(_volumes(folder / "imagesTr"))
+    content = read_datalist(file)
+    listed = content.get("training")
+    if not listed:
+        return isinstance(content.get("dataset"), dict) or (folder / "imagesTr").is_dir()
+    first = listed[0].get("image") if isinstance(listed, list) and isinstance(listed[0], dict) else None
+    if not isinstance(first, str) or not file_id(first):
+        return False
+    name = Path(first).name
+    numbered = name.replace(file_id(name), f"{file_id(name)}_0000", 1)
+    try:
+        return not (folder / first).exists() and (folder / first).with_name(numbered).exists()
+    except (OSError, ValueError):  # no path at all: decathlon_cases says so
+        return False
+
+
+def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Cases of nnU-Net's raw format, of its first and second version.
+
+    ``imagesTr`` holds a file a channel (``<case>_0000.nii.gz``, ``<case>_0001.nii.gz``) or a file a case; ``labelsTr``
+    a label map ``<case>.nii.gz``; ``imagesTs`` and ``labelsTs`` those of the section ``test``, which is never trained
+    on. ``dataset.json`` may be absent. Of it are read ``channel_names`` (or ``modality``), ``file_ending``,
+    ``dataset`` (files by case, where they lie elsewhere below the folder) and, which nnU-Net does not know,
+    ``domains``: names by case.
+
+    Args:
+        dataset_dir: the folder.
+        modalities: take only these channels, in this order, by their names in ``dataset.json``.
+
+    Returns:
+        Cases as :func:`segan_monai.data.decathlon_cases` returns them; without ``label`` where there is none.
+
+    Raises:
+        DataError: no such folder; another ending than volumes have; a channel is missing, or cases differ in their
+            number of channels; a label map without image; what `decathlon_cases` raises.
+        ConfigError: a modality that the data set does not have.
+    """
+    folder = existing_folder(dataset_dir)
+    file = folder / "dataset.json"
+    content = read_datalist(file) if file.is_file() else {}
+    ending = content.get("file_ending")
+    if ending is not None and ending not in VOLUMES:
+        raise DataError(
+            f"{file}: file_ending is {ending!r}. Expected volumes: {', '.join(VOLUMES)}; convert the images, for "
+            "example with SimpleITK."
+        )
+    names = content.get("channel_names", content.get("modality"))
+    expected = len(names) if isinstance(names, dict | list) else None
+    if isinstance(content.get("dataset"), dict):
+        training = [_entry_of(file, case, files) for case, files in content["dataset"].items()]
+    else:
+        training = _entries(folder, "Tr", ending, expected)
+    test = _entries(folder, "Ts", ending, expected) if (folder / "imagesTs").is_dir() else []
+    domains = content.get("domains") or {}
+    if not isinstance(domains, dict):
+        raise DataError(f'{file}: \'domains\' is {str(domains)[:200]}. Expected a name a case: {{"case": "site A"}}.')
+    for entry in (*training, *test):
+        if entry["case"] in domains:
+            entry["domain"] = domains[entry["case"]]
+    return cases_of_datalist(file, {"modality": names, "training": training, "test": test}, [folder], modalities)
+
+
+def _volumes(folder: Path, ending: str | None = None) -> list[str]:
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return [name for name in names if name.lower().endswith(ending or VOLUMES)]
+
+
+def _entries(folder: Path, part: str, ending: str | None, expected: int | None) -> list[dict[str, Any]]:
+    """Entries of a datalist for ``imagesTr`` or ``imagesTs``, with paths relative to the folder."""
+    images = folder / f"images{part}"
+    names = _volumes(images, ending) if images.is_dir() else []
+    if not names:
+        raise DataError(
+            f"{images} holds no volume{f' that ends in {ending}' if ending else ''}. Expected nnU-Net's raw format: "
+            f"{images / f'<case>_0000{ending or VOLUMES[1]}'}, one file a channel."
+        )
+    grouped = by_channel(names)
+    if grouped is None:
+        odd = [name for name in names if not _CHANNEL.fullmatch(file_id(name))]
+        if odd and len(odd) < len(names) and any(file_id(name).endswith("_0000") for name in names):
+            raise DataError(
+                f"{images / odd[0]}: its name does not end in the number of a channel, as those of others do. "
+                f"Expected {file_id(odd[0])}_0000{odd[0].removeprefix(file_id(odd[0]))}."
+            )
+        grouped = {file_id(name): {0: name} for name in names}
+    first = expected if expected and max(map(len, grouped.values())) > 1 else len(next(iter(grouped.values())))
+    for case, files in grouped.items():
+        if list(files) != list(range(first)):
+            where = "dataset.json names" if first == expected else f"{next(iter(grouped))} has"
+            raise DataError(
+                f"{images}: case {case} has the channels {', '.join(f'{number:04d}' for number in files)}; {where} "
+                f"{first}: {', '.join(f'{number:04d}' for number in range(first))}. Add the missing files, or move "
+                "the case out of the folder."
+            )
+    labels = folder / f"labels{part}"
+    label_of = {file_id(name): name for name in _volumes(labels, ending)} if labels.is_dir() else {}
+    if without := sorted(label_of.keys() - grouped.keys()):
+        raise DataError(
+            f"{labels / label_of[without[0]]} has no image: {len(without)} of {len(label_of)} label maps have none. "
+            f"Expected {images / without[0]}_0000{ending or VOLUMES[1]}; add it, or move the label map elsewhere."
+        )
+    entries: list[dict[str, Any]] = []
+    for case, files in grouped.items():
+        paths = [f"{images.name}/{name}" for name in files.values()]
+        entry: dict[str, Any] = {"case": case, "image": paths if len(paths) > 1 else paths[0]}
+        entries.append(entry | ({"label": f"{labels.name}/{label_of[case]}"} if case in label_of else {}))
+    return entries
+
+
+def _entry_of(file: Path, case: str, files: Any) -> dict[str, Any]:
+    """An entry of a datalist for one of the object ``dataset``."""
+    images = files.get("images") if isinstance(files, dict) else None
+    if not isinstance(images, list) or not images:
+        raise DataError(
+            f"{file}: 'dataset' has {str(files)[:200]} for {case}. Expected "
+            '{"images": ["a file a channel"], "label": "file"}.'
+        )
+    rest = {key: value for key, value in files.items() if key != "images"}
+    return {**rest, "case": case, "image": images if len(images) > 1 else images[0]}

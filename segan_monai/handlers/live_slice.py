@@ -1,0 +1,156 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""One slice of a validation case, as the network has it and as it lies on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segan_monai.handlers.overlay_picture import ShownCase, content_box, show_plane, to_ras
+from segan_monai.metrics.overlap import overlap_metrics
+
+_PANEL = 2.4  # inches of height
+_NARROWEST = 2.3  # inches of width that a title needs
+_TITLE = 0.3
+
+
+@dataclass(frozen=True)
+class LiveSlice:
+    """The slice of a case with the largest reference area, or a photograph.
+
+    Attributes:
+        case: its name.
+        dice: mean over the regions, of the whole case.
+        image: (C, U, V), as the network has it, without padding.
+        label: (K, U, V), 0 or 1.
+        prediction: (K, U, V), 0 or 1.
+        axis: of the volume that was cut; None for a photograph.
+        affine: (4, 4) of the volume, RAS, mm.
+        normalized: (C, U, V), where the network normalizes.
+    """
+
+    case: str
+    dice: float
+    image: Tensor
+    label: Tensor
+    prediction: Tensor
+    axis: int | None = None
+    affine: NDArray[Any] = field(default_factory=lambda: np.eye(4))
+    normalized: Tensor | None = None
+
+    @classmethod
+    def of_case(cls, batch: Mapping[str, Any], output: Mapping[str, Any], classes: int, axis: int) -> LiveSlice:
+        """Take the slice from what an evaluator has of a case, decollated.
+
+        Args:
+            batch: ``case``, ``image`` (C, ...) and ``label``: (K, ...), or (1, ...) with the values 1 to K.
+            output: ``pred`` in the form of the label; ``normalized`` (C, ...) if there is one.
+            classes: K.
+            axis: 0, 1 or 2, of volumes; photographs, with two axes, are taken whole.
+        """
+        image = batch["image"]
+        label, prediction = (_masks(maps, classes) for maps in (batch["label"], output["pred"]))
+        pairs = zip(prediction.numpy(), label.numpy(), strict=True)
+        dice = float(np.mean([overlap_metrics(found, truth)["dice"] for found, truth in pairs]))
+        normalized = output.get("normalized")
+        if image.ndim == 3:
+            return cls(batch["case"], dice, _plain(image), label, prediction)
+        in_plane = [dim for dim in range(4) if dim != 1 + axis]
+        area = label.sum(in_plane)
+        z = int(area.argmax()) if area.any() else len(area) // 2
+
+        def cut(volume: Tensor) -> Tensor:
+            return volume.select(1 + axis, z)
+
+        affine = np.asarray(image.affine.cpu()) if isinstance(image, MetaTensor) else np.eye(4)
+        return cls(
+            batch["case"],
+            dice,
+            cut(_plain(image)),
+            cut(label),
+            cut(prediction),
+            axis,
+            affine,
+            None if normalized is None else cut(_plain(normalized)),
+        )
+
+    def to_screen(self, planes: Tensor) -> NDArray[Any]:
+        """Turn planes (N, U, V) of the slice to (N, X, Y) with axes to right, anterior, superior; cut to the content.
+
+        X is the first of the two, also in sagittal and coronal slices. Photographs stay columns by rows.
+        """
+        turned = self._turned(planes)
+        return turned if self.axis is None else turned[:, self._content[0], self._content[1]]
+
+    @property
+    def aspect(self) -> float:
+        """Millimetres of a pixel along Y over those along X."""
+        if self.axis is None:
+            return 1.0
+        spacing = nib.affines.voxel_sizes(self.affine)[np.argsort(self._orientation[:, 0])]
+        first, second = np.delete(spacing, self._cut_axis)
+        return float(second / first)
+
+    def draw(self, axis: Any, plane: NDArray[Any], **how: Any) -> None:
+        """Show a plane (X, Y) from `to_screen` on a panel."""
+        if self.axis is None:
+            axis.imshow(plane.T, interpolation="nearest", **({"cmap": "gray"} | how))
+        else:
+            show_plane(axis, plane, self.aspect, **how)
+
+    def figure_size(self, rows: int, columns: int) -> tuple[float, float]:
+        """Inches of a figure with so many panels of this slice."""
+        width, height = self.to_screen(self.image).shape[1:]
+        shape = np.clip(width / (height * self.aspect), 0.5, 2.0)
+        return float(max(_PANEL * shape, _NARROWEST) * columns), (_PANEL + _TITLE) * rows
+
+    @cached_property
+    def shown(self) -> ShownCase:
+        """The slice in the form of the pictures of evaluations."""
+        image = self.to_screen(self.image)
+        reference, prediction = ([m[..., None] > 0.5 for m in self.to_screen(p)] for p in (self.label, self.prediction))
+        if self.axis is None:
+            return ShownCase(self.case, self.dice, image.transpose(1, 2, 0).clip(0, 1), reference, prediction, 1.0)
+        return ShownCase(self.case, self.dice, image[..., None], reference, prediction, self.aspect)
+
+    @cached_property
+    def _content(self) -> tuple[slice, slice]:
+        return content_box(self._turned(self.image))
+
+    @property
+    def _orientation(self) -> NDArray[Any]:
+        return nib.orientations.io_orientation(self.affine)
+
+    @property
+    def _cut_axis(self) -> int:
+        """The axis in RAS order that was cut."""
+        return int(self._orientation[self.axis, 0])
+
+    def _turned(self, planes: Tensor) -> NDArray[Any]:
+        if self.axis is None:
+            return _plain(planes).numpy()
+        volume = MetaTensor(_plain(planes).unsqueeze(1 + self.axis), affine=torch.as_tensor(self.affine))
+        return to_ras(volume)[0].take(0, axis=1 + self._cut_axis)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    tensor = tensor.as_tensor() if isinstance(tensor, MetaTensor) else tensor
+    return tensor.detach().float().cpu()
+
+
+def _masks(maps: Tensor, classes: int) -> Tensor:
+    """A map a class, bool."""
+    maps = _plain(maps)
+    if len(maps) == classes:
+        return maps > 0.5
+    return torch.cat([maps.round() == value for value in range(1, classes + 1)])

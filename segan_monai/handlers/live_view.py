@@ -1,0 +1,197 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A training in TensorBoard while it runs: scalars of every epoch, pictures of a few fixed cases at each validation."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from ignite.engine import Engine, Events
+from monai.utils import is_scalar
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.tensorboard import SummaryWriter
+
+from segan_monai.handlers.critic_picture import critic_figure, critic_maps
+from segan_monai.handlers.live_slice import LiveSlice
+from segan_monai.handlers.localization_panel import COLUMNS as LOCALIZATION_COLUMNS
+from segan_monai.handlers.localization_panel import draw_localization, look
+from segan_monai.handlers.normalization_panel import COLUMNS as NORMALIZATION_COLUMNS
+from segan_monai.handlers.normalization_panel import draw_normalization, region_legend
+from segan_monai.handlers.overlay_picture import COLOURS, black_figure, draw_slice, outline_legend
+from segan_monai.handlers.photograph_picture import PHOTOGRAPH_COLOURS, draw_photograph
+
+logger = logging.getLogger(__name__)
+_LEGEND = 0.3  # inches
+
+
+def epoch_scalars(trainer: Any, validator: Any, learning_rates: Mapping[str, float]) -> dict[str, float]:
+    """What is known of the epoch that ended, by its name in TensorBoard and MLflow.
+
+    Returns:
+        ``training/<term>`` for every loss term, ``learning_rate/<optimizer>``, and, in an epoch that was validated,
+        ``validation/<metric>``, a region's Dice by the region's name.
+    """
+    found = {f"training/{name}": value for name, value in trainer.state.metrics.items()}
+    if validator.state.epoch == trainer.state.epoch:
+        found |= {f"validation/{name}": value for name, value in validator.state.metrics.items()}
+    found |= learning_rates
+    return {name: float(value) for name, value in found.items() if is_scalar(value)}
+
+
+def current_learning_rates(trainer: Any) -> dict[str, float]:
+    """Learning rate of each optimizer of a trainer; of each of its groups if it has several."""
+    found: dict[str, float] = {}
+    for name, optimizer in vars(trainer).items():
+        if isinstance(optimizer, Optimizer):
+            rates = [group["lr"] for group in optimizer.param_groups]
+            names = [name] if len(rates) == 1 else [f"{name}_{group}" for group in range(len(rates))]
+            found |= {f"learning_rate/{n}": float(rate) for n, rate in zip(names, rates, strict=True)}
+    return found
+
+
+class LiveView:
+    """Writes TensorBoard events of a training into its folder: scalars after every epoch, pictures at each validation.
+
+    Scalars are those of `epoch_scalars`, with the epoch as their step. Pictures are of the same cases and slices each
+    time, also in a resumed run: the first cases that are validated, the slice with the largest reference area. Under
+    ``slices/<case>`` the image with outlines of truth (solid) and prediction (dashed). Beside that, where there is such
+    a thing: ``critic/<case>``, what SegAN's critic sees (`critic_maps`), once the critic plays; under
+    ``localization/<case>`` heatmap, boxes and RoI of an `LSNet`. Of a network that normalizes, there is
+    ``normalization/<case>`` in place of the slices.
+
+    It looks with all networks in evaluation mode, without gradients, and draws no random number: weights, running
+    averages and random states are bit for bit those of a run without it. A picture that cannot be drawn is said in the
+    log and costs nothing else. There is one writer and one file of events, since TensorBoard follows only the newest
+    file of a folder. Attach it after validation, `EpochLog` and `RunCheckpoint`, in the first process only.
+
+    Args:
+        output_dir: gets the events.
+        validator: the evaluator that the trainer runs; batches and outputs as `LiveSlice.of_case` takes them.
+        regions: names of the K regions.
+        modalities: names of the image's channels; whatever for photographs.
+        most_cases: cases that are shown; 0 for scalars alone.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str],
+        validator: Engine,
+        regions: Sequence[str],
+        modalities: Sequence[str],
+        most_cases: int = 2,
+    ) -> None:
+        self.output_dir = os.fspath(output_dir)
+        self.validator = validator
+        self.regions = list(regions)
+        self.modalities = list(modalities)
+        self.most_cases = most_cases
+        self.cases: list[str] = []
+        self.left: list[str] = []
+        self.learning_rates: dict[str, float] = {}
+        self.trainer: Any = None
+        self.writer: SummaryWriter | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        self.trainer = engine
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.note_learning_rates)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write_scalars)
+        engine.add_event_handler(Events.COMPLETED, self.close)
+        self.validator.add_event_handler(Events.STARTED, self.begin_validation)
+        self.validator.add_event_handler(Events.ITERATION_COMPLETED, self.write_pictures)
+
+    def start(self, engine: Engine) -> None:
+        """Open the file; what an interrupted run wrote of the epochs that come now is not shown."""
+        self.writer = SummaryWriter(self.output_dir, purge_step=engine.state.epoch + 1 if engine.state.epoch else None)
+
+    def note_learning_rates(self, engine: Engine) -> None:
+        """Keep those of the epoch, which schedules change before it is written."""
+        self.learning_rates = current_learning_rates(engine)
+
+    def write_scalars(self, engine: Engine) -> None:
+        """Write the epoch that ended."""
+        if self.writer is not None:
+            for name, value in epoch_scalars(engine, self.validator, self.learning_rates).items():
+                self.writer.add_scalar(name, value, engine.state.epoch)
+            self.writer.flush()
+
+    def begin_validation(self) -> None:
+        """Each case is shown once a validation."""
+        self.left = list(self.cases)
+
+    def write_pictures(self, engine: Engine) -> None:
+        """Draw those cases of an iteration of the validation that are shown."""
+        batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
+        for batch, output in zip(batches, outputs, strict=True):
+            case = batch["case"]
+            if case not in self.cases and len(self.cases) < self.most_cases:
+                self.cases.append(case)
+                self.left.append(case)
+            if case not in self.left or self.writer is None:
+                continue
+            self.left.remove(case)
+            try:
+                cut = LiveSlice.of_case(batch, output, len(self.regions), getattr(engine.inferer, "axis", 2))
+                for name, draw in self._pictures(cut).items():
+                    self.writer.add_figure(f"{name}/{case}", draw(cut), self.trainer.state.epoch, close=False)
+            except Exception:  # whatever it is, days of training must not end with it
+                logger.exception("case %s cannot be shown in the live view; the training goes on", case)
+
+    def close(self) -> None:
+        """Close the file; another run of the same trainer opens the next."""
+        if self.writer is not None:
+            self.writer.close()
+            self.writer = None
+
+    def _pictures(self, cut: LiveSlice) -> dict[str, Callable[[LiveSlice], Any]]:
+        """What there is to see of this training."""
+        if cut.normalized is not None:
+            return {"normalization": self._draw_normalization}
+        pictures: dict[str, Callable[[LiveSlice], Any]] = {"slices": self._draw_slices}
+        if getattr(self.trainer, "critic_plays", False):
+            pictures["critic"] = self._draw_critic
+        if hasattr(self.trainer.network, "locate"):
+            pictures["localization"] = self._draw_localization
+        return pictures
+
+    def _draw_slices(self, cut: LiveSlice) -> Any:
+        columns = 1 if cut.axis is None else len(cut.image)
+        width, height = cut.figure_size(1, columns)
+        figure, axes = black_figure(1, columns, (max(width, 4.0), height + _LEGEND))
+        if cut.axis is None:
+            draw_photograph(axes[0, 0], cut.case, cut.shown, PHOTOGRAPH_COLOURS)
+        else:
+            draw_slice(axes[0], cut.case, cut.shown, self.modalities, COLOURS)
+        outline_legend(figure, self.regions, COLOURS if cut.axis is not None else PHOTOGRAPH_COLOURS)
+        return figure
+
+    def _draw_critic(self, cut: LiveSlice) -> Any:
+        min_size = getattr(self.validator.inferer, "min_size", (1, 1))
+        maps = critic_maps(self.trainer.network, self.trainer.critic, cut.image, cut.label, min_size)
+        return critic_figure(cut, maps, self.regions, COLOURS if cut.axis is not None else PHOTOGRAPH_COLOURS)
+
+    def _draw_normalization(self, cut: LiveSlice) -> Any:
+        width, height = cut.figure_size(1, len(NORMALIZATION_COLUMNS))
+        figure, axes = black_figure(1, len(NORMALIZATION_COLUMNS), (width, height + _LEGEND))
+        ranks = [
+            sum((r + 1) * m[..., 0] for r, m in enumerate(masks))
+            for masks in (cut.shown.reference, cut.shown.prediction)
+        ]
+        normalized = cut.to_screen(cast(Tensor, cut.normalized))[0]
+        row = {"input": cut.shown.image[0, ..., 0], "normalized": normalized, "aspect": cut.shown.aspect}
+        row |= {"reference": ranks[0], "prediction": ranks[1]}
+        draw_normalization(axes[0], cut.case, row, self.regions, normalized)
+        region_legend(figure, self.regions)
+        return figure
+
+    def _draw_localization(self, cut: LiveSlice) -> Any:
+        width, height = cut.figure_size(1, len(LOCALIZATION_COLUMNS))
+        figure, axes = black_figure(1, len(LOCALIZATION_COLUMNS), (width, height))
+        row = look(self.trainer.network, cut.image[None], cut.label[0].numpy())
+        draw_localization(axes[0], {"case": cut.case, **row})
+        return figure

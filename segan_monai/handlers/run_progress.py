@@ -1,0 +1,53 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Progress bars of training, validation, evaluation and inference; nothing where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+from tqdm import tqdm
+
+
+class RunProgress(ProgressBar):
+    """Ignite's `ProgressBar`, with the loss and the time left of the whole run in training, the case elsewhere.
+
+    The bar itself says how long is left of the epoch, the validation, the evaluation or the inference. When standard
+    error is no terminal there is no bar at all, and nothing is computed for it. In a trainer attach it first, so that
+    it makes room for the bar of the validation.
+
+    Args:
+        desc: what the bar is called.
+    """
+
+    def __init__(self, desc: str) -> None:
+        super().__init__(desc=desc)
+        self.started = 0.0
+        self.iterations_before = 0
+
+    def attach(self, engine: Engine, **settings: Any) -> None:
+        """Register with a trainer or an evaluator."""
+        if not sys.stderr.isatty():
+            return
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self.start)
+        super().attach(engine, output_transform=lambda output: self.named(engine), **settings)
+
+    def start(self, engine: Engine) -> None:
+        """Begin to measure with the first iteration of this process, wherever a resumed run is."""
+        if not self.started:
+            self.started, self.iterations_before = time.perf_counter(), engine.state.iteration
+
+    def named(self, engine: Any) -> dict[str, str]:
+        """What stands beside the bar after an iteration."""
+        output = engine.state.output
+        if isinstance(output, dict) and "loss" in output:
+            state = engine.state
+            done, whole = state.iteration - self.iterations_before, state.max_epochs * state.epoch_length
+            left = (time.perf_counter() - self.started) / max(done, 1) * (whole - state.iteration)
+            return {"loss": f"{float(output['loss']):.3g}", "whole run": f"{tqdm.format_interval(left)} left"}
+        cases = [str(item["case"]) for item in engine.state.batch if "case" in item]
+        return {"case": cases[-1]} if cases else {}

@@ -1,0 +1,168 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A training in MLflow: its settings, the metrics of every epoch, its report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.handlers import MLFlowHandler
+
+from segan_monai.errors import ConfigError
+from segan_monai.handlers.live_view import current_learning_rates, epoch_scalars
+
+logger = logging.getLogger(__name__)
+_LONGEST = 500  # characters of a parameter that every MLflow takes
+_NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # of metrics
+ARTIFACTS = ("report.html", "run.json", "split.json", "history.csv")
+
+
+class TrackedRun(MLFlowHandler):
+    """MONAI's `MLFlowHandler` for a trainer and its validator together, in one MLflow run.
+
+    The run gets `settings` as parameters, the values of `epoch_scalars` as metrics by epoch, and at the end
+    ``report.html``, ``run.json``, ``split.json`` and ``history.csv`` as artifacts. Its id is kept in
+    ``mlflow_run.json``, so a resumed training goes on in the same run. It ends as finished, killed (by a signal) or
+    failed. MLflow's own telemetry is switched off. What cannot be sent while the training runs is said in the log and
+    costs nothing else. Attach it after `RunReport`, in the first process only.
+
+    Args:
+        tracking: URI of an MLflow server or data base, or a folder, which gets the data base ``mlruns.db``.
+        output_dir: the run's folder.
+        validator: the evaluator that the trainer runs.
+        experiment: the run belongs to the experiment of this name; of a path, the last part.
+        settings: parameters of the run.
+
+    Raises:
+        ConfigError: MLflow is not installed, or does not take that URI.
+    """
+
+    def __init__(
+        self,
+        tracking: str | os.PathLike[str],
+        output_dir: str | os.PathLike[str],
+        validator: Engine,
+        experiment: str,
+        settings: Mapping[str, Any],
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.validator = validator
+        self.learning_rates: dict[str, float] = {}
+        uri = tracking_uri(tracking)
+        _require_packages(uri)
+        try:
+            super().__init__(
+                tracking_uri=uri,
+                iteration_log=False,
+                experiment_name=Path(experiment).resolve().name,
+                run_name=f"{self.output_dir.resolve().name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                experiment_param={name: str(value)[:_LONGEST] for name, value in settings.items()},
+                artifacts=[self.output_dir / name for name in ARTIFACTS],
+            )
+        except Exception as error:  # of MLflow and its data base
+            raise ConfigError(
+                f"--mlflow {tracking} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]}). Expected "
+                "a folder, sqlite:///FILE, or the address of an MLflow server (http://HOST:5000)."
+            ) from error
+
+    @property
+    def file(self) -> Path:
+        """The run's id."""
+        return self.output_dir / "mlflow_run.json"
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer."""
+        super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.note_learning_rates)
+        engine.add_event_handler(Events.COMPLETED, lambda: self.end("FINISHED"))
+        engine.add_event_handler(Events.TERMINATE, lambda: self.end("KILLED"))
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
+
+    def start(self, engine: Engine) -> None:
+        """Begin a run, or go on with that of the training that is resumed."""
+        try:
+            if engine.state.epoch and self.file.is_file():
+                self.cur_run = self.client.get_run(json.loads(self.file.read_text())["run_id"])
+                self.client.update_run(self.cur_run.info.run_id, status="RUNNING")
+                self._delete_exist_param_in_dict(self.experiment_param or {})  # they cannot be changed
+            super().start(engine)
+        except Exception as error:  # of MLflow, its data base or the network
+            raise ConfigError(
+                f"the MLflow run cannot begin ({type(error).__name__}: {str(error).splitlines()[0]}). See whether the "
+                "server runs, or leave --mlflow away; the training needs none."
+            ) from error
+        self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n")
+
+    def note_learning_rates(self, engine: Engine) -> None:
+        """Keep those of the epoch, which schedules change before it is sent."""
+        self.learning_rates = current_learning_rates(engine)
+
+    def epoch_completed(self, engine: Engine) -> None:
+        """Send the epoch that ended."""
+        values = epoch_scalars(engine, self.validator, self.learning_rates)
+        named = {_NOT_IN_NAMES.sub("_", name): value for name, value in values.items()}
+        self._attempt(lambda: self._log_metrics(named, step=engine.state.epoch))
+
+    def complete(self) -> None:
+        """Send the report and what it was made from."""
+        self._attempt(super().complete)
+
+    def end(self, status: str) -> None:
+        """End the run as ``FINISHED``, ``KILLED`` or ``FAILED``."""
+        if self.cur_run:
+            self.run_finish_status = status
+            self._attempt(self.close)
+
+    def fail(self, engine: Engine, error: BaseException) -> None:
+        """End the run, and let the error through."""
+        self.end("FAILED")
+        raise error
+
+    def _attempt(self, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception:  # days of training must not end with a server
+            logger.exception("MLflow does not take it; the training goes on")
+
+
+def tracking_uri(tracking: str | os.PathLike[str]) -> str:
+    """The URI that MLflow takes: a folder becomes the data base in it, which is made.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
+    text = os.fspath(tracking)
+    if "://" in text and not text.startswith("file://"):
+        return text
+    folder = Path(text.removeprefix("file://")).resolve()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--mlflow {text} cannot be made ({error.strerror}). Expected a folder, sqlite:///FILE, or the address of "
+            "an MLflow server (http://HOST:5000)."
+        ) from error
+    return f"sqlite:///{(folder / 'mlruns.db').as_posix()}"
+
+
+def _require_packages(uri: str) -> None:
+    needed = ["mlflow", *(["sqlalchemy", "alembic"] if uri.startswith("sqlite:") else [])]
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--mlflow is given, but {' and '.join(missing)} cannot be imported. Install it with pip install "
+            "'segan-monai[mlflow]', or leave --mlflow away: TensorBoard needs none of it."
+        )
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow.telemetry.client import set_telemetry_client
+
+    set_telemetry_client()  # MONAI has imported MLflow before

@@ -1,0 +1,159 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A new bundle in words: its docs/README.md, in the model zoo's order, and what the command line prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from segan_monai.new_bundle.choices import Choice
+from segan_monai.new_bundle.description import DataDescription
+from segan_monai.new_bundle.fingerprint import Fingerprint
+
+_METHODS = {
+    "segan": (
+        "SegAN: a segmentor and one critic a region play a min-max game over a multi-scale L1 loss. It sees slices of "
+        "volumes; its predictions are restacked on the volume's own grid.",
+        "Xue Y, Xu T, Zhang H, Long LR, Huang X. SegAN: Adversarial Network with Multi-scale L1 Loss for Medical "
+        "Image Segmentation. Neuroinformatics 16, 383-392 (2018).",
+    ),
+    "adversarial-normalization": (
+        "Adversarial normalization: a normalizer brings images of several domains to one appearance, a segmentor labels "
+        "what it gives, a discriminator of domains keeps it realistic. Inference needs no domain, and writes the "
+        "normalized image beside the label map.",
+        "Delisle PL, Anctil-Robitaille B, Desrosiers C, Lombaert H. Adversarial Normalization for Multi Domain Image "
+        "Segmentation. IEEE ISBI (2020).",
+    ),
+    "lsnet": (
+        "L-SNet: a localization network finds objects as keypoints with boxes in axial slices, a differentiable RoI "
+        "recalibration brings each box to full size, and a segmentation network outlines it there.",
+        "L-SNet: From region localization to scale invariant medical image segmentation. arXiv.",
+    ),
+}
+
+
+def format_choices(found: Fingerprint, chosen: Mapping[str, Choice]) -> str:
+    """What was measured and chosen, as text of a line each."""
+    lines = [*fingerprint_lines(found), ""]
+    width = max(map(len, chosen)) + 1
+    values = {key: json.dumps(choice.value, ensure_ascii=False) for key, choice in chosen.items()}
+    of_value = max(map(len, values.values())) + 1
+    lines += [f"{key:{width}} {values[key]:{of_value}} {choice.reason}" for key, choice in chosen.items()]
+    return "\n".join([*lines, ""])
+
+
+def fingerprint_lines(found: Fingerprint) -> list[str]:
+    """The fingerprint in a few sentences."""
+    regions = ", ".join(
+        f"{region} ({'/'.join(map(str, values))}) in {found.cases_with[region]}"
+        for region, values in found.regions.items()
+    )
+    lines = [
+        f"{found.cases} labelled cases of {found.subjects} subjects; channels: {', '.join(found.channels)}",
+        f"regions (label values) and the cases that hold them: {regions}",
+        f"voxels: {_ranges(found.shape)}; mm: {_ranges(found.spacing)} (median, 5th to 95th percentile; RAS)",
+        "labelled intensities: "
+        + ", ".join(
+            f"{channel} {mean:g} ± {deviation:g} ({lower:g} to {upper:g})"
+            for channel, (lower, mean, deviation, upper) in zip(found.channels, found.intensities, strict=True)
+        ),
+    ]
+    if found.domains:
+        lines.append(f"domains: {', '.join(f'{name} {count}' for name, count in found.domains.items())}")
+    if absent := [region for region, count in found.cases_with.items() if not count]:
+        lines.append(f"WARNING: no case holds {', '.join(absent)}; nothing can be learnt of it")
+    return lines
+
+
+def bundle_document(
+    name: str, method: str, described: DataDescription, found: Fingerprint, chosen: Mapping[str, Choice]
+) -> str:
+    """The text of docs/README.md."""
+    about, reference = _METHODS[method]
+    outputs = ", ".join(f"{value} {region}" for value, region in enumerate(found.regions, start=1))
+    several = (
+        f"In MONAI Label an image is one 4-D file (H, W, D, {len(found.channels)}) with the channels in this order; "
+        "everywhere else a file a channel will do.\n\n"
+        if len(found.channels) > 1
+        else ""
+    )
+    references = [reference, *([described.reference] if described.reference else [])]
+    return f"""# Model Overview
+
+{about}
+
+Made by `segan-monai new-bundle` from what it measured; complete what only you know.
+
+## Data
+
+{described.title}. Licence: {described.licence or "unknown, ask who made it"}.
+
+{_listed(fingerprint_lines(found))}
+
+`dataset_dir` takes nnU-Net's raw format and the decathlon's as they are, and, for inference, a plain folder of images
+(`<case>_0000.nii.gz`, or any names if there is one channel).
+
+## Training configuration
+
+| key | value | why |
+|---|---|---|
+{_table(chosen)}
+
+All others are those of the project's own bundle for this method. Any key at the top of a config is an option:
+`--epochs 20`. Everything measured is in `fingerprint.json`.
+
+### Input
+
+{len(found.channels)} channel{"s" * (len(found.channels) > 1)}: {", ".join(found.channels)}; any size.
+
+{several}### Output
+
+One label map, uint8, on the input's grid: {outputs}.
+
+## Performance
+
+Not measured yet: training and evaluation write `report.html` into their output folders.
+
+## MONAI Bundle Commands
+
+```
+python -m monai.bundle run training --config_file {name}/configs/train.json --dataset_dir DIR
+python -m monai.bundle run evaluating --config_file {name}/configs/evaluate.json --dataset_dir DIR
+python -m monai.bundle run inference --config_file {name}/configs/inference.json --dataset_dir DIR --output_dir OUT
+segan-monai check training --config_file {name}/configs/train.json --dataset_dir DIR
+segan-monai verify {name}
+segan-monai export onnx {name} --output {name}.onnx
+```
+
+Without `--dataset_dir` it is the folder that the bundle was made from. MONAI Label:
+`bash scripts/monai_label.sh {name} STUDIES`, from a checkout of segan-monai.
+
+## Limitations
+
+Research software. Not a medical device; not for diagnosis or treatment.
+
+## References
+
+{_listed(references, "[{}] ")}
+
+## License
+
+The configs are under the Apache License 2.0 (LICENSE); for the data see data_license.txt.
+"""
+
+
+def _ranges(spread: list[list[float]]) -> str:
+    return " x ".join(f"{median:g} ({low:g} to {high:g})" for low, median, high in spread)
+
+
+def _table(chosen: Mapping[str, Choice]) -> str:
+    def cell(value: Any) -> str:
+        return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+    return "\n".join(f"| `{key}` | {cell(choice.value)} | {choice.reason} |" for key, choice in chosen.items())
+
+
+def _listed(lines: list[str], start: str = "- ") -> str:
+    return "\n".join(start.format(number) + line for number, line in enumerate(lines, start=1))

@@ -1,0 +1,253 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A bundle of one's own: the configs of one of this project's, with what the fingerprint says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import segan_monai
+from segan_monai.errors import ConfigError
+from segan_monai.files import writing
+from segan_monai.label_bundle import check_bundle_name
+from segan_monai.new_bundle.choices import Choice, choose
+from segan_monai.new_bundle.description import DataDescription, describe_data
+from segan_monai.new_bundle.document import bundle_document
+from segan_monai.new_bundle.fingerprint import Fingerprint, take_fingerprint
+
+TEMPLATES = {
+    "segan": "brats_mri_segan_segmentation",
+    "adversarial-normalization": "brain_mri_adversarial_normalization_segmentation",
+    "lsnet": "pancreas_ct_lsnet_segmentation",
+}
+BUNDLES = Path(segan_monai.__file__).parent / "bundles"
+"""In a checkout a link to ``bundles``, in an installed package a copy of its configs."""
+
+_COPIED = ("LICENSE", "configs/logging.conf", "configs/multi_gpu_train.json", "configs/multi_gpu_evaluate.json")
+_ONE_LINE = 100
+
+
+def new_bundle(
+    name: str, method: str, data: str | Path, output_dir: str | Path = ".", processes: int = 1
+) -> tuple[Path, Fingerprint, dict[str, Choice]]:
+    """Look at a labelled data set and write a bundle for it that can be trained at once.
+
+    Args:
+        name: of the bundle and its folder.
+        method: ``segan``, ``adversarial-normalization`` or ``lsnet``.
+        data: a folder in the decathlon's format or nnU-Net's raw format.
+        output_dir: folder that gets the bundle's folder.
+        processes: that read cases.
+
+    Returns:
+        The bundle's folder; what was measured; what was chosen, with the reasons. Both are also in the folder, in
+        ``docs/README.md`` and ``fingerprint.json``.
+
+    Raises:
+        ConfigError: a name that is no name of a Python variable or that MONAI Label would misunderstand; the folder
+            exists; the method does not fit the data.
+        DataError: the data cannot be used, see `describe_data` and `take_fingerprint`.
+        OutputError: the folder cannot be written.
+    """
+    folder = Path(output_dir).expanduser() / name
+    _check_name(name, folder)
+    template = BUNDLES / TEMPLATES.get(method, "")
+    described = describe_data(data)
+    found = take_fingerprint(described, processes)
+    chosen = choose(method, found)
+    if not (template / "configs" / "metadata.json").is_file():
+        raise ConfigError(
+            f"{template} is not there, the bundle that new ones are made from. In a checkout, segan_monai/bundles is a "
+            "link to bundles (git config core.symlinks true, then check out again); else install the package again."
+        )
+    with writing(folder):
+        for sub in ("configs", "docs", "models"):
+            (folder / sub).mkdir(parents=True)
+        for file in _COPIED:
+            shutil.copyfile(template / file, folder / file)
+        for file, run in (("train.json", "training"), ("evaluate.json", "evaluation"), ("inference.json", "inference")):
+            config = json.loads((template / "configs" / file).read_text(encoding="utf-8"))
+            _write_json(folder / "configs" / file, adapt_config(config, name, method, run, described, found, chosen))
+        metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
+        _write_json(folder / "configs" / "metadata.json", adapt_metadata(metadata, method, described, found))
+        reasons = {key: choice._asdict() for key, choice in chosen.items()}
+        _write_json(folder / "fingerprint.json", {"data": found.as_json(), "choices": reasons})
+        (folder / "docs" / "README.md").write_text(
+            bundle_document(name, method, described, found, chosen), encoding="utf-8"
+        )
+        (folder / "docs" / "data_license.txt").write_text(_licence(described), encoding="utf-8")
+    return folder, found, chosen
+
+
+def adapt_config(
+    config: dict[str, Any],
+    name: str,
+    method: str,
+    run: str,
+    described: DataDescription,
+    found: Fingerprint,
+    chosen: Mapping[str, Choice],
+) -> dict[str, Any]:
+    """Turn a config of the project's own bundle into that of a new one; key order stays.
+
+    Args:
+        config: content of ``train.json``, ``evaluate.json`` or ``inference.json``.
+        name: of the new bundle.
+        method: see `new_bundle`.
+        run: ``training``, ``evaluation`` or ``inference``.
+        described: the data set.
+        found: its fingerprint.
+        chosen: settings; those that the config does not have are left out.
+    """
+    labelled = run == "training"
+    config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
+    config["dataset_dir"] = str(described.folder)
+    config["regions"] = found.regions
+    config["num_classes"] = "$len(@regions)"
+    if "published" in config:
+        config["published"] = None
+    config |= {key: choice.value for key, choice in chosen.items() if key in config}
+    if method == "segan":
+        config["modalities"] = found.channels
+        if len(found.channels) == 1:  # whatever another folder calls its only channel
+            del config["cases"]["modalities"]
+        config["label_regions"].pop("cases", None)
+    else:
+        _each_component(config, lambda part: _name_channels(part, found.channels))
+    if "intensity_window" in chosen:
+        config = _before(config, "num_classes", {"intensity_window": chosen["intensity_window"].value})
+        _each_component(config, _window_instead_of_percentiles)
+    if method == "lsnet" and not found.is_ct:
+        config = {key: value for key, value in config.items() if key != "hu_window"}
+        config["picture_window"] = [0, 255]
+        _each_component(config, _percentiles_instead_of_window)
+    if method == "segan" and "spacing_mm" in chosen:
+        config = _before(config, "num_classes", {"spacing_mm": chosen["spacing_mm"].value})
+        _resample_after_orientation(config, labelled)
+    return config
+
+
+def adapt_metadata(
+    metadata: dict[str, Any], method: str, described: DataDescription, found: Fingerprint
+) -> dict[str, Any]:
+    """Turn the metadata of the project's own bundle into those of a new one."""
+    regions, channels = list(found.regions), found.channels
+    title = {"segan": "SegAN", "lsnet": "L-SNet"}.get(method, "adversarial normalization")
+    labels = "one label map: " + ", ".join(f"{value} {region}" for value, region in enumerate(regions, start=1))
+    metadata["name"] = f"{described.title}: segmentation with {title}"
+    metadata["task"] = f"Segmentation of {', '.join(regions)}"
+    metadata["description"] = f"{title} on {', '.join(channels)}: {', '.join(regions)}. Made by segan-monai new-bundle"
+    metadata["data_source"] = f"{described.title} ({described.licence or 'licence unknown'})"
+    metadata["data_type"] = "nibabel, itk"
+    metadata["image_classes"] = f"{len(channels)} channel{'s' * (len(channels) > 1)}: {', '.join(channels)}"
+    metadata["label_classes"] = f"one label map, by its values: {_values(found.regions)}"
+    metadata["pred_classes"] = labels
+    metadata["references"] = [*metadata["references"][:1], *([described.reference] if described.reference else [])]
+    image, pred = (metadata["network_data_format"][side] for side in ("inputs", "outputs"))
+    image["image"] |= {
+        "format": "hounsfield" if found.is_ct else "magnitude",
+        "modality": dicom_modality(channels),
+        "num_channels": len(channels),
+        "channel_def": {str(number): channel for number, channel in enumerate(channels)},
+    }
+    pred["pred"] |= {
+        "num_channels": len(regions) + (method == "adversarial-normalization"),
+        "channel_def": {str(value): region for value, region in enumerate(["background", *regions])},
+    }
+    return metadata
+
+
+def dicom_modality(channels: list[str]) -> str:
+    """DICOM's code of a modality, by the name of the first channel: CT, PT, US, and MR for every other name."""
+    words = re.split(r"[^a-z]+", channels[0].lower())
+    codes = {"ct": "CT", "cta": "CT", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US"}
+    return next((codes[word] for word in words if word in codes), "MR")
+
+
+def _check_name(name: str, folder: Path) -> None:
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ConfigError(
+            f"a bundle cannot be called {name!r}. Expected letters, digits and _, beginning with a letter, such as "
+            f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_0123456789') or 'my'}_segmentation."
+        )
+    check_bundle_name(name)
+    if folder.exists():
+        raise ConfigError(f"{folder} exists. Choose another name or --output-dir, or remove it if it is not needed.")
+
+
+def _licence(described: DataDescription) -> str:
+    text = f"i. {described.title}\n   {described.licence or 'Licence unknown: ask who made the data set.'}\n"
+    if described.reference:
+        text += f"   {described.reference}\n"
+    return f"{text}   None of its images are part of this bundle.\n"
+
+
+def _values(regions: Mapping[str, list[int]]) -> str:
+    return ", ".join(f"{'/'.join(map(str, values))} {region}" for region, values in regions.items())
+
+
+def _each_component(part: Any, change: Callable[[dict[str, Any]], None]) -> None:
+    """Show every dictionary with a ``_target_`` to a function that changes it in place."""
+    if isinstance(part, dict):
+        if "_target_" in part:
+            change(part)
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else ():
+        _each_component(inner, change)
+
+
+def _name_channels(component: dict[str, Any], channels: list[str]) -> None:
+    if isinstance(component.get("modalities"), list):
+        component["modalities"] = channels
+
+
+def _window_instead_of_percentiles(component: dict[str, Any]) -> None:
+    if component["_target_"] != "ScaleForegroundd":
+        return
+    window = {f"a_{end}": f"$@intensity_window[{index}]" for index, end in enumerate(("min", "max"))}
+    component |= {"_target_": "ScaleIntensityRanged", **window, "b_min": 0.0, "b_max": 1.0, "clip": True}
+
+
+def _percentiles_instead_of_window(component: dict[str, Any]) -> None:
+    if component["_target_"] == "ScaleIntensityRanged":
+        keys = component["keys"]
+        component.clear()
+        component |= {"_target_": "ScaleForegroundd", "keys": keys}
+
+
+def _resample_after_orientation(part: Any, labelled: bool) -> None:
+    """Add a step to every list of transforms that has an orientation; of a label map only where training needs it."""
+    if isinstance(part, dict):
+        part = list(part.values())
+    if not isinstance(part, list):
+        return
+    for inner in part:
+        _resample_after_orientation(inner, labelled)
+    for index, step in enumerate(part):
+        if isinstance(step, dict) and step.get("_target_") == "Orientationd":
+            mode = ["bilinear", "nearest"] if labelled else "bilinear"
+            resample = {"_target_": "IsolatedSpacingd", "keys": step["keys"], "pixdim": "@spacing_mm", "mode": mode}
+            part.insert(index + 1, resample)
+            return
+
+
+def _before(config: dict[str, Any], key: str, added: dict[str, Any]) -> dict[str, Any]:
+    items = list(config.items())
+    position = list(config).index(key)
+    return dict([*items[:position], *added.items(), *items[position:]])
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    """Indented by 4, short lists of plain values on one line."""
+    text = json.dumps(content, indent=4, ensure_ascii=False)
+
+    def on_one_line(match: re.Match[str]) -> str:
+        line = "[" + re.sub(r"\n *", " ", match[1].lstrip()) + "]"
+        return line if len(line) <= _ONE_LINE else match[0]
+
+    file.write_text(re.sub(r"\[\n( +[^\[\]{}]*?)\n *\]", on_one_line, text) + "\n", encoding="utf-8")

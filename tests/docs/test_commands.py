@@ -1,0 +1,121 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every command of the docs is run, with options appended that make it short, or is in the table of what cannot be."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.docs import workspace as workspaces
+from tests.docs.pages import PAGES, TOP, name_of, script_of
+from tests.docs.workspace import calls_of, make_workspace
+
+# Commands that are not run, by how they begin; what is looked at instead is in `look_at`.
+NOT_RUN = {
+    "bash .ci/run": "runs these tests",
+    "bash scripts/test.sh": "runs these tests",
+    "bash scripts/docs.sh": "installs the project; .ci/run does it",
+    "bash scripts/demo.sh": "installs the project, then minutes of training",
+    "bash scripts/monai_label.sh": "installs MONAI Label, 2.5 GB, and serves until it is stopped",
+    "bash scripts/test_monai_label.sh": "installs MONAI Label, 2.5 GB",
+    "pip install": "downloads",
+    "pre-commit install": "changes the checkout",
+    "python -m pytest": "runs tests",
+    "python scripts/benchmark.py": "minutes of a quiet core",
+    "torchrun": "several processes; tests/bundles/test_multi_gpu.py starts them",
+    "srun": "Slurm",
+    "scontrol": "Slurm",
+    "head": "of what scontrol prints",
+}
+COMMANDS = [page for page in PAGES if script_of(page)]
+
+
+@pytest.fixture(scope="session")
+def workspace(phantoms, tmp_path_factory) -> Path:
+    return make_workspace(tmp_path_factory.mktemp("workspace"), phantoms)
+
+
+@pytest.fixture(scope="session")
+def run(workspace, tmp_path_factory):
+    """Run a call, once however many pages have it."""
+    logs, found = tmp_path_factory.mktemp("logs"), {}
+
+    def once(call):
+        if call not in found:
+            log = logs / f"{len(found)}.txt"
+            found[call] = workspaces.run(call, log), log
+        return found[call]
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def calls(workspace, tmp_path_factory):
+    """The calls of a page; those of a bundle's page are made in its folder."""
+
+    def of(page):
+        place = workspace / page.relative_to(TOP).parents[1] if page.match("bundles/*/docs/*") else workspace
+        return calls_of(script_of(page), place, tmp_path_factory.mktemp("records"))
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def trained(run, calls):
+    """Weights of every bundle, by the trainings of the bundles' pages."""
+    for page in COMMANDS:
+        if page.match("bundles/*/docs/*"):
+            training = next(call for call in calls(page) if "training" in call and call[1] == "python")
+            status, log = run(training)
+            assert status == 0, f"{training}:\n{log.read_text()}"
+
+
+@pytest.mark.parametrize("page", COMMANDS, ids=name_of)
+def test_every_command_runs(page, trained, workspace, run, calls):
+    for call in calls(page):
+        folder, *words = call
+        text = " ".join(words)
+        if any(text.startswith(begin) for begin in NOT_RUN):
+            look_at(words, Path(folder))
+            continue
+        status, log = run(call)
+        assert status == 0, f"{name_of(page)}: {text}\nended with status {status} and printed\n{log.read_text()}"
+
+
+def look_at(words, folder):
+    """Of a command that is not run: its files are there, its options are known."""
+    if words[0] == "bash":
+        assert subprocess.run(["/bin/bash", "-n", TOP / words[1]], check=False).returncode == 0
+        for word in words[2:]:
+            assert "/" not in word or word.startswith("http") or (folder / word).exists(), word
+    elif words[0] == "pip":
+        setup = configparser.ConfigParser()
+        setup.read(TOP / "setup.cfg")
+        for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
+            assert extra in setup["options.extras_require"]
+    elif words[:2] == ["python", "scripts/benchmark.py"]:
+        assert f"def {words[2].replace('-', '_')}(" in (TOP / words[1]).read_text()
+    elif "monai.bundle" in words:
+        from segan_monai.check import read_arguments, unknown_overrides
+
+        given = read_arguments(words[words.index("monai.bundle") + 2 :])
+        files = given["config_file"]
+        keys = workspaces.config_keys(files, folder)
+        assert unknown_overrides(files, dict.fromkeys(keys), set(given) - {"run_id", "config_file"}) == []
+
+
+def test_an_unknown_program_fails(workspace, tmp_path):
+    with pytest.raises(AssertionError, match="wget: command not found"):
+        calls_of("wget https://example.org", workspace, tmp_path)
+
+
+def test_bash_takes_the_commands_apart(workspace, tmp_path):
+    script = 'bundle=a/b   # a comment\nA=1 segan-monai export onnx \\\n    $bundle --set "k={\'l\': [1, 2]}"\n'
+    assert calls_of(script, workspace, tmp_path) == [
+        (str(workspace), "segan-monai", "export", "onnx", "a/b", "--set", "k={'l': [1, 2]}")
+    ]

@@ -1,0 +1,224 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of the repository's top with the data that the docs speak of, and commands that are run in it.
+
+A page's commands are taken apart by bash itself: on its PATH are nothing but programs that write down how they were
+called. Those calls are then made, shortened by options that are appended, in children of one process that has MONAI
+imported already.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import multiprocessing
+import os
+import runpy
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from PIL import Image
+
+from segan_monai.verify.checks import SMALL
+from segan_monai.verify.sample_data import write_sample_data
+from tests.docs.pages import TOP
+
+SECONDS = 120  # more than any of them takes
+RECORDER = """#!/bin/bash
+shopt -s nullglob
+calls=("$CALLS"/*)
+printf '%s\\0' "$PWD" "${0##*/}" "$@" > "$CALLS/$(printf %04d ${#calls[@]})"
+"""
+PROGRAMS = ("bash", "head", "mkdocs", "pip", "pre-commit", "python", "scontrol", "segan-monai", "srun", "torchrun")
+# of Slurm, in a job
+ENVIRONMENT = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1"}
+Call = tuple[str, ...]
+
+
+def make_workspace(folder: Path, phantoms: Path) -> Path:
+    """Configs, scripts, and a small data set under every name that the docs use for one."""
+    ignored = shutil.ignore_patterns("models", "output", "__pycache__")
+    for name in ("bundles", "configs", "scripts"):
+        shutil.copytree(TOP / name, folder / name, ignore=ignored)
+    for name in ("segan_monai", "tests", "docs", ".ci", "setup.cfg", "constraints.txt"):
+        (folder / name).symlink_to(TOP / name)
+    shutil.copy(TOP / "segan_monai/export/run_onnx.py", folder)
+    shutil.copytree(TOP / "bundles/hippocampus_mri_segan_segmentation", folder / "my_bundle", ignore=ignored)
+    (folder / "other_bundle").symlink_to("my_bundle")
+
+    hippocampus = write_sample_data(folder / "Task04_Hippocampus", ["MRI"], [1, 2], cases=6)
+    write_sample_data(folder / "MY_DATA", ["FLAIR"], [1, 2])
+    (folder / "BraTS2021").symlink_to(phantoms)
+    write_sample_data(folder / "brains", ["T1"], [1, 2, 3], ["iSEG", "MRBrainS"])
+    write_sample_data(folder / "msd_hippocampus", ["MRI"], [1, 2], ["uint8", "float_low"], cases=8)
+    _write_ct(folder)
+    for section in ("Training", "Validation", "Test_v2"):
+        _write_photographs(
+            folder / "ISIC2017" / f"ISIC-2017_{section}_Data",
+            folder / "ISIC2017" / f"ISIC-2017_{section}_Part1_GroundTruth",
+            3,
+        )
+    _write_photographs(folder / "LESIONS" / "images", folder / "LESIONS" / "masks", 3)
+    (folder / "PHOTOGRAPHS").symlink_to("LESIONS/images")
+    (folder / "IMAGES").symlink_to(hippocampus / "imagesTr")
+
+    same, other = {1: 1, 2: 2, 4: 4}, {1: 1, 2: 2, 4: 3}
+    for name, values in (("REFERENCES", same), ("PREDICTIONS", same), ("OTHER_VALUES", other)):
+        (folder / name).mkdir()
+        for file in sorted(phantoms.rglob("*_seg.nii.gz")):
+            image = nibabel.load(file)
+            label_map = np.zeros(image.shape, np.uint8)
+            for old, new in values.items():
+                label_map[np.asanyarray(image.dataobj) == old] = new
+            nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / name / file.name)
+    shutil.copy(sorted((hippocampus / "imagesTr").iterdir())[0], folder / "image.nii.gz")
+    for modality in ("t1ce", "t2", "flair"):
+        shutil.copy(sorted(phantoms.rglob(f"*_{modality}.nii.gz"))[0], folder / f"{modality}.nii.gz")
+
+    for bundle in (folder / "bundles").iterdir():  # commands of a bundle's own page are typed in its folder
+        for name in folder.iterdir():
+            if name.is_dir() and not (bundle / name.name).exists() and name.name not in ("bundles", "scripts"):
+                (bundle / name.name).symlink_to(name)
+    return folder
+
+
+def _write_ct(folder: Path) -> None:
+    sample = write_sample_data(folder / "Pancreas-CT", ["CT"], [1])
+    volumes, pictures = folder / "Pancreas-CT", folder / "nih_pancreas_ct_2d"
+    (sample / "imagesTr").rename(volumes / "images")
+    (sample / "labelsTr").rename(volumes / "labels")
+    (sample / "dataset.json").unlink()
+    (folder / "CT").symlink_to(volumes / "images")
+    for name in ("images", "masks"):
+        (pictures / name).mkdir(parents=True)
+    for number, file in enumerate(sorted((volumes / "images").iterdir())):
+        image, label = (
+            np.asanyarray(nibabel.load(volumes / kind / file.name).dataobj)[:, :, 8] for kind in ("images", "labels")
+        )
+        Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(pictures / f"images/PANCREAS_000{number}-8.jpg")
+        Image.fromarray(label.astype(np.uint8) * 255).save(pictures / f"masks/PANCREAS_000{number}-8.jpg")
+
+
+def _write_photographs(images: Path, masks: Path, count: int) -> None:
+    generator = np.random.default_rng(0)
+    for folder in (images, masks):
+        folder.mkdir(parents=True)
+    known = len(list(images.parent.glob("*_Data/*.jpg")))
+    for number in range(known, known + count):
+        mask = np.zeros((45, 60), np.uint8)
+        mask[10:30, 15:40] = 255
+        photograph = generator.integers(150, 200, (45, 60, 3), dtype=np.uint8) - mask[..., None] // 3
+        Image.fromarray(photograph).save(images / f"ISIC_{number:07}.jpg")
+        Image.fromarray(mask).save(masks / f"ISIC_{number:07}_segmentation.png")
+
+
+def calls_of(script: str, folder: Path, records: Path) -> list[Call]:
+    """What a script would run, each with its folder first; nothing of it is run.
+
+    Raises:
+        AssertionError: bash stops, as it does at a program that the docs have not used so far.
+    """
+    programs, calls = records / "bin", records / "calls"
+    for made in (programs, calls):
+        made.mkdir(parents=True)
+    for program in PROGRAMS:
+        (programs / program).write_text(RECORDER)
+        (programs / program).chmod(0o755)
+    environment = {**ENVIRONMENT, "PATH": str(programs), "CALLS": str(calls)}
+    command = ["/bin/bash", "-euo", "pipefail", "-c", script]
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, f"bash: {result.stderr}"
+    return [tuple(file.read_text().split("\0")[:-1]) for file in sorted(calls.iterdir())]
+
+
+def config_keys(files: str | Sequence[str], folder: Path) -> set[str]:
+    """Top keys of the config files that a command names."""
+    if isinstance(files, str):
+        files = ast.literal_eval(files) if files.startswith("[") else [files]
+    return {key for file in files for key in json.loads((folder / file).read_text(encoding="utf-8"))}
+
+
+def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
+    """Settings with which anything takes seconds, of those that there are."""
+    small = {**SMALL, "epochs": 1, "max_cases": 8}
+    if {"--fold", "--folds", "--held_out"} & set(given):
+        del small["folds"]
+    return {key: value for key, value in small.items() if key in keys}
+
+
+def appended(call: Call) -> list[str]:
+    """The options that shorten a call."""
+    folder, program, *arguments = call
+    if program == "python" and arguments[:2] == ["-m", "monai.bundle"] or program == "segan-monai" and "check" in arguments:
+        keys = config_keys(arguments[arguments.index("--config_file") + 1], Path(folder))
+        return [text for key, value in small_options(keys, arguments).items() for text in (f"--{key}", str(value))]
+    if program != "segan-monai":
+        return []
+    if arguments[0] == "reproduce":
+        from segan_monai.reproduce import load_tables
+
+        table = load_tables(arguments[1])[0]
+        bundle = arguments[arguments.index("--bundle") + 1] if "--bundle" in arguments else table.bundle
+        keys = config_keys(f"bundles/{bundle}/configs/train.json", TOP)
+        settings = [f"--set={key}={value}" for key, value in small_options(keys, arguments).items()]
+        return [*settings, "--seeds=0", f"--row={next(iter(table.rows))}"]
+    if arguments[0] == "export":
+        keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
+        return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]
+    return {
+        "evaluate": ["--workers=1"],
+        "phantoms": ["--cases=2", "--spacing=8", "--workers=1"],
+        "verify": ["--check=files", "--check=metadata", "--check=network"],
+    }.get(arguments[0], [])
+
+
+def run(call: Call, log: Path) -> int:
+    """Run a call, shortened. Returns its exit status; what it prints is in `log`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.docs.preload"])
+    process = context.Process(target=_run, args=([*call, *appended(call)], log))
+    process.start()
+    process.join(SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
+    return process.exitcode
+
+
+def _run(call: Sequence[str], log: Path) -> None:
+    """The child: becomes the program."""
+    folder, program, *arguments = call
+    with log.open("a") as stream:
+        for descriptor in (1, 2):
+            os.dup2(stream.fileno(), descriptor)
+    os.chdir(folder)
+    _become(program, arguments)
+
+
+def _become(program: str, arguments: list[str]) -> None:
+    if program == "segan-monai":
+        from segan_monai.cli.main import main
+        from segan_monai.reproduce import runs
+
+        runs.subprocess.run = _run_in_fork  # instead of an interpreter that imports MONAI first
+        sys.argv = [program, *arguments]
+        main()
+    elif arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+def _run_in_fork(command, stdout, stderr, check):
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_run, args=([os.getcwd(), "python", *command[1:]], Path(stdout.name)))
+    process.start()
+    process.join()
+    return subprocess.CompletedProcess(command, process.exitcode)
