@@ -54,6 +54,7 @@ def _prepare_case(
     if known and same_content(sources, known["sources"]) and _is_there(known["results"], folder):
         return {**known, "case": case["case"], "sources": sources, "again": True}
     is_photograph = isinstance(case["image"], str) and case["image"].lower().endswith(PHOTOGRAPHS)
+    case = {**case, "section": case.get("section") or ("training" if "label" in case else "test")}
     made = (prepare_photograph if is_photograph else prepare_volumes)(case, folder, options)
     notes = made.pop("notes")
     images = [made["image"]] if isinstance(made["image"], str) else made["image"]
@@ -63,7 +64,7 @@ def _prepare_case(
         entry["skull_strip"] = True  # for the bundle, which does it when it loads the case
     return {
         "case": case["case"],
-        "section": case.get("section") or ("training" if "label" in case else "test"),
+        "section": case["section"],
         "entry": entry,
         "sources": sources,
         "results": file_records(results, folder),

@@ -17,8 +17,9 @@ from segan_monai.volume_files import Volume
 SPREAD_FACTOR = 1.5
 """[ours] A flip is wrong where another has a spread of intensities under the label that is so many times smaller.
 
-Measured on 191 slices of 46 patients of NIH Pancreas-CT: with the label upside down the standard deviation is larger in
-44 of 46 patients, in the two others only one or two slices are known."""
+Measured on 191 slices of 46 patients of NIH Pancreas-CT (8-bit, windowed): the standard deviation is larger in 44 of 46
+patients with the label upside down, more than 1.5 times in 42, and in all 46 with left and right exchanged. Of the two
+exceptions there are one and two slices."""
 _PLACE_TOLERANCE_MM = 0.1
 
 
@@ -42,7 +43,7 @@ def place_label(label_file: Path, label: Volume, image_name: str, image: Volume,
     NIH's labels of Pancreas-CT must be flipped along y against the DICOM images (published with the data set's
     derivatives). That is not taken for granted. Where the label's header places every voxel on one of the image, it
     says which axes are reversed; elsewhere the directions of its axes are a first guess. The image has to agree, for an
-    organ is of one kind of tissue: under a label that is the wrong way round lie fat, air and bone, and the values spread.
+    organ is of one kind of tissue: under a label the wrong way round are fat, air and bone too, and values spread.
     A guess from directions is kept if no other flip has a smaller spread, and gives way to one with a clearly smaller;
     in between the case is refused, as is a header that fits in every voxel where the image clearly contradicts it.
 
@@ -59,7 +60,7 @@ def place_label(label_file: Path, label: Volume, image_name: str, image: Volume,
     if label.values.shape != image.values.shape:
         raise DataError(
             f"{label_file} has shape {label.values.shape}, but {image_name} has {image.values.shape}. A label map "
-            "needs the grid of its image: look whether slices of the series are missing, or whether it belongs to another."
+            "needs the grid of its image: look whether slices of the series are missing."
         )
     sizes = [nibabel.affines.voxel_sizes(volume.affine) for volume in (label, image)]
     if not np.allclose(sizes[0], sizes[1], rtol=0.01):

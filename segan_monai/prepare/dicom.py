@@ -170,11 +170,11 @@ def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
     steps = np.diff(places)
     usual = float(np.median(steps))
     uneven = int(np.abs(steps - usual).argmax())
-    if abs(steps[uneven] - usual) > STEP_TOLERANCE * max(usual, 1e-6):
+    if usual <= 0 or abs(steps[uneven] - usual) > STEP_TOLERANCE * usual:
         lower, upper = (Path(one.file).name for one in ordered[uneven : uneven + 2])
         what = f"{steps[uneven]:g} mm apart where others are {usual:g}"
         missing = round(steps[uneven] / usual) - 1 if usual > 0 else 0
-        guess = "two slices are at one place" if steps[uneven] < usual / 2 else "the distances are uneven"
+        guess = "two slices are at one place" if steps[uneven] <= usual / 2 else "the distances are uneven"
         if missing >= 1:
             guess = f"{missing} slice{'s are' if missing > 1 else ' is'} missing"
         raise DataError(

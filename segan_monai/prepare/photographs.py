@@ -28,7 +28,7 @@ def prepare_photograph(case: Mapping[str, Any], folder: Path, options: PrepareOp
     quality 95 [ours], turned as EXIF says; masks are PNG by nearest neighbour.
 
     Args:
-        case: as `segan_monai.prepare.sources` finds it.
+        case: as `segan_monai.prepare.sources` finds it, with its ``section``.
         folder: gets ``imagesTr/<case>.jpg`` and ``labelsTr/<case>.png`` (``Ts`` for the section ``test``).
         options: see there.
 
@@ -39,7 +39,7 @@ def prepare_photograph(case: Mapping[str, Any], folder: Path, options: PrepareOp
         DataError: a damaged photograph or mask, masks of another size or with values that are not 0 and 255.
         OutputError: a file cannot be written.
     """
-    section = "Ts" if case.get("section") == "test" else "Tr"
+    section = "Ts" if case["section"] == "test" else "Tr"
     source = Path(case["image"])
     pixels, (columns, rows) = read_photograph(source, _CHECKED_AT)  # decodes all of it
     scale = min(1.0, (options.longest_side_px or max(columns, rows)) / max(columns, rows))

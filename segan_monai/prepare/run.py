@@ -89,8 +89,8 @@ def prepare_data_set(
 
     `folder` gets ``dataset.json`` in the decathlon's format with ``imagesTr``, ``labelsTr`` and so on, and
     ``manifest.json`` with the SHA-256 of every source and result. Each case is written whole or not at all, and noted
-    as soon as it is, so that whatever ends this, the same call goes on; a case of the same sources and options is not made
-    again. A case that fails costs none of the others.
+    as soon as it is, so that whatever ends this, the same call goes on; what has been made of the same sources
+    and options is not made again. A case that fails costs none of the others.
 
     Args:
         data_set: a key of `segan_monai.prepare.sources.FIND`, such as ``brats``.
@@ -121,6 +121,7 @@ def prepare_data_set(
         known = manifest["cases"]
         work = [(case, known.get(case["case"])) for case in cases]
         _check_room(folder, _room_for([case for case, before in work if before is None], options), "for the result")
+        write_json(folder / MANIFEST, manifest)
         convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
         for result in _all(convert, work, workers):
             name = result.pop("case")
@@ -165,9 +166,7 @@ def _opened(data_set: str, root: Path, folder: Path, options: PrepareOptions) ->
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     cases = manifest["cases"] if manifest is not None and manifest["options"] == chosen else {}
     head = {"made_by": MADE_BY, "data_set": data_set, "options": chosen, "versions": versions()}
-    manifest = {**head, "cases": cases, "failed": {}}
-    write_json(folder / MANIFEST, manifest)
-    return manifest
+    return {**head, "cases": cases, "failed": {}}
 
 
 def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> int:

@@ -31,7 +31,7 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
     """Write the image and the label map of a case.
 
     Args:
-        case: as `segan_monai.prepare.sources` finds it.
+        case: as `segan_monai.prepare.sources` finds it, with its ``section``.
         folder: gets ``imagesTr/<case>.nii.gz`` and ``labelsTr/<case>.nii.gz`` (``Ts`` for the section ``test``).
         options: see there.
 
@@ -50,7 +50,8 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
         label_file = Path(case["label"])
         label = _label(label_file, read_volume(label_file))
         if "series" in case:
-            placed = place_label(label_file, label, name, image, options.label_flip)
+            series = image._replace(values=image.values[..., 0])
+            placed = place_label(label_file, label, name, series, options.label_flip)
             label = Volume(placed.values, image.affine)
             notes.append(f"label map flipped along {placed.flip} ({placed.how})")
         check_same_grid(_grid(name, image), _grid(str(label_file), label), FOR_LABELS)
@@ -205,7 +206,7 @@ def in_smallest_type(values: np.ndarray) -> np.ndarray:
 def _write(
     case: Mapping[str, Any], folder: Path, options: PrepareOptions, image: Volume, label: Volume | None
 ) -> dict[str, Any]:
-    section = "Ts" if case.get("section") == "test" else "Tr"
+    section = "Ts" if case["section"] == "test" else "Tr"
     name = case["case"]
     count = image.values.shape[-1]
     if count == 1 or options.four_d:

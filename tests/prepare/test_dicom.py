@@ -1,0 +1,115 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from segan_monai.errors import DataError
+from segan_monai.prepare.dicom import find_series, read_series
+
+# columns to the left, rows to the back, as scanners store them
+LPS = np.array([[-0.7, 0, 0, 120.5], [0, -0.7, 0, 90.25], [0, 0, 2.5, -300], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def stored():
+    return np.random.default_rng(0).integers(0, 3000, (8, 6, 5)).astype(np.int16)
+
+
+def test_slices_are_sorted_by_place_and_scaled_to_hounsfield_units(write_series, stored, tmp_path):
+    units = stored - 1024
+    files = write_series(tmp_path, units, LPS, intercept=-1024)
+    assert sorted(files) != files
+    pixels = np.frombuffer(files[0].read_bytes()[-2 * 8 * 6 :], np.int16)
+    assert np.array_equal(pixels, stored[:, :, 0].T.ravel()), "the files hold other values than Hounsfield units"
+    volume = read_series([str(file) for file in sorted(files)])
+    assert np.array_equal(volume.values, units)
+    assert np.allclose(volume.affine, LPS, atol=1e-5)
+
+
+def test_fractional_slope_of_one_slice_is_not_cut_off(write_series, stored, tmp_path):
+    files = write_series(tmp_path, stored - 1024, LPS, intercept=-1024)
+    slope = bytes.fromhex("28005310 02000000")  # the tag, and the length of its text
+    content = files[3].read_bytes()
+    assert content.count(slope + b"1 ") == 1
+    files[3].write_bytes(content.replace(slope + b"1 ", slope + b".5"))
+    volume = read_series([str(file) for file in files])
+    expected = stored - np.float32(1024)
+    expected[:, :, 3] = stored[:, :, 3] / 2 - 1024
+    assert np.array_equal(volume.values, expected)
+
+
+def test_oblique_series_keeps_its_place(write_series, stored, tmp_path, oblique):
+    volume = read_series([str(file) for file in write_series(tmp_path, stored, oblique)])
+    assert np.allclose(volume.affine, oblique, atol=1e-4)
+    assert np.array_equal(volume.values, stored)
+
+
+def test_two_series_in_one_folder_are_told_apart_and_others_passed_over(write_series, stored, tmp_path):
+    first = write_series(tmp_path / "x" / "y", stored, LPS, names="a{number}")
+    second = write_series(
+        tmp_path / "x" / "y", stored[:, :, :3], LPS, uid="1.2.826.0.1.3680043.2.1125.2", names="b{number}"
+    )
+    write_series(tmp_path / "mr", stored, LPS, uid="1.2.826.0.1.3680043.2.1125.3", modality="MR")
+    (tmp_path / "x" / "y" / "notes.txt").write_text("no DICOM")
+    found = find_series(tmp_path)
+    assert [(series.patient, sorted(series.files)) for series in found] == [
+        ("PANCREAS_0001", sorted(map(str, first))),
+        ("PANCREAS_0001", sorted(map(str, second))),
+    ]
+
+
+def test_missing_slice_is_named(write_series, stored, tmp_path):
+    files = write_series(tmp_path, stored, LPS)
+    rest = [str(file) for file in files if file != files[2]]
+    message = rf"{files[1].name} and {files[3].name} are 5 mm apart where others are 2\.5: 1 slice is missing"
+    with pytest.raises(DataError, match=message):
+        read_series(rest)
+
+
+def test_uneven_distance_two_at_one_place_and_tilt(write_series, stored, tmp_path):
+    files = [str(file) for file in write_series(tmp_path / "a", stored, LPS)]
+    moved = LPS.copy()
+    moved[2, 3] += 0.5
+    uneven = [str(file) for file in write_series(tmp_path / "b", stored, moved, names="x{number}")]
+    with pytest.raises(DataError, match=r"3 mm apart where others are 2\.5: the distances are uneven"):
+        read_series([*files[:3], *uneven[3:]])
+    with pytest.raises(DataError, match="two slices are at one place"):
+        read_series([*files, uneven[0], files[0]])
+    sheared = LPS.copy()
+    sheared[1, 2] = 0.6
+    with pytest.raises(DataError, match=r"moves 2\.40 mm sideways, as with a tilted gantry"):
+        read_series([str(file) for file in write_series(tmp_path / "c", stored, sheared)])
+
+
+def test_slices_of_other_sizes_or_orientations(write_series, stored, tmp_path):
+    files = [str(file) for file in write_series(tmp_path / "a", stored, LPS)]
+    small = [str(file) for file in write_series(tmp_path / "b", stored[:4], LPS, names="x{number}")]
+    with pytest.raises(DataError, match=r"4 x 6 pixels .* 8 x 6 .*move localizers"):
+        read_series([*files, small[0]])
+    with pytest.raises(DataError, match="the only slice"):
+        read_series(files[:1])
+
+
+def test_damaged_slice_is_named(write_series, stored, tmp_path):
+    files = write_series(tmp_path, stored, LPS)
+    files[2].write_bytes(files[2].read_bytes()[:200])
+    with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as a slice of CT"):
+        read_series([str(file) for file in files])
+
+
+def test_pixels_that_end_early_are_an_error(write_series, stored, tmp_path):
+    files = write_series(tmp_path, stored, LPS)
+    files[2].write_bytes(files[2].read_bytes()[:-40])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_series([str(file) for file in files])
+
+
+def test_without_a_place(stored, tmp_path):
+    plane = SimpleITK.GetImageFromArray(stored[:, :, 0].T)
+    plane.SetMetaData("0008|0060", "OT")
+    SimpleITK.WriteImage(plane, str(tmp_path / "a.dcm"))
+    with pytest.raises(DataError, match=r"a\.dcm are 0 mm apart .*two slices are at one place"):
+        read_series([str(tmp_path / "a.dcm")] * 2)
