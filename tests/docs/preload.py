@@ -7,6 +7,9 @@ import importlib
 for name in (
     "monai.bundle.__main__",
     "SimpleITK",
+    "onnxscript",
+    "torch._dynamo",
+    "torch.export",
     "torch.utils.tensorboard",
     "segan_monai.check",
     "segan_monai.cli.main",
