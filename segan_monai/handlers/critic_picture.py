@@ -23,8 +23,9 @@ def critic_maps(
     """The critic's absolute feature difference ``|f(x * S(x)) - f(x * y)|``, averaged over the channels of each layer.
 
     The mean of a layer's map over the padded slice is that layer's term of the multi-scale L1 loss on it (Xue et al.
-    2017, equation 2), up to the interpolation. Both networks are in evaluation mode meanwhile [ours: norm layers use their running averages, for a slice is no
-    batch], and nothing of them changes: neither weights, gradients, running averages nor modes.
+    2017, equation 2), up to the interpolation. Both networks are in evaluation mode meanwhile [ours: norm layers use
+    their running averages, for a slice is no batch], and nothing of them changes: neither weights, gradients, running
+    averages nor modes.
 
     Args:
         network: the segmentor.

@@ -57,10 +57,13 @@ def current_learning_rates(trainer: Any) -> dict[str, float]:
 
 
 def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
-    """Names of the first cases of a dataset; where cases have a domain, of one domain after the other in turn."""
+    """Names of the first cases of a dataset; where cases have a domain, of one domain after the other in turn.
+
+    Cases that get their names only when they are loaded, as those from a viewer do, are not among them.
+    """
     counts: Counter[str] = Counter()
     ranked = []
-    for index, item in enumerate(data):
+    for index, item in enumerate(item for item in data if "case" in item):
         domain = str(item.get("domain", ""))
         ranked.append((counts[domain], index, str(item["case"])))
         counts[domain] += 1
@@ -145,6 +148,9 @@ class LiveView:
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
             case = str(batch["case"])
+            if case not in self.cases and len(self.cases) < self.most_cases:
+                self.cases.append(case)
+                self.left.append(case)
             if case not in self.left or self.writer is None:
                 continue
             self.left.remove(case)

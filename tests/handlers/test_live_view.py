@@ -51,14 +51,23 @@ def test_the_first_cases_of_each_domain_in_turn():
     assert first_cases(cases, 4) == ["a1", "b1", "c1", "a2"]
     assert first_cases(cases, 0) == []
     assert len(first_cases(cases, 9)) == 6
+    assert first_cases([{"image": "a.nii.gz"}], 1) == []
 
 
-def run(folder, labels=True, most_cases=1):
+class Named(Dataset):
+    """Cases that get their names when they are loaded."""
+
+    def __getitem__(self, index):
+        return {"case": "xyz"[index], **super().__getitem__(index)}
+
+
+def run(folder, labels=True, most_cases=1, named_when_loaded=False):
     """Two epochs of a trainer that learns nothing, validated in each."""
     volumes = {key: torch.ones(1, 8, 8, 3) for key in (["image", "label"] if labels else ["image"])}
+    dataset = Named([volumes] * 2) if named_when_loaded else Dataset([{"case": name, **volumes} for name in "xy"])
     validator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader(Dataset([{"case": name, **volumes} for name in "xy"]), batch_size=1),
+        val_data_loader=DataLoader(dataset, batch_size=1),
         network=torch.nn.Identity(),
     )
     trainer = Engine(lambda engine, batch: engine.state.metrics.update(term=float(engine.state.epoch)))
@@ -79,6 +88,9 @@ def test_what_is_written(tmp_path):
     assert [e.value for e in events.Scalars("learning_rate/optimizer")] == [1.0, 0.0], "the epoch's own"
     assert events.Tags()["images"] == ["slices/x"]
     assert [e.step for e in events.Images("slices/x")] == [1, 2]
+    unnamed = run(tmp_path / "unnamed", named_when_loaded=True)
+    assert unnamed.Tags()["images"] == ["slices/x"]
+    assert [e.step for e in unnamed.Images("slices/x")] == [1, 2]
     assert run(tmp_path / "none", most_cases=0).Tags()["images"] == []
 
 
