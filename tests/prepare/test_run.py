@@ -18,14 +18,17 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from monai.bundle import ConfigParser
 from monai.data import load_decathlon_datalist
 from PIL import Image
 
 from segan_monai.data import ct_cases, find_cases, resolve_regions, write_phantoms
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.prepare import PrepareOptions, prepare_data_set
+from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
 from segan_monai.volume_files import read_volume
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 from tests.data.test_iseg import write_iseg
 from tests.data.test_mrbrains import write_mrbrains
 
@@ -113,6 +116,19 @@ def test_only_what_changed_is_made_again(task, tmp_path, write_volume):
     assert written(out)["a.nii.gz"] == before["a.nii.gz"]
     assert (nifti(out / "imagesTr/b.nii.gz")[0] == 1).all()
     assert prepare("msd", task, out, spacing_mm=(2.0, 2.0, 2.0)).made == ["a", "b", "c", "d"]
+    assert read_manifest(out)["options"]["spacing_mm"] == [2, 2, 2]
+
+
+def test_journal_of_other_options_does_not_count(task, tmp_path):
+    out = tmp_path / "out"
+    prepare("msd", task, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    records, manifest["cases"] = manifest["cases"], {}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    other = {**manifest["options"], "n4": True}
+    lines = [[manifest["options"], "a", records["a"]], [other, "b", records["b"]]]
+    (out / ".manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert prepare("msd", task, out).kept == ["a"]
 
 
 def test_the_same_command_gives_the_same_bytes_with_any_workers(task, tmp_path):
@@ -177,8 +193,10 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
     while any(_parent(worker) is not None for worker in workers):
         time.sleep(0.01)  # they end by themselves
     assert not (out / "dataset.json").exists()
-    done = json.loads((out / "manifest.json").read_text())["cases"]
+    journal = (out / ".manifest.jsonl").read_text()
+    done = {json.loads(line)[1] for line in journal.splitlines()}
     assert 0 < len(done) < 20
+    (out / ".manifest.jsonl").write_text(journal + '[{"four_d": true')  # a line that was cut off
     outcome = prepare("msd", task, out)
     assert sorted(outcome.kept) == sorted(done)
     assert len(outcome.made) + len(outcome.kept) == 20
@@ -435,7 +453,7 @@ def test_pancreas_ct_lies_on_the_series(tmp_path, write_series):
     assert outcome.succeeded
     assert outcome.notes == [
         "label maps without a series, left out: label0025.nii.gz",
-        "label map flipped along y: 1 cases",
+        "label map flipped along y: 1 case",
     ]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
     assert case["case"] == "PANCREAS_0001"
@@ -547,7 +565,7 @@ def test_real_ct_as_dicom_series(data_dir, tmp_path, write_series):
     label = nibabel.Nifti1Image(organ[::-1, :, below], np.diag([-1.5, 1.5, 1.5, 1]))
     nibabel.save(label, tmp_path / "src/label0001.nii.gz")
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
-    assert outcome.succeeded and outcome.notes == ["label map flipped along y: 1 cases"]
+    assert outcome.succeeded and outcome.notes == ["label map flipped along y: 1 case"]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
     values, written_affine = nifti(case["image"])
     assert values.dtype == np.int16
@@ -603,3 +621,33 @@ def test_real_photographs(data_dir, tmp_path):
     first = outcome.made[0]
     source = data_dir / f"isic2017/images/{first}.jpg"
     assert (tmp_path / f"out/imagesTr/{first}.jpg").read_bytes() == source.read_bytes()
+
+
+SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "base_channels": 4, "slice_size": [32, 32]}
+
+
+@pytest.mark.parametrize("data_set", ["brats", "msd", "isic", "iseg", "pancreas-ct"])
+def test_the_bundle_of_each_data_set_reads_the_result(data_set, tmp_path, request, write_series):
+    source, out = tmp_path / "src", tmp_path / "out"
+    if data_set == "brats":
+        source, bundle, channels = request.getfixturevalue("phantoms"), BRATS, 3
+    elif data_set == "msd":
+        source, bundle, channels = request.getfixturevalue("task"), HIPPOCAMPUS, 1
+    elif data_set == "isic":
+        photographs(source / "images", source / "masks", "a", "b")
+        bundle, channels = SKIN, 3
+    elif data_set == "iseg":
+        write_iseg(source)
+        bundle, channels = "brain_mri_adversarial_normalization_segmentation", 1
+    else:
+        image, organ = pancreas(source, write_series)
+        write_series(source / "other", image, LPS, patient="PANCREAS_0025", uid="1.2.826.0.1.3680043.2.1125.5")
+        bundle, channels = PANCREAS, 1
+    assert prepare(data_set, source, out).succeeded
+    parser = ConfigParser()
+    parser.read_config(BUNDLES / bundle / "configs/train.json")
+    parser.update({key: value for key, value in SETTINGS.items() if key in parser})
+    parser.update({"dataset_dir": str(out), "output_dir": str(tmp_path / "run")})
+    case = parser.get_parsed_content("validate#dataset")[0]
+    assert case["image"].shape[0] == channels
+    assert case["label"].max() > 0
