@@ -31,8 +31,7 @@ from segan_monai.volume_files import read_volume
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 from tests.data.test_iseg import write_iseg
 from tests.data.test_mrbrains import write_mrbrains
-
-LPS = np.array([[-0.7, 0, 0, 120.5], [0, -0.7, 0, 90.25], [0, 0, 2.5, -300], [0, 0, 0, 1]])
+from tests.prepare.series import LPS, write_pancreas, write_series
 
 
 def nifti(file):
@@ -432,23 +431,8 @@ def test_n4_takes_most_of_a_bias_field_away(tmp_path, write_volume):
     assert not corrected[~inside].any()
 
 
-def pancreas(folder, write_series, organ_flip=1):
-    """A patient as TCIA hands him out; his label map is stored upside down, in a frame of its own."""
-    image = np.random.default_rng(0).integers(-1000, 1000, (12, 10, 8)).astype(np.int16)
-    organ = np.zeros(image.shape, np.uint8)
-    organ[1:4, 2:4, 5:7] = 1
-    image[organ > 0] = 100
-    write_series(folder / "Pancreas-CT/PANCREAS_0001/11-24-2015-1/Pancreas-18957", image, LPS)
-    labels = folder / "TCIA_pancreas_labels-02-05-2017"
-    labels.mkdir()
-    for name in ("label0001.nii.gz", "label0025.nii.gz"):
-        stored = np.flip(organ, organ_flip)
-        nibabel.save(nibabel.Nifti1Image(stored, np.diag([-0.7, 0.7, 2.5, 1])), labels / name)
-    return image, organ
-
-
-def test_pancreas_ct_lies_on_the_series(tmp_path, write_series):
-    image, organ = pancreas(tmp_path / "src", write_series)
+def test_pancreas_ct_lies_on_the_series(tmp_path):
+    image, organ = write_pancreas(tmp_path / "src")
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
     assert outcome.succeeded
     assert outcome.notes == [
@@ -464,8 +448,8 @@ def test_pancreas_ct_lies_on_the_series(tmp_path, write_series):
     assert len(_record(tmp_path / "out", "PANCREAS_0001")["sources"]) == 9
 
 
-def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path, write_series):
-    image, _ = pancreas(tmp_path / "src", write_series)
+def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path):
+    image, _ = write_pancreas(tmp_path / "src")
     scout = tmp_path / "src/Pancreas-CT/PANCREAS_0001/scout"
     write_series(scout, image[:, :, :3], LPS, uid="1.2.826.0.1.3680043.2.1125.9")
     write_series(
@@ -552,7 +536,7 @@ def test_real_brains_as_brats_2015_in_mha(data_dir, tmp_path):
 
 
 @pytest.mark.real_data
-def test_real_ct_as_dicom_series(data_dir, tmp_path, write_series):
+def test_real_ct_as_dicom_series(data_dir, tmp_path):
     image, affine = nifti(data_dir / "abdominal_ct/s0009_ct.nii.gz")
     organ = nifti(data_dir / "abdominal_ct/s0009_pancreas.nii.gz")[0]
     # a scanner stores columns to the left and rows to the back
@@ -623,11 +607,11 @@ def test_real_photographs(data_dir, tmp_path):
     assert (tmp_path / f"out/imagesTr/{first}.jpg").read_bytes() == source.read_bytes()
 
 
-SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "base_channels": 4, "slice_size": [32, 32]}
+SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "slice_size": [32, 32], "patch_size": [8, 8, 8]}
 
 
 @pytest.mark.parametrize("data_set", ["brats", "msd", "isic", "iseg", "pancreas-ct"])
-def test_the_bundle_of_each_data_set_reads_the_result(data_set, tmp_path, request, write_series):
+def test_the_bundle_of_each_data_set_reads_the_result(data_set, tmp_path, request):
     source, out = tmp_path / "src", tmp_path / "out"
     if data_set == "brats":
         source, bundle, channels = request.getfixturevalue("phantoms"), BRATS, 3
@@ -640,7 +624,7 @@ def test_the_bundle_of_each_data_set_reads_the_result(data_set, tmp_path, reques
         write_iseg(source)
         bundle, channels = "brain_mri_adversarial_normalization_segmentation", 1
     else:
-        image, organ = pancreas(source, write_series)
+        image, _ = write_pancreas(source)
         write_series(source / "other", image, LPS, patient="PANCREAS_0025", uid="1.2.826.0.1.3680043.2.1125.5")
         bundle, channels = PANCREAS, 1
     assert prepare(data_set, source, out).succeeded
