@@ -118,11 +118,9 @@ def _spreads(label: np.ndarray, image: np.ndarray) -> dict[str, float]:
     """Standard deviation of the image under the label, flipped in each way; nothing of an empty label map."""
     if not label.any():
         return {}
-    inside = np.argwhere(label)
+    inside = np.nonzero(label)
     found = {}
     for name, axes in LABEL_FLIPS.items():
-        where = inside.copy()
-        for axis in axes:
-            where[:, axis] = label.shape[axis] - 1 - where[:, axis]
-        found[name] = float(image[tuple(where.T)].std())
+        where = [label.shape[axis] - 1 - inside[axis] if axis in axes else inside[axis] for axis in range(3)]
+        found[name] = float(image[tuple(where)].std())
     return found

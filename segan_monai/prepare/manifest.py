@@ -16,6 +16,8 @@ from segan_monai.errors import DataError
 from segan_monai.files import whole_file
 
 MANIFEST = "manifest.json"
+JOURNAL = ".manifest.jsonl"
+"""A line a case since the manifest was written; to write all of that after each of thousands would take minutes."""
 MADE_BY = "segan-monai prepare"
 _PACKAGES = ("segan-monai", "monai", "nibabel", "numpy", "pillow", "SimpleITK")
 _CHUNK = 2**20
@@ -65,7 +67,7 @@ def same_content(records: Sequence[Mapping[str, Any]], others: Sequence[Mapping[
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a prepared folder; None if there is none.
+    """The manifest of a prepared folder, with what the journal has since; None if there is none.
 
     Raises:
         DataError: it is damaged or of something else.
@@ -76,10 +78,24 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     try:
         manifest = json.loads(file.read_text(encoding="utf-8"))
         if manifest["made_by"] == MADE_BY and isinstance(manifest["cases"], dict):
+            manifest["cases"] |= _of_journal(folder / JOURNAL, manifest["options"])
             return manifest
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"{file} cannot be read ({error}). Delete it with the folder, or choose a new one.") from error
     raise DataError(f"{file} is not of {MADE_BY}. Choose a new folder.")
+
+
+def _of_journal(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Records of cases that were made with these options; the last line may have been cut off."""
+    records = {}
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
+        try:
+            made_with, case, record = json.loads(line)
+        except ValueError:
+            continue
+        if made_with == options:
+            records[case] = record
+    return records
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

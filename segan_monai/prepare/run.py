@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -20,13 +21,14 @@ from tqdm import tqdm
 
 from segan_monai.check.cases import check_headers
 from segan_monai.check.headers import read_header
-from segan_monai.check.report import Finding, Report
+from segan_monai.check.report import Finding, Report, counted
 from segan_monai.data.cases import find_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import writing
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
 from segan_monai.prepare.convert import prepare_case, start_worker
-from segan_monai.prepare.manifest import MADE_BY, MANIFEST, read_manifest, versions, write_json
+from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions, write_json
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
 from segan_monai.transforms.load_case import LoadCased
@@ -65,7 +67,7 @@ class Prepared:
     def summary(self) -> str:
         """A few lines to read."""
         there = f", {len(self.kept)} already there" if self.kept else ""
-        lines = [f"{len(self.made)} cases prepared{there}, {len(self.failed)} failed: {self.folder}"]
+        lines = [f"{counted(len(self.made), 'case')} prepared{there}, {len(self.failed)} failed: {self.folder}"]
         lines += [f"note: {note}" for note in self.notes]
         for level in ("error", "warning"):
             of_level = [finding for finding in self.findings if finding.level == level]
@@ -123,16 +125,23 @@ def prepare_data_set(
         _check_room(folder, _room_for([case for case, before in work if before is None], options), "for the result")
         write_json(folder / MANIFEST, manifest)
         convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
+        journal = folder / JOURNAL
         for result in _all(convert, work, workers):
             name = result.pop("case")
             if "error" in result:
                 outcome.failed[name] = result["error"]
                 known.pop(name, None)
-            else:
-                (outcome.kept if result.pop("again") else outcome.made).append(name)
-                known[name] = result
-            manifest["failed"] = outcome.failed
-            write_json(folder / MANIFEST, manifest)
+                continue
+            known[name] = result
+            if result.pop("again"):
+                outcome.kept.append(name)
+                continue
+            outcome.made.append(name)
+            with writing(journal), journal.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps([manifest["options"], name, result]) + "\n")
+        manifest["failed"] = outcome.failed
+        write_json(folder / MANIFEST, manifest)
+        journal.unlink(missing_ok=True)
     _finish(manifest, {case["case"] for case in cases}, found.description, outcome)
     return outcome
 
@@ -226,7 +235,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     if elsewhere := sorted(records.keys() - found):
         outcome.notes.append(f"from an earlier run, no longer in the source: {', '.join(elsewhere)}")
     flips = Counter(note.split(" (")[0] for record in records.values() for note in record["notes"] if "flipped" in note)
-    outcome.notes += [f"{note}: {count} cases" for note, count in flips.items()]
+    outcome.notes += [f"{note}: {counted(count, 'case')}" for note, count in flips.items()]
     if len(flips) > 1:
         outcome.notes.append("label maps of one data set are usually stored alike: look at those cases in a viewer")
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}

@@ -102,9 +102,11 @@ def _check_finite(file: str, values: np.ndarray) -> None:
 def _label(file: Path, label: Volume) -> Volume:
     """The label map (H, W, D) in uint8."""
     shape = volume_shape(file, label.values.shape, min(label.values.ndim, 3))
-    rounded = np.rint(label.values)
+    fractions = label.values.dtype.kind == "f"
+    rounded = np.rint(label.values) if fractions else label.values
+    fits = rounded.min() >= 0 and rounded.max() <= _LARGEST_LABEL
     # the slope of a header leaves fractions that are no more than rounding
-    fits = np.abs(rounded - label.values).max() < 0.01 and rounded.min() >= 0 and rounded.max() <= _LARGEST_LABEL
+    fits = fits and (not fractions or np.abs(rounded - label.values).max() < 0.01)
     if not fits or shape[3:] not in ((), (1,)):
         raise DataError(
             f"{file} is no label map: shape {shape}, values from {label.values.min():g} to {label.values.max():g}. "

@@ -35,7 +35,7 @@ def test_failed_cases_are_named_with_exit_status_1(tmp_path):
     (tmp_path / "iSEG/subject-2-T1.img").write_bytes(b"")
     result = run("prepare", "iseg", tmp_path / "iSEG", tmp_path / "out", "--workers", "1")
     assert result.exit_code == 1
-    assert "1 cases prepared, 1 failed" in result.output
+    assert "1 case prepared, 1 failed" in result.output
     assert "failed: iSEG_subject-2: " in result.output
 
 

@@ -26,7 +26,10 @@ from PIL import Image
 
 from segan_monai.verify.checks import SMALL
 from segan_monai.verify.sample_data import write_sample_data
+from tests.data.test_iseg import write_iseg
+from tests.data.test_mrbrains import write_mrbrains
 from tests.docs.pages import TOP
+from tests.prepare.series import write_pancreas
 
 SECONDS = 120  # more than any of them takes
 RECORDER = """#!/bin/bash
@@ -57,6 +60,7 @@ def make_workspace(folder: Path, phantoms: Path) -> Path:
     write_sample_data(folder / "brains", ["T1"], [1, 2, 3], ["iSEG", "MRBrainS"])
     write_sample_data(folder / "msd_hippocampus", ["MRI"], [1, 2], ["uint8", "float_low"], cases=8)
     _write_ct(folder)
+    _write_as_handed_out(folder)
     for section in ("Training", "Validation", "Test_v2"):
         _write_photographs(
             folder / "ISIC2017" / f"ISIC-2017_{section}_Data",
@@ -102,6 +106,13 @@ def _write_ct(folder: Path) -> None:
         )
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(pictures / f"images/PANCREAS_000{number}-8.jpg")
         Image.fromarray(label.astype(np.uint8) * 255).save(pictures / f"masks/PANCREAS_000{number}-8.jpg")
+
+
+def _write_as_handed_out(folder: Path) -> None:
+    """Two challenges and a collection in the formats of their sites."""
+    write_iseg(folder / "iSEG2017")
+    write_mrbrains(folder / "MRBrainS13" / "TrainingData")
+    write_pancreas(folder / "Pancreas-CT_DICOM")
 
 
 def _write_photographs(images: Path, masks: Path, count: int) -> None:
@@ -177,6 +188,7 @@ def appended(call: Call) -> list[str]:
     return {
         "evaluate": ["--workers=1"],
         "phantoms": ["--cases=1", "--spacing=8", "--workers=1"],
+        "prepare": ["--workers=1"],
         "verify": ["--check=files", "--check=metadata", "--check=network"],
     }.get(arguments[0], [])
 

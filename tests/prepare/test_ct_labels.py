@@ -11,8 +11,8 @@ import pytest
 from segan_monai.errors import DataError
 from segan_monai.prepare.ct_labels import place_label
 from segan_monai.volume_files import Volume
+from tests.prepare.series import LPS
 
-LPS = np.array([[-0.7, 0, 0, 120.5], [0, -0.7, 0, 90.25], [0, 0, 2.5, -300], [0, 0, 0, 1]])
 LABEL, IMAGE = Path("label0001.nii.gz"), "series"
 
 

@@ -8,9 +8,7 @@ import SimpleITK
 
 from segan_monai.errors import DataError
 from segan_monai.prepare.dicom import find_series, read_series
-
-# columns to the left, rows to the back, as scanners store them
-LPS = np.array([[-0.7, 0, 0, 120.5], [0, -0.7, 0, 90.25], [0, 0, 2.5, -300], [0, 0, 0, 1]])
+from tests.prepare.series import LPS, write_series
 
 
 @pytest.fixture
@@ -18,7 +16,7 @@ def stored():
     return np.random.default_rng(0).integers(0, 3000, (8, 6, 5)).astype(np.int16)
 
 
-def test_slices_are_sorted_by_place_and_scaled_to_hounsfield_units(write_series, stored, tmp_path):
+def test_slices_are_sorted_by_place_and_scaled_to_hounsfield_units(stored, tmp_path):
     units = stored - 1024
     files = write_series(tmp_path, units, LPS, intercept=-1024)
     assert sorted(files) != files
@@ -29,7 +27,7 @@ def test_slices_are_sorted_by_place_and_scaled_to_hounsfield_units(write_series,
     assert np.allclose(volume.affine, LPS, atol=1e-5)
 
 
-def test_fractional_slope_of_one_slice_is_not_cut_off(write_series, stored, tmp_path):
+def test_fractional_slope_of_one_slice_is_not_cut_off(stored, tmp_path):
     files = write_series(tmp_path, stored - 1024, LPS, intercept=-1024)
     slope = bytes.fromhex("28005310 02000000")  # the tag, and the length of its text
     content = files[3].read_bytes()
@@ -41,13 +39,13 @@ def test_fractional_slope_of_one_slice_is_not_cut_off(write_series, stored, tmp_
     assert np.array_equal(volume.values, expected)
 
 
-def test_oblique_series_keeps_its_place(write_series, stored, tmp_path, oblique):
+def test_oblique_series_keeps_its_place(stored, tmp_path, oblique):
     volume = read_series([str(file) for file in write_series(tmp_path, stored, oblique)])
     assert np.allclose(volume.affine, oblique, atol=1e-4)
     assert np.array_equal(volume.values, stored)
 
 
-def test_two_series_in_one_folder_are_told_apart_and_others_passed_over(write_series, stored, tmp_path):
+def test_two_series_in_one_folder_are_told_apart_and_others_passed_over(stored, tmp_path):
     first = write_series(tmp_path / "x" / "y", stored, LPS, names="a{number}")
     second = write_series(
         tmp_path / "x" / "y", stored[:, :, :3], LPS, uid="1.2.826.0.1.3680043.2.1125.2", names="b{number}"
@@ -61,7 +59,7 @@ def test_two_series_in_one_folder_are_told_apart_and_others_passed_over(write_se
     ]
 
 
-def test_missing_slice_is_named(write_series, stored, tmp_path):
+def test_missing_slice_is_named(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     rest = [str(file) for file in files if file != files[2]]
     message = rf"{files[1].name} and {files[3].name} are 5 mm apart where others are 2\.5: 1 slice is missing"
@@ -69,7 +67,7 @@ def test_missing_slice_is_named(write_series, stored, tmp_path):
         read_series(rest)
 
 
-def test_uneven_distance_two_at_one_place_and_tilt(write_series, stored, tmp_path):
+def test_uneven_distance_two_at_one_place_and_tilt(stored, tmp_path):
     files = [str(file) for file in write_series(tmp_path / "a", stored, LPS)]
     moved = LPS.copy()
     moved[2, 3] += 0.5
@@ -84,7 +82,7 @@ def test_uneven_distance_two_at_one_place_and_tilt(write_series, stored, tmp_pat
         read_series([str(file) for file in write_series(tmp_path / "c", stored, sheared)])
 
 
-def test_slices_of_other_sizes_or_orientations(write_series, stored, tmp_path):
+def test_slices_of_other_sizes_or_orientations(stored, tmp_path):
     files = [str(file) for file in write_series(tmp_path / "a", stored, LPS)]
     small = [str(file) for file in write_series(tmp_path / "b", stored[:4], LPS, names="x{number}")]
     with pytest.raises(DataError, match=r"4 x 6 pixels .* 8 x 6 .*move localizers"):
@@ -93,14 +91,14 @@ def test_slices_of_other_sizes_or_orientations(write_series, stored, tmp_path):
         read_series(files[:1])
 
 
-def test_damaged_slice_is_named(write_series, stored, tmp_path):
+def test_damaged_slice_is_named(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     files[2].write_bytes(files[2].read_bytes()[:200])
     with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as a slice of CT"):
         read_series([str(file) for file in files])
 
 
-def test_pixels_that_end_early_are_an_error(write_series, stored, tmp_path):
+def test_pixels_that_end_early_are_an_error(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     files[2].write_bytes(files[2].read_bytes()[:-40])
     with pytest.raises(DataError, match="cannot be read"):

@@ -18,18 +18,20 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+from monai.bundle import ConfigParser
 from monai.data import load_decathlon_datalist
 from PIL import Image
 
 from segan_monai.data import ct_cases, find_cases, resolve_regions, write_phantoms
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.prepare import PrepareOptions, prepare_data_set
+from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
 from segan_monai.volume_files import read_volume
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 from tests.data.test_iseg import write_iseg
 from tests.data.test_mrbrains import write_mrbrains
-
-LPS = np.array([[-0.7, 0, 0, 120.5], [0, -0.7, 0, 90.25], [0, 0, 2.5, -300], [0, 0, 0, 1]])
+from tests.prepare.series import LPS, write_pancreas, write_series
 
 
 def nifti(file):
@@ -113,6 +115,19 @@ def test_only_what_changed_is_made_again(task, tmp_path, write_volume):
     assert written(out)["a.nii.gz"] == before["a.nii.gz"]
     assert (nifti(out / "imagesTr/b.nii.gz")[0] == 1).all()
     assert prepare("msd", task, out, spacing_mm=(2.0, 2.0, 2.0)).made == ["a", "b", "c", "d"]
+    assert read_manifest(out)["options"]["spacing_mm"] == [2, 2, 2]
+
+
+def test_journal_of_other_options_does_not_count(task, tmp_path):
+    out = tmp_path / "out"
+    prepare("msd", task, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    records, manifest["cases"] = manifest["cases"], {}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    other = {**manifest["options"], "n4": True}
+    lines = [[manifest["options"], "a", records["a"]], [other, "b", records["b"]]]
+    (out / ".manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert prepare("msd", task, out).kept == ["a"]
 
 
 def test_the_same_command_gives_the_same_bytes_with_any_workers(task, tmp_path):
@@ -177,8 +192,10 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
     while any(_parent(worker) is not None for worker in workers):
         time.sleep(0.01)  # they end by themselves
     assert not (out / "dataset.json").exists()
-    done = json.loads((out / "manifest.json").read_text())["cases"]
+    journal = (out / ".manifest.jsonl").read_text()
+    done = {json.loads(line)[1] for line in journal.splitlines()}
     assert 0 < len(done) < 20
+    (out / ".manifest.jsonl").write_text(journal + '[{"four_d": true')  # a line that was cut off
     outcome = prepare("msd", task, out)
     assert sorted(outcome.kept) == sorted(done)
     assert len(outcome.made) + len(outcome.kept) == 20
@@ -414,28 +431,13 @@ def test_n4_takes_most_of_a_bias_field_away(tmp_path, write_volume):
     assert not corrected[~inside].any()
 
 
-def pancreas(folder, write_series, organ_flip=1):
-    """A patient as TCIA hands him out; his label map is stored upside down, in a frame of its own."""
-    image = np.random.default_rng(0).integers(-1000, 1000, (12, 10, 8)).astype(np.int16)
-    organ = np.zeros(image.shape, np.uint8)
-    organ[1:4, 2:4, 5:7] = 1
-    image[organ > 0] = 100
-    write_series(folder / "Pancreas-CT/PANCREAS_0001/11-24-2015-1/Pancreas-18957", image, LPS)
-    labels = folder / "TCIA_pancreas_labels-02-05-2017"
-    labels.mkdir()
-    for name in ("label0001.nii.gz", "label0025.nii.gz"):
-        stored = np.flip(organ, organ_flip)
-        nibabel.save(nibabel.Nifti1Image(stored, np.diag([-0.7, 0.7, 2.5, 1])), labels / name)
-    return image, organ
-
-
-def test_pancreas_ct_lies_on_the_series(tmp_path, write_series):
-    image, organ = pancreas(tmp_path / "src", write_series)
+def test_pancreas_ct_lies_on_the_series(tmp_path):
+    image, organ = write_pancreas(tmp_path / "src")
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
     assert outcome.succeeded
     assert outcome.notes == [
         "label maps without a series, left out: label0025.nii.gz",
-        "label map flipped along y: 1 cases",
+        "label map flipped along y: 1 case",
     ]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
     assert case["case"] == "PANCREAS_0001"
@@ -446,8 +448,8 @@ def test_pancreas_ct_lies_on_the_series(tmp_path, write_series):
     assert len(_record(tmp_path / "out", "PANCREAS_0001")["sources"]) == 9
 
 
-def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path, write_series):
-    image, _ = pancreas(tmp_path / "src", write_series)
+def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path):
+    image, _ = write_pancreas(tmp_path / "src")
     scout = tmp_path / "src/Pancreas-CT/PANCREAS_0001/scout"
     write_series(scout, image[:, :, :3], LPS, uid="1.2.826.0.1.3680043.2.1125.9")
     write_series(
@@ -534,7 +536,7 @@ def test_real_brains_as_brats_2015_in_mha(data_dir, tmp_path):
 
 
 @pytest.mark.real_data
-def test_real_ct_as_dicom_series(data_dir, tmp_path, write_series):
+def test_real_ct_as_dicom_series(data_dir, tmp_path):
     image, affine = nifti(data_dir / "abdominal_ct/s0009_ct.nii.gz")
     organ = nifti(data_dir / "abdominal_ct/s0009_pancreas.nii.gz")[0]
     # a scanner stores columns to the left and rows to the back
@@ -547,7 +549,7 @@ def test_real_ct_as_dicom_series(data_dir, tmp_path, write_series):
     label = nibabel.Nifti1Image(organ[::-1, :, below], np.diag([-1.5, 1.5, 1.5, 1]))
     nibabel.save(label, tmp_path / "src/label0001.nii.gz")
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
-    assert outcome.succeeded and outcome.notes == ["label map flipped along y: 1 cases"]
+    assert outcome.succeeded and outcome.notes == ["label map flipped along y: 1 case"]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
     values, written_affine = nifti(case["image"])
     assert values.dtype == np.int16
@@ -603,3 +605,33 @@ def test_real_photographs(data_dir, tmp_path):
     first = outcome.made[0]
     source = data_dir / f"isic2017/images/{first}.jpg"
     assert (tmp_path / f"out/imagesTr/{first}.jpg").read_bytes() == source.read_bytes()
+
+
+SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "slice_size": [32, 32], "patch_size": [8, 8, 8]}
+
+
+@pytest.mark.parametrize("data_set", ["brats", "msd", "isic", "iseg", "pancreas-ct"])
+def test_the_bundle_of_each_data_set_reads_the_result(data_set, tmp_path, request):
+    source, out = tmp_path / "src", tmp_path / "out"
+    if data_set == "brats":
+        source, bundle, channels = request.getfixturevalue("phantoms"), BRATS, 3
+    elif data_set == "msd":
+        source, bundle, channels = request.getfixturevalue("task"), HIPPOCAMPUS, 1
+    elif data_set == "isic":
+        photographs(source / "images", source / "masks", "a", "b")
+        bundle, channels = SKIN, 3
+    elif data_set == "iseg":
+        write_iseg(source)
+        bundle, channels = "brain_mri_adversarial_normalization_segmentation", 1
+    else:
+        image, _ = write_pancreas(source)
+        write_series(source / "other", image, LPS, patient="PANCREAS_0025", uid="1.2.826.0.1.3680043.2.1125.5")
+        bundle, channels = PANCREAS, 1
+    assert prepare(data_set, source, out).succeeded
+    parser = ConfigParser()
+    parser.read_config(BUNDLES / bundle / "configs/train.json")
+    parser.update({key: value for key, value in SETTINGS.items() if key in parser})
+    parser.update({"dataset_dir": str(out), "output_dir": str(tmp_path / "run")})
+    case = parser.get_parsed_content("validate#dataset")[0]
+    assert case["image"].shape[0] == channels
+    assert case["label"].max() > 0
