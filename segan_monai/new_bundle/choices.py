@@ -97,8 +97,8 @@ def _adversarial_normalization(found: Fingerprint) -> dict[str, Choice]:
     if len(found.domains) < 2:
         named = f"only {', '.join(found.domains)}" if found.domains else "none"
         raise DataError(
-            f"adversarial normalization needs images of two domains (scanners, protocols, sites) or more; found {named}. "
-            "Give each entry of 'training' in dataset.json a field \"domain\", or, in nnU-Net's raw format, add "
+            f"adversarial normalization needs images of two domains (scanners, protocols, sites) or more; found {named}"
+            ". Give each entry of 'training' in dataset.json a field \"domain\", or, in nnU-Net's raw format, add "
             '"domains": {"<case>": "site A"} to dataset.json. With one domain, choose --method segan.'
         )
     if min(found.domains.values()) < 2 or sum(found.domains.values()) < found.cases:
