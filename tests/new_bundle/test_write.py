@@ -63,6 +63,13 @@ def test_every_choice_is_in_the_configs_and_explained(two_channels):
         assert same["slice_size"] == [32, 48]
 
 
+def test_json_is_written_as_people_read_it(two_channels):
+    text = (two_channels[1] / "configs" / "train.json").read_text()
+    assert '    "regions": {\n        "whole": [1, 3],\n        "core": [3]\n    },\n' in text
+    assert all((len(line) - len(line.lstrip(" "))) % 4 == 0 for line in text.splitlines())
+    assert text.endswith("}\n")
+
+
 def test_metadata_say_what_goes_in_and_comes_out(two_channels):
     _, bundle = two_channels
     metadata = content(bundle, "metadata")
