@@ -123,6 +123,17 @@ def test_bundle_root_is_found_from_the_top_and_from_inside(tmp_path, monkeypatch
     assert runs.bundle_root("brats") == "."
 
 
+@pytest.mark.parametrize("form", ["{0}", "['{0}','{1}']", "{1},{0}"])
+def test_bundle_root_is_where_the_config_of_the_command_lies(tmp_path, monkeypatch, form):
+    bundle = tmp_path / "anywhere" / "mine"
+    (bundle / "configs").mkdir(parents=True)
+    (bundle / "configs" / "metadata.json").write_text("{}")
+    files = form.format(bundle / "configs" / "train.json", tmp_path / "configs" / "cpu.json")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", "--config_file", files])
+    assert runs.bundle_root("another_name") == str(bundle)
+
+
 def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
     code = (
         "from segan_monai import runs\nfrom segan_monai.errors import DataError\n"

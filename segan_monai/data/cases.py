@@ -33,8 +33,8 @@ def find_cases(
     In this order: the datalist, if one is given; nnU-Net's raw format; ``dataset.json`` in the folder (decathlon);
     BraTS of any year, if modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume
     in the folder itself is a case without label, for inference, or, where names end in nnU-Net's channel numbers
-    (``<case>_0000.nii.gz``), one channel of a case; else, if no modalities are given, photographs: ISIC 2017, ``images`` with
-    ``masks``, or those in the folder itself.
+    (``<case>_0000.nii.gz``), one channel of a case; else, if no modalities are given, photographs: ISIC 2017,
+    ``images`` with ``masks``, or those in the folder itself.
 
     A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
     the modalities), ``label`` (absent if there is none), ``channels`` (only for one 4-D image: which of its channels),

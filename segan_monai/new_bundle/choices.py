@@ -20,6 +20,9 @@ WIDTHS = ((96, 16), (128, 32), (math.inf, 64))
 """Longest side of a slice up to which a network has so many channels in its first level."""
 ITERATIONS = {16: 2_000, 32: 5_000, 64: 15_000}
 """Steps of a training with a network of that width; wider ones are for machines with a GPU."""
+_KINDS = {16: "a quarter of the papers' width", 32: "half of the papers' width", 64: "the papers' width"}
+LEAST_WINDOW_HU = 300
+"""A narrower window would hide what lies around an organ of one intensity."""
 PIXELS_A_BATCH = 64 * 160 * 160
 CACHE_GIGABYTES = 16
 
@@ -71,9 +74,9 @@ def _segan(found: Fingerprint) -> dict[str, Choice]:
         + ("the multiple of 16 that holds them" if fits else "at most 256, so training sees random windows of them"),
     )
     width = _width(size)
-    chosen["base_channels"] = Choice(width, f"{_kind(width)} network for slices of {_by(size)}")
+    chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {_by(size)}")
     rate = 0.01 if width == 16 else 0.001
-    chosen["learning_rate"] = Choice(rate, f"that of the bundle of this project with {width} channels or the nearest")
+    chosen["learning_rate"] = Choice(rate, "0.01 for networks of 16 channels, 0.001 for wider ones")
     return chosen | _schedule(found, 8, "slices_per_volume", width, math.prod(size), 40)
 
 
@@ -86,7 +89,7 @@ def _lsnet(found: Fingerprint) -> dict[str, Choice]:
         f"95 % of the cases have axial planes of at most {_by(sides)}; every plane is resized to this multiple of 32",
     )
     width = _width([side, side])
-    chosen["base_channels"] = Choice(width, f"{_kind(width)} networks for slices of {side}x{side}")
+    chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {side}x{side}")
     chosen["max_rois"] = Choice(
         max(4, 2 * found.objects), f"a slice holds at most {found.objects} separate objects of a label; twice as many"
     )
@@ -97,8 +100,8 @@ def _adversarial_normalization(found: Fingerprint) -> dict[str, Choice]:
     if len(found.domains) < 2:
         named = f"only {', '.join(found.domains)}" if found.domains else "none"
         raise DataError(
-            f"adversarial normalization needs images of two domains (scanners, protocols, sites) or more; found {named}. "
-            "Give each entry of 'training' in dataset.json a field \"domain\", or, in nnU-Net's raw format, add "
+            f"adversarial normalization needs images of two domains (scanners, protocols, sites) or more; found {named}"
+            ". Give each entry of 'training' in dataset.json a field \"domain\", or, in nnU-Net's raw format, add "
             '"domains": {"<case>": "site A"} to dataset.json. With one domain, choose --method segan.'
         )
     if min(found.domains.values()) < 2 or sum(found.domains.values()) < found.cases:
@@ -136,9 +139,11 @@ def _intensity_window(found: Fingerprint, key: str) -> dict[str, Choice]:
     if not found.is_ct:
         return {}
     lower, _, _, upper = found.intensities[0]
-    window = [10 * math.floor(lower / 10), 10 * math.ceil(upper / 10)]
-    window[1] = max(window[1], window[0] + 10)
-    return {key: Choice(window, f"0.5 and 99.5 percentile of labelled voxels: {lower:g} and {upper:g} HU")}
+    reason = f"0.5 and 99.5 percentile of labelled voxels: {lower:g} and {upper:g} HU"
+    if upper - lower < LEAST_WINDOW_HU:
+        lower, upper = ((lower + upper + side * LEAST_WINDOW_HU) / 2 for side in (-1, 1))
+        reason += f", widened to {LEAST_WINDOW_HU} HU so that what lies around can be seen"
+    return {key: Choice([10 * math.floor(lower / 10), 10 * math.ceil(upper / 10)], reason)}
 
 
 def _common_spacing(found: Fingerprint) -> dict[str, Choice]:
@@ -201,10 +206,6 @@ def _folds(subjects: int) -> int:
 
 def _width(size: list[int]) -> int:
     return next(width for side, width in WIDTHS if max(size) <= side)
-
-
-def _kind(width: int) -> str:
-    return {16: "a small", 32: "a middle-sized", 64: "the papers'"}[width]
 
 
 def _medians(spread: list[list[float]]) -> list[float]:

@@ -125,8 +125,8 @@ def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
         cleaned = re.sub(r"[^\w .()-]+", "_", name).strip(" ._-")
         if not cleaned or cleaned in regions or 0 in values:
             raise DataError(
-                f"{file}: label {name!r} of {values}. Expected names that differ in their letters and digits, and 0 for "
-                "background alone."
+                f"{file}: label {name!r} of {values}. Expected names that differ in their letters and digits, and 0 "
+                "for background alone."
             )
         regions[cleaned] = sorted(set(values))
     if not regions:

@@ -20,9 +20,9 @@ _METHODS = {
         "Image Segmentation. Neuroinformatics 16, 383-392 (2018).",
     ),
     "adversarial-normalization": (
-        "Adversarial normalization: a normalizer brings images of several domains to one appearance, a segmentor labels "
-        "what it gives, a discriminator of domains keeps it realistic. Inference needs no domain, and writes the "
-        "normalized image beside the label map.",
+        "Adversarial normalization: a normalizer brings images of several domains to one appearance, a segmentor "
+        "labels what it gives, a discriminator of domains keeps it realistic. Inference needs no domain, and writes "
+        "the normalized image beside the label map.",
         "Delisle PL, Anctil-Robitaille B, Desrosiers C, Lombaert H. Adversarial Normalization for Multi Domain Image "
         "Segmentation. IEEE ISBI (2020).",
     ),

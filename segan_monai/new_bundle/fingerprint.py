@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -157,11 +157,11 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
     )
 
 
-def measure_case(case: dict[str, Any], channels: int | None, is_ct: bool) -> CaseFingerprint:
+def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> CaseFingerprint:
     """Read a case as training does, and measure it."""
-    loaded = Orientation(axcodes="RAS", labels=None)
-    read = LoadCased(keys=("image", "label"), num_channels=channels)(case)
-    image, label = loaded(read["image"]), loaded(read["label"])
+    to_ras = Orientation(axcodes="RAS", labels=None)
+    read = LoadCased(keys=("image", "label"), num_channels=channels)(dict(case))
+    image, label = to_ras(read["image"]), to_ras(read["label"])
     pixels, values = image.as_tensor().numpy(), label.as_tensor().numpy()[0].astype(np.int64)
     inside = (pixels > AIR_HU if is_ct else pixels != 0).any(axis=0)
     labelled = pixels[:, values != 0]

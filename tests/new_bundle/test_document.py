@@ -1,0 +1,29 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from dataclasses import replace
+
+from segan_monai.new_bundle import choose
+from segan_monai.new_bundle.document import fingerprint_lines, format_choices
+from tests.new_bundle.test_choices import HIPPOCAMPUS
+
+
+def test_a_region_that_no_case_holds_is_a_warning():
+    rare = replace(HIPPOCAMPUS, cases_with={"anterior": 40, "posterior": 0})
+    assert fingerprint_lines(rare)[-1] == "WARNING: no case holds posterior; nothing can be learnt of it"
+    assert "WARNING" not in "".join(fingerprint_lines(HIPPOCAMPUS))
+
+
+def test_spread_is_median_and_percentiles():
+    wide = replace(HIPPOCAMPUS, shape=[[30, 36, 40], [47, 51, 53], [29, 35.5, 42]], domains={"a": 30, "b": 10})
+    lines = fingerprint_lines(wide)
+    assert lines[2].startswith("voxels: 36 (30 to 40) x 51 (47 to 53) x 35.5 (29 to 42); mm: 1 (1 to 1)")
+    assert lines[3] == "labelled intensities: T1 100 ± 20 (0 to 200)"
+    assert lines[4] == "domains: a 30, b 10"
+
+
+def test_choices_stand_below_each_other():
+    lines = format_choices(HIPPOCAMPUS, choose("segan", HIPPOCAMPUS)).splitlines()
+    assert "folds              5         40 subjects; 8 or so are kept out" in lines
+    assert "slice_axis         2         axial: voxels of 1x1x1 mm are nearly as long along every axis" in lines
