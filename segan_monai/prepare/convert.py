@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Mapping
@@ -81,10 +82,11 @@ def _is_there(results: list[dict[str, Any]], folder: Path) -> bool:
 
 
 def start_worker() -> None:
-    """What each process does first: one thread of its own, and an end when the main process is killed."""
+    """What each process does first: one thread, no end in the middle of a case by Ctrl-C, but with the main process."""
     import SimpleITK as sitk  # noqa: N813
     import torch
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -56,6 +56,8 @@ def make_workspace(folder: Path, phantoms: Path) -> Path:
 
     hippocampus = write_sample_data(folder / "Task04_Hippocampus", ["MRI"], [1, 2], cases=6)
     write_sample_data(folder / "MY_DATA", ["FLAIR"], [1, 2])
+    write_sample_data(folder / "Dataset004_Hippocampus", ["MRI"], [1, 2], cases=6)
+    (folder / "DIR").symlink_to(hippocampus)
     (folder / "BraTS2021").symlink_to(phantoms)
     write_sample_data(folder / "brains", ["T1"], [1, 2, 3], ["iSEG", "MRBrainS"])
     write_sample_data(folder / "msd_hippocampus", ["MRI"], [1, 2], ["uint8", "float_low"], cases=8)
