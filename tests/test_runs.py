@@ -187,3 +187,19 @@ def test_what_to_do_about_errors_of_others_too(error, text):
     assert re.match(text, runs.what_to_do(wrapped))
     assert runs.what_to_do(OSError(errno.ENOENT, "No such file")) is None
     assert runs.what_to_do(RuntimeError("shapes differ")) is None
+
+
+def test_settings_are_the_keys_above_initialize_with_their_values():
+    content = {
+        "imports": ["$import segan_monai"],
+        "epochs": 10,
+        "start": "$1 + int(0.7 * @epochs)",
+        "transform": "$lambda x: x",
+        "mlflow": None,
+        "initialize": [],
+        "never": "$1 / 0",
+        "settings": "$segan_monai.run_settings()",
+    }
+    assert ConfigParser(content).get_parsed_content("settings") == {"epochs": 10, "start": 8, "mlflow": None}
+    with pytest.raises(ConfigError, match=r"run_settings\(\) was called from Python"):
+        runs.run_settings()

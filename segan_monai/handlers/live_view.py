@@ -8,6 +8,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from ignite.engine import Engine, Events
@@ -59,7 +60,7 @@ def current_learning_rates(trainer: Any) -> dict[str, float]:
 def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
     """Names of the first cases of a dataset; where cases have a domain, of one domain after the other in turn.
 
-    Cases that get their names only when they are loaded, as those from a viewer do, are not among them.
+    Cases without a name, as those from a viewer, are not among them.
     """
     counts: Counter[str] = Counter()
     ranked = []
@@ -68,6 +69,14 @@ def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
         ranked.append((counts[domain], index, str(item["case"])))
         counts[domain] += 1
     return [case for *_, case in sorted(ranked)[:most]]
+
+
+def case_name(item: Mapping[str, Any]) -> str:
+    """The name of a loaded case; of its image's file if it has none."""
+    if "case" in item:
+        return str(item["case"])
+    meta = getattr(item["image"], "meta", {})
+    return Path(str(meta.get("filename_or_obj", ""))).name.split(".")[0] or "case"
 
 
 class LiveView:
@@ -147,7 +156,7 @@ class LiveView:
         """Draw those cases of an iteration of the validation that are shown."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
-            case = str(batch["case"])
+            case = case_name(batch)
             if case not in self.cases and len(self.cases) < self.most_cases:
                 self.cases.append(case)
                 self.left.append(case)
@@ -155,7 +164,9 @@ class LiveView:
                 continue
             self.left.remove(case)
             try:
-                cut = LiveSlice.of_case(batch, output, len(self.regions), getattr(engine.inferer, "axis", 2))
+                cut = LiveSlice.of_case(
+                    {**batch, "case": case}, output, len(self.regions), getattr(engine.inferer, "axis", 2)
+                )
                 for name, draw in self._pictures(cut).items():
                     self.writer.add_figure(f"{name}/{case}", draw(cut), self.trainer.state.epoch, close=False)
             except Exception:  # whatever it is, days of training must not end with it

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 from ignite.engine import Engine, Events
-from monai.data import DataLoader, Dataset
+from monai.data import DataLoader, Dataset, MetaTensor
 from monai.engines import SupervisedEvaluator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -54,17 +54,11 @@ def test_the_first_cases_of_each_domain_in_turn():
     assert first_cases([{"image": "a.nii.gz"}], 1) == []
 
 
-class Named(Dataset):
-    """Cases that get their names when they are loaded."""
-
-    def __getitem__(self, index):
-        return {"case": "xyz"[index], **super().__getitem__(index)}
-
-
-def run(folder, labels=True, most_cases=1, named_when_loaded=False):
+def run(folder, labels=True, most_cases=1, names="xy"):
     """Two epochs of a trainer that learns nothing, validated in each."""
-    volumes = {key: torch.ones(1, 8, 8, 3) for key in (["image", "label"] if labels else ["image"])}
-    dataset = Named([volumes] * 2) if named_when_loaded else Dataset([{"case": name, **volumes} for name in "xy"])
+    ones = MetaTensor(torch.ones(1, 8, 8, 3), meta={"filename_or_obj": "a/study_7.nii.gz"})
+    volumes = dict.fromkeys(["image", "label"] if labels else ["image"], ones)
+    dataset = Dataset([{"case": name, **volumes} if name else volumes for name in names])
     validator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=1),
@@ -88,9 +82,9 @@ def test_what_is_written(tmp_path):
     assert [e.value for e in events.Scalars("learning_rate/optimizer")] == [1.0, 0.0], "the epoch's own"
     assert events.Tags()["images"] == ["slices/x"]
     assert [e.step for e in events.Images("slices/x")] == [1, 2]
-    unnamed = run(tmp_path / "unnamed", named_when_loaded=True)
-    assert unnamed.Tags()["images"] == ["slices/x"]
-    assert [e.step for e in unnamed.Images("slices/x")] == [1, 2]
+    unnamed = run(tmp_path / "unnamed", names=["", ""])
+    assert unnamed.Tags()["images"] == ["slices/study_7"], "by its file"
+    assert [e.step for e in unnamed.Images("slices/study_7")] == [1, 2]
     assert run(tmp_path / "none", most_cases=0).Tags()["images"] == []
 
 
