@@ -24,6 +24,8 @@ OTHERS = {
     "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
     "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task"},
     "mkdocs": {"strict"},
+    "TensorBoard": {"logdir"},
+    "MLflow": {"backend-store-uri"},
 }
 
 
@@ -54,8 +56,12 @@ def known() -> set[str]:
         names |= set(json.loads(file.read_text(encoding="utf-8")))
     for function in (monai.bundle.run, monai.bundle.ckpt_export, monai.bundle.onnx_export):
         names |= set(inspect.signature(function).parameters)
-    for command in typer.main.get_command(app).commands.values():
-        names |= {option.lstrip("-") for parameter in command.params for option in parameter.opts}
+    commands = list(typer.main.get_command(app).commands.values())
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()  # of a group: prepare brats
+        names |= {
+            option.lstrip("-") for parameter in command.params for option in parameter.opts + parameter.secondary_opts
+        }
     for file in ("scripts/benchmark.py", "segan_monai/export/run_onnx.py"):
         text = (TOP / file).read_text(encoding="utf-8")
         names |= {name for name in OPTION.findall(text)}
