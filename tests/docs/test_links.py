@@ -62,8 +62,8 @@ def known() -> set[str]:
         names |= {
             option.lstrip("-") for parameter in command.params for option in parameter.opts + parameter.secondary_opts
         }
-    for file in ("scripts/benchmark.py", "segan_monai/export/run_onnx.py"):
-        text = (TOP / file).read_text(encoding="utf-8")
+    for file in [*TOP.glob("scripts/benchmarks/*.py"), TOP / "segan_monai" / "export" / "run_onnx.py"]:
+        text = file.read_text(encoding="utf-8")
         names |= {name for name in OPTION.findall(text)}
         names |= {name.replace("_", "-") for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)}
     return names

@@ -1,0 +1,46 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What every comparison uses: sides that run by turns, a table of the figures, its JSON file."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+from rich.table import Table
+
+JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
+Rounds = Annotated[int, typer.Option(help="times that each side runs; the median counts")]
+
+
+def by_turns(sides: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
+    """Median seconds of each side; one unmeasured run first, then the sides take turns."""
+    seconds: dict[Any, list[float]] = {name: [] for name in sides}
+    for measured in range(rounds + 1):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            run()
+            if measured:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
+    """Print a table and write the JSON."""
+    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    table = Table(title=f"{title}\n{hardware}")
+    for name in rows[0]:
+        table.add_column(name, justify="left" if name == "side" else "right")
+    for row in rows:
+        table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
+    Console(width=120).print(table)
+    if file is not None:
+        file.write_text(json.dumps({"title": title, "hardware": hardware, "rows": rows}, indent=4) + "\n")
