@@ -254,7 +254,7 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
         command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
         done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         raise RunFailedError(
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
@@ -262,7 +262,7 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
-    file.write_text(json.dumps(content, indent=4) + "\n")
+    file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     return file
 
 

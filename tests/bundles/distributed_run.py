@@ -13,6 +13,6 @@ import torch
 from tests.bundles.workflow import run_workflow
 
 if __name__ == "__main__":
-    for job in json.loads(Path(sys.argv[1]).read_text()):
+    for job in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         run_workflow(**job, device="$segan_monai.device_of_process()", finalize=[])
     torch.distributed.destroy_process_group()

@@ -211,7 +211,7 @@ def run(call: Call, log: Path) -> int:
 def _run(call: Sequence[str], log: Path) -> None:
     """The child: becomes the program."""
     folder, program, *arguments = call
-    with log.open("a") as stream:
+    with log.open("a", encoding="utf-8") as stream:
         for descriptor in (1, 2):
             os.dup2(stream.fileno(), descriptor)
     os.chdir(folder)
