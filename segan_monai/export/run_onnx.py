@@ -176,6 +176,7 @@ def run_slices(
     margin: int,
     empty_value: float,
     min_size: Sequence[int],
+    neighbours: int = 0,
 ) -> NDArray:
     """Slices of (C, H, W, D) through a 2-D network, restacked: (K, H, W, D); see `VolumeSliceInferer`."""
     slices = np.moveaxis(image, 1 + axis, 0)  # (S, C, U, V)
@@ -198,7 +199,10 @@ def run_slices(
     output: NDArray | None = None
     for first in range(0, len(wanted), batch_size):
         index = wanted[first : first + batch_size]
-        batch = np.pad(slices[index][:, :, spans[0], spans[1]], padding)
+        place = index[:, None] + np.arange(-neighbours, neighbours + 1)
+        inside_volume = ((place >= 0) & (place < len(slices)))[..., None, None, None]
+        group = slices[place.clip(0, len(slices) - 1)][..., spans[0], spans[1]] * inside_volume
+        batch = np.pad(group.reshape(len(index), -1, *group.shape[3:]).astype(np.float32), padding)
         result = network.run(None, {network.get_inputs()[0].name: batch})[0]
         if output is None:
             output = np.full((len(slices), result.shape[1], *slices.shape[2:]), empty_value, np.float32)

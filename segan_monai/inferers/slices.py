@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segan_monai.engines.adversarial import autocast_dtype
 from segan_monai.inferers.memory import moved, with_less_memory
-from segan_monai.transforms.rand_slices import centre_padding
+from segan_monai.transforms.rand_slices import centre_padding, neighbouring_slices
 
 
 class VolumeSliceInferer(Inferer):
@@ -37,6 +37,7 @@ class VolumeSliceInferer(Inferer):
         min_size: rows and columns that a slice must have at least; smaller ones are centred and padded with zeros, and
             the output is cropped back. Give the training's window size: a network that always saw small planes in the
             middle of a padded window relies on that margin (hippocampus: Dice .81 with it, .11 without).
+        neighbours: slices on each side that are shown to the network as further channels, see `neighbouring_slices`.
 
     Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
@@ -53,11 +54,14 @@ class VolumeSliceInferer(Inferer):
         amp: bool = False,
         channels_last: bool = True,
         min_size: Sequence[int] = (1, 1),
+        neighbours: int = 0,
     ) -> None:
         if axis not in (0, 1, 2):
             raise ValueError(f"axis is {axis}, expected 0, 1 or 2: the axis of the volume that is cut into slices.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
+        if neighbours < 0:
+            raise ValueError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
         self.axis = axis
         self.batch_size = batch_size
         self.skip_empty = skip_empty
@@ -66,6 +70,7 @@ class VolumeSliceInferer(Inferer):
         self.amp = amp
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.min_size = tuple(min_size)
+        self.neighbours = neighbours
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map a volume (B, C, H, W, D) to (B, K, H, W, D).
@@ -90,7 +95,8 @@ class VolumeSliceInferer(Inferer):
     def _restacked(
         self, volume: Tensor, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
     ) -> Tensor:
-        slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)  # (B * S, C, U, V), a view where B is 1
+        stacked = volume.movedim(2 + self.axis, 1)  # (B, S, C, U, V)
+        slices = stacked.flatten(0, 1)  # a view where B is 1
         wanted, rows, columns = self._content(slices)
         plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
         padding = centre_padding(size, self.min_size)
@@ -99,7 +105,7 @@ class VolumeSliceInferer(Inferer):
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
             for index in wanted.split(batch_size):
-                batch = slices[index, :, rows, columns]
+                batch = neighbouring_slices(stacked[..., rows, columns], index, self.neighbours)
                 batch = F.pad(batch, padding) if any(padding) else batch
                 result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
                 if output is None:

@@ -24,7 +24,30 @@ def centre_padding(plane: Sequence[int], size: Sequence[int]) -> list[int]:
     return [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2]
 
 
-def cut_slice(volume: Tensor, axis: int, index: int, start: Sequence[int], size: Sequence[int]) -> Tensor:
+def neighbouring_slices(slices: Tensor, index: Tensor, neighbours: int) -> Tensor:
+    """Take slices together with those beside them, as channels of a 2-D network (2.5-D).
+
+    Args:
+        slices: (B, S, C, U, V), a batch of volumes in slices.
+        index: N indices into the B * S slices.
+        neighbours: slices on each side; beyond a volume's ends they are 0.
+
+    Returns:
+        (N, (2 * neighbours + 1) * C, U, V): the slices one after the other, each with its C channels.
+    """
+    count = slices.shape[1]
+    if not neighbours:
+        return slices.flatten(0, 1)[index]
+    offsets = torch.arange(-neighbours, neighbours + 1, device=index.device)
+    place = (index % count)[:, None] + offsets
+    inside = (place >= 0) & (place < count)
+    found = slices[(index // count)[:, None], place.clamp(0, count - 1)]
+    return (found * inside[..., None, None, None]).flatten(1, 2)
+
+
+def cut_slice(
+    volume: Tensor, axis: int, index: int, start: Sequence[int], size: Sequence[int], neighbours: int = 0
+) -> Tensor:
     """Cut a window out of one slice; where the plane is smaller than the window, it is centred and padded with zeros.
 
     Args:
@@ -33,11 +56,13 @@ def cut_slice(volume: Tensor, axis: int, index: int, start: Sequence[int], size:
         index: of the slice.
         start: first row and column of the window, 0 where the plane is not larger.
         size: rows and columns of the window.
+        neighbours: slices on each side that come along as channels, see `neighbouring_slices`.
 
     Returns:
-        (C, *size), a copy.
+        ((2 * neighbours + 1) * C, *size), a copy.
     """
-    plane = volume.select(1 + axis, index)[:, start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+    slices = volume.movedim(1 + axis, 0)[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+    plane = neighbouring_slices(slices[None], torch.tensor([index]), neighbours)[0] if neighbours else slices[index]
     padding = centre_padding(plane.shape[1:], size)
     return F.pad(plane, padding) if any(padding) else plane.clone()
 
@@ -81,6 +106,8 @@ class RandSlicesd(Randomizable, MapTransform):
         foreground_probability: a slice is drawn from the foreground slices with this probability, else from all
             slices with image content, so that empty anatomy is seen too [ours; paper: every slice alike, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
+        neighbours: slices on each side that come along as channels of the image, see `neighbouring_slices`. The
+            network then takes ``(2 * neighbours + 1) * C`` channels, and `VolumeSliceInferer` the same number.
     """
 
     def __init__(
@@ -92,18 +119,22 @@ class RandSlicesd(Randomizable, MapTransform):
         axis: int = 2,
         foreground_probability: float = 0.5,
         image_key: str = "image",
+        neighbours: int = 0,
     ) -> None:
         MapTransform.__init__(self, keys)
         if not 0 <= foreground_probability <= 1:
             raise ConfigError(f"foreground_probability is {foreground_probability}, expected a number from 0 to 1.")
         if num_samples < 1:
             raise ConfigError(f"num_samples is {num_samples}, expected at least 1 slice a volume.")
+        if neighbours < 0:
+            raise ConfigError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
         self.label_key = label_key
         self.image_key = image_key
         self.num_samples = num_samples
         self.roi_size = tuple(roi_size)
         self.axis = axis
         self.foreground_probability = foreground_probability
+        self.neighbours = neighbours
 
     def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, list[int]]]:
         """Draw slice indices and window starts."""
@@ -124,7 +155,8 @@ class RandSlicesd(Randomizable, MapTransform):
         """Return `num_samples` dictionaries: plain tensors (C, rows, columns) under `keys`, and the case's name."""
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
+        beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}
         return [
-            name | {key: cut_slice(volume, self.axis, index, start, self.roi_size) for key, volume in volumes.items()}
+            name | {k: cut_slice(v, self.axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
             for index, start in self.randomize(data)
         ]

@@ -91,13 +91,21 @@ def test_intensities():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("min_size", [(1, 1), (20, 9)])
 @pytest.mark.parametrize("empty", [True, False])
-def test_slices_are_those_of_the_inferer(axis, min_size, empty):
+@pytest.mark.parametrize("neighbours", [0, 2])
+def test_slices_are_those_of_the_inferer(axis, min_size, empty, neighbours):
     torch.manual_seed(0)
-    network = torch.nn.Conv2d(2, 3, 5, padding=2).requires_grad_(False)
+    network = torch.nn.Conv2d(2 * (2 * neighbours + 1), 3, 5, padding=2).requires_grad_(False)
     image = volume(2, 12, 14, 10)
-    inferer = VolumeSliceInferer(axis, 4, skip_empty=empty, margin=1, min_size=min_size)
+    inferer = VolumeSliceInferer(axis, 4, skip_empty=empty, margin=1, min_size=min_size, neighbours=neighbours)
     expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
-    settings = {"axis": axis, "batch_size": 4, "skip_empty": empty, "margin": 1, "empty_value": -20.0}
+    settings = {
+        "axis": axis,
+        "batch_size": 4,
+        "skip_empty": empty,
+        "margin": 1,
+        "empty_value": -20.0,
+        "neighbours": neighbours,
+    }
     found = run_onnx.run_slices(Session(network), image, min_size=min_size, **settings)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     nothing = run_onnx.run_slices(Session(network), 0 * image, min_size=min_size, **settings)

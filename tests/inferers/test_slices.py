@@ -78,6 +78,8 @@ def test_metadata_is_kept(network):
 def test_bad_arguments(network):
     with pytest.raises(ValueError, match="axis is 3, expected 0, 1 or 2"):
         VolumeSliceInferer(axis=3)
+    with pytest.raises(ValueError, match="neighbours is -2"):
+        VolumeSliceInferer(neighbours=-2)
     with pytest.raises(ValueError, match="batch_size is 0"):
         VolumeSliceInferer(batch_size=0)
     with pytest.raises(ValueError, match=r"input has shape \(1, 2, 16, 16\), expected a batch of volumes"):
@@ -109,3 +111,17 @@ def test_empty_rows_and_columns_beyond_the_margin_are_not_shown(network):
     torch.testing.assert_close(found[:, :, 22:48, 0:68], box)
     found[:, :, 22:48, 0:68] = -20
     assert (found == -20).all()
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_neighbours_are_those_of_the_training_slices(axis):
+    torch.manual_seed(0)
+    network = SegANSegmentor(in_channels=6, out_channels=1, base_channels=4).eval()
+    volume = torch.rand(2, 2, 9, 10, 5)
+    size = [n for i, n in enumerate(volume.shape[2:]) if i != axis]
+    with torch.no_grad():
+        found = VolumeSliceInferer(axis=axis, batch_size=3, neighbours=1)(volume, network)
+        for case in range(2):
+            for index in range(volume.shape[2 + axis]):
+                image = cut_slice(volume[case], axis, index, (0, 0), size, neighbours=1)
+                torch.testing.assert_close(found[case].select(1 + axis, index), network(image[None])[0])

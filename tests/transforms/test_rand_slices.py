@@ -7,6 +7,7 @@ import torch
 
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import RandSlicesd, SlicesWithContentd, cut_slice
+from segan_monai.transforms.rand_slices import neighbouring_slices
 
 
 def numbered_volume():
@@ -83,3 +84,28 @@ def test_bad_settings():
         draw(case(), foreground_probability=1.5)
     with pytest.raises(ConfigError, match="num_samples is 0, expected at least 1"):
         draw(case(), num_samples=0)
+
+
+def test_neighbouring_slices_come_as_channels_and_are_0_beyond_the_ends():
+    volume = torch.cat([numbered_volume(), -numbered_volume()])  # two channels
+    found = cut_slice(volume, axis=2, index=0, start=(1, 2), size=(1, 1), neighbours=1)
+    assert found.flatten().tolist() == [0, 0, 1120, -1120, 1121, -1121]
+    found = cut_slice(volume, axis=0, index=4, start=(2, 1), size=(1, 1), neighbours=2)
+    assert found.flatten().tolist() == [1221, -1221, 1321, -1321, 1421, -1421, 1521, -1521, 0, 0]
+
+
+def test_neighbours_of_a_batch_of_volumes_do_not_mix():
+    volumes = torch.arange(1.0, 7).reshape(2, 3, 1, 1, 1)  # slices 1 2 3 and 4 5 6
+    found = neighbouring_slices(volumes, torch.tensor([2, 3]), neighbours=1)
+    assert found.flatten(1).tolist() == [[2, 3, 0], [0, 4, 5]]
+
+
+def test_the_image_gets_neighbours_and_the_label_none():
+    for sample in draw(case(), neighbours=1):
+        assert sample["image"].shape == (3, 4, 3)
+        assert sample["label"].shape == (2, 4, 3)
+
+
+def test_negative_neighbours():
+    with pytest.raises(ConfigError, match="neighbours is -1, expected a number of slices on each side"):
+        draw(case(), neighbours=-1)
