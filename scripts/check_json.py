@@ -21,7 +21,7 @@ def main() -> int:
     """Check every config; return the exit status."""
     failed = 0
     for file in sorted([*Path("bundles").rglob("*.json"), *Path("configs").rglob("*.json")]):
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         try:
             json.loads(text, object_pairs_hook=no_key_twice)
             lines = text.splitlines()

@@ -77,7 +77,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
         for file in ("inference.json", "train.json")
     )
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     regions = segan_monai.merged_regions(resolve_regions(inference["regions"]))
     inference["output_labels"] = "consecutive"
     training["regions"] = regions
@@ -98,7 +98,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     for file in (bundle / "configs").iterdir():
         shutil.copy(file, placed / "configs")
     for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
-        (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n")
+        (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     if weights.parent != placed / "models":
         shutil.copy(weights, placed / "models")
     return placed

@@ -25,7 +25,8 @@ def test_configs_are_made_to_fit_what_a_viewer_sends(tmp_path):
     placed = place_bundle(bundle, tmp_path / "model", [overlay])
     assert placed == tmp_path / "model" / BRATS
     inference, training, metadata = (
-        json.loads((placed / "configs" / f"{name}.json").read_text()) for name in ("inference", "train", "metadata")
+        json.loads((placed / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("inference", "train", "metadata")
     )
     assert inference["base_channels"] == training["base_channels"] == 4
     assert inference["output_labels"] == "consecutive"
@@ -38,12 +39,18 @@ def test_configs_are_made_to_fit_what_a_viewer_sends(tmp_path):
 
 def test_other_regions_become_the_labels_of_the_viewer(tmp_path):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
-    overlay.write_text(json.dumps({**json.loads(overlay.read_text()), "regions": {"head": [4], "tail": [7]}}))
+    overlay.write_text(
+        json.dumps({**json.loads(overlay.read_text(encoding="utf-8")), "regions": {"head": [4], "tail": [7]}}),
+        encoding="utf-8",
+    )
     placed = place_bundle(bundle, tmp_path / "model", [overlay])
-    metadata = json.loads((placed / "configs" / "metadata.json").read_text())
+    metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
     channels = metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert channels == {"0": "background", "1": "head", "2": "tail"}
-    assert json.loads((placed / "configs" / "train.json").read_text())["regions"] == {"head": [1], "tail": [2]}
+    assert json.loads((placed / "configs" / "train.json").read_text(encoding="utf-8"))["regions"] == {
+        "head": [1],
+        "tail": [2],
+    }
 
 
 def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
@@ -77,7 +84,9 @@ def start(tmp_path, *arguments):
     """The script; whatever it refuses is refused before anything is installed or started."""
     environment = {"PATH": "/usr/bin:/bin", "SEGAN_MONAI_LABEL_VENV": str(tmp_path / "venv")}
     environment["SEGAN_MONAI_LABEL_APP"] = str(tmp_path / "app")
-    done = subprocess.run(["bash", SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        ["bash", SCRIPT, *arguments], env=environment, capture_output=True, text=True, timeout=60, encoding="utf-8"
+    )
     assert not (tmp_path / "venv").exists()
     return done
 

@@ -33,7 +33,7 @@ def start(folder, argv=(), config=None, monkeypatch=None, resume=None, overrides
         **(config or {}),
     }
     if monkeypatch is not None:
-        (folder.parent / "train.json").write_text(json.dumps(content))
+        (folder.parent / "train.json").write_text(json.dumps(content), encoding="utf-8")
         files = ["--config_file", str([str(folder.parent / "train.json")])]
         monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", *files, *argv])
         content.update(overrides or {})
@@ -42,7 +42,7 @@ def start(folder, argv=(), config=None, monkeypatch=None, resume=None, overrides
 
 def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
     start(tmp_path / "run", ["--learning_rate", "0.5"], None, monkeypatch, overrides={"learning_rate": 0.5})
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["learning_rate"] == 0.5
     assert record["config"]["options"] == {"lr": "@learning_rate"}
     assert record["seed"] == 7
@@ -77,18 +77,18 @@ def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
 
 def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     start(tmp_path, resume=False)
-    (tmp_path / "last.pt").write_text("days of training")
-    (tmp_path / "notes.txt").write_text("mine")
-    first = (tmp_path / "run.json").read_text()
+    (tmp_path / "last.pt").write_text("days of training", encoding="utf-8")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
+    first = (tmp_path / "run.json").read_text(encoding="utf-8")
     start(tmp_path, resume=True)
-    assert (tmp_path / "last.pt").read_text() == "days of training"
-    assert (tmp_path / "run_before_resume_1.json").read_text() == first
+    assert (tmp_path / "last.pt").read_text(encoding="utf-8") == "days of training"
+    assert (tmp_path / "run_before_resume_1.json").read_text(encoding="utf-8") == first
     start(tmp_path, resume=False)
     start(tmp_path, resume=False)
     assert not (tmp_path / "last.pt").exists()
-    assert (tmp_path / "previous_1" / "last.pt").read_text() == "days of training"
+    assert (tmp_path / "previous_1" / "last.pt").read_text(encoding="utf-8") == "days of training"
     assert not (tmp_path / "previous_2").exists(), "a start without training leaves nothing to keep"
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
     assert "held an earlier run; its files are now in" in caplog.text
 
 
@@ -96,17 +96,17 @@ def test_a_run_that_is_started_twice_logs_once(tmp_path):
     start(tmp_path, resume=False)
     start(tmp_path, resume=False)
     logging.getLogger().warning("only once")
-    assert (tmp_path / "log.txt").read_text().count("only once") == 1
+    assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("only once") == 1
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     start(tmp_path, resume=False)
-    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
 
 
 def test_an_output_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"output_dir .*file/run cannot be written .*Pass --output_dir"):
         runs.start_run(str(tmp_path / "file" / "run"), seed=0)
 
@@ -114,7 +114,7 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
 def test_bundle_root_is_found_from_the_top_and_from_inside(tmp_path, monkeypatch):
     bundle = tmp_path / "bundles" / "brats"
     (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "metadata.json").write_text("{}")
+    (bundle / "configs" / "metadata.json").write_text("{}", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     assert Path(runs.bundle_root("brats")) == Path("bundles/brats")
     monkeypatch.chdir(bundle)
@@ -127,7 +127,7 @@ def test_bundle_root_is_found_from_the_top_and_from_inside(tmp_path, monkeypatch
 def test_bundle_root_is_where_the_config_of_the_command_lies(tmp_path, monkeypatch, form):
     bundle = tmp_path / "anywhere" / "mine"
     (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "metadata.json").write_text("{}")
+    (bundle / "configs" / "metadata.json").write_text("{}", encoding="utf-8")
     files = form.format(bundle / "configs" / "train.json", tmp_path / "configs" / "cpu.json")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", "--config_file", files])
@@ -141,7 +141,7 @@ def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
         "try:\n    raise DataError('scan.nii.gz: truncated; copy it again')\n"
         "except DataError as error:\n    raise RuntimeError('applying transform') from error\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, encoding="utf-8")
     assert result.returncode == 1
     assert result.stderr.rstrip().splitlines()[-1] == "error: scan.nii.gz: truncated; copy it again"
     assert "Traceback" in result.stderr
@@ -158,11 +158,11 @@ def test_json_literals_of_the_command_line_are_what_they_are_in_json(tmp_path):
         "network": {"_target_": "dict", "amp": "@amp", "datalist": "@datalist", "resume": "@resume"},
         "initialize": ["$segan_monai.start_run(@output_dir, 0, @resume)"],
     }
-    (tmp_path / "last.pt").write_text("")
+    (tmp_path / "last.pt").write_text("", encoding="utf-8")
     parser = ConfigParser(content)
     parser.get_parsed_content("initialize")
     assert parser.get_parsed_content("network") == {"amp": False, "datalist": None, "resume": False}
-    assert json.loads((tmp_path / "run.json").read_text())["config"]["amp"] is False
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["config"]["amp"] is False
     assert (tmp_path / "previous_1" / "last.pt").is_file(), "false does not resume"
 
 

@@ -108,7 +108,7 @@ def test_the_handler_that_monai_label_adds(tmp_path, marker, way):
 
 def test_every_bundle_resumes_and_loads_by_these_ways_alone():
     for config in (*BUNDLES.glob("*/configs/*.json"), *BUNDLES.parent.glob("configs/**/*.json")):
-        text = config.read_text()
+        text = config.read_text(encoding="utf-8")
         for name in ("CheckpointLoader", "PersistentDataset", "LMDBDataset", "torch.load", "pickle", "extract"):
             assert name not in text, f"{config} names {name}"
         if config.name == "train.json":
@@ -120,7 +120,7 @@ def test_every_bundle_resumes_and_loads_by_these_ways_alone():
 
 
 def calls(file):
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node
 

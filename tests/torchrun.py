@@ -18,5 +18,12 @@ def torchrun(*arguments: object, processes: int = 2, timeout: float = 600) -> su
     command += [str(argument) for argument in arguments]
     environment = {**os.environ, "PYTHONPATH": str(TOP), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        command, cwd=TOP, env=environment, capture_output=True, text=True, check=False, timeout=timeout
+        command,
+        cwd=TOP,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+        encoding="utf-8",
     )

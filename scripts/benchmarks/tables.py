@@ -43,4 +43,6 @@ def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console(width=120).print(table)
     if file is not None:
-        file.write_text(json.dumps({"title": title, "hardware": hardware, "rows": rows}, indent=4) + "\n")
+        file.write_text(
+            json.dumps({"title": title, "hardware": hardware, "rows": rows}, indent=4) + "\n", encoding="utf-8"
+        )

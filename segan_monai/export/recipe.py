@@ -89,7 +89,7 @@ def _step(transform: Any) -> dict[str, Any]:
 
 def _inferer(inferer: Any) -> dict[str, Any]:
     if isinstance(inferer, VolumeSliceInferer):
-        names = ("axis", "batch_size", "skip_empty", "margin", "empty_value", "neighbours")
+        names = ("axes", "batch_size", "skip_empty", "margin", "empty_value", "neighbours")
         return {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
     if isinstance(inferer, SlidingWindowInferer) and str(inferer.mode) == "gaussian":
         settings = {

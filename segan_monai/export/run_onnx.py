@@ -167,7 +167,7 @@ def foreground_box(mask: NDArray) -> tuple[slice, ...]:
     return tuple(slice(int(span[0]), int(span[-1]) + 1) for span in spans)
 
 
-def run_slices(
+def run_slices_along(
     network: onnxruntime.InferenceSession,
     image: NDArray,
     axis: int,
@@ -178,7 +178,7 @@ def run_slices(
     min_size: Sequence[int],
     neighbours: int = 0,
 ) -> NDArray:
-    """Slices of (C, H, W, D) through a 2-D network, restacked: (K, H, W, D); see `VolumeSliceInferer`."""
+    """Slices of (C, H, W, D) across one axis through a 2-D network, restacked: (K, H, W, D)."""
     slices = np.moveaxis(image, 1 + axis, 0)  # (S, C, U, V)
     wanted = np.arange(len(slices))
     spans = [slice(0, length) for length in slices.shape[2:]]
@@ -210,6 +210,11 @@ def run_slices(
     if output is None:
         raise SystemExit("the image has no slices.")
     return np.moveaxis(output, 0, 1 + axis)
+
+
+def run_slices(network: onnxruntime.InferenceSession, image: NDArray, axes: Sequence[int], **settings: Any) -> NDArray:
+    """Mean of `run_slices_along` over the axes: (C, H, W, D) to (K, H, W, D); see `VolumeSliceInferer`."""
+    return np.mean([run_slices_along(network, image, axis, **settings) for axis in axes], axis=0)
 
 
 def window_starts(length: int, size: int, overlap: float) -> Iterator[int]:

@@ -30,7 +30,7 @@ def critic_maps(
     Args:
         network: the segmentor.
         critic: called with image and label map, returns a list of features for each critic, see `SegANCritics`.
-        image: (C, U, V).
+        image: (C, U, V), C as the networks take it, with neighbouring slices if they do.
         label: (K, U, V), 0 or 1.
         min_size: rows and columns to which slices are padded in training, see `VolumeSliceInferer`.
 

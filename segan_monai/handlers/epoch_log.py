@@ -108,7 +108,7 @@ class EpochLog:
 
     def _append(self, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         new = not self.file.is_file()
-        with writing(self.file), self.file.open("a", newline="") as stream:
+        with writing(self.file), self.file.open("a", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream)
             if new:
                 writer.writerow(["epoch", "seconds", "name", "value"])

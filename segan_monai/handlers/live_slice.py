@@ -18,6 +18,7 @@ from torch import Tensor
 
 from segan_monai.handlers.overlay_picture import ShownCase, content_box, show_plane, to_ras
 from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.transforms.rand_slices import neighbouring_slices
 
 _PANEL = 2.4  # inches of height
 _NARROWEST = 2.3  # inches of width that a title needs
@@ -31,7 +32,8 @@ class LiveSlice:
     Attributes:
         case: its name.
         dice: mean over the regions, of the whole case.
-        image: (C, U, V), as the network has it, without padding.
+        image: (C, U, V), without padding.
+        stack: ((2 * neighbours + 1) * C, U, V), as the network has it: the slice between its neighbours.
         label: (K, U, V), 0 or 1.
         prediction: (K, U, V), 0 or 1.
         axis: of the volume that was cut; None for a photograph.
@@ -42,6 +44,7 @@ class LiveSlice:
     case: str
     dice: float
     image: Tensor
+    stack: Tensor
     label: Tensor
     prediction: Tensor
     axis: int | None = None
@@ -49,7 +52,9 @@ class LiveSlice:
     normalized: Tensor | None = None
 
     @classmethod
-    def of_case(cls, batch: Mapping[str, Any], output: Mapping[str, Any], classes: int, axis: int) -> LiveSlice:
+    def of_case(
+        cls, batch: Mapping[str, Any], output: Mapping[str, Any], classes: int, axis: int, neighbours: int = 0
+    ) -> LiveSlice:
         """Take the slice from what an evaluator has of a case, decollated.
 
         Args:
@@ -57,6 +62,7 @@ class LiveSlice:
             output: ``pred`` in the form of the label; ``normalized`` (C, ...) if there is one.
             classes: K.
             axis: 0, 1 or 2, of volumes; photographs, with two axes, are taken whole.
+            neighbours: slices on each side that the network sees, too.
         """
         image = batch["image"]
         label, prediction = (_masks(maps, classes) for maps in (batch["label"], output["pred"]))
@@ -65,7 +71,7 @@ class LiveSlice:
         normalized = output.get("normalized")
         affine = np.asarray(image.affine.cpu()) if isinstance(image, MetaTensor) else np.eye(4)
         if image.ndim == 3:
-            return cls(batch["case"], dice, _plain(image), label, prediction, None, affine)
+            return cls(batch["case"], dice, _plain(image), _plain(image), label, prediction, None, affine)
         in_plane = [dim for dim in range(4) if dim != 1 + axis]
         area = label.sum(in_plane)
         z = int(area.argmax()) if area.any() else len(area) // 2
@@ -77,6 +83,7 @@ class LiveSlice:
             batch["case"],
             dice,
             cut(_plain(image)),
+            neighbouring_slices(_plain(image).movedim(1 + axis, 0)[None], torch.tensor([z]), neighbours)[0],
             cut(label),
             cut(prediction),
             axis,

@@ -164,9 +164,7 @@ class LiveView:
                 continue
             self.left.remove(case)
             try:
-                cut = LiveSlice.of_case(
-                    {**batch, "case": case}, output, len(self.regions), getattr(engine.inferer, "axis", 2)
-                )
+                cut = LiveSlice.of_case({**batch, "case": case}, output, len(self.regions), *_cutting(engine.inferer))
                 for name, draw in self._pictures(cut).items():
                     self.writer.add_figure(f"{name}/{case}", draw(cut), self.trainer.state.epoch, close=False)
             except Exception:  # whatever it is, days of training must not end with it
@@ -203,7 +201,7 @@ class LiveView:
 
     def _draw_critic(self, cut: LiveSlice) -> Any:
         min_size = getattr(self.validator.inferer, "min_size", (1, 1))
-        maps = critic_maps(self.trainer.network, self.trainer.critic, cut.image, cut.label, min_size)
+        maps = critic_maps(self.trainer.network, self.trainer.critic, cut.stack, cut.label, min_size)
         return critic_figure(cut, maps, self.regions, COLOURS if cut.axis is not None else PHOTOGRAPH_COLOURS)
 
     def _draw_normalization(self, cut: LiveSlice) -> Any:
@@ -226,3 +224,8 @@ class LiveView:
         row = look(self.trainer.network, cut.image[None], cut.label[0].numpy())
         draw_localization(axes[0], {"case": cut.case, **row})
         return figure
+
+
+def _cutting(inferer: Any) -> tuple[int, int]:
+    """The axis in which an inferer cuts volumes, the first of several, and how many neighbours a slice comes with."""
+    return getattr(inferer, "axes", (2,))[0], getattr(inferer, "neighbours", 0)

@@ -88,7 +88,7 @@ class NormalizationReport:
             },
         }
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        (self.output_dir / "normalization.json").write_text(json.dumps(record, indent=4) + "\n")
+        (self.output_dir / "normalization.json").write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
         self.draw(record["jensen_shannon_divergence_nats"])
 
     def draw(self, divergence: dict[str, dict[str, float]]) -> None:

@@ -111,7 +111,7 @@ class RoIReport:
                 "rois": rois,
             }
             with whole_file(self.output_dir / f"{name}_rois.json") as file:
-                file.write_text(json.dumps(content, indent=4) + "\n")
+                file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
             if self.compare:
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis)
 

@@ -91,7 +91,7 @@ class TrackedRun(MLFlowHandler):
         """Begin a run, or go on with that of the training that is resumed."""
         try:
             if engine.state.epoch and self.file.is_file():
-                self.cur_run = self.client.get_run(json.loads(self.file.read_text())["run_id"])
+                self.cur_run = self.client.get_run(json.loads(self.file.read_text(encoding="utf-8"))["run_id"])
                 self.client.update_run(self.cur_run.info.run_id, status="RUNNING")
                 self._delete_exist_param_in_dict(self.experiment_param or {})  # they cannot be changed
             super().start(engine)
@@ -100,7 +100,7 @@ class TrackedRun(MLFlowHandler):
                 f"the MLflow run cannot begin ({type(error).__name__}: {str(error).splitlines()[0]}). See whether the "
                 "server runs, or leave --mlflow away; the training needs none."
             ) from error
-        self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n")
+        self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n", encoding="utf-8")
 
     def note_learning_rates(self, engine: Engine) -> None:
         """Keep those of the epoch, which schedules change before it is sent."""

@@ -32,6 +32,10 @@ class RoISliceInferer(VolumeSliceInferer):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(margin=_WHOLE_PLANE, **settings)
+        if len(self.axes) > 1:
+            raise ValueError(
+                f"axis is {list(self.axes)}, expected one axis: RoIs are noted for one direction of slices."
+            )
         self.found: Tensor | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -40,10 +44,10 @@ class RoISliceInferer(VolumeSliceInferer):
         return super().__call__(inputs, network, *args, **kwargs)
 
     def _restacked(
-        self, volume: Tensor, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
+        self, volume: Tensor, axis: int, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
     ) -> Tensor:
         if not hasattr(network, "locate"):
-            return super()._restacked(volume, network, batch_size, *args, **kwargs)
+            return super()._restacked(volume, axis, network, batch_size, *args, **kwargs)
         tables: list[Tensor] = []
         seen = 0
 
@@ -55,16 +59,16 @@ class RoISliceInferer(VolumeSliceInferer):
             seen += len(batch)
             return network(batch, rois)
 
-        result = super()._restacked(volume, segment, batch_size, *args, **kwargs)
-        self.found = self._in_volumes(torch.cat(tables), volume)
+        result = super()._restacked(volume, axis, segment, batch_size, *args, **kwargs)
+        self.found = self._in_volumes(torch.cat(tables), volume, axis)
         return result
 
-    def _in_volumes(self, table: Tensor, volume: Tensor) -> Tensor:
+    def _in_volumes(self, table: Tensor, volume: Tensor, axis: int) -> Tensor:
         """From positions in the batch of slices that were looked at, to volumes and slices."""
-        slices = volume.movedim(2 + self.axis, 1).flatten(0, 1)
+        slices = volume.movedim(2 + axis, 1).flatten(0, 1)
         wanted = self._content(slices)[0].cpu()
         left, _, top, _ = centre_padding(slices.shape[2:], self.min_size)
         index = wanted[table[:, 0].long()]
-        depth = volume.shape[2 + self.axis]
+        depth = volume.shape[2 + axis]
         where = torch.stack([index // depth, index % depth], dim=1)
         return torch.cat([where, table[:, 1:3], table[:, 3:] - table.new_tensor([left, top, left, top])], dim=1)

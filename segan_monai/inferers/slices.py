@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segan_monai.engines.adversarial import autocast_dtype
 from segan_monai.inferers.memory import moved, with_less_memory
-from segan_monai.transforms.rand_slices import centre_padding, neighbouring_slices
+from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
 
 class VolumeSliceInferer(Inferer):
@@ -25,7 +25,8 @@ class VolumeSliceInferer(Inferer):
     that convolutions like best, may run in bfloat16 on a CPU, and leaves out slices without content.
 
     Args:
-        axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D).
+        axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D). With several, the volume is cut along
+            each of them in turn, and the result is the mean of the outputs; the network must have been trained on all.
         batch_size: slices at a time; bounds the memory. Fewer where an accelerator has not enough for so many.
         skip_empty: slices in which every voxel of every channel is 0 are not shown to the network, nor are rows and
             columns that are 0 throughout the volume and further than `margin` from any that are not; the output there
@@ -46,7 +47,7 @@ class VolumeSliceInferer(Inferer):
 
     def __init__(
         self,
-        axis: int = 2,
+        axis: int | Sequence[int] = 2,
         batch_size: int = 16,
         skip_empty: bool = True,
         margin: int = 16,
@@ -56,13 +57,11 @@ class VolumeSliceInferer(Inferer):
         min_size: Sequence[int] = (1, 1),
         neighbours: int = 0,
     ) -> None:
-        if axis not in (0, 1, 2):
-            raise ValueError(f"axis is {axis}, expected 0, 1 or 2: the axis of the volume that is cut into slices.")
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
         if neighbours < 0:
             raise ValueError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
-        self.axis = axis
+        self.axes = each_axis(axis)
         self.batch_size = batch_size
         self.skip_empty = skip_empty
         self.margin = margin
@@ -86,16 +85,20 @@ class VolumeSliceInferer(Inferer):
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
             with moved(network, device):
-                return self._restacked(volume.to(device), network, batch_size, *args, **kwargs)
+                there = volume.to(device)
+                result = self._restacked(there, self.axes[0], network, batch_size, *args, **kwargs)
+                for axis in self.axes[1:]:
+                    result += self._restacked(there, axis, network, batch_size, *args, **kwargs)
+                return result / len(self.axes) if len(self.axes) > 1 else result
 
         restacked = with_less_memory(apply, self.batch_size, volume.device)
         # the input's metadata, where it has some
         return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
 
     def _restacked(
-        self, volume: Tensor, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
+        self, volume: Tensor, axis: int, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any
     ) -> Tensor:
-        stacked = volume.movedim(2 + self.axis, 1)  # (B, S, C, U, V)
+        stacked = volume.movedim(2 + axis, 1)  # (B, S, C, U, V)
         slices = stacked.flatten(0, 1)  # a view where B is 1
         wanted, rows, columns = self._content(slices)
         plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
@@ -114,7 +117,7 @@ class VolumeSliceInferer(Inferer):
                 output[index, :, rows, columns] = result[..., top : top + size[0], left : left + size[1]].float()
         if output is None:
             raise AssertionError("there is always one slice to look at")
-        return output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + self.axis)
+        return output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + axis)
 
     def _content(self, slices: Tensor) -> tuple[Tensor, slice, slice]:
         """What the network must see of (S, C, U, V): slices, rows and columns; one slice of an empty volume."""

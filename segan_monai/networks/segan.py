@@ -19,6 +19,15 @@ def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
     return nn.Sequential(*layers, nn.LeakyReLU(0.2))
 
 
+def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """Convolution 3x3, batch norm, leaky ReLU 0.2."""
+    return [
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.LeakyReLU(0.2),
+    ]
+
+
 def _encoder(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
     """The down-sampling blocks that segmentor and critic have in common; the first one has no batch norm."""
     inputs = [in_channels, *widths[:-1]]
@@ -39,6 +48,9 @@ class SegANSegmentor(nn.Module):
         base_channels: width of the first level; level i has ``base_channels * 2 ** i`` (paper: 64).
         num_levels: down-samplings (paper: 4); more make the deeper segmentor of the skin-lesion code.
         max_channels: no level is wider than this (paper: no bound is needed, 512 at the fourth level).
+        full_resolution_channels: 0 as in the paper, whose finest features have half the resolution of the image. Else
+            two 3x3 convolutions of this width stand before the first level, and their features are joined with the
+            decoder's before the last one [ours: structures a few pixels thin, as the hippocampus, gain from it].
 
     Raises:
         ValueError: if a count is not positive.
@@ -55,8 +67,11 @@ class SegANSegmentor(nn.Module):
         base_channels: int = 64,
         num_levels: int = 4,
         max_channels: int | None = None,
+        full_resolution_channels: int = 0,
     ) -> None:
         super().__init__()
+        if full_resolution_channels < 0:
+            raise ValueError(f"full_resolution_channels is {full_resolution_channels}, expected 0 or more.")
         if min(in_channels, out_channels, base_channels, num_levels) < 1:
             raise ValueError(
                 f"in_channels {in_channels}, out_channels {out_channels}, base_channels {base_channels} and num_levels "
@@ -64,16 +79,19 @@ class SegANSegmentor(nn.Module):
             )
         widths = [min(base_channels * 2**level, max_channels or 2**31) for level in range(num_levels)]
         self.divisor = 2**num_levels
-        self.encoder = _encoder(in_channels, widths, norm=True)
+        full = full_resolution_channels
+        self.stem = nn.Sequential(*_conv(in_channels, full), *_conv(full, full)) if full else None
+        self.head = nn.Sequential(*_conv(2 * full, full), nn.Conv2d(full, out_channels, 1)) if full else None
+        self.encoder = _encoder(full or in_channels, widths, norm=True)
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_levels)):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
-            outputs = widths[level - 1] if level else out_channels
+            outputs = widths[level - 1] if level else full or out_channels
             block: list[nn.Module] = [
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=level == 0),
+                nn.Conv2d(inputs, outputs, 3, padding=1, bias=level == 0 and not full),
             ]
-            if level:
+            if level or full:
                 block += [nn.BatchNorm2d(outputs), nn.ReLU()]
             self.decoder.append(nn.Sequential(*block))
 
@@ -83,12 +101,16 @@ class SegANSegmentor(nn.Module):
         pad_h, pad_w = -height % self.divisor, -width % self.divisor
         top, left = pad_h // 2, pad_w // 2
         x = F.pad(x, [left, pad_w - left, top, pad_h - top])  # always, so that an exported graph takes every plane
+        stem = x if self.stem is None else self.stem(x)
+        x = stem
         skips: list[Tensor] = []
         for down in self.encoder:
             x = down(x)
             skips.append(x)
         for level, up in enumerate(self.decoder):
             x = up(x if level == 0 else torch.cat([x, skips[-1 - level]], dim=1))
+        if self.head is not None:
+            x = self.head(torch.cat([x, stem], dim=1))
         return x[..., top : top + height, left : left + width]
 
 

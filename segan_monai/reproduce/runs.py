@@ -110,7 +110,7 @@ def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
 
 
 def _load_table(folder: Path, bundle: str | None) -> ResultTable:
-    content = json.loads((folder / "table.json").read_text())
+    content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     bundle = bundle or content["bundle"]
     overlays = {
         row: [(folder / file).resolve().relative_to(Path.cwd()) for file in rest["overlays"]]
@@ -138,7 +138,7 @@ def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
     Raises:
         ConfigError: a text without ``=``, or a key that the bundle's ``train.json`` does not have.
     """
-    known = json.loads((BUNDLES / table.bundle / "configs" / "train.json").read_text())
+    known = json.loads((BUNDLES / table.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
     overrides = parse_settings(texts)
     for key in overrides:
         if key.split("#")[0] not in known:
@@ -196,8 +196,8 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
-    split = json.loads((training / "split.json").read_text())
-    summary = json.loads((evaluation / "summary.json").read_text())
+    split = json.loads((training / "split.json").read_text(encoding="utf-8"))
+    summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
     return {"training_cases": len(split["training"]), "regions": summary["regions"], **cost}
 
@@ -207,7 +207,7 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     folder = _folder(plan, row)
     file = folder / "epochs.json"
     if file.is_file():
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         if found["train_seconds"] == plan.train_seconds:
             return int(found["epochs"])
     short = {"epochs": CALIBRATION_EPOCHS, "val_interval": CALIBRATION_EPOCHS, "ckpt_dir": str(folder / "calibration")}
@@ -225,7 +225,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     if file.is_file():
-        found = json.loads(file.read_text())
+        found = json.loads(file.read_text(encoding="utf-8"))
         differing = [key for key in settings["settings"] if found["settings"].get(key) != settings["settings"][key]]
         if found != settings:
             raise ConfigError(
@@ -250,7 +250,7 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
     files = [str(file) for file in configs]
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
-    with log.open("w") as stream:
+    with log.open("w", encoding="utf-8") as stream:
         command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(files)]
         done = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False)
     if done.returncode:

@@ -67,27 +67,45 @@ def cut_slice(
     return F.pad(plane, padding) if any(padding) else plane.clone()
 
 
+def each_axis(axis: int | Sequence[int]) -> tuple[int, ...]:
+    """One axis of a volume or several, as a tuple.
+
+    Raises:
+        ValueError: if there is none, one twice, or one that is not 0, 1 or 2.
+    """
+    axes = (axis,) if isinstance(axis, int) else tuple(axis)
+    if not axes or len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
+        raise ValueError(
+            f"axis is {axis}, expected 0, 1 or 2, the axis of the volume that is cut into slices, or a list of them."
+        )
+    return axes
+
+
 class SlicesWithContentd(MapTransform):
     """Note which slices of a volume hold anything but 0, as ``<key>_slices``, for `RandSlicesd`.
 
-    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch.
+    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch; or, if
+    the volume is moved in its grid at random, behind that.
 
     Args:
         keys: volumes (C, H, W, D).
-        axis: the axis cut into slices.
+        axis: the axis cut into slices, or several.
     """
 
-    def __init__(self, keys: KeysCollection, axis: int = 2) -> None:
+    def __init__(self, keys: KeysCollection, axis: int | Sequence[int] = 2) -> None:
         super().__init__(keys)
-        self.axis = axis
+        self.axes = each_axis(axis)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the dictionary with an array of slice indices beside each volume."""
+        """Return the dictionary with slice indices beside each volume: for each axis an array."""
         result = dict(data)
         for key in self.key_iterator(result):
-            volume = torch.as_tensor(result[key])
-            other = [dim for dim in range(volume.ndim) if dim != 1 + self.axis]
-            result[f"{key}_slices"] = np.flatnonzero((volume != 0).sum(dim=other).numpy())
+            held = (torch.as_tensor(result[key]) != 0).any(0)
+            result[f"{key}_slices"] = {
+                axis: np.flatnonzero(held.any(max(other)).any(min(other)).numpy())
+                for axis in self.axes
+                for other in [{0, 1, 2} - {axis}]
+            }
         return result
 
 
@@ -102,7 +120,8 @@ class RandSlicesd(Randomizable, MapTransform):
         label_key: regions (K, H, W, D); a slice that holds any of them is a foreground slice.
         num_samples: slices a volume.
         roi_size: rows and columns of a window, at most the plane or padded with zeros to this size.
-        axis: the axis cut into slices.
+        axis: the axis cut into slices; of several, each slice has one at random, so that one network learns all
+            directions (see `VolumeSliceInferer`).
         foreground_probability: a slice is drawn from the foreground slices with this probability, else from all
             slices with image content, so that empty anatomy is seen too [ours; paper: every slice alike, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
@@ -116,7 +135,7 @@ class RandSlicesd(Randomizable, MapTransform):
         label_key: str,
         num_samples: int,
         roi_size: Sequence[int],
-        axis: int = 2,
+        axis: int | Sequence[int] = 2,
         foreground_probability: float = 0.5,
         image_key: str = "image",
         neighbours: int = 0,
@@ -132,23 +151,24 @@ class RandSlicesd(Randomizable, MapTransform):
         self.image_key = image_key
         self.num_samples = num_samples
         self.roi_size = tuple(roi_size)
-        self.axis = axis
+        self.axes = each_axis(axis)
         self.foreground_probability = foreground_probability
         self.neighbours = neighbours
 
-    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, list[int]]]:
-        """Draw slice indices and window starts."""
-        foreground, content = data[f"{self.label_key}_slices"], data[f"{self.image_key}_slices"]
+    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int]]]:
+        """Draw axes, slice indices and window starts."""
         shape = data[self.image_key].shape[1:]
-        if not len(content):
-            content = np.arange(shape[self.axis])
-        plane = [n for i, n in enumerate(shape) if i != self.axis]
         samples = []
         for _ in range(self.num_samples):
+            axis = self.axes[0] if len(self.axes) == 1 else int(self.R.choice(self.axes))
+            foreground, content = (data[f"{key}_slices"][axis] for key in (self.label_key, self.image_key))
+            if not len(content):
+                content = np.arange(shape[axis])
             favoured = len(foreground) and self.R.random() < self.foreground_probability
             index = int(self.R.choice(foreground if favoured else content))
+            plane = [n for i, n in enumerate(shape) if i != axis]
             start = [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size, strict=True)]
-            samples.append((index, start))
+            samples.append((axis, index, start))
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
@@ -157,6 +177,6 @@ class RandSlicesd(Randomizable, MapTransform):
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}
         return [
-            name | {k: cut_slice(v, self.axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
-            for index, start in self.randomize(data)
+            name | {k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
+            for axis, index, start in self.randomize(data)
         ]

@@ -293,7 +293,7 @@ def check_evaluation(trial: Trial) -> str:
     if "output_dir" not in trial.config("evaluating"):
         return "ran"
     expect(file.is_file(), f"no {file.name} in output_dir")
-    return f"{len(file.read_text().splitlines()) - 1} rows in metrics.csv"
+    return f"{len(file.read_text(encoding='utf-8').splitlines()) - 1} rows in metrics.csv"
 
 
 def check_inference(trial: Trial) -> str:

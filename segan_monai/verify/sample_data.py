@@ -73,7 +73,7 @@ def write_sample_data(
         "training": entries,
         "test": [],
     }
-    (folder / "dataset.json").write_text(json.dumps(content, indent=4))
+    (folder / "dataset.json").write_text(json.dumps(content, indent=4), encoding="utf-8")
     return folder
 
 

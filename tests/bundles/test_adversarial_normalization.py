@@ -66,7 +66,7 @@ def run(run_id, overlays=(), **overrides):
 
 
 def history(folder):
-    with (folder / "history.csv").open() as stream:
+    with (folder / "history.csv").open(encoding="utf-8") as stream:
         return {(int(row["epoch"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
 
 
@@ -78,7 +78,7 @@ def trained(brains, tmp_path_factory):
 
 
 def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
-    split = json.loads((trained / "run" / "split.json").read_text())
+    split = json.loads((trained / "run" / "split.json").read_text(encoding="utf-8"))
     assert split["counts"] == {name: {"training": 1, "validation": 1} for name in ("MRBrainS", "iSEG")}
     logged = history(trained / "run")
     assert {name for epoch, name in logged if epoch == 1} == {"reconstruction_mse", "peak_memory_mib"}
@@ -92,12 +92,12 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
 
     settings = {"dataset_dir": str(brains), "ckpt_dir": str(trained / "models")}
     run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
-    with (tmp_path / "evaluation" / "metrics.csv").open() as stream:
+    with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert {(row["case"], row["region"]) for row in rows} == {
         (case, region) for case in split["validation"] for region in ("CSF", "GM", "WM")
     }
-    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text())
+    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text(encoding="utf-8"))
     assert found["domains"] == ["MRBrainS", "iSEG"]
     assert set(found["jensen_shannon_divergence_nats"]["normalized"]) == {"whole image", "CSF", "GM", "WM"}
     for picture in ("overlay.png", "histograms.png", "normalization.png"):
@@ -205,14 +205,14 @@ def test_the_papers_experiments_are_one_overlay_each(row, brains, tmp_path):
     trained_on = {1: {"iSEG"}, 2: {"MRBrainS"}, 3: {"iSEG"}, 4: {"MRBrainS"}}.get(number, {"iSEG", "MRBrainS"})
     assert {case["domain"] for case in trainer.data_loader.dataset.data} == trained_on
     run("evaluating", [row], output_dir=str(tmp_path / "evaluation"), **settings)
-    with (tmp_path / "evaluation" / "metrics.csv").open() as stream:
+    with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
         tested = {row["case"].split("_")[0] for row in csv.DictReader(stream)}
     assert tested == {1: {"iSEG"}, 2: {"MRBrainS"}, 3: {"MRBrainS"}, 4: {"iSEG"}}.get(number, {"iSEG", "MRBrainS"})
 
 
 def test_the_table_lists_the_seven_rows():
     folder = ROWS[0].parent
-    table = json.loads((folder / "table.json").read_text())
+    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     assert sorted(f"{name}.json" for name in table["rows"]) == [file.name for file in ROWS]
     assert table["bundle"] == BUNDLE
     assert table["rows"]["4_second_to_first"]["published"] == {"dice": {"CSF": 0.293, "GM": 0.082, "WM": 0.563}}
@@ -249,7 +249,7 @@ def test_one_domain_without_a_name(brains, weight, tmp_path):
     training = [
         {"image": f"iSEG/subject-{n}-T1.hdr", "label": f"iSEG/subject-{n}-label.hdr", "case": f"c{n}"} for n in (1, 2)
     ]
-    (tmp_path / "list.json").write_text(json.dumps({"training": training}))
+    (tmp_path / "list.json").write_text(json.dumps({"training": training}), encoding="utf-8")
     settings = {
         "dataset_dir": str(brains),
         "datalist": str(tmp_path / "list.json"),
@@ -259,7 +259,7 @@ def test_one_domain_without_a_name(brains, weight, tmp_path):
     run("training", output_dir=str(tmp_path / "run"), adversarial_weight=weight, **settings)
     assert ((2, "accuracy_all") in history(tmp_path / "run")) == bool(weight)
     run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
-    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text())
+    found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text(encoding="utf-8"))
     assert found["jensen_shannon_divergence_nats"]["input"]["whole image"] == 0
 
 
@@ -289,7 +289,7 @@ def test_bad_input_is_named_by_whole_runs(brains, tmp_path):
     fails("expected 'minimax', 'non_saturating' or 'confusion'", ConfigError, adversarial_loss="wgan", **output)
     entries = [{"image": f"iSEG/subject-{n}-T1.hdr", "label": f"iSEG/subject-{n}-label.hdr"} for n in (1, 2)]
     entries[0]["domain"] = "iSEG"
-    (tmp_path / "list.json").write_text(json.dumps({"training": entries}))
+    (tmp_path / "list.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
     fails(
         "1 of 2 cases have no domain, such as subject-2-T1", DataError, datalist=str(tmp_path / "list.json"), **output
     )
@@ -303,7 +303,10 @@ def test_small_images_are_padded_on_request(brains, tmp_path):
 
 
 def test_configs_stand_alone_and_share_their_numbers():
-    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    configs = {
+        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("train", "evaluate", "inference")
+    }
     shared = (
         "regions",
         "num_classes",
@@ -337,7 +340,7 @@ def test_two_real_brains(data_dir, tmp_path):
         }
         for name in ("template", "individual")
     ]
-    (tmp_path / "brains.json").write_text(json.dumps({"training": entries}))
+    (tmp_path / "brains.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
     data = data_dir / "brain_tissue"
     settings = {"dataset_dir": str(data), "datalist": str(tmp_path / "brains.json"), "patch_size": [32, 32, 32]}
     settings |= {"spacing_mm": [2.0, 2.0, 2.0], "ckpt_dir": str(tmp_path / "models"), "window_overlap": 0.25}

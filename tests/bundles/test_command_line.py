@@ -22,7 +22,7 @@ def monai_bundle(run_id, bundle, config, *options, cwd=TOP, overlay=None):
     file = str(BUNDLES / bundle / "configs" / config)
     config_file = str([file, str(TOP / "configs" / overlay)]) if overlay else file
     command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file, *map(str, options)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, encoding="utf-8")
 
 
 def small(output, models):
@@ -35,7 +35,7 @@ def test_train_with_an_overlay_then_resume_from_another_folder(phantoms, tmp_pat
     first = monai_bundle("training", BRATS, "train.json", *options, "--amp", "false", overlay="quick_cpu.json")
     assert first.returncode == 0, first.stderr
     assert "epoch 1/1  critic_l1 " in first.stdout
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
     assert record["config"]["amp"] is False
     assert record["config"]["supervised_weight"] == 1.0, "from the overlay"
     printed = first.stdout + first.stderr
@@ -79,7 +79,7 @@ def test_hippocampus_from_training_to_nifti(data_dir, tmp_path):
     subset = ["--subset", "validation", "--output_dir", tmp_path / "evaluation"]
     evaluated = monai_bundle("evaluating", HIPPOCAMPUS, "evaluate.json", *data, *subset, overlay="cpu.json")
     assert evaluated.returncode == 0, evaluated.stderr
-    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text(encoding="utf-8"))
     # A tenth of the iterations of a whole training: below its result, far above chance.
     assert all(region["dice"]["mean"] > 0.6 for region in summary["regions"].values()), summary
     for prediction in (tmp_path / "evaluation").glob("*_seg.nii.gz"):

@@ -69,7 +69,7 @@ def train(name, data, folder, **overrides):
 
 def position(name):
     """Where the live view stands among the handlers."""
-    config = json.loads((BUNDLES / TRAININGS[name][0] / "configs" / "train.json").read_text())
+    config = json.loads((BUNDLES / TRAININGS[name][0] / "configs" / "train.json").read_text(encoding="utf-8"))
     return [handler["_target_"] for handler in config["train"]["handlers"]].index("LiveView")
 
 

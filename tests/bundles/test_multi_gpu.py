@@ -35,7 +35,7 @@ OF_BUNDLE = {
 
 
 def history(folder):
-    with (folder / "history.csv").open() as stream:
+    with (folder / "history.csv").open(encoding="utf-8") as stream:
         return {(int(row["epoch"]), row["name"]): float(row["value"]) for row in csv.DictReader(stream)}
 
 
@@ -65,7 +65,7 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
             jobs.append({**job, "output_dir": str(tmp_path / bundle / run_id)})
             jobs[-1].pop("device", None)
         jobs.insert(-1, {**jobs[-2], "resume": True, "epochs": 3})
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
     done = torchrun(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
     assert done.returncode == 0, done.stderr[-4000:]
 
@@ -93,7 +93,9 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
         }, bundle
         for name in {"metrics.csv", "summary.json", "normalization.json", "overlay.png"} & written:
             assert (evaluated / name).read_bytes() == (alone / name).read_bytes(), (bundle, name)
-    assert len(json.loads((tmp_path / BRATS / "training" / "split.json").read_text())["validation"]) == 3
+    assert (
+        len(json.loads((tmp_path / BRATS / "training" / "split.json").read_text(encoding="utf-8"))["validation"]) == 3
+    )
 
 
 def test_from_the_command_line(phantoms, tmp_path):
@@ -111,6 +113,9 @@ def test_from_the_command_line(phantoms, tmp_path):
 
 def test_the_overlays_are_the_same_for_all_bundles():
     for name in ("train", "evaluate"):
-        texts = {(BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text() for bundle in OF_BUNDLE}
+        texts = {
+            (BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text(encoding="utf-8")
+            for bundle in OF_BUNDLE
+        }
         assert len(texts) == 1
     assert {folder.name for folder in BUNDLES.iterdir()} == set(OF_BUNDLE)

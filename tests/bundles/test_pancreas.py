@@ -35,7 +35,7 @@ def settings_of(data, tmp_path):
 
 
 def read_rows(file):
-    with file.open() as stream:
+    with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -62,7 +62,7 @@ def slices(tmp_path_factory):
 def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
     common = settings_of(slices, tmp_path)
     run("training", "ct_pictures.json", output_dir=str(tmp_path / "run"), **common)
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     patients = [{name.split("-")[0] for name in split[part]} for part in ("training", "validation")]
     assert [len(part) for part in patients] == [2, 2]
     assert not patients[0] & patients[1]
@@ -74,7 +74,7 @@ def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
     evaluation = tmp_path / "evaluation"
     run("evaluating", ["ct_pictures.json"], output_dir=str(evaluation), count_operations=True, **common)
     assert {row["case"] for row in read_rows(evaluation / "metrics.csv")} == set(split["validation"])
-    summary = json.loads((evaluation / "summary.json").read_text())
+    summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     assert 0 <= summary["regions"]["pancreas"]["roi_iou"]["mean"] <= 1
     assert summary["gflop_per_slice"] > 0
     assert (evaluation / "overlay.png").stat().st_size > 10_000
@@ -93,7 +93,7 @@ def test_every_method_is_one_overlay(row, slices, tmp_path):
     trained = run("training", overlays, output_dir=str(tmp_path / "run"), **common)
     assert isinstance(trained.trainer, LSNetTrainer if "_to_fine" in row or "lsnet" in row else SegmentationTrainer)
     run("evaluating", overlays, output_dir=str(tmp_path / "evaluation"), **common)
-    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text(encoding="utf-8"))
     assert summary["gflop_per_slice"] > 0
     assert ("roi_iou" in summary["regions"]["pancreas"]) == isinstance(trained.trainer, LSNetTrainer)
 
@@ -152,7 +152,7 @@ def test_volumes_come_back_on_their_own_grid_with_boxes(axes, tmp_path, oblique,
     mask, truth = np.asanyarray(found.dataobj) == 1, volume == 240
     assert mask.shape == truth.shape
     assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.95
-    rois = json.loads((tmp_path / "out" / "ct_1_rois.json").read_text())["rois"]
+    rois = json.loads((tmp_path / "out" / "ct_1_rois.json").read_text(encoding="utf-8"))["rois"]
     assert len(rois) == 3
     where = np.argwhere(truth)
     np.testing.assert_allclose(np.min([roi["lower"] for roi in rois], axis=0), where.min(0), atol=1)
@@ -174,7 +174,10 @@ def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
 
 
 def test_configs_share_their_numbers():
-    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    configs = {
+        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("train", "evaluate", "inference")
+    }
     shared = ["hu_window", "picture_window", "picture_axes", "slice_size", "structure", "base_channels", "roi_margin"]
     for key in (*shared, "regions", "localizer_depth", "segmentor_depth", "heatmap_threshold", "network_def", "seed"):
         assert len({json.dumps(config[key]) for config in configs.values()}) == 1, key
@@ -194,12 +197,12 @@ def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
     load_weights(network, tmp_path / "model.pt")
     files = data_dir.resolve() / "abdominal_ct"
     datalist = {"training": [], "test": [{"image": str(files / "s0009_ct.nii.gz"), "case": "s0009"}]}
-    (tmp_path / "list.json").write_text(json.dumps(datalist))
+    (tmp_path / "list.json").write_text(json.dumps(datalist), encoding="utf-8")
     out = str(tmp_path / "out")
     settings = {"datalist": str(tmp_path / "list.json"), "dataset_dir": str(files)}
     run("inference", **settings, ckpt_dir=str(tmp_path), output_dir=out)
     image, found = nibabel.load(files / "s0009_ct.nii.gz"), nibabel.load(tmp_path / "out" / "s0009_seg.nii.gz")
     assert found.shape == image.shape
     np.testing.assert_allclose(found.affine, image.affine, atol=1e-5)
-    rois = json.loads((tmp_path / "out" / "s0009_rois.json").read_text())["rois"]
+    rois = json.loads((tmp_path / "out" / "s0009_rois.json").read_text(encoding="utf-8"))["rois"]
     assert {roi["slice"] for roi in rois} <= set(range(image.shape[2]))

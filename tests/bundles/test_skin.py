@@ -56,7 +56,7 @@ def photographs(tmp_path_factory):
             write_photograph(*files, generator, size=(240 - 7 * number, 160 + 3 * number))
             Image.new("RGB", (4, 4)).save(folder / images / f"{name}_superpixels.png")
             number += 1
-        (folder / images / f"{images}_metadata.csv").write_text("image_id,age_approximate,sex\n")
+        (folder / images / f"{images}_metadata.csv").write_text("image_id,age_approximate,sex\n", encoding="utf-8")
     return folder
 
 
@@ -65,14 +65,14 @@ def run(run_id, overlay=None, **overrides):
 
 
 def read_rows(file):
-    with file.open() as stream:
+    with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
 def test_train_resume_evaluate_and_infer(photographs, tmp_path):
     settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models")}
     run("training", output_dir=str(tmp_path / "run"), **settings)
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert (len(split["training"]), split["validation"]) == (4, ["ISIC_0000004", "ISIC_0000005"])
     resumed = run("training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
     assert resumed.trainer.state.epoch == 2
@@ -83,7 +83,7 @@ def test_train_resume_evaluate_and_infer(photographs, tmp_path):
     rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
     assert [row["case"] for row in rows] == ["ISIC_0000006", "ISIC_0000007"]
     assert all(0 <= float(row["iou"]) <= float(row["dice"]) <= 1 for row in rows)
-    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text())["regions"]["lesion"]
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text(encoding="utf-8"))["regions"]["lesion"]
     assert summary["dice"]["mean"] == pytest.approx(np.mean([float(row["dice"]) for row in rows]))
     assert summary["iou"]["mean"] == pytest.approx(np.mean([float(row["iou"]) for row in rows]))
     assert (tmp_path / "evaluation" / "overlay.png").stat().st_size > 10_000
@@ -211,7 +211,7 @@ def test_both_learning_rates_are_halved_by_schedulers(photographs, tmp_path):
 
 
 def test_the_deeper_segmentor_is_about_that_of_the_published_code():
-    overlay = json.loads((OVERLAYS / "skin_deep_segmentor.json").read_text())
+    overlay = json.loads((OVERLAYS / "skin_deep_segmentor.json").read_text(encoding="utf-8"))
     settings = {key: overlay[key] for key in ("base_channels", "num_levels", "max_channels")}
     with torch.device("meta"):
         network = SegANSegmentor(in_channels=3, out_channels=1, **settings).eval()
@@ -220,21 +220,23 @@ def test_the_deeper_segmentor_is_about_that_of_the_published_code():
     assert sum(p.numel() for p in network.parameters()) == pytest.approx(156e6, rel=0.04)
     assert counter.get_total_flops() == pytest.approx(37.8e9, rel=0.07)
     for name in ("train", "evaluate", "inference"):
-        assert settings.keys() <= json.loads((CONFIGS / f"{name}.json").read_text()).keys()
+        assert settings.keys() <= json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8")).keys()
 
 
 def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
     table = load_tables("segan-isic")[0]
     assert table.published["SegAN"] == {"dice": {"lesion": 0.9189}, "iou": {"lesion": 0.8612}}
-    known = set().union(*(json.loads((CONFIGS / f"{n}.json").read_text()) for n in ("train", "evaluate")))
+    known = set().union(
+        *(json.loads((CONFIGS / f"{n}.json").read_text(encoding="utf-8")) for n in ("train", "evaluate"))
+    )
     for overlay in (file for files in table.rows.values() for file in files):
-        assert json.loads(overlay.read_text()).keys() - {"_desc_"} <= known
+        assert json.loads(overlay.read_text(encoding="utf-8")).keys() - {"_desc_"} <= known
     settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models"), "base_channels": 4}
     report = "experiments/segan_isic/report.json"
     run("training", report, output_dir=str(tmp_path / "run"), **settings)
     run("evaluating", report, output_dir=str(tmp_path / "evaluation"), **settings)
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert (split["held_out"], len(split["training"])) == (0.25, 3)
     assert [row["case"] for row in read_rows(tmp_path / "evaluation" / "metrics.csv")] == split["validation"]
 
@@ -281,7 +283,10 @@ def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_
 
 
 def test_configs_stand_alone_and_share_their_numbers():
-    configs = {name: json.loads((CONFIGS / f"{name}.json").read_text()) for name in ("train", "evaluate", "inference")}
+    configs = {
+        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("train", "evaluate", "inference")
+    }
     shared = ("regions", "num_classes", "base_channels", "num_levels", "max_channels", "image_size", "seed")
     for name in (*shared, "network_def", "network", "device", "amp", "bundle_root", "dataset_dir", "ckpt_dir"):
         assert len({json.dumps(config[name]) for config in configs.values()}) == 1, name

@@ -45,7 +45,7 @@ def hippocampi(tmp_path, oblique, write_volume):
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
     labels = {"0": "background", "1": "Anterior", "2": "Posterior"}
     content = {"name": "Hippocampus", "modality": {"0": "MRI"}, "labels": labels, "training": training}
-    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
@@ -58,7 +58,7 @@ def trained(phantoms, tmp_path):
 
 
 def read_rows(file):
-    with file.open() as stream:
+    with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
 
 
@@ -67,7 +67,7 @@ def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path)
     data = phantoms if bundle == BRATS else hippocampi
     settings = {"dataset_dir": str(data), "ckpt_dir": str(tmp_path / "models")}
     run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), **settings)
-    split = json.loads((tmp_path / "run" / "split.json").read_text())
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert len(split["training"]) == len(split["validation"]) == 2
     assert {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")} >= {
         "critic_l1",
@@ -76,7 +76,7 @@ def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path)
         "whole_tumour" if bundle == BRATS else "anterior",
     }
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["base_channels"] == 4
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["config"]["base_channels"] == 4
 
     resumed = run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
     assert resumed.trainer.state.epoch == 2
@@ -89,7 +89,7 @@ def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path)
     rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
     assert {row["case"] for row in rows} == set(split["validation"])
     assert len(rows) == 2 * (3 if bundle == BRATS else 2)
-    assert json.loads((tmp_path / "evaluation" / "summary.json").read_text())
+    assert json.loads((tmp_path / "evaluation" / "summary.json").read_text(encoding="utf-8"))
     assert (tmp_path / "evaluation" / "overlay.png").stat().st_size > 10_000
 
     run_workflow(bundle, "inference", output_dir=str(tmp_path / "inference"), **settings)
@@ -257,7 +257,7 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
     fails("found label values", DataError, dataset_dir=str(phantoms), regions={"lesion": [1]}, **output)
     architecture = {"dataset_dir": str(phantoms), "base_channels": 8, **output}
     fails("made by another architecture", ConfigError, run_id="inference", **architecture)
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     blocked = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "file" / "out")}
     fails("cannot be written", ConfigError, **blocked)
 
@@ -265,7 +265,7 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
 def test_configs_stand_alone_and_share_their_numbers():
     for bundle in (BRATS, HIPPOCAMPUS):
         configs = {
-            name: json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text())
+            name: json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
             for name in ("train", "evaluate", "inference")
         }
         for name in ("modalities", "num_classes", "base_channels", "num_levels", "slice_axis", "slice_size", "seed"):

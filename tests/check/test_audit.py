@@ -14,7 +14,7 @@ from tests.bundles.workflow import BUNDLES
 def mark_of(tmp_path, value, imports=()):
     """The mark of the one config value that is no import."""
     file = tmp_path / "config.json"
-    file.write_text(json.dumps({"imports": list(imports), "x": 1, "value": value}))
+    file.write_text(json.dumps({"imports": list(imports), "x": 1, "value": value}), encoding="utf-8")
     (item,) = (item for item in audit_config({"config_file": str(file)}) if item.kind != "import")
     assert item.places == ("value",)
     return item.mark
@@ -63,7 +63,7 @@ def test_what_reaches_further_is_marked(tmp_path, value, mark):
 
 
 def test_a_class_that_an_expression_names_is_listed_as_that_expression(tmp_path):
-    (tmp_path / "c.json").write_text(json.dumps({"a": {"_target_": "$eval('print')", "x": 1}}))
+    (tmp_path / "c.json").write_text(json.dumps({"a": {"_target_": "$eval('print')", "x": 1}}), encoding="utf-8")
     (item,) = audit_config({"config_file": str(tmp_path / "c.json")})
     assert (item.kind, item.text, item.places) == ("expression", "$eval('print')", ("a#_target_",))
     assert item.mark == "outside: the built-in eval"
@@ -76,7 +76,7 @@ def test_names_that_imports_bring_are_followed(tmp_path):
 
 
 def test_nothing_is_run_and_nothing_is_imported(tmp_path):
-    (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
+    (tmp_path / "evil_module.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')", encoding="utf-8")
     sys.path.insert(0, str(tmp_path))
     touch = f"$open({str(tmp_path / 'ran')!r}, 'w')"
     config = {
@@ -85,7 +85,7 @@ def test_nothing_is_run_and_nothing_is_imported(tmp_path):
         "component": {"_target_": "evil_module.Thing", "_disabled_": touch},
         "macro": "%run",
     }
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     try:
         items = audit_config({"config_file": str(tmp_path / "config.json"), "run": [touch + " or 1"]})
     finally:
@@ -107,7 +107,7 @@ def test_expressions_in_overrides_overlays_and_metadata_are_listed_too(tmp_path)
         ("overlay.json", {"b": "$eval('1')"}),
         ("metadata.json", {"version": "$eval('2')"}),
     ):
-        (tmp_path / name).write_text(json.dumps(content))
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     files = [str(tmp_path / "train.json"), str(tmp_path / "overlay.json")]
     items = audit_config({"config_file": files, "a": "$eval('3')"})
     assert {(item.text, item.places) for item in items} == {
@@ -120,7 +120,7 @@ def test_expressions_in_overrides_overlays_and_metadata_are_listed_too(tmp_path)
 def test_python_files_of_a_bundle_are_listed(tmp_path):
     for name in ("configs/train.json", "scripts/net/blocks.py", "setup.py", "docs/x.py"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text("{}")
+        (tmp_path / name).write_text("{}", encoding="utf-8")
     items = audit_config({"config_file": str(tmp_path / "configs" / "train.json")})
     assert [(item.kind, item.text) for item in items] == [
         ("python file", "scripts/net/blocks.py"),
@@ -142,7 +142,7 @@ def test_our_own_bundles_reach_no_further_than_progress_bars(bundle):
 
 def test_the_listing_puts_what_is_marked_first(tmp_path):
     content = {"imports": ["$import torch", "$import os"], "a": "$1 + 1", "b": "$1 + 1"}
-    (tmp_path / "config.json").write_text(json.dumps(content))
+    (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
     assert format_audit(audit_config({"config_file": str(tmp_path / "config.json")})).splitlines() == [
         "! import      import os    [imports#1]",
         "              ^ outside: os is none of the trusted packages",

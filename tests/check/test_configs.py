@@ -37,7 +37,7 @@ def checked(tmp_path):
 
     def check(**changes):
         file = tmp_path / "train.json"
-        file.write_text(json.dumps(GOOD | changes))
+        file.write_text(json.dumps(GOOD | changes), encoding="utf-8")
         parser = read_configs({"config_file": str(file)})
         report = Report()
         check_used(parser, *used_items(parser, ["run"]), report)
@@ -136,13 +136,13 @@ def test_what_monai_accepts_is_no_error(checked, changes):
     ],
 )
 def test_overrides_that_name_no_key(tmp_path, key, message):
-    (tmp_path / "train.json").write_text(json.dumps(GOOD))
+    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read_configs({"config_file": str(tmp_path / "train.json"), key: 1})
 
 
 def test_overrides_reach_into_components_and_may_add_an_argument(tmp_path):
-    (tmp_path / "train.json").write_text(json.dumps(GOOD))
+    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
     arguments = {
         "config_file": str(tmp_path / "train.json"),
         "network#bias": False,
@@ -154,7 +154,7 @@ def test_overrides_reach_into_components_and_may_add_an_argument(tmp_path):
 
 
 def test_a_missing_config_file_names_what_is_there(tmp_path):
-    (tmp_path / "train.json").write_text("{}")
+    (tmp_path / "train.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"trian.json: there is no such file. Did you mean .*/train.json"):
         read_configs({"config_file": [str(tmp_path / "trian.json")]})
 
@@ -168,14 +168,14 @@ def test_a_missing_config_file_names_what_is_there(tmp_path):
     ],
 )
 def test_a_damaged_config_file(tmp_path, text, message):
-    (tmp_path / "bad.json").write_text(text)
+    (tmp_path / "bad.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read_configs({"config_file": str(tmp_path / "bad.json")})
 
 
 def test_a_damaged_metadata_file(tmp_path):
-    (tmp_path / "train.json").write_text("{}")
-    (tmp_path / "metadata.json").write_text("{")
+    (tmp_path / "train.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "metadata.json").write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"metadata.json cannot be read"):
         read_configs({"config_file": str(tmp_path / "train.json")})
 
@@ -186,7 +186,7 @@ def test_no_config_file():
 
 
 def test_an_unknown_run_id_names_the_nearest(tmp_path):
-    (tmp_path / "train.json").write_text(json.dumps(GOOD))
+    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
     parser = read_configs({"config_file": str(tmp_path / "train.json")})
     assert run_id_of(parser, "training") == "training"
     with pytest.raises(ConfigError, match=r"nothing to run is called 'trainig'. Did you mean training"):
@@ -195,7 +195,7 @@ def test_an_unknown_run_id_names_the_nearest(tmp_path):
 
 def test_ids_that_monai_requires(tmp_path):
     (tmp_path / "train.json").write_text(
-        json.dumps(GOOD | {"train": {"trainer": {"max_epochs": 1}}, "data_set_dir": 1})
+        json.dumps(GOOD | {"train": {"trainer": {"max_epochs": 1}}, "data_set_dir": 1}), encoding="utf-8"
     )
     report = Report()
     check_properties(read_configs({"config_file": str(tmp_path / "train.json")}), "training", report)
@@ -206,7 +206,7 @@ def test_ids_that_monai_requires(tmp_path):
 
 
 def test_arguments_are_read_as_monai_bundle_does(tmp_path):
-    (tmp_path / "args.json").write_text(json.dumps({"config_file": "c.json", "epochs": 3, "fold": 1}))
+    (tmp_path / "args.json").write_text(json.dumps({"config_file": "c.json", "epochs": 3, "fold": 1}), encoding="utf-8")
     argv = ["training", "--config_file", "['a.json','b.json']", "--learning-rate=1e-4", "--network#size", "[32,32]"]
     argv += ["--amp", "false", "--regions", "{'lesion': [1]}", "--resume", "True"]
     assert read_arguments(argv) == {

@@ -23,13 +23,13 @@ class CountingLoader(LoadCased):
         self.log = log
 
     def __call__(self, data):
-        with self.log.open("a") as file:
+        with self.log.open("a", encoding="utf-8") as file:
             file.write(data["case"] + "\n")
         return super().__call__(data)
 
     @property
     def read(self):
-        return sorted(self.log.read_text().split()) if self.log.exists() else []
+        return sorted(self.log.read_text(encoding="utf-8").split()) if self.log.exists() else []
 
 
 class KilledLoader(LoadCased):
@@ -65,7 +65,7 @@ def test_only_what_changed_is_read_again(cases, tmp_path, write_volume):
     read_contents(cases, first, "settings", record, 1)
     assert len(first.read) == 20
 
-    with record.open("a") as file:
+    with record.open("a", encoding="utf-8") as file:
         file.write('["a line cut off when the che')
     write_volume(tmp_path / "7.nii.gz", np.zeros((2, 3, 5)))
     second = CountingLoader(tmp_path / "second")
@@ -88,7 +88,7 @@ def test_what_was_read_before_an_interruption_is_kept(cases, tmp_path):
     record = tmp_path / "cases.jsonl"
     with pytest.raises(KeyboardInterrupt):
         read_contents(cases, Interrupted(tmp_path / "first"), "", record, 1)
-    assert len(record.read_text().splitlines()) == 5
+    assert len(record.read_text(encoding="utf-8").splitlines()) == 5
     second = CountingLoader(tmp_path / "second")
     read_contents(cases, second, "", record, 1)
     assert "c4" not in second.read
@@ -102,8 +102,8 @@ def test_errors_are_kept_too(cases, tmp_path):
     for _ in range(2):
         found = read_contents(cases[:1], LoadCased(["image"]), "", record, 1)
         assert "0.nii.gz cannot be read (" in found["c0"]["error"]
-    assert len(record.read_text().splitlines()) == 1
-    assert json.loads(record.read_text())[1] == found["c0"]
+    assert len(record.read_text(encoding="utf-8").splitlines()) == 1
+    assert json.loads(record.read_text(encoding="utf-8"))[1] == found["c0"]
 
 
 def test_a_killed_process_is_said(cases, tmp_path):

@@ -26,7 +26,7 @@ def test_the_table_has_a_row_a_rule_and_the_file_has_all(tmp_path):
         "failed: 1 error, 5 warnings",
     ]
     report.write(tmp_path / "new" / "check.json")
-    written = json.loads((tmp_path / "new" / "check.json").read_text())
+    written = json.loads((tmp_path / "new" / "check.json").read_text(encoding="utf-8"))
     assert (written["passed"], written["errors"], written["warnings"]) == (False, 1, 5)
     assert written["findings"][4] == {
         "rule": "spacing",

@@ -34,7 +34,7 @@ def hippocampi(tmp_path, write_volume):
         write_volume(folder / f"image_{index}.nii.gz", image, np.eye(4))
         write_volume(folder / f"label_{index}.nii.gz", label, np.eye(4))
         entries.append({"image": f"image_{index}.nii.gz", "label": f"label_{index}.nii.gz", "case": f"c{index}"})
-    (folder / "dataset.json").write_text(json.dumps({"training": entries}))
+    (folder / "dataset.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
     return folder
 
 
@@ -69,7 +69,7 @@ def test_a_good_training_passes_and_leaves_only_the_folder_check(hippocampi, tmp
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["check"]
     assert sorted(path.name for path in (tmp_path / "out" / "check").iterdir()) == ["cases.jsonl", "check.json"]
     assert not (tmp_path / "models").exists()
-    written = json.loads((tmp_path / "out" / "check" / "check.json").read_text())
+    written = json.loads((tmp_path / "out" / "check" / "check.json").read_text(encoding="utf-8"))
     assert written["passed"] is True
     assert list(written["rules"])[:3] == ["configs", "keys", "ids"]
 
@@ -80,7 +80,7 @@ def test_evaluation_and_inference_of_trained_weights(hippocampi, tmp_path):
     (tmp_path / "models").mkdir()
     torch.save(network.parser.get_parsed_content("network_def").state_dict(), tmp_path / "models" / "model.pt")
     split = {"training": ["c0", "c1"], "validation": ["c2", "c3"]}
-    (tmp_path / "models" / "split.json").write_text(json.dumps(split))
+    (tmp_path / "models" / "split.json").write_text(json.dumps(split), encoding="utf-8")
     report = check(tmp_path, hippocampi, run_id="evaluating")
     assert report.findings == []
     assert report.measured["cases"] == {"evaluated": 2}
@@ -93,10 +93,10 @@ def test_evaluation_and_inference_of_trained_weights(hippocampi, tmp_path):
 def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
     (tmp_path / "models").mkdir()
     split = {"training": ["c0", "c1"], "validation": ["c2", "c3"]}
-    (tmp_path / "models" / "split.json").write_text(json.dumps(split))
-    datalist = json.loads((hippocampi / "dataset.json").read_text())
+    (tmp_path / "models" / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    datalist = json.loads((hippocampi / "dataset.json").read_text(encoding="utf-8"))
     datalist["training"][1]["subject"] = datalist["training"][2]["subject"] = "Anna"
-    (hippocampi / "dataset.json").write_text(json.dumps(datalist))
+    (hippocampi / "dataset.json").write_text(json.dumps(datalist), encoding="utf-8")
     report = check(tmp_path, hippocampi, run_id="evaluating", quick=True)
     assert messages(report, "subjects")[0].startswith("subject Anna is trained on (c1) and judged on (c2).")
 
@@ -162,7 +162,7 @@ def test_a_damaged_case_and_leakage_between_the_parts(hippocampi, tmp_path):
     assert "image_3.nii.gz cannot be read (" in messages(first, "contents")[0]
     assert first.rules["step"] == "not taken: the data have errors"
 
-    split = json.loads((tmp_path / "out" / "check" / "check.json").read_text())["measured"]["cases"]
+    split = json.loads((tmp_path / "out" / "check" / "check.json").read_text(encoding="utf-8"))["measured"]["cases"]
     assert split == {"training": 2, "validation": 2}
     for number in range(4):  # whichever they are: three of four are now alike, so both parts have one
         if number != 2:
@@ -302,8 +302,8 @@ class TestBeforeTraining:
             thick = nibabel.Nifti1Image(np.asarray(volume.dataobj), np.diag([1, 1, 9, 1]))
             nibabel.save(thick, hippocampi / f"{kind}_0.nii.gz")
         start(tmp_path, hippocampi)
-        assert "spacing: " in (tmp_path / "run" / "log.txt").read_text()
-        assert "has voxels of 1 x 1 x 9 mm" in (tmp_path / "run" / "log.txt").read_text()
+        assert "spacing: " in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+        assert "has voxels of 1 x 1 x 9 mm" in (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
 
     def test_data_that_another_program_puts_in_are_left_alone(self, hippocampi, tmp_path):
         """As MONAI Label does: it replaces the data of both data sets, so the config's own are never looked for."""

@@ -37,7 +37,7 @@ def test_an_error_is_exit_status_1(run, tmp_path):
     result = run("--quick", "--regions", "brats2020")
     assert result.exit_code == 1
     assert "error: unknown label convention regions='brats2020'" in result.output
-    written = json.loads((tmp_path / "out" / "check" / "check.json").read_text())
+    written = json.loads((tmp_path / "out" / "check" / "check.json").read_text(encoding="utf-8"))
     assert [finding["rule"] for finding in written["findings"]] == ["labels"]
 
 

@@ -60,7 +60,7 @@ def test_evaluate(folders, tmp_path, regions):
     # the end slice of each box lies one slice, 3 mm, from the other box
     assert table["hd95_mm"].tolist() == [3] * 3
     assert table["reference_ml"].tolist() == pytest.approx([0.432, 0.192, 0.048])
-    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["regions"]["enhancing_tumour"]["prediction_values"] == [3]
 
 
@@ -87,12 +87,15 @@ def test_piped_output_is_plain_and_quiet(folders, tmp_path):
     command = [sys.executable, "-c", "from segan_monai.cli.main import main; main()", "evaluate"]
     arguments = [*folders, "--output-dir", str(tmp_path / "out"), "--regions"]
     done = subprocess.run(
-        [*command, *arguments, "brats2021", "--prediction-regions", "brats2023"], capture_output=True, text=True
+        [*command, *arguments, "brats2021", "--prediction-regions", "brats2023"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
-    failed = subprocess.run([*command, *arguments, "brats1999"], capture_output=True, text=True)
+    failed = subprocess.run([*command, *arguments, "brats1999"], capture_output=True, text=True, encoding="utf-8")
     assert failed.returncode == 1
     assert failed.stderr.startswith("segan-monai: error: cannot read 'brats1999' in the regions")
     assert len(failed.stderr.splitlines()) == 1

@@ -24,7 +24,7 @@ def test_writes_a_data_set_and_says_that_it_is_simulated(app, tmp_path):
     assert result.exit_code == 0
     assert result.stdout.strip() == f"2 simulated phantoms (layout msd, no patients) written to {folder}"
     assert len(list((folder / "labelsTr").iterdir())) == 2
-    assert "--seed 1 --spacing 8.0 --layout msd --no-mass-effect" in (folder / "README.txt").read_text()
+    assert "--seed 1 --spacing 8.0 --layout msd --no-mass-effect" in (folder / "README.txt").read_text(encoding="utf-8")
 
 
 def test_help_shows_an_example(app):

@@ -21,14 +21,14 @@ def test_the_command_prints_markdown_and_csv_and_goes_on_after_a_failure(phantom
     # the second row's training finds a last.pt that is no checkpoint, and cannot resume from it
     broken = tmp_path / "out" / "s3_3c" / "seed_0" / "training"
     broken.mkdir(parents=True)
-    (broken / "last.pt").write_text("not a checkpoint")
+    (broken / "last.pt").write_text("not a checkpoint", encoding="utf-8")
     result = CliRunner().invoke(app, [*command, *rows])
     assert result.exit_code == 1
     assert "| U-Net + Dice |" in result.output
     assert "**SegAN failed**" in result.output
     assert "row,seed,region,cases,failures,dice" in result.output
-    assert (tmp_path / "out" / "segan_vs_unet.md").read_text().startswith("|  | Dice whole_tumour |")
-    assert len((tmp_path / "out" / "segan_vs_unet.csv").read_text().splitlines()) == 1 + 3
+    assert (tmp_path / "out" / "segan_vs_unet.md").read_text(encoding="utf-8").startswith("|  | Dice whole_tumour |")
+    assert len((tmp_path / "out" / "segan_vs_unet.csv").read_text(encoding="utf-8").splitlines()) == 1 + 3
 
 
 @pytest.mark.parametrize("text", ["", "0,0", "1;2", "-1", "one"])

@@ -113,7 +113,8 @@ def test_grades_of_name_mapping(tmp_path, year):
     underscore(tmp_path, "BraTS_Training_001")
     underscore(tmp_path, "BraTS_Training_002")
     (tmp_path / "name_mapping.csv").write_text(
-        f"Grade,BraTS_2018_subject_ID,BraTS_{year}_subject_ID\nHGG,NA,BraTS_Training_001\nLGG,NA,BraTS_Training_002\n"
+        f"Grade,BraTS_2018_subject_ID,BraTS_{year}_subject_ID\nHGG,NA,BraTS_Training_001\nLGG,NA,BraTS_Training_002\n",
+        encoding="utf-8",
     )
     assert [case["grade"] for case in brats_cases(tmp_path)] == ["HGG", "LGG"]
 

@@ -42,7 +42,7 @@ def cached(reader, tmp_path, **settings):
 
 
 def report(tmp_path):
-    with (tmp_path / "skipped.csv").open() as stream:
+    with (tmp_path / "skipped.csv").open(encoding="utf-8") as stream:
         return [(row["case"], row["error"]) for row in csv.DictReader(stream)]
 
 

@@ -26,14 +26,14 @@ def test_brats_only_with_modalities(tmp_path):
 
 def test_dataset_json_comes_first(tmp_path):
     brats_case(tmp_path, "p1")
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "p1/p1_t2.nii.gz"}]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "p1/p1_t2.nii.gz"}]}), encoding="utf-8")
     assert [case["case"] for case in find_cases(tmp_path, modalities=("t2",))] == ["p1_t2"]
 
 
 def test_datalist_overrides_and_is_relative_to_dataset_dir(tmp_path):
     brats_case(tmp_path / "data", "p1")
     datalist = tmp_path / "mine.json"
-    datalist.write_text(json.dumps({"training": [{"image": "p1/p1_t2.nii.gz", "case": "mine"}]}))
+    datalist.write_text(json.dumps({"training": [{"image": "p1/p1_t2.nii.gz", "case": "mine"}]}), encoding="utf-8")
     (case,) = find_cases(tmp_path / "data", datalist=datalist, modalities=("t2",))
     assert (case["case"], case["image"]) == ("mine", str(tmp_path / "data/p1/p1_t2.nii.gz"))
 
@@ -72,7 +72,9 @@ def test_duplicate_names(tmp_path):
 
 def test_name_that_is_no_file_name(tmp_path):
     (tmp_path / "a.nii").touch()
-    (tmp_path / "dataset.json").write_text(json.dumps({"training": [{"image": "a.nii", "case": "x/y"}]}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"training": [{"image": "a.nii", "case": "x/y"}]}), encoding="utf-8"
+    )
     with pytest.raises(DataError, match="'x/y' cannot be a file name"):
         find_cases(tmp_path)
 

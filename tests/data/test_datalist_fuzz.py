@@ -86,7 +86,7 @@ def check(file, modalities=None):
 @given(DATALIST, st.sampled_from([None, ["T2"], ["flair", "t2"]]))
 def test_nearly_a_datalist(folder, datalist, modalities):
     file = folder / "mine.json"
-    file.write_text(json.dumps(datalist))
+    file.write_text(json.dumps(datalist), encoding="utf-8")
     check(file, modalities)
 
 
@@ -94,7 +94,7 @@ def test_nearly_a_datalist(folder, datalist, modalities):
 @given(ANYTHING)
 def test_any_json(folder, value):
     file = folder / "any.json"
-    file.write_text(json.dumps(value))
+    file.write_text(json.dumps(value), encoding="utf-8")
     check(file)
 
 
@@ -110,7 +110,7 @@ def test_damaged_text(folder, noise, cut, inserted):
 
 def test_a_thousand_brackets(tmp_path):
     file = tmp_path / "deep.json"
-    file.write_text("[" * 100_000)
+    file.write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(DataError, match=r"deep\.json is not valid JSON"):
         find_cases(None, file)
 
@@ -134,7 +134,7 @@ def test_a_thousand_brackets(tmp_path):
 )
 def test_wrong_entries(folder, entry, message):
     file = folder / "wrong.json"
-    file.write_text(json.dumps({"training": [entry]}))
+    file.write_text(json.dumps({"training": [entry]}), encoding="utf-8")
     with pytest.raises(DataError, match=rf"wrong\.json.*{message}"):
         find_cases(None, file)
 
@@ -142,14 +142,16 @@ def test_wrong_entries(folder, entry, message):
 @pytest.mark.parametrize("modality", [5, {"x": "T2"}, {"0": "T2", "one": "FLAIR"}])
 def test_wrong_modalities(folder, modality):
     file = folder / "wrong.json"
-    file.write_text(json.dumps({"training": ["a.nii.gz"], "modality": modality}))
+    file.write_text(json.dumps({"training": ["a.nii.gz"], "modality": modality}), encoding="utf-8")
     with pytest.raises(DataError, match=r"wrong\.json: 'modality' is .*Expected the names of the channels"):
         find_cases(None, file, ["T2"])
 
 
 def test_numbers_are_names_too(folder):
     file = folder / "numbers.json"
-    file.write_text(json.dumps({"training": [{"image": "a.nii.gz", "case": 7, "subject": 12, "grade": None}]}))
+    file.write_text(
+        json.dumps({"training": [{"image": "a.nii.gz", "case": 7, "subject": 12, "grade": None}]}), encoding="utf-8"
+    )
     (case,) = find_cases(None, file)
     assert (case["case"], case["subject"]) == ("7", "12")
     assert "grade" not in case
@@ -159,7 +161,7 @@ def test_numbers_are_names_too(folder):
 @given(ANYTHING)
 def test_any_split_file(folder, value):
     file = folder / "any_split.json"
-    file.write_text(json.dumps(value))
+    file.write_text(json.dumps(value), encoding="utf-8")
     with pytest.raises(DataError, match=r"any_split\.json"):
         read_split(file)
 
@@ -167,6 +169,6 @@ def test_any_split_file(folder, value):
 @pytest.mark.parametrize("names", [[["a"]], [1], "a", None])
 def test_a_split_of_other_things_than_names(folder, names):
     file = folder / "split_of.json"
-    file.write_text(json.dumps({"training": names, "validation": []}))
+    file.write_text(json.dumps({"training": names, "validation": []}), encoding="utf-8")
     with pytest.raises(DataError, match=r"split_of\.json is not a split file"):
         held_out([{"case": "a"}], file)

@@ -28,7 +28,7 @@ def write(folder: Path, datalist: object, name: str = "dataset.json", files: tup
         (folder / file).touch()
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(datalist if isinstance(datalist, str) else json.dumps(datalist))
+    path.write_text(datalist if isinstance(datalist, str) else json.dumps(datalist), encoding="utf-8")
     return path
 
 

@@ -82,7 +82,7 @@ def test_training_on_one_domain_leaves_the_file_as_it_is(tmp_path):
     both = split_domains(given, folds=2, file=tmp_path / "both.json")
     assert find_domains(alone["training"]) == find_domains(alone["validation"]) == ["a"]
     assert read_split(tmp_path / "alone.json") == read_split(tmp_path / "both.json")
-    record = json.loads((tmp_path / "both.json").read_text())
+    record = json.loads((tmp_path / "both.json").read_text(encoding="utf-8"))
     assert record["stratified_by"] == "domain"
     assert record["counts"] == {name: {"training": 2, "validation": 2} for name in "ab"}
     assert record["training"] == [c["case"] for c in both["training"]]

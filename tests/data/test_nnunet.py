@@ -18,7 +18,7 @@ def raw(folder, files, content=None):
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).touch()
     if content is not None:
-        (folder / "dataset.json").write_text(json.dumps(content))
+        (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 

@@ -207,7 +207,7 @@ def test_msd_layout(tmp_path):
     stacked = np.stack([phantom.images[name] for name in ("flair", "t1", "t1c", "t2")], -1)
     np.testing.assert_array_equal(image.dataobj, stacked)
     np.testing.assert_array_equal(nib.load(labels[1]).dataobj, merged(phantom.label, (2, 1, 2, 3)))
-    description = json.loads((tmp_path / "dataset.json").read_text())
+    description = json.loads((tmp_path / "dataset.json").read_text(encoding="utf-8"))
     assert description["modality"] == {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
     assert description["labels"] == {
         "0": "background",
@@ -234,7 +234,7 @@ def test_label_values_tell_the_tissues_of_each_convention():
 
 def test_readme_says_what_it_is_and_how_to_make_it_again(tmp_path):
     write_phantoms(tmp_path, cases=1, seed=5, spacing_mm=SPACING, layout="brats2023", mass_effect=False)
-    text = (tmp_path / "README.txt").read_text()
+    text = (tmp_path / "README.txt").read_text(encoding="utf-8")
     assert text.startswith("SIMULATED DATA")
     assert "--cases 1 --seed 5 --spacing 4.0 --layout brats2023 --no-mass-effect" in text
     assert "1 necrosis, 1 non-enhancing, 2 oedema, 3 enhancing" in text

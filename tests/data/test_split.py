@@ -98,7 +98,7 @@ def test_test_section_is_never_dealt():
 def test_file(tmp_path):
     file = tmp_path / "out/split.json"
     split = split_cases(brats2015(), folds=5, fold=2, seed=7, file=file)
-    record = json.loads(file.read_text())
+    record = json.loads(file.read_text(encoding="utf-8"))
     assert (record["seed"], record["folds"], record["fold"], record["stratified_by"]) == (7, 5, 2, "grade")
     assert record["counts"]["HGG"] == {"training": 176, "validation": 44}
     assert record["training"] == ids(split["training"])
@@ -154,7 +154,7 @@ def test_held_out_errors(split_file, tmp_path):
 
 @pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("{}", "is not a split file")])
 def test_damaged_split_file(tmp_path, content, message):
-    (tmp_path / "split.json").write_text(content)
+    (tmp_path / "split.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_split(tmp_path / "split.json")
 
@@ -178,7 +178,7 @@ def test_a_number_of_cases_is_kept_out_instead_of_folds(tmp_path):
     split = split_cases(cases, seed=3, held_out=500, file=tmp_path / "split.json")
     assert [len(split[part]) for part in ("training", "validation")] == [1500, 500]
     assert not set(ids(split["training"])) & set(ids(split["validation"]))
-    record = json.loads((tmp_path / "split.json").read_text())
+    record = json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))
     assert (record["seed"], record["held_out"], record["folds"]) == (3, 500, None)
     assert split == split_cases(cases[::-1], seed=3, held_out=500) == split_cases(cases, seed=3, held_out=0.25)
     assert ids(split["validation"]) != ids(split_cases(cases, seed=4, held_out=500)["validation"])
@@ -188,7 +188,7 @@ def test_the_data_sets_own_sections_or_its_training_section_alone(tmp_path):
     cases = [*photographs(20, "training"), *photographs(3, "validation"), *photographs(6, "test")]
     own = split_cases(cases, held_out=5, file=tmp_path / "own.json")
     assert [len(own[part]) for part in ("training", "validation")] == [20, 3]
-    assert json.loads((tmp_path / "own.json").read_text())["seed"] is None
+    assert json.loads((tmp_path / "own.json").read_text(encoding="utf-8"))["seed"] is None
     split = split_cases(cases, held_out=5, use_sections=False, file=tmp_path / "split.json")
     assert [len(split[part]) for part in ("training", "validation")] == [15, 5]
     assert len(held_out(cases, tmp_path / "split.json", "validation")) == 5

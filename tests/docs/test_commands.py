@@ -72,7 +72,7 @@ def trained(run, calls):
         if page.match("bundles/*/docs/*"):
             training = next(call for call in calls(page) if "training" in call and call[1] == "python")
             status, log = run(training)
-            assert status == 0, f"{training}:\n{log.read_text()}"
+            assert status == 0, f"{training}:\n{log.read_text(encoding='utf-8')}"
 
 
 @pytest.mark.parametrize("page", COMMANDS, ids=name_of)
@@ -84,7 +84,9 @@ def test_every_command_runs(page, trained, workspace, run, calls):
             look_at(words, Path(folder))
             continue
         status, log = run(call)
-        assert status == 0, f"{name_of(page)}: {text}\nended with status {status} and printed\n{log.read_text()}"
+        assert status == 0, (
+            f"{name_of(page)}: {text}\nended with status {status} and printed\n{log.read_text(encoding='utf-8')}"
+        )
 
 
 def look_at(words, folder):

@@ -140,13 +140,15 @@ def calls_of(script: str, folder: Path, records: Path) -> list[Call]:
     for made in (programs, calls):
         made.mkdir(parents=True)
     for program in PROGRAMS:
-        (programs / program).write_text(RECORDER)
+        (programs / program).write_text(RECORDER, encoding="utf-8")
         (programs / program).chmod(0o755)
     environment = {**ENVIRONMENT, "PATH": str(programs), "CALLS": str(calls)}
     command = ["/bin/bash", "-euo", "pipefail", "-c", script]
-    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert result.returncode == 0, f"bash: {result.stderr}"
-    return [tuple(file.read_text().split("\0")[:-1]) for file in sorted(calls.iterdir())]
+    return [tuple(file.read_text(encoding="utf-8").split("\0")[:-1]) for file in sorted(calls.iterdir())]
 
 
 def config_keys(files: str | Sequence[str], folder: Path) -> set[str]:

@@ -160,11 +160,11 @@ def evaluate(folder, rank):
     try:
         engine.run()
     except DataError as error:
-        (folder / f"twice_{rank}").write_text(str(error))
+        (folder / f"twice_{rank}").write_text(str(error), encoding="utf-8")
     try:
         share_of_process(CASES[:1])
     except DataError as error:
-        (folder / f"few_{rank}").write_text(str(error))
+        (folder / f"few_{rank}").write_text(str(error), encoding="utf-8")
     shares = [share_of_process(range(5)), share_of_process(range(5), repeat=True)]
     torch.save(shares, folder / f"shares_{rank}.pt")
 
@@ -172,7 +172,7 @@ def evaluate(folder, rank):
 def train_without_end(folder, rank, end):
     """Train until the second process ends."""
     trainer = make_trainer("segmentation", make_batches("segmentation"), max_epochs=10**9)
-    (folder / f"pid_{rank}").write_text(str(os.getpid()))
+    (folder / f"pid_{rank}").write_text(str(os.getpid()), encoding="utf-8")
     if rank == 1:
         trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), end)
     trainer.run()

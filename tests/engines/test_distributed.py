@@ -57,7 +57,7 @@ def test_the_log_has_the_average_over_both(name, trained):
     alone.add_event_handler(Events.ITERATION_COMPLETED, lambda: terms.append(alone.state.output["terms"]))
     alone.run()
     assert first == pytest.approx({key: float(sum(t[key] for t in terms)) / 3 for key in terms[0]}, rel=1e-3, abs=1e-5)
-    with (trained / name / "history.csv").open() as stream:
+    with (trained / name / "history.csv").open(encoding="utf-8") as stream:
         rows = [row["name"] for row in csv.DictReader(stream)]
     assert len(rows) == len(set(rows)), "the first process alone writes"
 
@@ -82,7 +82,7 @@ def test_each_process_resumes_with_random_states_of_its_own(trained):
 def test_shares_are_disjoint_or_of_one_size(trained):
     assert of_both(trained, "shares") == [[[0, 2, 4], [0, 2, 4]], [[1, 3], [1, 3, 0]]]
     for rank in (0, 1):
-        assert "1 cases cannot be shared by 2 processes" in (trained / f"few_{rank}").read_text()
+        assert "1 cases cannot be shared by 2 processes" in (trained / f"few_{rank}").read_text(encoding="utf-8")
 
 
 def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
@@ -90,9 +90,11 @@ def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
     EvaluationReport(tmp_path, REGIONS).attach(engine)
     engine.run()
     for name in ("metrics.csv", "summary.json"):
-        assert (trained / "evaluation" / name).read_text() == (tmp_path / name).read_text()
+        assert (trained / "evaluation" / name).read_text(encoding="utf-8") == (tmp_path / name).read_text(
+            encoding="utf-8"
+        )
     for rank in (0, 1):
-        assert "case c occurs in two processes" in (trained / f"twice_{rank}").read_text()
+        assert "case c occurs in two processes" in (trained / f"twice_{rank}").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -108,4 +110,4 @@ def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_pa
     assert message in done.stderr, done.stderr[-3000:]
     for rank in (0, 1):
         with pytest.raises(ProcessLookupError):
-            os.kill(int((tmp_path / f"pid_{rank}").read_text()), 0)
+            os.kill(int((tmp_path / f"pid_{rank}").read_text(encoding="utf-8")), 0)

@@ -61,7 +61,7 @@ def write_network(file, recipe, weight=200.0, bias=-100.0):
 
 
 def recipe(*steps):
-    slices = {"axis": 2, "batch_size": 4, "skip_empty": True, "margin": 2, "empty_value": -20.0, "min_size": [8, 8]}
+    slices = {"axes": (2,), "batch_size": 4, "skip_empty": True, "margin": 2, "empty_value": -20.0, "min_size": [8, 8]}
     return {
         "channels": 1,
         "steps": list(steps),
@@ -88,7 +88,7 @@ def test_intensities():
     assert run_onnx.scale_window(np.array([-200, -100, 70, 900], np.float32), -100, 240).tolist() == [0, 0, 0.5, 1]
 
 
-@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("axis", [0, 1, 2, [0, 2]])
 @pytest.mark.parametrize("min_size", [(1, 1), (20, 9)])
 @pytest.mark.parametrize("empty", [True, False])
 @pytest.mark.parametrize("neighbours", [0, 2])
@@ -99,7 +99,7 @@ def test_slices_are_those_of_the_inferer(axis, min_size, empty, neighbours):
     inferer = VolumeSliceInferer(axis, 4, skip_empty=empty, margin=1, min_size=min_size, neighbours=neighbours)
     expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
     settings = {
-        "axis": axis,
+        "axes": inferer.axes,
         "batch_size": 4,
         "skip_empty": empty,
         "margin": 1,
@@ -147,7 +147,9 @@ def test_a_label_map_on_the_images_own_grid_without_torch(axes, tmp_path, obliqu
     model = write_network(tmp_path / "model.onnx", recipe(*steps))
     arguments = [str(model), str(tmp_path / "image.nii.gz"), "--output", str(tmp_path / "out.nii.gz")]
     script = f"import runpy; sys.argv[1:] = {arguments!r}; runpy.run_path({run_onnx.__file__!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", BLOCK_TORCH + script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCK_TORCH + script], capture_output=True, text=True, check=False, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr
     found = nibabel.load(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(found.affine, affine, atol=1e-5)

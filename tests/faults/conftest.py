@@ -27,5 +27,5 @@ def hippocampi(tmp_path_factory, write_volume):
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
     labels = {"0": "background", "1": "Anterior", "2": "Posterior"}
     content = {"name": "Hippocampus", "modality": {"0": "MRI"}, "labels": labels, "training": training}
-    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder

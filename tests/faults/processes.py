@@ -59,7 +59,7 @@ class Command:
         overlay, self.log = folder / f"overlay_{number}.json", folder / f"log_{number}.txt"
         where = "+train#handlers" if run_id == "training" else "+handlers"
         small = SMALL_TRAINING if run_id == "training" else SMALL
-        overlay.write_text(json.dumps({**small, **overrides, where: list(handlers)}, default=str))
+        overlay.write_text(json.dumps({**small, **overrides, where: list(handlers)}, default=str), encoding="utf-8")
         files = [str(BUNDLES / HIPPOCAMPUS / "configs" / FILES[run_id]), str(overlay)]
         arguments = ["run", run_id, "--config_file", str(files)]
         self.process = SERVER.Process(target=_run, args=(arguments, self.log, file_size_limit))
@@ -97,7 +97,7 @@ class Command:
     @property
     def text(self) -> str:
         """What it printed so far."""
-        return self.log.read_text() if self.log.is_file() else ""
+        return self.log.read_text(encoding="utf-8") if self.log.is_file() else ""
 
     @property
     def last_line(self) -> str:

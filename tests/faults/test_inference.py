@@ -65,7 +65,7 @@ def infer(tmp_path, bundle=HIPPOCAMPUS, **overrides):
 
 
 def summary(tmp_path):
-    return json.loads((tmp_path / "out" / "inference.json").read_text())
+    return json.loads((tmp_path / "out" / "inference.json").read_text(encoding="utf-8"))
 
 
 def statuses(tmp_path):
@@ -175,7 +175,9 @@ def test_killed_while_a_label_map_is_written_the_next_start_goes_on(images, hipp
         assert nibabel.load(tmp_path / "out" / name).get_fdata().shape == (14, 16, 8)
     assert statuses(tmp_path) == ["not reached"] * 4, "as it was at the start; the journal knows more"
     journal = tmp_path / "out" / "inference.jsonl"
-    journal.write_text(journal.read_text() + '{"case": "case_2", "sta')  # as a power failure may leave it
+    journal.write_text(
+        journal.read_text(encoding="utf-8") + '{"case": "case_2", "sta', encoding="utf-8"
+    )  # as a power failure may leave it
 
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 0, run.text
@@ -222,7 +224,7 @@ def test_in_every_bundle(bundle, tmp_path, write_volume):
         if name == "bad":
             file.write_bytes(file.read_bytes()[:300])
     small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]}
-    known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text())
+    known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     overrides = {key: value for key, value in small.items() if key in known}
     failure = infer(tmp_path, bundle, initialize=START, **overrides)
     assert "1 of 2 cases failed" in str(failure)
@@ -250,7 +252,7 @@ def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):
         gc.collect()
         objects = gc.get_objects()
         tensors = sum(1 for item in objects if isinstance(item, torch.Tensor))
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         found[engine.state.iteration] = pages * os.sysconf("SC_PAGE_SIZE") / 2**20, len(objects), tensors
 
     run.evaluator.add_event_handler(Events.ITERATION_COMPLETED(event_filter=lambda _, n: n in (40, 200)), measure)

@@ -39,7 +39,7 @@ def checkpoint(folder):
 
 def validations(folder):
     """Key metric of each epoch that was validated."""
-    with (folder / "run" / "history.csv").open() as stream:
+    with (folder / "run" / "history.csv").open(encoding="utf-8") as stream:
         return {row["epoch"]: row["value"] for row in csv.DictReader(stream) if row["name"] == "mean_dice"}
 
 
@@ -175,7 +175,7 @@ def test_a_case_that_turns_unreadable_is_skipped_and_reported_if_asked(workflow,
     with caplog.at_level(logging.WARNING):
         run.run()
     assert (run.trainer.state.epoch, run.trainer.state.iteration) == (2, 2 * ITERATIONS)
-    with (tmp_path / "run" / "skipped_cases.csv").open() as stream:
+    with (tmp_path / "run" / "skipped_cases.csv").open(encoding="utf-8") as stream:
         (row,) = csv.DictReader(stream)
     assert row["case"] == case
     assert f"{case}.nii.gz cannot be read" in row["error"]

@@ -92,7 +92,7 @@ def test_nothing_of_the_networks_changes(joint):
 def test_a_row_a_critic_and_a_column_a_layer(joint, rows):
     label = torch.zeros(3, 24, 20, dtype=torch.bool)
     label[0, 4:9, 3:9] = True
-    cut = LiveSlice("x", 0.5, torch.rand(2, 24, 20), label, label.roll(2, dims=1), axis=2)
+    cut = LiveSlice("x", 0.5, image := torch.rand(2, 24, 20), image, label, label.roll(2, dims=1), axis=2)
     maps = [[torch.rand(24, 20) * (layer + 1) for layer in range(4)] for _ in rows]
     figure = critic_figure(cut, maps, ["left", "right", "none"], ["red", "green"])
     titles = [axis.get_title() for axis in figure.axes]

@@ -28,7 +28,7 @@ def test_terms_are_averaged_over_the_epoch_by_name(tmp_path, caplog):
     lines = [record.message for record in caplog.records]
     assert len(lines) == 2
     assert lines[0].startswith("epoch 1/2  critic_l1 2  dice 2  ")
-    with (tmp_path / "history.csv").open() as stream:
+    with (tmp_path / "history.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     peaks = [float(r["value"]) for r in rows if r["name"] == "peak_memory_mib"]
     assert len(peaks) == 2
@@ -58,7 +58,7 @@ def test_the_players_parameters_are_counted_once_at_the_start(tmp_path):
     EpochLog(str(tmp_path)).attach(engine)
     engine.run([0], max_epochs=1)
     engine.run([0], max_epochs=2)
-    with (tmp_path / "history.csv").open() as stream:
+    with (tmp_path / "history.csv").open(encoding="utf-8") as stream:
         rows = [row for row in csv.DictReader(stream) if row["name"].startswith("parameters")]
     assert [(r["epoch"], r["name"], r["value"]) for r in rows] == [
         ("0", "parameters_network", "8"),

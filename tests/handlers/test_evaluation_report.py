@@ -55,7 +55,9 @@ def test_report_equals_the_evaluation_of_the_saved_files(tmp_path, caplog):
             nib.save(image, tmp_path / folder / f"{case['case']}.nii.gz")
     evaluate_folders(tmp_path / "predictions", tmp_path / "references", tmp_path / "again", REGIONS, workers=1)
     for name in ("metrics.csv", "summary.json"):
-        assert (tmp_path / "run" / name).read_text() == (tmp_path / "again" / name).read_text()
+        assert (tmp_path / "run" / name).read_text(encoding="utf-8") == (tmp_path / "again" / name).read_text(
+            encoding="utf-8"
+        )
     table = pd.read_csv(tmp_path / "run" / "metrics.csv")
     assert table["case"].tolist() == ["a", "a", "b", "b", "c", "c"]
     # shifted by one of five and of two voxels of 2 mm
@@ -76,7 +78,7 @@ def test_every_run_starts_anew(tmp_path):
     EvaluationReport(tmp_path, REGIONS).attach(engine)
     engine.run()
     engine.run()
-    assert json.loads((tmp_path / "summary.json").read_text())["cases"] == 2
+    assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["cases"] == 2
 
 
 def test_images_of_two_dimensions(tmp_path):

@@ -81,3 +81,13 @@ def test_a_photograph_stays_as_it_is_in_its_own_proportions():
     np.testing.assert_array_equal(cut.to_screen(cut.image), image.numpy())
     assert cut.shown.image.shape == (8, 6, 3)
     assert cut.dice == 1
+
+
+def test_the_stack_is_the_slice_between_its_neighbours():
+    image = torch.arange(1.0, 6).expand(1, 4, 3, 5).clone()
+    label = torch.zeros(1, 4, 3, 5)
+    label[0, 1, 1, 4] = 1
+    cut = LiveSlice.of_case({"case": "x", "image": image, "label": label}, {"pred": label}, 1, axis=2, neighbours=2)
+    assert cut.image[:, 0, 0].tolist() == [5]
+    assert cut.stack.shape == (5, 4, 3)
+    assert cut.stack[:, 0, 0].tolist() == [3, 4, 5, 0, 0]

@@ -46,12 +46,12 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
     inferer = RoISliceInferer()
     inferer(shown["image"][None], known())
     report = RoIReport(tmp_path, inferer, {"organ": [1]}, compare=True)
-    (tmp_path / "summary.json").write_text('{"regions": {"organ": {}}}')
+    (tmp_path / "summary.json").write_text('{"regions": {"organ": {}}}', encoding="utf-8")
     engine = SimpleNamespace(state=SimpleNamespace(batch=[{"case": "b", "image": shown["image"], "label": label}]))
     report.start(engine)
     report.collect(engine)
     report.write(engine)
-    content = json.loads((tmp_path / "b_rois.json").read_text())
+    content = json.loads((tmp_path / "b_rois.json").read_text(encoding="utf-8"))
     where = np.argwhere(label[0].numpy() == 1)
     lower = np.min([roi["lower"] for roi in content["rois"]], axis=0)
     upper = np.max([roi["upper"] for roi in content["rois"]], axis=0)
@@ -62,7 +62,7 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
     roi = content["rois"][0]
     in_voxels = np.c_[roi["corners_mm"], [1, 1]] @ np.linalg.inv(own).T
     np.testing.assert_allclose(np.sort(in_voxels[:, :3] + 0.5, axis=0), [roi["lower"], roi["upper"]], atol=0.02)
-    found = json.loads((tmp_path / "summary.json").read_text())["regions"]["organ"]["roi_iou"]
+    found = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["regions"]["organ"]["roi_iou"]
     assert found["slices"] == 2
     assert found["mean"] > 0.9
     assert found["false_positive_slices"] == 0
@@ -70,7 +70,7 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
 
 def test_operations_are_counted(tmp_path):
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
-    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "summary.json").write_text("{}", encoding="utf-8")
     images = [{"image": torch.zeros(1, 8, 10, 3)}] * 2
     engine = SupervisedEvaluator(
         torch.device("cpu"),
@@ -82,5 +82,5 @@ def test_operations_are_counted(tmp_path):
     # what another handler does with the network is not counted
     engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: network(torch.zeros(1, 1, 8, 10)))
     engine.run()
-    found = json.loads((tmp_path / "summary.json").read_text())["gflop_per_slice"]
+    found = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["gflop_per_slice"]
     assert found == pytest.approx(2 * 9 * 2 * 80 / 1e9)

@@ -144,9 +144,9 @@ def test_without_validation_the_last_epoch_becomes_the_model(tmp_path):
 
 def test_the_split_travels_with_the_weights(tmp_path):
     run, _ = make_run(tmp_path, epochs=1)
-    (tmp_path / "run" / "split.json").write_text(json.dumps({"training": ["a"]}))
+    (tmp_path / "run" / "split.json").write_text(json.dumps({"training": ["a"]}), encoding="utf-8")
     run.run()
-    assert json.loads((tmp_path / "models" / "split.json").read_text()) == {"training": ["a"]}
+    assert json.loads((tmp_path / "models" / "split.json").read_text(encoding="utf-8")) == {"training": ["a"]}
 
 
 def test_an_interrupted_write_leaves_the_previous_checkpoint_whole(tmp_path):

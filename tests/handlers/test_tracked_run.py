@@ -31,7 +31,7 @@ def train(folder, epochs=2, begin=0, fail=None, terminate=False, **settings):
     trainer.optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
     validator = SimpleNamespace(state=SimpleNamespace(epoch=2, metrics={"mean_dice": 0.75, "core (T1)": 0.5}))
     (folder / "run").mkdir(exist_ok=True)
-    (folder / "run" / "report.html").write_text("a report")
+    (folder / "run" / "report.html").write_text("a report", encoding="utf-8")
 
     @trainer.on(Events.STARTED)
     def resume():
@@ -75,7 +75,7 @@ def test_a_resumed_training_goes_on_in_its_run_and_a_new_one_does_not(tmp_path):
     assert run.info.status == "FINISHED"
     _, runs = train(tmp_path)
     assert len(runs) == 2
-    assert json.loads((tmp_path / "run" / "mlflow_run.json").read_text())["run_id"] != first.info.run_id
+    assert json.loads((tmp_path / "run" / "mlflow_run.json").read_text(encoding="utf-8"))["run_id"] != first.info.run_id
 
 
 def test_a_run_that_is_stopped_or_fails_says_so(tmp_path):

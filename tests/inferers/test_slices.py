@@ -28,6 +28,14 @@ def test_restacked_volume_is_slice_by_slice_prediction(network, axis, batch_size
     torch.testing.assert_close(found, by_hand)
 
 
+def test_several_axes_are_averaged(network):
+    volume = torch.rand(1, 2, 17, 18, 19)
+    with torch.no_grad():
+        found = VolumeSliceInferer(axis=[2, 0])(volume, network)
+        one, other = (VolumeSliceInferer(axis=axis)(volume, network) for axis in (0, 2))
+    torch.testing.assert_close(found, (one + other) / 2)
+
+
 def test_agrees_with_monais_slice_inferer_on_whole_slices(network):
     volume = torch.rand(1, 2, 32, 48, 5)
     with torch.no_grad():
@@ -78,6 +86,8 @@ def test_metadata_is_kept(network):
 def test_bad_arguments(network):
     with pytest.raises(ValueError, match="axis is 3, expected 0, 1 or 2"):
         VolumeSliceInferer(axis=3)
+    with pytest.raises(ValueError, match=r"axis is \[1, 1\], expected 0, 1 or 2, .* or a list of them"):
+        VolumeSliceInferer(axis=[1, 1])
     with pytest.raises(ValueError, match="neighbours is -2"):
         VolumeSliceInferer(neighbours=-2)
     with pytest.raises(ValueError, match="batch_size is 0"):

@@ -257,8 +257,8 @@ def test_the_files_say_the_same(tmp_path_factory, seeds):
     table = table_of(seeds)
     write_evaluation(table, folder)
     again = summarize(pd.read_csv(folder / "metrics.csv"))
-    assert len((folder / "metrics.csv").read_text().splitlines()) == 1 + 2 * len(seeds)
-    stored = json.loads((folder / "summary.json").read_text())
+    assert len((folder / "metrics.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * len(seeds)
+    stored = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     for region in stored["regions"]:
         for key, value in stored["regions"][region].items():
             assert again["regions"][region][key] == approximately(value)

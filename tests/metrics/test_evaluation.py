@@ -132,14 +132,14 @@ def test_wrong_regions(regions, prediction_regions, message):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_folders(folders, tmp_path, workers):
     table = evaluate_folders(*folders, tmp_path / "out", REGIONS, workers=workers)
-    text = (tmp_path / "out" / "metrics.csv").read_text()
+    text = (tmp_path / "out" / "metrics.csv").read_text(encoding="utf-8")
     assert text.splitlines()[0] == COLUMNS
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "out" / "metrics.csv"), table)
     assert list(zip(table["case"], table["region"], strict=True)) == [(c, r) for c in "ab" for r in ("WT", "TC", "ET")]
     expected = case_metrics(tumour(2), tumour(), (0.5, 1, 2), REGIONS)
     for row, of_case in zip(table.to_dict("records"), expected, strict=False):
         assert row == pytest.approx({"case": "a", **of_case})
-    summary = strict_json((tmp_path / "out" / "summary.json").read_text())
+    summary = strict_json((tmp_path / "out" / "summary.json").read_text(encoding="utf-8"))
     assert summary["regions"]["TC"]["dice"] == pytest.approx(
         {"mean": 0.75, "standard_deviation": math.sqrt(0.125), "median": 0.75}
     )
@@ -307,9 +307,9 @@ def test_summary_counts_empties_and_failures(tmp_path):
         ("good", 0.8, 3, 2, 2),
     )
     write_evaluation(table, tmp_path, {"WT": (1, 2)}, {"WT": [3]})
-    lines = (tmp_path / "metrics.csv").read_text().splitlines()
+    lines = (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()
     assert lines[2] == "missed,WT,0,0,0,0,inf,inf,2,0"
-    summary = strict_json((tmp_path / "summary.json").read_text())
+    summary = strict_json((tmp_path / "summary.json").read_text(encoding="utf-8"))
     region = summary["regions"]["WT"]
     assert region == {
         "reference_values": [1, 2],
@@ -371,12 +371,12 @@ def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
     table = pd.DataFrame(rows)
     assert table["dice"].tolist() == pytest.approx([2 / 3, 0, 1])
     write_evaluation(table, tmp_path, {"lesion": [1]})
-    assert (tmp_path / "metrics.csv").read_text().splitlines()[1:] == [
+    assert (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:] == [
         "a,lesion,0.666666667,0.5,1,0.5,,,,",
         "b,lesion,0,0,0,0,inf,inf,,0",
         "c,lesion,1,1,1,1,0,0,0,0",
     ]
-    summary = strict_json((tmp_path / "summary.json").read_text())["regions"]["lesion"]
+    summary = strict_json((tmp_path / "summary.json").read_text(encoding="utf-8"))["regions"]["lesion"]
     counts = ("reference_empty", "prediction_empty", "both_empty", "failures")
     assert [summary[name] for name in counts] == [1, 2, 1, 1]
     nothing = {"mean": None, "standard_deviation": None, "median": None, "infinite": 1, "mean_of_finite": None}

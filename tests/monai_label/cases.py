@@ -19,7 +19,7 @@ BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CLAIMING = sorted(
     file.parents[1].name
     for file in BUNDLES.glob("*/configs/metadata.json")
-    if "monailabel" in json.loads(file.read_text())["supported_apps"]
+    if "monailabel" in json.loads(file.read_text(encoding="utf-8"))["supported_apps"]
 )
 CHANNELS = {BRATS: 3, HIPPOCAMPUS: 1, PANCREAS: 1, BRAIN: 1}
 SLICES = {
@@ -52,7 +52,7 @@ SMALL = {
 def write_overlay(bundle: str, folder: Path) -> Path:
     """The overlay that makes a bundle's networks small."""
     file = folder / "small.json"
-    file.write_text(json.dumps(SMALL[bundle]))
+    file.write_text(json.dumps(SMALL[bundle]), encoding="utf-8")
     return file
 
 

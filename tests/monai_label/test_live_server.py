@@ -56,7 +56,7 @@ def trained(request, tmp_path, oblique):
         (folder / "labels").mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(label, oblique), folder / "labels" / image.name)
         entries.append({"image": f"images/{image.name}", "label": f"labels/{image.name}"})
-    (folder / "datalist.json").write_text(json.dumps({"training": entries}))
+    (folder / "datalist.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
     bundle = tmp_path / "bundles" / name
     settings = {"datalist": str(folder / "datalist.json"), "ckpt_dir": str(bundle / "models"), "epochs": 30, "folds": 3}
     if name == BRATS:
@@ -78,13 +78,13 @@ def server(trained, tmp_path):
     environment = {**os.environ, "SEGAN_MONAI_LABEL_PORT": str(port), "SEGAN_MONAI_LABEL_APP": str(tmp_path / "app")}
     command = ["bash", str(ROOT / "scripts" / "monai_label.sh"), str(bundle), str(studies), str(overlay)]
     log = tmp_path / "server.log"
-    with log.open("w") as stream:
+    with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + START_SECONDS
         while True:
-            assert process.poll() is None, log.read_text()[-4000:]
-            assert time.monotonic() < deadline, log.read_text()[-4000:]
+            assert process.poll() is None, log.read_text(encoding="utf-8")[-4000:]
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-4000:]
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
@@ -98,7 +98,7 @@ def server(trained, tmp_path):
             process.kill()
             process.wait(30)
         print(f"server stopped, exit status {process.returncode}")
-    if "Traceback" in (text := log.read_text()):
+    if "Traceback" in (text := log.read_text(encoding="utf-8")):
         print(text[-2000:])
 
 
@@ -177,7 +177,7 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     with pytest.raises(client_module.MONAILabelClientException) as refused:
         client.infer(name, "", {"device": "cpu"}, file=str(two))
     say("infer of an image with 2 channels:", refused.value.msg)
-    metadata = json.loads((served / "configs" / "metadata.json").read_text())
+    metadata = json.loads((served / "configs" / "metadata.json").read_text(encoding="utf-8"))
     modalities = metadata["network_data_format"]["inputs"]["image"]["channel_def"].values()
     assert "Status: 422" in refused.value.msg and "found 2" in refused.value.msg
     assert all(modality.lower() in refused.value.msg.lower() for modality in modalities)
@@ -201,7 +201,7 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     say("train:", status["status"], *(line.split("INFO - ")[-1] for line in lines))
     assert status["status"] == "DONE", "\n".join(status["details"])
     assert weights.read_bytes() != before
-    history = (served / "output" / "training" / "history.csv").read_text()
+    history = (served / "output" / "training" / "history.csv").read_text(encoding="utf-8")
     assert "\n2," in history and "\n3," not in history
 
     second = infer("study_3")

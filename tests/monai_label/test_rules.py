@@ -57,7 +57,7 @@ def infer_as_monai_label(bundle, image):
 
 def labels_of(bundle):
     """Name to voxel value, as a viewer gets them."""
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     pred = next(iter(metadata["network_data_format"]["outputs"].values()))
     return {name.lower(): int(value) for value, name in pred["channel_def"].items() if name.lower() != "background"}
 
@@ -71,13 +71,13 @@ def test_the_bundle_itself_keeps_the_rules(name):
     bundle = BUNDLES / name
     assert "segmentation" in name
     assert not [word for word in ("deepedit", "deepgrow", "detection", "classification") if word in name]
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text())
+    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert [next(iter(metadata["network_data_format"][side])) for side in ("inputs", "outputs")] == ["image", "pred"]
     assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == CHANNELS[name]
     values = list(labels_of(bundle).values())
     assert values == list(range(1, 1 + len(values)))
 
-    inference = json.loads((bundle / "configs" / "inference.json").read_text())
+    inference = json.loads((bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     assert {"bundle_root", "device", "network_def", "preprocessing", "inferer", "postprocessing"} <= inference.keys()
     parser = read_as_monai_label(bundle)  # no data set, no weights, no other file
     transforms = parser.get_parsed_content("preprocessing", instantiate=True).transforms
@@ -138,7 +138,7 @@ def test_training_as_the_server_starts_it_writes_the_weights_that_are_served(pla
     assert after.keys() == before.keys()
     assert not all(torch.equal(after[key], before[key]) for key in before)
     assert [file.name for file in (placed / "models").glob("*.pt")] == ["model.pt"]  # the shortest name is served
-    history = (placed / "output" / "training" / "history.csv").read_text()
+    history = (placed / "output" / "training" / "history.csv").read_text(encoding="utf-8")
     assert "\n2," in history and "\n3," not in history
 
 

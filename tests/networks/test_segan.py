@@ -51,8 +51,30 @@ def test_deeper_segmentor_is_the_same_class():
     assert max(p.shape[0] for p in segmentor.parameters()) == 16
 
 
-def test_segmentor_scripts():
-    segmentor = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4).eval()
+def test_full_resolution_features_see_single_pixels():
+    """With the deep features cut off, a pixel of a checkerboard still has a logit of its own."""
+    torch.manual_seed(0)
+    segmentor = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4, full_resolution_channels=4).eval()
+    with torch.no_grad():
+        segmentor.decoder[-1][1].weight.zero_()
+        board = (torch.arange(30)[:, None] + torch.arange(33)) % 2
+        logits = segmentor(board[None, None].float())[0, :, 8:-8, 8:-8]
+    inside = board[8:-8, 8:-8].bool()
+    assert logits.shape == (2, 14, 17)
+    white, black = logits[:, inside], logits[:, ~inside]
+    assert white.std(1).max() < 1e-6 < (white.mean(1) - black.mean(1)).abs().min()
+
+
+def test_without_full_resolution_the_network_is_that_of_the_paper():
+    names = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4).state_dict()
+    assert not [name for name in names if name.startswith(("stem", "head"))]
+    with pytest.raises(ValueError, match="full_resolution_channels is -1, expected 0 or more"):
+        SegANSegmentor(in_channels=1, out_channels=2, full_resolution_channels=-1)
+
+
+@pytest.mark.parametrize("full", [0, 4])
+def test_segmentor_scripts(full):
+    segmentor = SegANSegmentor(1, 2, base_channels=4, full_resolution_channels=full).eval()
     image = torch.rand(1, 1, 30, 33)
     torch.testing.assert_close(torch.jit.script(segmentor)(image), segmentor(image))
 

@@ -36,5 +36,5 @@ def write_raw(folder: Path, cases=4, channels=1, content=MRI, spacing=(1.0, 1.0,
             )
         nibabel.save(nibabel.Nifti1Image(label, affine), folder / "labelsTr" / f"c{case}.nii.gz")
     if content is not None:
-        (folder / "dataset.json").write_text(json.dumps(content))
+        (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder

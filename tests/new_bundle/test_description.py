@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 
 def described(folder, **changes):
-    (folder / "dataset.json").write_text(json.dumps({**MRI, **changes}))
+    (folder / "dataset.json").write_text(json.dumps({**MRI, **changes}), encoding="utf-8")
     return describe_data(folder)
 
 

@@ -23,7 +23,7 @@ def copy_as_nnunet(source, target, cases):
     """The first cases of a decathlon folder as nnU-Net has them."""
     for sub in ("imagesTr", "labelsTr"):
         (target / sub).mkdir(parents=True)
-    for entry in json.loads((source / "dataset.json").read_text())["training"][:cases]:
+    for entry in json.loads((source / "dataset.json").read_text(encoding="utf-8"))["training"][:cases]:
         name = Path(entry["image"]).name
         shutil.copy(source / entry["image"], target / "imagesTr" / name.replace(".nii.gz", "_0000.nii.gz"))
         shutil.copy(source / entry["label"], target / "labelsTr" / name)
@@ -33,7 +33,7 @@ def copy_as_nnunet(source, target, cases):
         "numTraining": cases,
         "file_ending": ".nii.gz",
     }
-    (target / "dataset.json").write_text(json.dumps(content))
+    (target / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return target
 
 
@@ -47,10 +47,10 @@ def test_three_commands(data_dir, tmp_path):
     assert made.exit_code == 0, made.output
     for run_id, file, *more in (("training", "train", "--epochs", "12"), ("evaluating", "evaluate")):
         command = [*MONAI_BUNDLE, run_id, "--config_file", str(bundle / "configs" / f"{file}.json"), *more]
-        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, encoding="utf-8")
         assert done.returncode == 0, done.stderr
     evaluation = bundle / "output" / "evaluation"
-    summary = json.loads((evaluation / "summary.json").read_text())
+    summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     # A twentieth of the epochs that it chose, with which it reaches .81
     assert all(region["dice"]["mean"] > 0.5 for region in summary["regions"].values()), summary
     assert len(list(evaluation.glob("*_seg.nii.gz"))) == 8, "a fifth of the cases, kept out"

@@ -24,7 +24,7 @@ TWO = {**MRI, "channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background":
 
 
 def content(bundle, file):
-    return json.loads((bundle / "configs" / f"{file}.json").read_text())
+    return json.loads((bundle / "configs" / f"{file}.json").read_text(encoding="utf-8"))
 
 
 def results(bundle, names=QUICK, **settings):
@@ -45,8 +45,8 @@ def two_channels(tmp_path_factory):
 
 def test_every_choice_is_in_the_configs_and_explained(two_channels):
     data, bundle = two_channels
-    recorded = json.loads((bundle / "fingerprint.json").read_text())
-    text = (bundle / "docs" / "README.md").read_text()
+    recorded = json.loads((bundle / "fingerprint.json").read_text(encoding="utf-8"))
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
     train = content(bundle, "train")
     assert recorded["data"]["cases"] == 4
     for key, choice in recorded["choices"].items():
@@ -64,7 +64,7 @@ def test_every_choice_is_in_the_configs_and_explained(two_channels):
 
 
 def test_json_is_written_as_people_read_it(two_channels):
-    text = (two_channels[1] / "configs" / "train.json").read_text()
+    text = (two_channels[1] / "configs" / "train.json").read_text(encoding="utf-8")
     assert '    "regions": {\n        "whole": [1, 3],\n        "core": [3]\n    },\n' in text
     assert all((len(line) - len(line.lstrip(" "))) % 4 == 0 for line in text.splitlines())
     assert text.endswith("}\n")
@@ -78,7 +78,7 @@ def test_metadata_say_what_goes_in_and_comes_out(two_channels):
     assert (image["image"]["num_channels"], image["image"]["modality"]) == (2, "MR")
     assert pred["pred"]["channel_def"] == {"0": "background", "1": "whole", "2": "core"}
     assert "BraTS" not in json.dumps(metadata)
-    assert "Licence unknown" in (bundle / "docs" / "data_license.txt").read_text()
+    assert "Licence unknown" in (bundle / "docs" / "data_license.txt").read_text(encoding="utf-8")
 
 
 def test_segan_of_two_channels_passes_verify(two_channels):
@@ -109,7 +109,7 @@ def test_it_trains_on_the_raw_folder_and_segments_test_images_without_labels(two
         )
         workflow.initialize()
         workflow.run()
-    split = json.loads((tmp_path / "training" / "split.json").read_text())
+    split = json.loads((tmp_path / "training" / "split.json").read_text(encoding="utf-8"))
     assert len(split["training"]) == 2 and len(split["validation"]) == 2
     written = nibabel.load(tmp_path / "inference" / "new_seg.nii.gz")
     assert written.shape == image.shape

@@ -51,7 +51,7 @@ def test_two_series_in_one_folder_are_told_apart_and_others_passed_over(stored, 
         tmp_path / "x" / "y", stored[:, :, :3], LPS, uid="1.2.826.0.1.3680043.2.1125.2", names="b{number}"
     )
     write_series(tmp_path / "mr", stored, LPS, uid="1.2.826.0.1.3680043.2.1125.3", modality="MR")
-    (tmp_path / "x" / "y" / "notes.txt").write_text("no DICOM")
+    (tmp_path / "x" / "y" / "notes.txt").write_text("no DICOM", encoding="utf-8")
     found = find_series(tmp_path)
     assert [(series.patient, sorted(series.files)) for series in found] == [
         ("PANCREAS_0001", sorted(map(str, first))),

@@ -39,7 +39,7 @@ def server(tmp_path):
 
 def pack(folder, name="Task99_Tiny", inside="Task99_Tiny/dataset.json"):
     """A tar file with one file in it, and its MD5."""
-    (folder / "content").write_text(json.dumps({"training": []}))
+    (folder / "content").write_text(json.dumps({"training": []}), encoding="utf-8")
     with tarfile.open(folder / f"{name}.tar", "w") as tar:
         tar.add(folder / "content", inside)
     return hashlib.md5((folder / f"{name}.tar").read_bytes()).hexdigest()
@@ -49,7 +49,7 @@ def test_download_compares_the_checksum_unpacks_and_is_not_repeated(server, tmp_
     folder, url, requests = server
     md5 = pack(folder)
     result = download_archive(f"{url}/Task99_Tiny.tar", md5, tmp_path / "new" / "data", "Task99_Tiny")
-    assert json.loads((result / "dataset.json").read_text()) == {"training": []}
+    assert json.loads((result / "dataset.json").read_text(encoding="utf-8")) == {"training": []}
     assert sorted(path.name for path in result.parent.iterdir()) == ["Task99_Tiny", "Task99_Tiny.tar"]
     asked = len(requests)
     assert download_archive(f"{url}/Task99_Tiny.tar", md5, result.parent, "Task99_Tiny") == result

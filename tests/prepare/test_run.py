@@ -61,7 +61,7 @@ def task(tmp_path, write_volume):
         "training": pairs,
         "test": ["./imagesTs/d.nii.gz", "./imagesTs/not_unpacked.nii.gz"],
     }
-    (folder / "dataset.json").write_text(json.dumps(content))
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
@@ -81,13 +81,13 @@ def test_decathlon_task_is_read_by_this_package_and_by_monai(task, tmp_path):
     json_file = tmp_path / "out/dataset.json"
     assert load_decathlon_datalist(json_file, True, "training")[1]["label"] == cases[1]["label"]
     assert len(load_decathlon_datalist(json_file, True, "test")) == 1
-    content = json.loads(json_file.read_text())
+    content = json.loads(json_file.read_text(encoding="utf-8"))
     assert (content["licence"], content["numTraining"], content["tensorImageSize"]) == ("CC-BY-SA 4.0", 3, "3D")
 
 
 def test_manifest_has_the_hashes_of_sources_and_results(task, tmp_path):
     prepare("msd", task, tmp_path / "out")
-    manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out/manifest.json").read_text(encoding="utf-8"))
     record = manifest["cases"]["b"]
     for root, files in ((task, record["sources"]), (tmp_path / "out", record["results"])):
         assert [file["path"] for file in files] == ["imagesTr/b.nii.gz", "labelsTr/b.nii.gz"]
@@ -121,12 +121,12 @@ def test_only_what_changed_is_made_again(task, tmp_path, write_volume):
 def test_journal_of_other_options_does_not_count(task, tmp_path):
     out = tmp_path / "out"
     prepare("msd", task, out)
-    manifest = json.loads((out / "manifest.json").read_text())
+    manifest = json.loads((out / "manifest.json").read_text(encoding="utf-8"))
     records, manifest["cases"] = manifest["cases"], {}
-    (out / "manifest.json").write_text(json.dumps(manifest))
+    (out / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     other = {**manifest["options"], "n4": True}
     lines = [[manifest["options"], "a", records["a"]], [other, "b", records["b"]]]
-    (out / ".manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (out / ".manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     assert prepare("msd", task, out).kept == ["a"]
 
 
@@ -175,9 +175,9 @@ def test_voxels_that_are_not_finite_and_grids_that_differ(task, tmp_path, write_
 def test_killed_and_started_again(task, tmp_path, write_volume):
     for index in range(16):
         write_volume(task / f"imagesTr/e{index}.nii.gz", np.random.default_rng(index).normal(size=(64, 64, 16)))
-    content = json.loads((task / "dataset.json").read_text())
+    content = json.loads((task / "dataset.json").read_text(encoding="utf-8"))
     content["training"] += [{"image": f"imagesTr/e{index}.nii.gz"} for index in range(16)]
-    (task / "dataset.json").write_text(json.dumps(content))
+    (task / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     out = tmp_path / "out"
     process = multiprocessing.get_context("fork").Process(target=prepare_data_set, args=("msd", task, out, None, 2))
     process.start()
@@ -192,10 +192,10 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
     while any(_parent(worker) is not None for worker in workers):
         time.sleep(0.01)  # they end by themselves
     assert not (out / "dataset.json").exists()
-    journal = (out / ".manifest.jsonl").read_text()
+    journal = (out / ".manifest.jsonl").read_text(encoding="utf-8")
     done = {json.loads(line)[1] for line in journal.splitlines()}
     assert 0 < len(done) < 20
-    (out / ".manifest.jsonl").write_text(journal + '[{"four_d": true')  # a line that was cut off
+    (out / ".manifest.jsonl").write_text(journal + '[{"four_d": true', encoding="utf-8")  # a line that was cut off
     outcome = prepare("msd", task, out)
     assert sorted(outcome.kept) == sorted(done)
     assert len(outcome.made) + len(outcome.kept) == 20
@@ -205,7 +205,7 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
 def _parent(entry):
     """Of a process that runs; None of one that has ended."""
     try:
-        state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+        state, parent = (entry / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
     except OSError:
         return None
     return None if state == "Z" else int(parent)
@@ -224,7 +224,7 @@ def test_archives(task, tmp_path, kind):
     outcome = prepare("msd", source if kind == "folder with tar file" else archive, tmp_path / "out")
     assert outcome.made == ["a", "b", "c", "d"]
     assert sorted(path.name for path in source.iterdir()) == [archive.name]
-    sources = json.loads((tmp_path / "out/manifest.json").read_text())["cases"]["a"]["sources"]
+    sources = json.loads((tmp_path / "out/manifest.json").read_text(encoding="utf-8"))["cases"]["a"]["sources"]
     assert sources[0]["path"] == "Task04_Hippocampus/imagesTr/a.nii.gz"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "dataset.json",
@@ -258,7 +258,7 @@ def test_archive_that_would_write_elsewhere_or_is_cut_off(task, tmp_path):
 
 def test_places_that_are_refused(task, tmp_path):
     (tmp_path / "full").mkdir()
-    (tmp_path / "full/x.txt").write_text("")
+    (tmp_path / "full/x.txt").write_text("", encoding="utf-8")
     prepare("msd", task, tmp_path / "prepared")
     for data_set, source, folder, message in (
         ("msd", tmp_path / "none", tmp_path / "out", "there is no such file or folder"),
@@ -289,7 +289,7 @@ def test_places_that_are_refused(task, tmp_path):
 )
 def test_unknown_layout_says_what_was_looked_for_and_found(tmp_path, data_set, expected):
     (tmp_path / "src/sub").mkdir(parents=True)
-    (tmp_path / "src/sub/x.txt").write_text("")
+    (tmp_path / "src/sub/x.txt").write_text("", encoding="utf-8")
     with pytest.raises(DataError, match=expected):
         prepare(data_set, tmp_path / "src", tmp_path / "out")
 
@@ -325,7 +325,7 @@ def test_brats_of_every_year_is_one_file_a_case(tmp_path, layout):
         assert np.array_equal(loaded["label"], expected["label"])
         assert np.allclose(loaded["image"].affine, expected["image"].affine, atol=1e-5)
     assert resolve_regions("auto", after) == resolve_regions("auto", before)
-    names = json.loads((out / "dataset.json").read_text())["labels"]
+    names = json.loads((out / "dataset.json").read_text(encoding="utf-8"))["labels"]
     assert names["4" if layout != "brats2023" else "3"] == "enhancing tumour"
 
 
@@ -383,7 +383,7 @@ def test_iseg_becomes_nifti_with_tissues(tmp_path):
 
 
 def _record(folder, case):
-    return json.loads((folder / "manifest.json").read_text())["cases"][case]
+    return json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["cases"][case]
 
 
 @pytest.mark.parametrize("strip", [True, False])
@@ -580,12 +580,12 @@ def test_real_brain_as_analyze(data_dir, tmp_path):
 @pytest.mark.real_data
 def test_real_hippocampi_keep_their_domains(data_dir, tmp_path):
     task = (data_dir / "msd_hippocampus").resolve()
-    content = json.loads((task / "dataset.json").read_text())
+    content = json.loads((task / "dataset.json").read_text(encoding="utf-8"))
     content["training"] = content["training"][:6]
     (tmp_path / "src").mkdir()
     for name in ("imagesTr", "labelsTr"):
         (tmp_path / "src" / name).symlink_to(task / name)
-    (tmp_path / "src/dataset.json").write_text(json.dumps(content))
+    (tmp_path / "src/dataset.json").write_text(json.dumps(content), encoding="utf-8")
     outcome = prepare("msd", tmp_path / "src", tmp_path / "out")
     assert not outcome.failed
     before, after = find_cases(tmp_path / "src"), find_cases(tmp_path / "out")

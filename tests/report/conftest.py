@@ -42,8 +42,10 @@ def runs(tmp_path) -> tuple[Path, Path]:
         "hardware": {"platform": "Linux", "cpu_threads": 2, "cuda": []},
         "config": {"bundle_root": "bundles/tumour_segmentation", "dataset_dir": "BraTS", "folds": 4, "fold": 1},
     }
-    (training / "run.json").write_text(json.dumps(record))
-    (training / "split.json").write_text(json.dumps({"training": ["x", "y"], "validation": list(DICE)}))
+    (training / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    (training / "split.json").write_text(
+        json.dumps({"training": ["x", "y"], "validation": list(DICE)}), encoding="utf-8"
+    )
     lines = [(0, 0.0, "parameters_network", 2.5e6)]
     for epoch, dice in ((1, None), (2, 0.8), (3, 0.75)):
         lines += [(epoch, 50.0, "critic", -epoch)]
@@ -61,7 +63,7 @@ def runs(tmp_path) -> tuple[Path, Path]:
         "subset": "held_out",
         "published": {"source": "Table 9", "values": {"lesion": {"dice": 0.85}}},
     }
-    (evaluation / "run.json").write_text(json.dumps(record))
+    (evaluation / "run.json").write_text(json.dumps(record), encoding="utf-8")
     cases = {"worst": "b", "median": "c", "best": "d"}
     save_previews(evaluation / "previews.npz", {role: preview(case) for role, case in cases.items()})
     return training, evaluation

@@ -76,7 +76,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 
 def test_a_damaged_file_is_named(runs):
-    (runs[1] / "summary.json").write_text("{")
+    (runs[1] / "summary.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"evaluation: a file of the run cannot be read: .* Run the training or"):
         write_report([runs[1]])
 

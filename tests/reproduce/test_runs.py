@@ -104,7 +104,7 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
     written = model.stat().st_mtime_ns
     assert run_row(plan, "U-Net", 1) == result
     assert model.stat().st_mtime_ns == written
-    merged = json.loads((model.parent / "run.json").read_text())["config"]
+    merged = json.loads((model.parent / "run.json").read_text(encoding="utf-8"))["config"]
     assert merged["supervised_weight"] == 1.0  # the row's own, not that of all rows
 
     # a training that was interrupted goes on from its last epoch
@@ -112,7 +112,7 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
     shutil.rmtree(model.parent.parent / "evaluation")
     again = run_row(plan, "U-Net", 1)
     assert again["regions"] == result["regions"]
-    assert "resumed from" in (model.parent / "log.txt").read_text()
+    assert "resumed from" in (model.parent / "log.txt").read_text(encoding="utf-8")
 
     with pytest.raises(ConfigError, match=r"seed_1 holds a run with other settings \(epochs differ\)"):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
@@ -121,7 +121,7 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
 def test_equal_time_sets_the_epochs(plan):
     overrides = {key: value for key, value in plan.overrides.items() if key != "epochs"}
     run = run_row(replace(plan, overrides=overrides, train_seconds=1.0), "SegAN", 0)
-    found = json.loads((plan.output_dir / "s3_3c" / "epochs.json").read_text())
+    found = json.loads((plan.output_dir / "s3_3c" / "epochs.json").read_text(encoding="utf-8"))
     assert found["epochs"] == max(1, round(1.0 / found["seconds_an_epoch"]))
     assert run["epochs"] == found["epochs"]
     assert set(run["parameters"]) == {"network", "critic"}

@@ -93,7 +93,7 @@ def test_an_input_that_is_gone(tmp_path):
 def test_every_bundle_of_volumes_saves_with_it(bundle):
     (folder,) = BUNDLES.glob(f"{bundle}_*")
     for name in ("evaluate.json", "inference.json"):
-        text = (folder / "configs" / name).read_text()
+        text = (folder / "configs" / name).read_text(encoding="utf-8")
         assert '"_target_": "SaveCased"' in text
         assert "SaveImaged" not in text
     saver = SaveCased("pred", output_dir=".", output_postfix="seg", output_ext=".nii.gz").saver

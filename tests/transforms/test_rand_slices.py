@@ -45,8 +45,27 @@ def test_small_planes_are_centred_and_padded():
 
 def test_slices_with_content_are_noted():
     data = case()
-    assert data["image_slices"].tolist() == [0, 1, 2]
-    assert data["label_slices"].tolist() == [1]
+    assert data["image_slices"][2].tolist() == [0, 1, 2]
+    assert data["label_slices"][2].tolist() == [1]
+
+
+def test_slices_of_several_axes():
+    image = numbered_volume()
+    image[:, 4:] = 0
+    label = torch.zeros(1, 6, 5, 4)
+    label[0, 2, 3, 1] = 1
+    data = SlicesWithContentd(["image", "label"], axis=[0, 1])({"image": image, "label": label})
+    assert {axis: index.tolist() for axis, index in data["image_slices"].items()} == {
+        0: [0, 1, 2, 3],
+        1: [0, 1, 2, 3, 4],
+    }
+    assert {axis: index.tolist() for axis, index in data["label_slices"].items()} == {0: [2], 1: [3]}
+    samples = draw(data, axis=[0, 1], roi_size=(6, 4), foreground_probability=1.0)
+    sagittal = cut_slice(image, 0, 2, (0, 0), (6, 4))
+    coronal = cut_slice(image, 1, 3, (0, 0), (6, 4))
+    seen = [(torch.equal(s["image"], sagittal), torch.equal(s["image"], coronal)) for s in samples]
+    assert set(seen) == {(True, False), (False, True)}
+    assert 8 < sum(first for first, _ in seen) < 32  # of 40, by a coin
 
 
 def test_image_and_label_are_cut_alike_and_share_no_memory_with_the_cache():

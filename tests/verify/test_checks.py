@@ -25,9 +25,9 @@ def bundle(tmp_path):
 
 def edit(bundle, name, change):
     file = bundle / "configs" / name
-    content = json.loads(file.read_text())
+    content = json.loads(file.read_text(encoding="utf-8"))
     change(content)
-    file.write_text(json.dumps(content))
+    file.write_text(json.dumps(content), encoding="utf-8")
 
 
 def result(bundle, *names, **settings):
@@ -49,9 +49,9 @@ def test_metadata(bundle):
 
 def test_document(bundle):
     readme = bundle / "docs" / "README.md"
-    readme.write_text(readme.read_text().replace("## Performance", "## Results"))
+    readme.write_text(readme.read_text(encoding="utf-8").replace("## Performance", "## Results"), encoding="utf-8")
     assert result(bundle, "document") == [("FAILED", "docs/README.md has no section Performance")]
-    readme.write_text("# Performance\n" + readme.read_text())
+    readme.write_text("# Performance\n" + readme.read_text(encoding="utf-8"), encoding="utf-8")
     ((outcome, detail),) = result(bundle, "document")
     assert outcome == "FAILED"
     assert detail.startswith("docs/README.md: expected the order Model Overview, Data")

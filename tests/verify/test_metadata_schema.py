@@ -11,7 +11,7 @@ import pytest
 from segan_monai.verify import METADATA_SCHEMA
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
-METADATA = json.loads((BUNDLES / HIPPOCAMPUS / "configs" / "metadata.json").read_text())
+METADATA = json.loads((BUNDLES / HIPPOCAMPUS / "configs" / "metadata.json").read_text(encoding="utf-8"))
 IMAGE = ("network_data_format", "inputs", "image")
 
 
