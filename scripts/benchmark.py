@@ -8,6 +8,7 @@ python scripts/benchmark.py COMMAND [--json FILE]
 from __future__ import annotations
 
 import typer
+from benchmarks.limit import limit
 from benchmarks.loading import data
 from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
@@ -16,7 +17,7 @@ from benchmarks.segan import classes, train_step
 from benchmarks.volumes import inference
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (train_step, classes, normalization_step, inference, rois, data, exports):
+for command in (train_step, limit, classes, normalization_step, inference, rois, data, exports):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -61,11 +61,13 @@ def literal_step(batch: dict[str, torch.Tensor]) -> Callable[[], None]:
     return run
 
 
-def our_step(batch: dict[str, torch.Tensor], amp: bool) -> tuple[SegANTrainer, Callable[[], None]]:
+def our_step(
+    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compiled: bool = False
+) -> tuple[SegANTrainer, Callable[[], None]]:
     """One iteration of the trainer."""
-    segmentor, critic = players()
+    segmentor, critic = (player.to(device) for player in players())
     trainer = SegANTrainer(
-        device="cpu",
+        device=device,
         max_epochs=1,
         train_data_loader=[batch],
         network=segmentor,
@@ -74,6 +76,7 @@ def our_step(batch: dict[str, torch.Tensor], amp: bool) -> tuple[SegANTrainer, C
         critic_optimizer=torch.optim.RMSprop(critic.parameters(), lr=2e-5),
         loss_function=MultiScaleL1Loss(),
         amp=amp,
+        compile=compiled,
     )
     trainer.state.epoch = 1
     return trainer, lambda: trainer._iteration(trainer, batch)

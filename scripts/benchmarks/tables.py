@@ -21,16 +21,32 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the fi
 Rounds = Annotated[int, typer.Option(help="times that each side runs; the median counts")]
 
 
-def by_turns(sides: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
-    """Median seconds of each side; one unmeasured run first, then the sides take turns."""
+ProcessorTime = Annotated[
+    bool, typer.Option("--processor-time", help="time on the processor, for a machine that does other work as well")
+]
+
+
+def by_turns(
+    sides: dict[Any, Callable[[], Any]], rounds: int, processor_time: bool = False, fastest: bool = False
+) -> dict[Any, float]:
+    """Seconds of each side, the median or the fastest; one unmeasured run first, then the sides take turns.
+
+    Time on the processor is that of all threads together, divided by their number.
+    """
+
+    def now() -> float:
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+        return time.process_time() / torch.get_num_threads() if processor_time else time.perf_counter()
+
     seconds: dict[Any, list[float]] = {name: [] for name in sides}
     for measured in range(rounds + 1):
         for name, run in sides.items():
-            start = time.perf_counter()
+            start = now()
             run()
             if measured:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(times) for name, times in seconds.items()}
+                seconds[name].append(now() - start)
+    return {name: (min if fastest else statistics.median)(times) for name, times in seconds.items()}
 
 
 def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:

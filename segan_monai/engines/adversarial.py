@@ -220,8 +220,8 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
         Raises:
             NonFiniteLossError: naming the first term that is not finite, before any weight has changed.
         """
-        bad = [name for name, term in terms.items() if not torch.isfinite(term)]
-        if bad:
+        if not torch.stack(list(terms.values())).isfinite().all():  # one wait for the device a phase, and only here
+            bad = [name for name, term in terms.items() if not term.isfinite()]
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
                 f"{self.state.epoch}, iteration {self.state.iteration}, on a batch of {_names(self.state.batch)}; "

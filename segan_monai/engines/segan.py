@@ -41,6 +41,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
+        compile: let torch compile the network, and the critic together with the loss (needs a C++ compiler on a CPU,
+            Triton on CUDA); the first iteration then takes a minute, as does the first of another size.
         **settings: arguments of `AdversarialSegmentationTrainer`. Its loader yields ``image`` (B, C, H, W) and
             ``label`` (B, K, H, W), 0 or 1; its network is the segmentor, images to logits (B, K, H, W); its loss
             function is the distance of two sets of features, see `MultiScaleL1Loss`.
@@ -57,6 +59,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         critic_start: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
+        compile: bool = False,
         **settings: Any,
     ) -> None:
         supervised = supervised_loss is not None and supervised_weight
@@ -76,6 +79,9 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         self.adversarial_weight = adversarial_weight
         self.critic_start = critic_start
         self.clamp = clamp
+        self.distance = torch.compile(self._distance) if compile else self._distance
+        if compile:
+            self.network.compile()  # in place: the names of its weights stay
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property
@@ -96,10 +102,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         terms = {}
         if self.critic_plays:
             self._step_critic(image, prediction.detach(), target)
-            with self.autocast(), frozen(self.critic):
-                with torch.no_grad():
-                    features = self.critic(image, target)
-                terms["segmentor_l1"] = self.loss_function(self.critic(image, prediction), features)
+            terms["segmentor_l1"] = self.distance_for_segmentor(image, prediction, target)
         if self.supervised_loss is not None and self.supervised_weight:
             terms["supervised"] = self.supervised_loss(logits.float(), target)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
@@ -112,6 +115,15 @@ class SegANTrainer(AdversarialSegmentationTrainer):
     def _step_critic(self, image: Tensor, prediction: Tensor, target: Tensor) -> None:
         """Let the critic climb the distance between what it sees in prediction and truth; then clamp its weights."""
         with self.autocast():
-            distance = self.loss_function(self.critic(image, prediction), self.critic(image, target))
+            distance = self.distance(image, prediction, target)
         self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
         clamp_weights(self.clamped, self.clamp)
+
+    def distance_for_segmentor(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """What the segmentor descends: the distance with a gradient into the prediction alone."""
+        with self.autocast(), frozen(self.critic):
+            return self.distance(image, prediction, target)
+
+    def _distance(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """The distance of what the critic sees in prediction and truth."""
+        return self.loss_function(self.critic(image, prediction), self.critic(image, target))

@@ -5,9 +5,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class _MeanAbsolute(torch.autograd.Function):
+    """``(u - v).abs().mean()`` in float32, whose gradient is written once, in the memory format of the features.
+
+    Autograd's own expands the mean's gradient to a contiguous tensor and multiplies it by signs that are in the
+    convolutions' format: five passes over memory, most of them across it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, u: Tensor, v: Tensor) -> Tensor:
+        difference = u - v
+        ctx.save_for_backward(difference)
+        return difference.abs().sum(dtype=torch.float32) / difference.numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        (difference,) = ctx.saved_tensors
+        grad = difference.sign().mul_(gradient / difference.numel())
+        return grad if ctx.needs_input_grad[0] else None, -grad if ctx.needs_input_grad[1] else None
 
 
 class MultiScaleL1Loss(nn.Module):
@@ -63,7 +86,7 @@ class MultiScaleL1Loss(nn.Module):
         if len(weights) != len(layers):
             raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
         # The mean of bfloat16 features is taken in float32: it runs over millions of them.
-        means = [(features[i] - others[i]).abs().mean(dtype=torch.float32) for i in layers]
+        means = [_MeanAbsolute.apply(features[i], others[i]) for i in layers]
         if self.reduction == "per_layer":
             return torch.stack([w * m for w, m in zip(weights, means, strict=True)]).mean()
         counts = [features[i].numel() for i in layers]

@@ -10,13 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segan_monai.networks.upsampled_convolution import UpsampledConv2d
+
 
 def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
     """Halve the plane: convolution 4x4 with stride 2, batch norm, leaky ReLU 0.2."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)]
     if norm:
         layers.append(nn.BatchNorm2d(out_channels))
-    return nn.Sequential(*layers, nn.LeakyReLU(0.2))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
 
 
 def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -24,7 +26,7 @@ def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
-        nn.LeakyReLU(0.2),
+        nn.LeakyReLU(0.2, inplace=True),
     ]
 
 
@@ -88,11 +90,11 @@ class SegANSegmentor(nn.Module):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
             outputs = widths[level - 1] if level else full or out_channels
             block: list[nn.Module] = [
-                nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-                nn.Conv2d(inputs, outputs, 3, padding=1, bias=level == 0 and not full),
+                nn.Identity(),  # the upsampling once stood here: the names of weights count from it
+                UpsampledConv2d(inputs, outputs, bias=level == 0 and not full),
             ]
             if level or full:
-                block += [nn.BatchNorm2d(outputs), nn.ReLU()]
+                block += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
             self.decoder.append(nn.Sequential(*block))
 
     def forward(self, x: Tensor) -> Tensor:

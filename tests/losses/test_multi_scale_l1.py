@@ -53,3 +53,26 @@ def test_bad_settings():
         MultiScaleL1Loss(layer_weights=[1, 1, 1])([FEATURES], [OTHERS])
     with pytest.raises(ValueError, match=r"layers \[3\] asked for, but the critic has layers 0 to 1"):
         MultiScaleL1Loss(layers=[3])([FEATURES], [OTHERS])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_are_signs_over_counts(dtype):
+    """Also where features are equal: there they are 0; and in the features' own memory format."""
+    u = torch.tensor([1.0, 2.0, 3.0, 4.0], dtype=dtype).reshape(1, 2, 2, 1)
+    u = u.contiguous(memory_format=torch.channels_last).requires_grad_()
+    v = torch.tensor([2.0, 2.0, 2.0, 8.0], dtype=dtype).reshape(1, 2, 2, 1).requires_grad_()
+    (8 * MultiScaleL1Loss()([[u]], [[v]])).backward()
+    assert u.grad.flatten().tolist() == [-2, 0, 2, -2]
+    assert v.grad.flatten().tolist() == [2, 0, -2, 2]
+    assert u.grad.dtype == dtype
+    assert u.grad.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_gradients_are_those_of_autograd():
+    torch.manual_seed(0)
+    features = [torch.randn(2, c, 4, 4).requires_grad_() for c in (2, 3)]
+    others = [torch.randn(2, c, 4, 4).requires_grad_() for c in (2, 3)]
+    MultiScaleL1Loss(layer_weights=[1, 3])([features], [others]).backward()
+    plain = sum(w * (u - v).abs().mean() for w, u, v in zip([1, 3], features, others, strict=True)) / 2
+    for tensor, expected in zip(features + others, torch.autograd.grad(plain, features + others), strict=True):
+        torch.testing.assert_close(tensor.grad, expected)

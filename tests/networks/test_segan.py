@@ -8,14 +8,30 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
+from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 
-def test_segmentor_has_the_size_the_paper_implies():
+def test_segmentor_has_the_size_the_paper_implies_and_computes_less(monkeypatch):
+    def flop() -> int:
+        with FlopCounterMode(display=False) as flops, torch.no_grad():
+            segmentor(torch.zeros(1, 3, 160, 160))
+        return flops.get_total_flops()
+
     segmentor = SegANSegmentor(in_channels=3, out_channels=3)
-    with FlopCounterMode(display=False) as flops, torch.no_grad():
-        segmentor(torch.zeros(1, 3, 160, 160))
     assert sum(p.numel() for p in segmentor.parameters()) == pytest.approx(4.7e6, rel=0.01)
-    assert flops.get_total_flops() == pytest.approx(6.2e9, rel=0.01)
+    assert flop() == pytest.approx(2.94e9, rel=0.01)
+    monkeypatch.setattr(UpsampledConv2d, "is_cheaper_on_small_plane", lambda *_: False)
+    assert flop() == pytest.approx(6.2e9, rel=0.01)
+
+
+def test_weights_have_the_names_of_a_decoder_of_four_layers():
+    names = SegANSegmentor(in_channels=1, out_channels=1, base_channels=4, num_levels=2).state_dict()
+    assert [name for name in names if name.startswith("decoder") and not name.endswith("batches_tracked")] == [
+        "decoder.0.1.weight",
+        *(f"decoder.0.2.{name}" for name in ("weight", "bias", "running_mean", "running_var")),
+        "decoder.1.1.weight",
+        "decoder.1.1.bias",
+    ]
 
 
 @pytest.mark.parametrize("plane", [(16, 16), (35, 51), (1, 1), (155, 17)])
