@@ -25,6 +25,9 @@ def reproduce(
     bundle: Annotated[str | None, typer.Option(help="Another bundle than the table's own.")] = None,
     row: Annotated[list[str] | None, typer.Option(help="Run this row only; may be given again.")] = None,
     seeds: Annotated[str, typer.Option(help="Seeds of split and initialization, as in 0,1,2.")] = "0,1,2",
+    folds: Annotated[
+        str | None, typer.Option(help="Parts of the split to keep out in turn, as in 0,1,2,3,4: cross-validation.")
+    ] = None,
     train_seconds: Annotated[
         float | None, typer.Option(min=1, help="Train every row as long as this instead of the bundle's epochs.")
     ] = None,
@@ -60,19 +63,20 @@ def reproduce(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     tables = load_tables(table, bundle)
-    numbers = parse_seeds(seeds)
+    numbers = parse_numbers(seeds, "seeds")
+    parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
     failed = False
     for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
         overrides = parse_overrides(settings or [], chosen)
         plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
         markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
         runs, errors = [], {}
-        todo = [(name, seed) for name in names for seed in numbers]
+        todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
         with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
-            for name, seed in bar:
-                bar.set_postfix_str(f"{name}, seed {seed}")
+            for name, seed, fold in bar:
+                bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
                 try:
-                    runs.append(run_row(plan, name, seed))
+                    runs.append(run_row(plan, name, seed, fold))
                 except RunFailedError as error:
                     errors[name] = str(error)
                     typer.echo(f"segan-monai: error: {error}", err=True)
@@ -88,13 +92,17 @@ def reproduce(
         raise typer.Exit(1)
 
 
-def parse_seeds(text: str) -> list[int]:
-    """Read seeds such as ``0,1,2``.
+def parse_numbers(text: str, what: str) -> list[int]:
+    """Read numbers such as ``0,1,2``.
+
+    Args:
+        text: what was given.
+        what: the word for them in the error's message.
 
     Raises:
         ConfigError: anything but different whole numbers, separated by commas.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ConfigError(f"cannot read the seeds '{text}'; expected different whole numbers, such as 0,1,2.")
+        raise ConfigError(f"cannot read the {what} '{text}'; expected different whole numbers, such as 0,1,2.")
     return [int(part) for part in parts]

@@ -150,23 +150,30 @@ def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
     return overrides
 
 
-def run_row(plan: Plan, row: str, seed: int) -> dict[str, Any]:
+def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[str, Any]:
     """Train and evaluate one row with one seed, unless that has been done already.
 
+    Args:
+        plan: what all rows are run with.
+        row: its name.
+        seed: of split and initialization.
+        fold: which part of the split is kept out; None for that of the bundle's ``train.json``.
+
     Returns:
-        ``row``, ``seed``, ``epochs``, ``train_seconds``, ``peak_memory_mib``, ``parameters`` (name of network to
-        number), ``training_cases`` and ``regions``, the regions of ``summary.json``; ``gflop_per_slice`` if it was
+        ``row``, ``seed``, ``fold``, ``epochs``, ``train_seconds``, ``peak_memory_mib``, ``parameters`` (name of network
+        to number), ``training_cases`` and ``regions``, the regions of ``summary.json``; ``gflop_per_slice`` if it was
         counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
         ConfigError: the folder of this run holds one with other settings.
     """
-    folder = _folder(plan, row) / f"seed_{seed}"
+    folder = _folder(plan, row) / (f"seed_{seed}" if fold is None else f"seed_{seed}_fold_{fold}")
     settings = {
         "dataset_dir": str(plan.dataset_dir),
         **({} if plan.datalist is None else {"datalist": str(plan.datalist)}),
         "seed": seed,
+        **({} if fold is None else {"fold": fold}),
     }
     if plan.train_seconds is not None:
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
@@ -179,7 +186,8 @@ def run_row(plan: Plan, row: str, seed: int) -> dict[str, Any]:
         (training / "trained.txt").touch()
     if not (evaluation / "summary.json").is_file():
         _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
-    return {"row": row, "seed": seed, **read_training(training), **_read_evaluation(training, evaluation)}
+    results = {**read_training(training), **_read_evaluation(training, evaluation)}
+    return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **results}
 
 
 def read_training(folder: Path) -> dict[str, Any]:

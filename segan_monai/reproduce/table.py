@@ -28,19 +28,20 @@ EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # of networks that have RoIs
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Write every run as it was: a line a row, seed and region.
+    """Write every run as it was: a line a row, seed, fold and region.
 
     Args:
         runs: results of `run_row`.
 
     Returns:
-        CSV with the columns ``row,seed,region,cases,failures,dice,...,epochs,train_seconds,peak_memory_mib`` and one
-        ``parameters_<network>`` for each network; metrics are means over the cases.
+        CSV with the columns ``row,seed,[fold,]region,cases,failures,dice,...,epochs,train_seconds,peak_memory_mib`` and
+        one ``parameters_<network>`` for each network; metrics are means over the cases.
     """
     lines = [
         {
             "row": run["row"],
             "seed": run["seed"],
+            **{name: run[name] for name in ("fold",) if name in run},
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
@@ -56,7 +57,7 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mapping[str, str] | None = None) -> str:
-    """Write the table: a line a row, ours as mean and standard deviation over the seeds, beside the published figures.
+    """Write the table: a line a row, ours as mean and standard deviation over seeds or folds, beside what is published.
 
     Args:
         plan: what the rows were run with.
@@ -73,6 +74,7 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     rows = [{"": row, **_ours(table, of_row), **_published(table, row)} for row, of_row in by_row.items()]
     rows += [{"": row, "epochs": "failed"} for row in failed or {} if row not in by_row]
     seeds = sorted({run["seed"] for run in runs})
+    folds = sorted({run["fold"] for run in runs if "fold" in run})
     notes = [f"{table.title}. Published: {table.source}, on {table.data}."]
     if runs:
         regions = next(iter(runs[0]["regions"].values()))
@@ -83,8 +85,11 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."
         )
-        if len(seeds) > 1:
-            notes.append("± is the standard deviation over the seeds, of means over cases.")
+        if folds:
+            notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were kept out in turn.")
+        if len(seeds) > 1 or len(folds) > 1:
+            over = "folds" if len(folds) > 1 else "seeds"
+            notes.append(f"± is the standard deviation over the {over}, of means over cases.")
         failures = {
             run["row"]: sum(region["failures"] for other in by_row[run["row"]] for region in other["regions"].values())
             for run in runs

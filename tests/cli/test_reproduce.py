@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
-from segan_monai.cli.reproduce import parse_seeds
+from segan_monai.cli.reproduce import parse_numbers
 from segan_monai.errors import ConfigError
 
 SMALL = ["base_channels=4", "slice_size=[32,32]", "epochs=1", "batch_size=4", "slices_per_volume=2", "folds=2"]
@@ -34,8 +34,8 @@ def test_the_command_prints_markdown_and_csv_and_goes_on_after_a_failure(phantom
 @pytest.mark.parametrize("text", ["", "0,0", "1;2", "-1", "one"])
 def test_seeds_that_cannot_be_read(text):
     with pytest.raises(ConfigError, match="cannot read the seeds"):
-        parse_seeds(text)
+        parse_numbers(text)
 
 
 def test_seeds():
-    assert parse_seeds("0, 1,2") == [0, 1, 2]
+    assert parse_numbers("0, 1,2") == [0, 1, 2]
