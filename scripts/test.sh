@@ -4,4 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/install.sh
-exec python -m pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # of each process
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@"
