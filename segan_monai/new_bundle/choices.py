@@ -75,6 +75,11 @@ def _segan(found: Fingerprint) -> dict[str, Choice]:
     )
     width = _width(size)
     chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {_by(size)}")
+    if width == 16:
+        chosen["full_resolution_channels"] = Choice(8, "in small slices a pixel counts: features at full resolution")
+    chosen["augmentation_probability"] = Choice(
+        0.6, "slices are turned, scaled and changed in contrast; few cases need it"
+    )
     rate = 0.01 if width == 16 else 0.001
     chosen["learning_rate"] = Choice(rate, "0.01 for networks of 16 channels, 0.001 for wider ones")
     return chosen | _schedule(found, 8, "slices_per_volume", width, math.prod(size), 40)
