@@ -137,7 +137,9 @@ def _counts(run: RunFolder) -> str:
 
 def _split(run: RunFolder, config: dict[str, Any]) -> str:
     if run.metrics is not None:
-        return f"subset {config['subset']}, {config.get('split_file', '')}" if "subset" in config else ""
+        file = str(config.get("split_file", ""))
+        shown = "split.json beside the weights" if file.startswith("$") else file  # an expression: the bundle's own
+        return f"subset {config['subset']}, {shown}" if "subset" in config else ""
     return f"fold {config['fold']} of {config['folds']}, by subject" if "folds" in config else ""
 
 
