@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -52,6 +53,16 @@ def device_of_process() -> torch.device:
             "to torchrun, or fewer."
         )
     return torch.device("cuda", number)
+
+
+def meet_processes() -> None:
+    """Meet the other processes of a run that exchange no tensors, only what they have done; they may wait for days.
+
+    Does nothing where `torchrun` has not started several, or they have met already.
+    """
+    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        if not torch.distributed.is_initialized():
+            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
 
 
 def join_processes(device: str | torch.device) -> None:
@@ -105,7 +116,7 @@ def _others_needed() -> Iterator[None]:
         raise ProcessLostError(
             f"process {idist.get_rank()} of {idist.get_world_size()} can reach the others no more: one of them has "
             "ended. What ended it stands above or in that process's log, and at the end torchrun names the first that "
-            "failed. Mend that, and go on with --resume true."
+            "failed. Mend that, and go on: training with --resume true, inference with the same command."
         ) from error
 
 
@@ -117,6 +128,16 @@ def gather_from_processes(value: T) -> list[T]:
     with _others_needed():
         torch.distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def said_by_first_process(value: T) -> T:
+    """What the first process has; every process must call it."""
+    if idist.get_world_size() == 1:
+        return value
+    said = [value]
+    with _others_needed():
+        torch.distributed.broadcast_object_list(said, src=0)
+    return said[0]
 
 
 def any_process(asks: bool) -> bool:

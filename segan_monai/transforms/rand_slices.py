@@ -45,7 +45,9 @@ def cut_slice(volume: Tensor, axis: int, index: int, start: Sequence[int], size:
 class SlicesWithContentd(MapTransform):
     """Note which slices of a volume hold anything but 0, as ``<key>_slices``, for `RandSlicesd`.
 
-    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch.
+    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch. The
+    voxels of a slice then lie together in memory, so that to draw it touches no others; the shape stays (C, H, W, D).
+    The dataset must keep that order (MONAI's `CacheDataset`: ``as_contiguous=False``).
 
     Args:
         keys: volumes (C, H, W, D).
@@ -60,7 +62,8 @@ class SlicesWithContentd(MapTransform):
         """Return the dictionary with an array of slice indices beside each volume."""
         result = dict(data)
         for key in self.key_iterator(result):
-            volume = torch.as_tensor(result[key])
+            volume = torch.as_tensor(result[key]).movedim(1 + self.axis, 0).contiguous().movedim(0, 1 + self.axis)
+            result[key] = volume
             other = [dim for dim in range(volume.ndim) if dim != 1 + self.axis]
             result[f"{key}_slices"] = np.flatnonzero((volume != 0).sum(dim=other).numpy())
         return result
