@@ -60,9 +60,9 @@ def meet_processes() -> None:
 
     Does nothing where `torchrun` has not started several, or they have met already.
     """
-    if "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        if not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
 
 
 def join_processes(device: str | torch.device) -> None:

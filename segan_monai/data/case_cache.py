@@ -196,7 +196,7 @@ def _source(module: str) -> str | None:
 def _states_of_files(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     """Path, size and time of change of all files that a case names; of a folder, those of the files in it."""
     values = [item for value in case.values() for item in (value if isinstance(value, list | tuple) else [value])]
-    paths = [Path(os.path.abspath(value)) for value in values if isinstance(value, str | os.PathLike)]
+    paths = [Path(value).absolute() for value in values if isinstance(value, str | os.PathLike)]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 

@@ -16,6 +16,7 @@ from typing import Any
 import ignite.distributed as idist
 from monai.data import CacheDataset, Dataset
 from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import CaseCache
 from segan_monai.errors import DataError, causes, reason
@@ -134,5 +135,6 @@ class CaseCacheDataset(CacheDataset):
 
 def _cached_part(transform: Sequence[Callable] | Callable | None) -> list[Any]:
     """The transforms whose results a `CacheDataset` keeps: those before the first random one."""
-    transforms = Compose(transform).flatten().transforms
+    # to make or to flatten a Compose would seed the random transforms in it
+    transforms = transform.transforms if isinstance(transform, Compose) else ensure_tuple(transform)
     return list(takewhile(lambda t: isinstance(t, Transform) and not isinstance(t, RandomizableTrait), transforms))

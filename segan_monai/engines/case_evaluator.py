@@ -43,8 +43,8 @@ class CaseEvaluator(SupervisedEvaluator):
         """Run over all cases of this process; none are left if all have been finished before.
 
         Raises:
-            FailedCasesError: after the last case of all processes, if any failed; the first process says which.
-            SystemExit: in the other processes, then.
+            FailedCasesError: after the last case of all processes, if any failed; in the first process alone, which
+                torchrun would not let say it once another one had ended with an error.
             OutputError: a result cannot be written.
         """
         self.failures = {}
@@ -54,13 +54,12 @@ class CaseEvaluator(SupervisedEvaluator):
             self.fire_event(Events.COMPLETED)  # handlers that meet those of the other processes
         parts = gather_from_processes((self.failures, self.state.epoch_length or 0))
         failures = {case: text for of_process, _ in parts for case, text in of_process.items()}
-        if failures and idist.get_rank() > 0:
-            raise SystemExit(1)
-        if failures:
+        if failures and idist.get_rank() == 0:
             lines = [f"{case}: {text}" for case, text in failures.items()]
             more = [f"and {len(lines) - 10} more, see the log"] if len(lines) > 10 else []
+            count = sum(cases for _, cases in parts)
             raise FailedCasesError(
-                f"{len(lines)} of {sum(count for _, count in parts)} cases failed; the others have their results. Mend these "
+                f"{len(lines)} of {count} cases failed; the others have their results. Mend these "
                 "and give the same command again, finished cases are not repeated:\n  " + "\n  ".join(lines[:10] + more)
             )
 

@@ -8,6 +8,7 @@ import functools
 import multiprocessing
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,8 +116,7 @@ def test_what_was_done_to_a_volume_can_be_undone(cases, tmp_path):
 def test_voxels_are_mapped_from_the_file_and_writing_to_them_does_not_reach_it(cases, tmp_path):
     dataset(cases, tmp_path)
     made, _ = dataset(cases, tmp_path)
-    with open("/proc/self/maps") as stream:
-        mapped = stream.read()
+    mapped = Path("/proc/self/maps").read_text()
     assert all(str(file) in mapped for file in entries(tmp_path))
     made[0]["image"].mul_(0)
     again, counts = dataset(cases, tmp_path)
@@ -139,7 +139,7 @@ def test_a_changed_voxel_prepares_that_case_again_and_leaves_no_old_file(cases, 
 
 def test_a_changed_label_file_of_the_same_size_prepares_that_case_again(cases, tmp_path):
     dataset(cases, tmp_path)
-    state = os.stat(cases[2]["label"])
+    state = Path(cases[2]["label"]).stat()
     os.utime(cases[2]["label"], ns=(state.st_atime_ns, state.st_mtime_ns + 1))
     assert dataset(cases, tmp_path)[1] == (2, 1)
 
@@ -225,7 +225,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(cases, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_named(cases, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(OutputError, match="cache.* cannot be written"):
+    with pytest.raises(OutputError, match=r"cache.* cannot be written"):
         dataset(cases, tmp_path)
 
 
