@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -61,8 +62,19 @@ def meet_processes() -> None:
     Does nothing where `torchrun` has not started several, or they have met already.
     """
     several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    if several and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=timedelta(days=30))
+    if several:
+        _meet("gloo", timeout=timedelta(days=30))
+
+
+def _meet(backend: str, **settings: Any) -> None:
+    """Initialize the process group, once, and keep the hook that says what to do about an error.
+
+    Torch calls it with standard error replaced by a buffer, which is lost when the hook ends the process.
+    """
+    if not torch.distributed.is_initialized():
+        hook = sys.excepthook
+        torch.distributed.init_process_group(backend, **settings)
+        sys.excepthook = hook
 
 
 def join_processes(device: str | torch.device) -> None:
@@ -74,8 +86,7 @@ def join_processes(device: str | torch.device) -> None:
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    _meet("nccl" if device.type == "cuda" else "gloo")
     if process_rank() > 0:
         logging.disable(logging.INFO)
 

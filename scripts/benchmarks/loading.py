@@ -155,7 +155,8 @@ def start_up(
 ) -> None:
     """From the command to the end of the first iteration of the BraTS bundle on generated volumes.
 
-    Without a cache, with the cache in memory, and with that on disk, empty (cold) and filled (warm). The volumes are `distinct` ones under `volumes` names; the network is small (base 8). Nothing is extrapolated.
+    Without a cache, with the cache in memory, and with that on disk, empty (cold) and filled (warm). The volumes are
+    `distinct` ones under `volumes` names; the network is small (base 8). Nothing is extrapolated.
     """
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
