@@ -8,6 +8,7 @@ python scripts/benchmark.py COMMAND [--json FILE]
 from __future__ import annotations
 
 import typer
+from benchmarks.cost import cost_model
 from benchmarks.loading import data, start_up
 from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
@@ -28,6 +29,7 @@ for command in (
     scaling,
     two_processes,
     folder,
+    cost_model,
     exports,
 ):
     app.command()(command)
