@@ -157,20 +157,27 @@ def _counted(run: Callable[[], Any]) -> tuple[float, int]:
     return flops.get_total_flops() / 1e9, kernels.count
 
 
+def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What it returns, and the seconds of a core that it takes when it is not the first time."""
+    run()
+    start = time.process_time()
+    return run(), time.process_time() - start
+
+
 def measure_training(bundle: str, data: dict[str, Any]) -> dict[str, float]:
     """What an image costs in training, the operations of an epoch in which all players play."""
     with _parser(bundle, "train.json", **data) as parser:
         parser["train#handlers"] = []
-        start = time.perf_counter()
+        start = time.process_time()
         dataset = parser.get_parsed_content("train#dataset")
-        prepare = (time.perf_counter() - start) / len(dataset)
+        prepare = (time.process_time() - start) / len(dataset)
         loader = parser.get_parsed_content("train#dataloader")
         images, batch = 0, None
-        start = time.perf_counter()
-        while time.perf_counter() - start < 3:
+        start = time.process_time()
+        while time.process_time() - start < 3:
             for batch in loader:
                 images += len(batch["image"])
-        rate = images / (time.perf_counter() - start)
+        rate = images / (time.process_time() - start)
         assert batch is not None
         few = {key: value[:2] for key, value in batch.items()}
         trainer = parser.get_parsed_content("train#trainer")
@@ -195,9 +202,7 @@ def measure_inference(bundle: str, data: dict[str, Any], depth: int | None) -> d
         case = parser.get_parsed_content("cases")[0]
         before, after = (parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing"))
         network = parser.get_parsed_content("network_def").eval()
-        start = time.perf_counter()
-        item = before(case)
-        read = time.perf_counter() - start
+        item, read = _timed(lambda: before(case))
         image = item["image"]
         if depth is None:
             size = tuple(parser.get_parsed_content("patch_size"))
@@ -216,13 +221,12 @@ def measure_inference(bundle: str, data: dict[str, Any], depth: int | None) -> d
             gflop, kernels = _counted(lambda: network(torch.as_tensor(part).as_subclass(torch.Tensor)))
         prediction = image.new_full((out.shape[1], *image.shape[1:]), -4.0)
         prediction[(slice(None), *(slice(n // 3, n // 2) for n in image.shape[1:]))] = 4.0
-        start = time.perf_counter()
-        after({**item, "pred": prediction})
+        _, write = _timed(lambda: after({**item, "pred": prediction}))
         return {
             "GFLOP a volume": gflop * parts,
             "kernels a volume": kernels * math.ceil(parts / 16),
             "read, s": read * share,
-            "write, s": (time.perf_counter() - start) * share,
+            "write, s": write * share,
         }
 
 
@@ -273,8 +277,8 @@ def cost_model(
 ) -> None:
     """Hours to train each bundle at the paper's schedule and to infer many volumes, on 1 to 64 GPUs.
 
-    What is counted and timed on this machine comes first; --measured FILE takes that from the JSON of an earlier call.
-    GPUs are assumed: the published bfloat16 peak of an A100 and the fraction of it that is reached, not measured.
+    What is counted and timed on this machine (seconds of a core) comes first; --measured FILE takes that from the JSON
+    of an earlier call. GPUs are assumed: the published bfloat16 peak of an A100, and what fraction of it is reached.
     """
     assumed = Assumed(
         peak_tflops * 1e12, fraction, launch_microseconds / 1e6, cores_a_gpu, inside_gb * 1e9, outside_gb * 1e9
