@@ -236,13 +236,18 @@ def exchange_seconds(gpus: int, megabytes: float, assumed: Assumed) -> float:
     return 2 * (gpus - 1) / gpus * megabytes * 1e6 / rate
 
 
+def network_seconds(row: dict[str, float], assumed: Assumed) -> float:
+    """Of a training step."""
+    arithmetic = row["batch"] * row["GFLOP an image"] * 1e9 / (assumed.peak * assumed.fraction)
+    return max(arithmetic, row["kernels a step"] * assumed.launch)
+
+
 def training_hours(row: dict[str, float], schedule: Schedule, gpus: int, assumed: Assumed) -> tuple[float, str]:
     """Hours, and what a step waits for."""
     if gpus > schedule.cases:
         return math.nan, "fewer cases than GPUs"
     batch = row["batch"]
-    arithmetic = batch * row["GFLOP an image"] * 1e9 / (assumed.peak * assumed.fraction)
-    network = max(arithmetic, row["kernels a step"] * assumed.launch)
+    network = network_seconds(row, assumed)
     exchange = exchange_seconds(gpus, row["MB of gradients"], assumed)
     loader = batch / (assumed.cores * row["loader, images/s a core"])
     steps = math.ceil(math.ceil(schedule.cases / gpus) * row["images of a case"] / batch)
@@ -250,7 +255,8 @@ def training_hours(row: dict[str, float], schedule: Schedule, gpus: int, assumed
     hours = (first + schedule.epochs * steps * max(loader, network + exchange)) / 3600
     if loader > network + exchange:
         return hours, "loader"
-    return hours, "exchange" if exchange > network else "network" if arithmetic >= network else "kernels' start"
+    kernels = network == row["kernels a step"] * assumed.launch
+    return hours, "exchange" if exchange > network else "kernels' start" if kernels else "network"
 
 
 def inference_hours(row: dict[str, float], volumes: int, gpus: int, assumed: Assumed) -> tuple[float, str]:
@@ -300,6 +306,14 @@ def cost_model(
     if json_file is not None:
         json_file.write_text(json.dumps({"rows": found}, indent=4) + "\n")
     how = f"{peak_tflops:g} TFLOP/s x {fraction:g}, {launch_microseconds:g} us a kernel, {cores_a_gpu} cores a GPU"
+    rows: list[dict[str, Any]] = []
+    for name in SCHEDULES:
+        row, network = by_bundle[name], network_seconds(by_bundle[name], assumed)
+        rates = {"network, images/s": row["batch"] / network}
+        rates["loader, images/s"] = cores_a_gpu * row["loader, images/s a core"]
+        exchange = {"exchange is the limit below, GB/s": 2e-3 * row["MB of gradients"] / network}
+        rows.append({"side": short[name], "s a step": network, **rates, **exchange})
+    report(f"cost-model: one GPU in training. ASSUMED: {how}", rows, None)
     rows = []
     for name, schedule in SCHEDULES.items():
         rows.append({"side": short[name], "cases x epochs": f"{schedule.cases} x {schedule.epochs}"})

@@ -51,6 +51,7 @@ def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int],
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1 - rank % len(cores)]})
     torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)  # torchrun sets it
     if processes > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=processes)
     step, parameters = iteration_of("S3-3C", 3, True, size, batch_size)
