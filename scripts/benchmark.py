@@ -8,16 +8,32 @@ python scripts/benchmark.py COMMAND [--json FILE]
 from __future__ import annotations
 
 import typer
+from benchmarks.cost import cost_model
 from benchmarks.limit import limit
-from benchmarks.loading import data
+from benchmarks.loading import data, start_up
 from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
 from benchmarks.onnx import exports
+from benchmarks.scaling import folder, scaling, two_processes
 from benchmarks.segan import classes, train_step
 from benchmarks.volumes import inference
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (train_step, limit, classes, normalization_step, inference, rois, data, exports):
+for command in (
+    train_step,
+    limit,
+    classes,
+    normalization_step,
+    inference,
+    rois,
+    data,
+    start_up,
+    scaling,
+    two_processes,
+    folder,
+    cost_model,
+    exports,
+):
     app.command()(command)
 
 if __name__ == "__main__":

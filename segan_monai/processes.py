@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import ignite.distributed as idist
@@ -54,6 +56,27 @@ def device_of_process() -> torch.device:
     return torch.device("cuda", number)
 
 
+def meet_processes() -> None:
+    """Meet the other processes of a run that exchange no tensors, only what they have done; they may wait for days.
+
+    Does nothing where `torchrun` has not started several, or they have met already.
+    """
+    several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:
+        _meet("gloo", timeout=timedelta(days=30))
+
+
+def _meet(backend: str, **settings: Any) -> None:
+    """Initialize the process group, once, and keep the hook that says what to do about an error.
+
+    Torch calls it with standard error replaced by a buffer, which is lost when the hook ends the process.
+    """
+    if not torch.distributed.is_initialized():
+        hook = sys.excepthook
+        torch.distributed.init_process_group(backend, **settings)
+        sys.excepthook = hook
+
+
 def join_processes(device: str | torch.device) -> None:
     """Meet the other processes of the run, by NCCL on GPUs and by gloo on the CPU. All but the first only warn.
 
@@ -63,8 +86,7 @@ def join_processes(device: str | torch.device) -> None:
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    _meet("nccl" if device.type == "cuda" else "gloo")
     if process_rank() > 0:
         logging.disable(logging.INFO)
 
@@ -105,7 +127,7 @@ def _others_needed() -> Iterator[None]:
         raise ProcessLostError(
             f"process {idist.get_rank()} of {idist.get_world_size()} can reach the others no more: one of them has "
             "ended. What ended it stands above or in that process's log, and at the end torchrun names the first that "
-            "failed. Mend that, and go on with --resume true."
+            "failed. Mend that, and go on: training with --resume true, inference with the same command."
         ) from error
 
 
@@ -117,6 +139,16 @@ def gather_from_processes(value: T) -> list[T]:
     with _others_needed():
         torch.distributed.all_gather_object(gathered, value)
     return gathered
+
+
+def said_by_first_process(value: T) -> T:
+    """What the first process has; every process must call it."""
+    if idist.get_world_size() == 1:
+        return value
+    said = [value]
+    with _others_needed():
+        torch.distributed.broadcast_object_list(said, src=0)
+    return said[0]
 
 
 def any_process(asks: bool) -> bool:

@@ -35,7 +35,7 @@ from segan_monai.check import (
 from segan_monai.check.configs import JSON_LITERALS
 from segan_monai.errors import ConfigError, UserError, causes
 from segan_monai.files import cannot_write, whole_file
-from segan_monai.processes import process_rank
+from segan_monai.processes import device_of_process, process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``...: starting twice
     never costs days of training.
 
-    Of several processes that `torchrun` starts, the first one writes; each is seeded apart. Federated learning starts
+    Of several processes that `torchrun` starts, the first one writes, the others log warnings only; each is seeded
+    apart, and ``cuda`` without a number means a GPU of its own. Federated learning starts
     the same run twice before it trains; nothing is moved and nothing logged twice then.
 
     When a training goes on, the record of the part before stays as ``run_before_resume_1.json``...
@@ -112,7 +113,10 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         config.update(_read_literals(parser))
     resume = JSON_LITERALS.get(str(resume), resume)
     check = bool(JSON_LITERALS.get(str(check), check))
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
+        torch.cuda.set_device(device_of_process())
     if process_rank() > 0:
+        logging.disable(logging.INFO)
         set_determinism(seed + process_rank())  # each process draws patches and slices of its own
         return
     if check and parser is not None:

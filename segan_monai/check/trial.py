@@ -43,8 +43,9 @@ def trial_parser(parser: ConfigParser, output_dir: str) -> ConfigParser:
 
 
 def _cache_nothing(config: Any) -> None:
-    if isinstance(config, dict) and config.get("_target_") in ("CacheDataset", "monai.data.CacheDataset"):
+    if isinstance(config, dict) and str(config.get("_target_")).endswith("CacheDataset"):
         config["cache_rate"] = 0.0
+        config.pop("cache_dir", None)
     for value in config.values() if isinstance(config, dict) else config if isinstance(config, list) else ():
         _cache_nothing(value)
 
@@ -208,6 +209,9 @@ def _estimate_cache(parser: ConfigParser, engine: Any, report: Report) -> None:
     total = cached * len(dataset) * rate
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     report.measured["cache_gib"] = round(total / 2**30, 4)
+    if parser.get("cache_dir"):
+        report.note("cache", f"about {_size(cached * len(dataset))} of files in cache_dir")
+        return
     report.note("cache", f"about {_size(total)} for {len(dataset)} training cases at cache_rate {rate:g}")
     if total > memory:
         report.warning(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from segan_monai.data.brats import brats_cases
+from segan_monai.data.case_cache import CaseCache
 from segan_monai.data.case_datasets import CaseCacheDataset, CaseDataset
 from segan_monai.data.cases import find_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
@@ -21,6 +22,7 @@ from segan_monai.data.split import held_out, read_split, split_cases
 
 __all__ = [
     "LABEL_CONVENTIONS",
+    "CaseCache",
     "CaseCacheDataset",
     "CaseDataset",
     "LabelConvention",

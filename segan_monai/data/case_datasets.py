@@ -8,12 +8,17 @@ import csv
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 from monai.data import CacheDataset, Dataset
+from monai.transforms import Compose, RandomizableTrait, Transform
+from monai.utils import ensure_tuple
 
+from segan_monai.data.case_cache import CaseCache
 from segan_monai.errors import DataError, causes, reason
 from segan_monai.files import writing
 
@@ -42,9 +47,13 @@ class CaseCacheDataset(CacheDataset):
     a `cache_rate` below 1 files are read in every epoch) is replaced by the next good case, so that batches keep their
     size. Both are logged, and listed in a file.
 
+    With `cache_dir`, what is cached is kept in files for later runs, see `CaseCache`: all cases are prepared, or found
+    prepared, at the start and mapped into memory, so `cache_rate` has no part in it.
+
     Args:
         data: cases, each with its name under ``case``.
         transform: called with a case.
+        cache_dir: folder of prepared cases, for any number of data sets and configs; None for none.
         skip_unreadable: whether to go on without bad cases; if not, the first one stops the run.
         report: the list of bad cases, CSV with the columns ``case,error``.
         **settings: of `CacheDataset`.
@@ -59,14 +68,23 @@ class CaseCacheDataset(CacheDataset):
         transform: Sequence[Callable] | Callable | None = None,
         skip_unreadable: bool = False,
         report: str | os.PathLike[str] = "skipped_cases.csv",
+        cache_dir: str | os.PathLike[str] | None = None,
         **settings: Any,
     ) -> None:
+        self.files: CaseCache | None = None
+        if cache_dir:
+            settings["cache_rate"] = 1.0
+            self.files = CaseCache(cache_dir, [_cached_part(transform), settings.get("as_contiguous", True)])
         self.skip_unreadable = skip_unreadable
         self.report = Path(report)
         super().__init__(data, transform, **settings)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         cache = super()._fill_cache(indices)
+        if self.files is not None and cache:
+            logger.info(
+                "%d cases found prepared in %s, %d made now", self.files.read, self.files.folder, self.files.made
+            )
         good = [index for index, item in enumerate(cache) if item is not None]
         if len(good) == len(cache):
             return cache
@@ -79,8 +97,9 @@ class CaseCacheDataset(CacheDataset):
         return [cache[index] for index in good]
 
     def _load_cache_item(self, idx: int) -> Any:
+        prepare = partial(super()._load_cache_item, idx)
         try:
-            return super()._load_cache_item(idx)
+            return prepare() if self.files is None else self.files.get(self.data[idx], prepare)
         except Exception as error:
             self._skip(idx, error)
             return None
@@ -112,3 +131,10 @@ class CaseCacheDataset(CacheDataset):
 
     def _all_bad(self) -> DataError:
         return DataError(f"none of {len(self.data)} cases can be read; {self.report} says why. Mend or replace them.")
+
+
+def _cached_part(transform: Sequence[Callable] | Callable | None) -> list[Any]:
+    """The transforms whose results a `CacheDataset` keeps: those before the first random one."""
+    # to make or to flatten a Compose would seed the random transforms in it
+    transforms = transform.transforms if isinstance(transform, Compose) else ensure_tuple(transform)
+    return list(takewhile(lambda t: isinstance(t, Transform) and not isinstance(t, RandomizableTrait), transforms))

@@ -7,9 +7,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import ignite.distributed as idist
+from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from segan_monai.errors import OutputError, UserError, causes, reason
+from segan_monai.processes import gather_from_processes
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ class CaseEvaluator(SupervisedEvaluator):
         **settings: of `SupervisedEvaluator`. The loader has batches of one case.
 
     Attributes:
-        failures: name of the case to what is wrong with it.
+        failures: name of the case to what is wrong with it, of the cases of this process.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -37,20 +40,26 @@ class CaseEvaluator(SupervisedEvaluator):
         self.failures: dict[str, str] = {}
 
     def run(self) -> None:
-        """Run over all cases; none are left if all have been finished before.
+        """Run over all cases of this process; none are left if all have been finished before.
 
         Raises:
-            FailedCasesError: after the last case, if any failed.
+            FailedCasesError: after the last case of all processes, if any failed; in the first process alone, which
+                torchrun would not let say it once another one had ended with an error.
             OutputError: a result cannot be written.
         """
         self.failures = {}
         if self.state.epoch_length:
             super().run()
-        if self.failures:
-            lines = [f"{case}: {text}" for case, text in self.failures.items()]
+        else:
+            self.fire_event(Events.COMPLETED)  # handlers that meet those of the other processes
+        parts = gather_from_processes((self.failures, self.state.epoch_length or 0))
+        failures = {case: text for of_process, _ in parts for case, text in of_process.items()}
+        if failures and idist.get_rank() == 0:
+            lines = [f"{case}: {text}" for case, text in failures.items()]
             more = [f"and {len(lines) - 10} more, see the log"] if len(lines) > 10 else []
+            count = sum(cases for _, cases in parts)
             raise FailedCasesError(
-                f"{len(lines)} of {self.state.epoch_length} cases failed; the others have their results. Mend these "
+                f"{len(lines)} of {count} cases failed; the others have their results. Mend these "
                 "and give the same command again, finished cases are not repeated:\n  " + "\n  ".join(lines[:10] + more)
             )
 

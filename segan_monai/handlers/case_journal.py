@@ -14,9 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from segan_monai.files import whole_file, writing
+from segan_monai.processes import gather_from_processes, meet_processes, process_rank, said_by_first_process
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +42,10 @@ class CaseJournal:
     if its last line says so, its result files are there, and weights, settings and image files are still the same: a
     folder never holds the results of two models unnoticed. Results of an earlier run are removed when a case fails now.
 
+    Of several processes that `torchrun` starts, each gets a share of what is left to do and writes a journal of its own
+    (``inference_1.jsonl``...), so that no two of them write to one file; the next start reads them all, however many
+    processes it has.
+
     ``inference.json`` says of every case of the run its ``status`` (``finished``, ``failed`` or ``not reached``),
     ``seconds``, ``error`` and ``files``, and counts them.
 
@@ -58,7 +64,8 @@ class CaseJournal:
         self.output_dir = Path(output_dir)
         self.weights = Path(weights)
         self.repeat_finished = repeat_finished
-        self.journal = self.output_dir / "inference.jsonl"
+        number = process_rank()
+        self.journal = self.output_dir / (f"inference_{number}.jsonl" if number else "inference.jsonl")
         self.cases: list[str] = []
         self.keys: dict[str, str] = {}
         self.earlier: dict[str, dict[str, Any]] = {}
@@ -67,13 +74,20 @@ class CaseJournal:
         self.started = 0.0
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The cases that are left to do, in their order."""
+        """The cases that are left to do, in their order; of several processes, the share of this one."""
+        meet_processes()
         self.cases = [case["case"] for case in cases]
-        common = self._key_of_run()
-        self.keys = {case["case"]: _digest(common, _files_of(case)) for case in cases}
-        self.earlier = self._read()
-        finished = {} if self.repeat_finished else self.earlier
-        self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
+        if idist.get_rank() == 0:
+            common = self._key_of_run()
+            self.keys = {case["case"]: _digest(common, _files_of(case)) for case in cases}
+            self.earlier = self._read()
+            finished = {} if self.repeat_finished else self.earlier
+            self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
+        # the others may look when the first one has begun
+        self.keys, self.earlier, self.lines = said_by_first_process((self.keys, self.earlier, self.lines))
+        if self.journal.is_file() and self.journal.read_bytes()[-1:] not in (b"", b"\n"):
+            with writing(self.journal), self.journal.open("a", encoding="utf-8") as stream:
+                stream.write("\n")  # the last line was cut off; the next one is a line of its own
         left = [case for case in cases if case["case"] not in self.lines]
         if self.lines:
             logger.info(
@@ -83,14 +97,14 @@ class CaseJournal:
                 len(left),
             )
         self.write_summary()
-        return left
+        return left[idist.get_rank() :: idist.get_world_size()]
 
     def attach(self, engine: Engine) -> None:
         """Register with a `CaseEvaluator`, after all other handlers that write results."""
         engine.add_event_handler(Events.GET_BATCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_STARTED, self.name)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.record)
-        engine.add_event_handler(Events.COMPLETED, self.write_summary)
+        engine.add_event_handler(Events.COMPLETED, self.finish)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self) -> None:
@@ -114,6 +128,7 @@ class CaseJournal:
             "error": error,
             "files": files,
             "key": self.keys.get(case),
+            "ended": time.time(),
         }
         if error:
             for file in self.earlier.get(case, {}).get("files", ()):
@@ -123,8 +138,17 @@ class CaseJournal:
         with writing(self.journal), self.journal.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line) + "\n")
 
+    def finish(self) -> None:
+        """Write ``inference.json`` when all processes have ended their shares."""
+        for lines in gather_from_processes(self.lines):
+            newer = {case: line for case, line in lines.items() if _ended(line) >= _ended(self.lines.get(case, {}))}
+            self.lines |= newer
+        self.write_summary()
+
     def write_summary(self) -> None:
-        """Write ``inference.json``."""
+        """Write ``inference.json``; of several processes, the first one does."""
+        if idist.get_rank() > 0:
+            return
         not_reached: dict[str, Any] = {"status": "not reached", "seconds": None, "error": None, "files": []}
         cases = {case: {key: self.lines.get(case, not_reached)[key] for key in not_reached} for case in self.cases}
         counts = Counter(line["status"] for line in cases.values())
@@ -152,20 +176,23 @@ class CaseJournal:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """The last line of each case; a line that was cut off when the run was killed counts for nothing."""
-        if not self.journal.is_file():
-            return {}
-        found = {}
-        for text in self.journal.read_text(encoding="utf-8").splitlines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            found[line["case"]] = line
-        return found
+        lines = []
+        for file in sorted(self.output_dir.glob("inference*.jsonl")):
+            for text in file.read_text(encoding="utf-8").splitlines():
+                try:
+                    lines.append(json.loads(text))
+                except ValueError:
+                    continue
+        return {line["case"]: line for line in sorted(lines, key=_ended)}
 
     def _is_finished(self, case: str, line: Mapping[str, Any]) -> bool:
         same = line["status"] == "finished" and line["key"] == self.keys.get(case)
         return same and all((self.output_dir / file).is_file() for file in line["files"])
+
+
+def _ended(line: Mapping[str, Any]) -> float:
+    """When a case ended; 0 in journals of versions that did not say so."""
+    return line.get("ended", 0.0)
 
 
 def _files_of(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:

@@ -85,11 +85,13 @@ class SlicesWithContentd(MapTransform):
     """Note which slices of a volume hold anything but 0, as ``<key>_slices``, for `RandSlicesd`.
 
     It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch; or, if
-    the volume is moved in its grid at random, behind that.
+    the volume is moved in its grid at random, behind that. The voxels of a slice then lie together in memory, so that
+    to draw it touches no others; the shape stays (C, H, W, D). The dataset must keep that order (MONAI's
+    `CacheDataset`: ``as_contiguous=False``).
 
     Args:
         keys: volumes (C, H, W, D).
-        axis: the axis cut into slices, or several.
+        axis: the axis cut into slices, or several; of the first, slices lie together in memory.
     """
 
     def __init__(self, keys: KeysCollection, axis: int | Sequence[int] = 2) -> None:
@@ -100,7 +102,9 @@ class SlicesWithContentd(MapTransform):
         """Return the dictionary with slice indices beside each volume: for each axis an array."""
         result = dict(data)
         for key in self.key_iterator(result):
-            held = (torch.as_tensor(result[key]) != 0).any(0)
+            first = 1 + self.axes[0]
+            result[key] = torch.as_tensor(result[key]).movedim(first, 0).contiguous().movedim(0, first)
+            held = (result[key] != 0).any(0)
             result[f"{key}_slices"] = {
                 axis: np.flatnonzero(held.any(max(other)).any(min(other)).numpy())
                 for axis in self.axes

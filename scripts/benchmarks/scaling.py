@@ -1,0 +1,194 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What more classes, larger slices, more volumes and more processes cost."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+from benchmarks.loading import TOP
+from benchmarks.segan import iteration_of
+from benchmarks.tables import JsonFile, Rounds, by_turns, report
+from segan_monai.networks import SegANSegmentor
+from segan_monai.processes import average_over_processes
+
+HIPPOCAMPUS = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs" / "inference.json"
+
+
+def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None) -> None:
+    """Cost of an iteration against the number of classes and the size of the slices; light critics, base 32."""
+    by_classes = {k: iteration_of("S3-3C", k, True, 96, batch_size)[0] for k in (1, 2, 4, 8, 16)}
+    by_size = {size: iteration_of("S3-3C", 3, True, size, batch_size)[0] for size in (64, 96, 128, 192, 256)}
+    sides = {("classes", k): run for k, run in by_classes.items()} | {("size", n): run for n, run in by_size.items()}
+    seconds = by_turns(sides, rounds)
+    rows = []
+    for kind, n in sides:
+        first = seconds[kind, 1 if kind == "classes" else 64]
+        text = f"{n} classes, 96x96" if kind == "classes" else f"{n}x{n}, 3 classes"
+        pixels = batch_size * (96 if kind == "classes" else n) ** 2
+        values = {"seconds": seconds[kind, n], "ratio": seconds[kind, n] / first}
+        rows.append({"side": text, **values, "microseconds a pixel": 1e6 * seconds[kind, n] / pixels})
+    report(f"scaling: an iteration, base 32, batch {batch_size}, one critic a class at base 16", rows, json_file)
+
+
+def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], results: Any) -> None:
+    """One of the processes of `two_processes`, on a core of its own."""
+    rounds, size, batch_size = settings
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[-1 - rank % len(cores)]})
+    torch.set_num_threads(1)
+    os.environ["LOCAL_RANK"] = str(rank)  # torchrun sets it
+    if processes > 1:
+        torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=processes)
+    step, parameters = iteration_of("S3-3C", 3, True, size, batch_size)
+    step()
+    seconds = []
+    for _ in range(rounds):
+        if processes > 1:
+            torch.distributed.barrier()
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    exchange = []
+    message = torch.rand(4 * 2**20)  # not the gradients themselves: their time is to be predicted
+    for _ in range(10):
+        if processes > 1:
+            torch.distributed.barrier()
+        start = time.perf_counter()
+        average_over_processes([message])
+        exchange.append(time.perf_counter() - start)
+    results.put((rank, statistics.median(seconds), statistics.median(exchange), parameters))
+    if processes > 1:
+        torch.distributed.destroy_process_group()
+
+
+def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, int]:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = (processes, str(Path(folder) / "meet"), settings, results)
+        running = [context.Process(target=_train, args=(rank, *arguments)) for rank in range(processes)]
+        for process in running:
+            process.start()
+        found = [results.get() for _ in running]
+        for process in running:
+            process.join()
+    return max(row[1] for row in found), max(row[2] for row in found), found[0][3]
+
+
+def two_processes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: JsonFile = None) -> None:
+    """A training step by one process and by two (gloo, one core each), and what the cost model predicts for two.
+
+    The prediction is the step of one process plus the bytes of the gradients at the rate at which another message of
+    16 MiB was exchanged: the formula of ``cost-model``.
+    """
+    settings = (rounds, size, batch_size)
+    ones, twos = [], []
+    for _ in range(2):  # by turns
+        ones.append(_train_together(1, settings))
+        twos.append(_train_together(2, settings))
+    one, two = min(row[0] for row in ones), min(row[0] for row in twos)
+    rate = 4 * 4 * 2**20 / min(row[1] for row in twos)
+    gradients = 4 * ones[0][2]
+    predicted = one + gradients / rate
+    rows = [
+        {"side": "one process", "s a step": one, "images/s": batch_size / one, "speed": 1.0},
+        {"side": "two, predicted", "s a step": predicted, "images/s": 2 * batch_size / predicted},
+        {"side": "two, measured", "s a step": two, "images/s": 2 * batch_size / two},
+    ]
+    for row in rows:
+        row["speed"] = row["images/s"] / rows[0]["images/s"]  # type: ignore[operator]
+    title = (
+        f"two-processes: base 32, {size}x{size}, batch {batch_size} a process, gradients {gradients / 2**20:.1f} MiB"
+    )
+    report(f"{title}, exchange {rate / 2**20:.0f} MiB/s; measured {two / predicted:.2f} of predicted", rows, json_file)
+
+
+def _command(images: Path, output: Path, models: Path, processes: int) -> list[str]:
+    folders = {"dataset_dir": images, "output_dir": output, "ckpt_dir": models}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    command += ["-m", "monai.bundle", "run", "inference", "--config_file", str(HIPPOCAMPUS)]
+    return command + [f"--{key}={value}" for key, value in folders.items()]
+
+
+def _lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for file in output.glob("inference*.jsonl") for line in file.read_text().splitlines()]
+
+
+def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
+    """Inference of a folder of generated volumes of the hippocampus' size by one process and by two under torchrun.
+
+    At last by two that are killed halfway and started again. Base 16, untrained; `volumes` names of one file (links).
+    """
+    place = Path(tempfile.mkdtemp())
+    environment = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
+    generator = np.random.default_rng(0)
+    volume = generator.normal(200, 40, (35, 51, 35)).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), place / "volume.nii.gz")
+    (place / "models").mkdir()
+    torch.manual_seed(0)
+    torch.save(SegANSegmentor(1, 2, base_channels=16).state_dict(), place / "models" / "model.pt")
+
+    def images(count: int) -> Path:
+        made = place / f"images_{count}"
+        if not made.is_dir():
+            made.mkdir()
+            for number in range(count):
+                os.link(place / "volume.nii.gz", made / f"case_{number:05}.nii.gz")
+        return made
+
+    def run(processes: int, count: int, kill_at: int | None = None) -> dict[str, Any]:
+        output = place / f"out_{processes}_{count}_{kill_at}"
+        start = time.perf_counter()
+        command = _command(images(count), output, place / "models", processes)
+        with (place / "log.txt").open("a") as log:
+            if kill_at is not None:
+                running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
+                while len(list(output.glob("*_seg.nii.gz"))) < kill_at and running.poll() is None:
+                    time.sleep(0.05)
+                _kill_all(running)
+            status = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
+        if status:
+            raise RuntimeError((place / "log.txt").read_text()[-3000:])
+        whole, lines = time.perf_counter() - start, _lines(output)
+        counts = json.loads((output / "inference.json").read_text())["counts"]
+        working = max(line["ended"] for line in lines) - min(line["ended"] - line["seconds"] for line in lines)
+        return {
+            "side": f"{processes} process{'es' * (processes > 1)}" + (", killed and again" if kill_at else ""),
+            "volumes": count,
+            "seconds": whole,
+            "from first to last case": working,
+            "volumes/s": count / working,
+            "finished": counts["finished"],
+            "repeated": len(lines) - len({line["case"] for line in lines}),
+        }
+
+    try:
+        few = max(2, volumes // 5)
+        rows = [run(1, few), run(1, volumes), run(2, few), run(2, volumes), run(2, volumes, kill_at=volumes // 2)]
+    finally:
+        shutil.rmtree(place)
+    ratio = rows[3]["volumes/s"] / rows[1]["volumes/s"]
+    report(f"folder: 35x51x35, base 16, torchrun; two processes {ratio:.2f} times the rate of one", rows, json_file)
+
+
+def _kill_all(running: subprocess.Popen) -> None:
+    """SIGKILL to torchrun and to what it started, which are not in one group."""
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(running.pid)], capture_output=True, check=False)
+    for pid in [running.pid, *map(int, children.stdout.split())]:
+        os.kill(pid, 9)
+    running.wait()
