@@ -144,9 +144,8 @@ def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Calla
         logits = forward()
     prediction = logits.sigmoid()
 
-    def critic_sees() -> Tensor:
-        p = prediction.detach().requires_grad_()
-        return torch.autograd.grad(trainer.distance_for_segmentor(image, p, label), p)[0]
+    def critic_sees() -> None:
+        trainer.distance_for_segmentor(image, prediction.detach().requires_grad_(), label).backward()
 
     return {
         "S forward": forward,

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 FEW_CHANNELS = 16  # convolutions to fewer waste most of the width of a processor's registers
 
 
@@ -35,9 +34,9 @@ class UpsampledConv2d(nn.Conv2d):
 
     Both are linear, so they may change places: nine 1x1 convolutions on the small plane give what each of the nine taps
     contributes, and two products with fixed matrices upsample, shift and add them [ours]. That is a quarter of the
-    products of the weights plus ``(H / 2 + W / 3) / C`` of them, and the upsampled features are never written. The result
-    is the same up to rounding, borders included. Where it would not pay (large planes of few channels), and in exported
-    graphs, the two layers are applied as they are written.
+    products of the weights plus ``(H / 2 + W / 3) / C`` of them, and the upsampled features are never written. The
+    result is the same up to rounding, borders included. Where it would not pay (large planes of few channels), and in
+    exported graphs, the two layers are applied as they are written.
 
     Args:
         in_channels: features of the small plane.
