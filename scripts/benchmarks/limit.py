@@ -20,6 +20,7 @@ from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
 from segan_monai.engines import SegANTrainer
 
 Device = Annotated[str, typer.Option(help="cpu or cuda")]
+Compile = Annotated[str | None, typer.Option(help="backend of torch.compile, such as inductor")]
 
 
 def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Callable[[], object]]:
@@ -125,7 +126,7 @@ def limit(
     rounds: Rounds = 5,
     batch_size: int = 8,
     device: Device = "cpu",
-    compiled: bool = False,
+    compile: Compile = None,
     processor_time: ProcessorTime = False,
     json_file: JsonFile = None,
 ) -> None:
@@ -133,5 +134,5 @@ def limit(
     for amp in (False, True):
         dtype = torch.bfloat16 if amp else torch.float32
         batch = make_batch(batch_size)
-        trainer, _ = our_step(batch, amp, device, compiled)
+        trainer, _ = our_step(batch, amp, device, compile)
         write_limit(trainer, batch, rounds, device, dtype, processor_time, json_file)

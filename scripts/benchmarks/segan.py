@@ -62,7 +62,7 @@ def literal_step(batch: dict[str, torch.Tensor]) -> Callable[[], None]:
 
 
 def our_step(
-    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compiled: bool = False
+    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compile: str | None = None
 ) -> tuple[SegANTrainer, Callable[[], None]]:
     """One iteration of the trainer."""
     segmentor, critic = (player.to(device) for player in players())
@@ -76,7 +76,7 @@ def our_step(
         critic_optimizer=torch.optim.RMSprop(critic.parameters(), lr=2e-5),
         loss_function=MultiScaleL1Loss(),
         amp=amp,
-        compile=compiled,
+        compile=compile,
     )
     trainer.state.epoch = 1
     return trainer, lambda: trainer._iteration(trainer, batch)

@@ -90,7 +90,7 @@ class UpsampledConv2d(nn.Conv2d):
         lines = columns.view(batch * 2 * height, 3 * width, channels)
         if channels < FEW_CHANNELS:  # one product of all lines: those of a line each would have as few columns
             y = torch.mm(across, lines.transpose(0, 1).flatten(1)).view(2 * width, batch, 2 * height, channels)
-            y = y.permute(1, 3, 2, 0)
+            y = y.permute(1, 3, 2, 0).contiguous(memory_format=torch.channels_last)
         else:
             y = torch.bmm(across.expand(len(lines), -1, -1), lines)
             y = y.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
