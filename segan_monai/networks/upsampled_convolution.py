@@ -91,6 +91,5 @@ class UpsampledConv2d(nn.Conv2d):
 
     def _row_of_taps(self, x: Tensor, row: int) -> Tensor:
         """What the three taps of a row of the kernel contribute, channels last: (B, H, W * 3 * K)."""
-        weight = self.weight[:, :, row].permute(2, 0, 1).flatten(0, 1)[..., None, None]
-        part = F.conv2d(x, weight.contiguous(memory_format=torch.channels_last))
-        return part.permute(0, 2, 3, 1).flatten(2)
+        weight = self.weight[:, :, row].permute(2, 0, 1).flatten(0, 1)
+        return F.linear(x.permute(0, 2, 3, 1), weight).flatten(2)
