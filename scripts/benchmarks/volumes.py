@@ -5,14 +5,16 @@
 from __future__ import annotations
 
 import resource
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from monai.inferers import SliceInferer
 from monai.losses import DiceLoss
 
-from benchmarks.segan import players
-from benchmarks.tables import JsonFile, Rounds, by_turns, report
+from benchmarks.convolutions import convolutions, rates
+from benchmarks.segan import as_written, players
+from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
 from segan_monai.data.phantom import make_phantom
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.networks import SegANSegmentor
@@ -42,12 +44,29 @@ def trained_on_phantom(iterations: int) -> tuple[SegANSegmentor, torch.Tensor]:
     return segmentor.eval(), image[None]
 
 
-def inference(rounds: Rounds = 3, training_iterations: int = 60, json_file: JsonFile = None) -> None:
-    """A 240x240x155x3 volume, base 64: MONAI's SliceInferer (160x160 windows, overlap 0.25) and ours."""
+def fraction(
+    run: Callable[[], None], network: torch.nn.Module, dtype: torch.dtype, processor_time: bool
+) -> list[float]:
+    """Seconds that the convolutions of a run would take at the peak of them all, and each at its own rate."""
+    needed = Counter(convolutions(network, run))
+    rate = rates(needed, "cpu", dtype, 2, processor_time)
+    gflop = sum(c.gflop * times for c, times in needed.items())
+    return [gflop / max(rate.values()), sum(c.gflop * times / rate[c] for c, times in needed.items())]
+
+
+def inference(
+    rounds: Rounds = 3,
+    training_iterations: int = 60,
+    slices: int = 155,
+    processor_time: ProcessorTime = False,
+    json_file: JsonFile = None,
+) -> None:
+    """A 240x240x155x3 volume, or slices of its middle, base 64: MONAI's SliceInferer (160x160 windows) and ours."""
     segmentor, volume = trained_on_phantom(training_iterations)
+    volume = volume[..., (155 - slices) // 2 :][..., :slices].contiguous()
     plain = players()[0].eval()
     plain.load_state_dict(segmentor.state_dict())
-    plain = plain.to(memory_format=torch.contiguous_format)
+    plain = as_written(plain).to(memory_format=torch.contiguous_format)
     theirs = SliceInferer(roi_size=(160, 160), sw_batch_size=16, spatial_dim=2, overlap=0.25)
     results: dict[str, torch.Tensor] = {}
     peak: dict[str, float] = {}
@@ -66,7 +85,16 @@ def inference(rounds: Rounds = 3, training_iterations: int = 60, json_file: Json
         "float32, empty voxels too": side("float32, empty voxels too", VolumeSliceInferer(skip_empty=False), segmentor),
         "MONAI SliceInferer": side("MONAI SliceInferer", theirs, plain),
     }
-    seconds = by_turns(sides, rounds)
+    seconds = by_turns(sides, rounds, processor_time)
+    limits = {
+        name: fraction(
+            run,
+            plain if name == "MONAI SliceInferer" else segmentor,
+            torch.bfloat16 if name == "bfloat16" else torch.float32,
+            processor_time,
+        )
+        for name, run in sides.items()
+    }
     brain = (volume[0] != 0).any(0)
     reference = results["MONAI SliceInferer"][0] > 0
     rows = [
@@ -74,10 +102,12 @@ def inference(rounds: Rounds = 3, training_iterations: int = 60, json_file: Json
             "side": name,
             "seconds": s,
             "ratio": seconds["MONAI SliceInferer"] / s,
-            "same label, brain voxels": f"{((results[name][0] > 0) == reference).all(0)[brain].double().mean():.4%}",
+            "of peak": limits[name][0] / s,
+            "of own rates": limits[name][1] / s,
+            "same label": f"{((results[name][0] > 0) == reference).all(0)[brain].double().mean():.4%}",
             "peak memory GiB": peak[name],
         }
         for name, s in seconds.items()
     ]
     share = f"tumour voxels predicted {reference.any(0).sum():,}, {brain.sum():,} brain voxels"
-    report(f"inference: 240x240x155x3, base 64, weights trained on a simulated case; {share}", rows, json_file)
+    report(f"inference: 240x240x{slices}x3, base 64, weights trained on a simulated case; {share}", rows, json_file)

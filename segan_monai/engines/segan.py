@@ -41,8 +41,8 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
-        compile: let torch compile the network, and the critic together with the loss (needs a C++ compiler on a CPU,
-            Triton on CUDA); the first iteration then takes a minute, as does the first of another size.
+        compile: backend of `torch.compile` for the network, and for the critic together with the loss; None for none.
+            ``inductor`` needs Triton on CUDA and a C++ compiler on a CPU, and minutes for the first iteration.
         **settings: arguments of `AdversarialSegmentationTrainer`. Its loader yields ``image`` (B, C, H, W) and
             ``label`` (B, K, H, W), 0 or 1; its network is the segmentor, images to logits (B, K, H, W); its loss
             function is the distance of two sets of features, see `MultiScaleL1Loss`.
@@ -59,7 +59,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         critic_start: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
-        compile: bool = False,
+        compile: str | None = None,
         **settings: Any,
     ) -> None:
         supervised = supervised_loss is not None and supervised_weight
@@ -79,9 +79,9 @@ class SegANTrainer(AdversarialSegmentationTrainer):
         self.adversarial_weight = adversarial_weight
         self.critic_start = critic_start
         self.clamp = clamp
-        self.distance = torch.compile(self._distance) if compile else self._distance
+        self.distance = torch.compile(self._distance, backend=compile) if compile else self._distance
         if compile:
-            self.network.compile()  # in place: the names of its weights stay
+            self.network.compile(backend=compile)  # in place: the names of its weights stay
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property

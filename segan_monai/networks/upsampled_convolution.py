@@ -74,24 +74,22 @@ class UpsampledConv2d(nn.Conv2d):
     def on_small_plane(self, x: Tensor) -> Tensor:
         """The same with a quarter of the products."""
         (batch, _, height, width), channels = x.shape, self.out_channels
-        up = torch.empty(0)
-        columns: Tensor | None = None
-        for tap in range(3):
-            # of one row of the kernel: its three taps one after the other, channels last
-            weight = self.weight[:, :, tap].permute(2, 0, 1).flatten(0, 1)[..., None, None]
-            part = F.conv2d(x, weight.contiguous(memory_format=torch.channels_last)).permute(0, 2, 3, 1)
-            if columns is None:
-                up = upsampling_taps(height, part)[:, None].expand(-1, batch, -1, -1)
-                columns = torch.bmm(up[tap], part.reshape(batch, height, -1))
-            else:
-                columns = torch.baddbmm(columns, up[tap], part.reshape(batch, height, -1))
-        assert columns is not None
+        rows = [self._row_of_taps(x, row) for row in range(3)]
+        down = upsampling_taps(height, rows[0])[:, None].expand(-1, batch, -1, -1)
+        columns = torch.bmm(down[0], rows[0])
+        for row in (1, 2):
+            columns = torch.baddbmm(columns, down[row], rows[row])
         across = upsampling_taps(width, columns).permute(1, 2, 0).flatten(1)  # (2 W, 3 W): of (column, tap)
         lines = columns.view(batch * 2 * height, 3 * width, channels)
         if channels < FEW_CHANNELS:  # one product of all lines: those of a line each would have as few columns
             y = torch.mm(across, lines.transpose(0, 1).flatten(1)).view(2 * width, batch, 2 * height, channels)
-            y = y.permute(1, 3, 2, 0)
+            y = y.permute(1, 3, 2, 0).contiguous(memory_format=torch.channels_last)
         else:
             y = torch.bmm(across.expand(len(lines), -1, -1), lines)
             y = y.view(batch, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
         return y if self.bias is None else y + self.bias.to(y.dtype)[:, None, None]
+
+    def _row_of_taps(self, x: Tensor, row: int) -> Tensor:
+        """What the three taps of a row of the kernel contribute, channels last: (B, H, W * 3 * K)."""
+        weight = self.weight[:, :, row].permute(2, 0, 1).flatten(0, 1)
+        return F.linear(x.permute(0, 2, 3, 1), weight).flatten(2)

@@ -232,3 +232,20 @@ def test_the_critic_joins_in_a_later_epoch(batch):
 def test_a_segmentor_without_any_loss_is_refused(batch, settings):
     with pytest.raises(ConfigError, match=r"the segmentor has no loss: .*supervised_weight 0.0. Expected a supervised"):
         make_trainer(*players(), [batch], **settings)
+
+
+def test_compiled_players_learn_the_same_and_keep_their_names(batch):
+    """``aot_eager`` traces forward and backward as ``inductor`` does, without a compiler."""
+    results = []
+    for backend in (None, "aot_eager"):
+        torch.manual_seed(0)
+        segmentor = SegANSegmentor(2, 3, base_channels=4, num_levels=2)
+        critic = SegANCritics(2, 3, base_channels=4, num_levels=2)
+        names = list(segmentor.state_dict()), list(critic.state_dict())
+        trainer = make_trainer(segmentor, critic, [batch], compile=backend)
+        trainer.run()
+        assert names == (list(segmentor.state_dict()), list(critic.state_dict()))
+        results.append([*segmentor.state_dict().values(), *critic.state_dict().values()])
+        assert list(trainer.state.output["terms"]) == ["critic_l1", "segmentor_l1"]
+    for ours, compiled in zip(*results, strict=True):
+        torch.testing.assert_close(ours, compiled, atol=1e-5, rtol=1e-5)
