@@ -90,7 +90,9 @@ def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[flo
     return max(row[1] for row in found), max(row[2] for row in found), found[0][3]
 
 
-def two_processes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: JsonFile = None) -> None:
+def two_processes(
+    rounds: Rounds = 5, starts: int = 2, size: int = 96, batch_size: int = 8, json_file: JsonFile = None
+) -> None:
     """A training step by one process and by two (gloo, one core each), and what the cost model predicts for two.
 
     The prediction is the step of one process plus the bytes of the gradients at the rate at which another message of
@@ -98,7 +100,7 @@ def two_processes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_
     """
     settings = (rounds, size, batch_size)
     ones, twos = [], []
-    for _ in range(2):  # by turns
+    for _ in range(starts):  # by turns
         ones.append(_train_together(1, settings))
         twos.append(_train_together(2, settings))
     one, two = min(row[0] for row in ones), min(row[0] for row in twos)
