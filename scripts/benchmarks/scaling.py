@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,49 +46,48 @@ def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None)
     report(f"scaling: an iteration, base 32, batch {batch_size}, one critic a class at base 16", rows, json_file)
 
 
-def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], results: Any) -> None:
+def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], together: Any, results: Any) -> None:
     """One of the processes of `two_processes`, on a core of its own."""
     rounds, size, batch_size = settings
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1 - rank % len(cores)]})
     torch.set_num_threads(1)
     os.environ["LOCAL_RANK"] = str(rank)  # torchrun sets it
+    step, parameters = iteration_of("S3-3C", 3, True, size, batch_size)
+
+    def median(run: Callable[[], Any], count: int) -> float:
+        seconds = []
+        for _ in range(count + 1):
+            together.wait()
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return statistics.median(seconds[1:])
+
+    alone = median(step, rounds)
     if processes > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=processes)
-    step, parameters = iteration_of("S3-3C", 3, True, size, batch_size)
-    step()
-    seconds = []
-    for _ in range(rounds):
-        if processes > 1:
-            torch.distributed.barrier()
-        start = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - start)
-    exchange = []
+    joined = median(step, rounds)
     message = torch.rand(4 * 2**20)  # not the gradients themselves: their time is to be predicted
-    for _ in range(10):
-        if processes > 1:
-            torch.distributed.barrier()
-        start = time.perf_counter()
-        average_over_processes([message])
-        exchange.append(time.perf_counter() - start)
-    results.put((rank, statistics.median(seconds), statistics.median(exchange), parameters))
+    exchange = median(lambda: average_over_processes([message]), 10)
+    results.put((alone, joined, exchange, parameters))
     if processes > 1:
         torch.distributed.destroy_process_group()
 
 
-def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, int]:
+def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, float, int]:
+    """Of the slowest process: s a step without exchange, with it, s an exchange of 16 MiB; and weights."""
     context = multiprocessing.get_context("spawn")
-    results = context.Queue()
+    results, together = context.Queue(), context.Barrier(processes)
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (processes, str(Path(folder) / "meet"), settings, results)
+        arguments = (processes, str(Path(folder) / "meet"), settings, together, results)
         running = [context.Process(target=_train, args=(rank, *arguments)) for rank in range(processes)]
         for process in running:
             process.start()
         found = [results.get() for _ in running]
         for process in running:
             process.join()
-    return max(row[1] for row in found), max(row[2] for row in found), found[0][3]
+    return tuple(max(column) for column in zip(*found, strict=True))  # type: ignore[return-value]
 
 
 def two_processes(
@@ -95,20 +95,23 @@ def two_processes(
 ) -> None:
     """A training step by one process and by two (gloo, one core each), and what the cost model predicts for two.
 
-    The prediction is the step of one process plus the bytes of the gradients at the rate at which another message of
-    16 MiB was exchanged: the formula of ``cost-model``.
+    The prediction is the formula of ``cost-model``: a step without exchange, of the slower of two processes that run at
+    the same time but have not met, plus the bytes of the gradients at the rate of another message of 16 MiB. So it is
+    fair where other programs slow a core down.
     """
     settings = (rounds, size, batch_size)
     ones, twos = [], []
     for _ in range(starts):  # by turns
         ones.append(_train_together(1, settings))
         twos.append(_train_together(2, settings))
-    one, two = min(row[0] for row in ones), min(row[0] for row in twos)
-    rate = 4 * 4 * 2**20 / min(row[1] for row in twos)
-    gradients = 4 * ones[0][2]
-    predicted = one + gradients / rate
+    one = min(row[1] for row in ones)
+    apart, two, message = (min(row[column] for row in twos) for column in range(3))
+    rate = 4 * 4 * 2**20 / message
+    gradients = 4 * ones[0][3]
+    predicted = apart + gradients / rate
     rows = [
         {"side": "one process", "s a step": one, "images/s": batch_size / one, "speed": 1.0},
+        {"side": "two, no exchange", "s a step": apart, "images/s": 2 * batch_size / apart},
         {"side": "two, predicted", "s a step": predicted, "images/s": 2 * batch_size / predicted},
         {"side": "two, measured", "s a step": two, "images/s": 2 * batch_size / two},
     ]
