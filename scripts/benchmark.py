@@ -12,11 +12,12 @@ from benchmarks.loading import data
 from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
 from benchmarks.onnx import exports
+from benchmarks.peers import peers
 from benchmarks.segan import classes, train_step
 from benchmarks.volumes import inference
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-for command in (train_step, classes, normalization_step, inference, rois, data, exports):
+for command in (train_step, classes, normalization_step, inference, rois, data, exports, peers):
     app.command()(command)
 
 if __name__ == "__main__":

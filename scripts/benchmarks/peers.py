@@ -1,0 +1,124 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""This project against its peers: the literal algorithm, MONAI's inference of slices, a bundle of MONAI's, nnU-Net."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.networks.nets import SegResNet
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.nnunet import SIDES, Task, hippocampus
+from benchmarks.segan import train_step
+from benchmarks.tables import JsonFile, Rounds, by_turns, peak_gib, report
+from benchmarks.volumes import inference
+from segan_monai.data.phantom import make_phantom
+from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.networks import SegANSegmentor
+from segan_monai.transforms import scale_foreground
+
+Row = Enum("Row", {name: name for name in ("train-step", "inference", "brats", *SIDES)})
+
+
+def peers(
+    row: Annotated[list[Row] | None, typer.Option(help="Only this row; may be given again.")] = None,
+    dataset_dir: Annotated[Path, typer.Option(help="Decathlon folder, for the hippocampus.")] = Path(
+        "Task04_Hippocampus"
+    ),
+    output_dir: Annotated[Path, typer.Option(help="Keeps what was trained.")] = Path("output/peers"),
+    train_seconds: Annotated[float, typer.Option(help="Training time of each side on the hippocampus.")] = 240,
+    nnunet_python: Annotated[Path, typer.Option(help="Made by scripts/install_nnunet.sh.")] = Path(
+        ".venv-nnunet/bin/python"
+    ),
+    rounds: Rounds = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """This project against its peers, a table each: train-step, inference, brats, and the hippocampus' other rows."""
+    chosen = [choice.value for choice in row or Row]
+
+    def file(name: str) -> Path | None:
+        return json_file and json_file.with_stem(f"{json_file.stem}_{name}")
+
+    if "train-step" in chosen:
+        train_step(rounds=rounds, json_file=file("train_step"))
+    if "inference" in chosen:
+        inference(rounds=rounds, json_file=file("inference"))
+    if "brats" in chosen:
+        brats(rounds, file("brats"))
+    if sides := [name for name in SIDES if name in chosen]:
+        task = Task(dataset_dir, output_dir, train_seconds, nnunet_python.absolute())
+        hippocampus(task, sides, rounds, file("hippocampus"))
+
+
+def brats(rounds: int, json_file: Path | None) -> None:
+    """A 240x240x155 volume: MONAI's bundle brats_mri_segmentation and this project's, with random weights."""
+    phantom = make_phantom(seed=1, spacing_mm=1.0)
+    image = torch.stack([torch.as_tensor(phantom.images[name]).float() for name in ("t1c", "t2", "flair", "t1")])
+    four = scale_foreground(image)[None]
+    three = four[:, :3]
+    torch.manual_seed(0)
+    segresnet = SegResNet(
+        blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), init_filters=16, in_channels=4, out_channels=3, dropout_prob=0.2
+    )
+    window = SlidingWindowInferer(roi_size=(240, 240, 160), sw_batch_size=1, overlap=0.5)
+    segan = {base: SegANSegmentor(3, 3, base).to(memory_format=torch.channels_last) for base in (64, 16)}
+    peak: dict[str, float] = {}
+    gflop: dict[str, float] = {}
+
+    def side(
+        name: str, inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: bool = False
+    ) -> Callable[[], None]:
+        network.eval()
+
+        def run() -> None:
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+                inferer(volume, network)
+
+        def counted() -> None:
+            with FlopCounterMode(display=False) as flops:
+                run()
+            gflop[name] = flops.get_total_flops() / 1e9
+
+        def first_counted() -> None:
+            if name not in gflop:
+                counted()
+            elif name not in peak:
+                peak[name] = peak_gib(run)
+            else:
+                run()
+
+        return first_counted
+
+    def ours(name: str, base: int, **options: bool) -> Callable[[], None]:
+        return side(name, VolumeSliceInferer(**options), segan[base], three)
+
+    sides = {
+        "MONAI's SegResNet": side("MONAI's SegResNet", window, segresnet, four),
+        "MONAI's SegResNet, bfloat16": side("MONAI's SegResNet, bfloat16", window, segresnet, four, amp=True),
+        "base 64": ours("base 64", 64),
+        "base 64, bfloat16": ours("base 64, bfloat16", 64, amp=True),
+        "base 64, bfloat16, empty voxels too": ours(
+            "base 64, bfloat16, empty voxels too", 64, amp=True, skip_empty=False
+        ),
+        "base 16, bfloat16": ours("base 16, bfloat16", 16, amp=True),
+    }
+    seconds = by_turns(sides, rounds)
+    rows = [
+        {
+            "side": name,
+            "seconds": s,
+            "ratio": seconds["MONAI's SegResNet"] / s,
+            "GFLOP": gflop[name],
+            "GFLOP/s": gflop[name] / s,
+            "memory GiB": peak[name],
+        }
+        for name, s in seconds.items()
+    ]
+    report("brats: 240x240x155, random weights: cost alone; memory beyond network and image", rows, json_file)
