@@ -9,9 +9,10 @@ import os
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -237,17 +238,18 @@ def _nnunet(task: Task, command: str, settings: dict[str, Any], result: Path) ->
     file = result.with_suffix(f".{command}.json")
     file.write_text(json.dumps({**settings, "result": str(result)}, indent=4))
     program = str(Path(__file__).with_name("nnunet_process.py"))
-    _call(task, [str(task.python), program, command, str(file)], result.with_suffix(".log"))
+    # the augmentation has the other cores in training; of one core, its share
+    workers = {"nnUNet_n_proc_DA": str(torch.get_num_threads() - 1)} if command == "train" else {}
+    _call(task, [str(task.python), program, command, str(file)], result.with_suffix(".log"), workers)
 
 
-def _call(task: Task, command: list[str], log: Path) -> None:
+def _call(task: Task, command: list[str], log: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
     folder = (task.output_dir / "nnunet").resolve()
-    threads = torch.get_num_threads()
     environment = {
         **os.environ,
         **{f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")},
-        "nnUNet_n_proc_DA": str(threads - 1),  # the augmentation has the other cores; of one core, its share
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        **more,
     }
     with log.open("w") as stream:
         done = subprocess.run(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False)

@@ -40,20 +40,21 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
     trainer.network.train()
     precision = torch.autocast("cpu", torch.bfloat16) if settings["bfloat16"] else nullcontext()
     losses = []
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     while (share := (time.perf_counter() - start) / settings["train_seconds"]) < 1:
         for group in trainer.optimizer.param_groups:
             group["lr"] = trainer.initial_lr * (1 - share) ** 0.9
         batch = next(trainer.dataloader_train)
         with precision:
             losses.append(float(trainer.train_step(batch)["loss"]))
-    seconds = time.perf_counter() - start
+    seconds, busy = time.perf_counter() - start, time.process_time() - busy
     torch.save(
         {"network": trainer.network.state_dict(), "mirroring": trainer.inference_allowed_mirroring_axes},
         settings["weights"],
     )
     return {
         "seconds": seconds,
+        "processor_seconds": busy,
         "iterations": len(losses),
         "batch_size": trainer.batch_size,
         "patch_size": [int(side) for side in trainer.configuration_manager.patch_size],
