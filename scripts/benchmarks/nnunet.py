@@ -8,6 +8,7 @@ import json
 import os
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,13 +23,15 @@ from monai.bundle import ConfigWorkflow
 from benchmarks.tables import report
 from segan_monai.data import find_cases, split_cases, write_nnunet, write_nnunet_split
 from segan_monai.metrics import evaluate_folders
-from segan_monai.reproduce import Plan, load_tables, run_row
+from segan_monai.reproduce import load_tables
+from segan_monai.reproduce.runs import read_training
 
 BUNDLE = Path("bundles/hippocampus_mri_segan_segmentation")
 CPU = Path("configs/cpu.json")
 DATASET = "Dataset004_Hippocampus"
 REGIONS = {"anterior": [1], "posterior": [2]}
 SEED = 0
+CALIBRATION_EPOCHS = 10
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,11 @@ class Task:
 
 
 def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | None) -> None:
-    """Train each side for the same time, then let the sides predict the held-out volumes by turns."""
+    """Train each side for the same time, then let the sides predict the held-out volumes by turns.
+
+    Times are seconds of the processor, on one thread: those of the clock on a core that does nothing else.
+    """
+    torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
     predictors: list[Callable[[], float]] = []
     folders: list[Path] = []
@@ -133,43 +140,74 @@ def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | Non
 
 
 def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Callable[[], float], Path]:
+    folder = task.output_dir / f"{name}_{task.train_seconds:g}s"
     (table,) = load_tables("segan-vs-unet", BUNDLE.name)
-    output_dir = task.output_dir / f"{name}_{task.train_seconds:g}s"
-    plan = Plan(table, task.dataset_dir, output_dir, None, [CPU], side.settings, task.train_seconds)
-    result = run_row(plan, side.row, SEED)
-    overlays = [str(file) for file in (CPU, *table.rows[side.row])]
-    training = output_dir / Path(overlays[-1]).stem / f"seed_{SEED}" / "training"
+    overlays = [CPU, *table.rows[side.row]]
+    trained = folder / "trained.json"
+    if not trained.is_file():
+        calibrated = _train_epochs(task, folder / "calibration", overlays, side, CALIBRATION_EPOCHS)
+        epochs = max(1, round(task.train_seconds / (calibrated / CALIBRATION_EPOCHS)))
+        seconds = _train_epochs(task, folder / "training", overlays, side, epochs)
+        trained.write_text(json.dumps({"seconds": seconds, "epochs": epochs}))
+    result = json.loads(trained.read_text())
     settings = json.loads((BUNDLE / "configs" / "train.json").read_text())
-    slices = result["epochs"] * result["training_cases"] * settings["slices_per_volume"]
+    volumes_a_batch = settings["batch_size"] // settings["slices_per_volume"]
+    volumes = len(task.split["training"])
     row = {
         "plane": "x".join(map(str, settings["slice_size"])),
         "batch": settings["batch_size"],
-        "M par.": sum(result["parameters"].values()) / 1e6,
-        "train s": result["train_seconds"],
-        "iterations": result["epochs"] * -(-result["training_cases"] * settings["slices_per_volume"] // 32),
-        "slices/s": slices / result["train_seconds"],
+        "M par.": read_training(folder / "training")["parameters"]["network"] / 1e6,
+        "train s": result["seconds"],
+        "iterations": result["epochs"] * -(-volumes // volumes_a_batch),
+        "slices/s": result["epochs"] * volumes * settings["slices_per_volume"] / result["seconds"],
     }
-    predictions = output_dir / "predictions"
+    predictions = folder / "predictions"
 
     def predict() -> float:
         workflow = ConfigWorkflow(
-            config_file=[str(BUNDLE / "configs" / "inference.json"), *overlays],
+            config_file=[str(file) for file in (BUNDLE / "configs" / "inference.json", *overlays)],
             meta_file=str(BUNDLE / "configs" / "metadata.json"),
             logging_file=False,
             workflow_type="infer",
             run_id="inference",
             dataset_dir=str(task.links("image")),
-            ckpt_dir=str(training),
+            ckpt_dir=str(folder / "training"),
             output_dir=str(predictions),
             repeat_finished=True,
             **side.settings,
         )
         workflow.initialize()
-        start = time.perf_counter()
+        start = time.process_time()
         workflow.run()
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     return row, predict, predictions
+
+
+def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, epochs: int) -> float:
+    """Train the bundle; seconds of the processor from the first batch to the last validation."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clock = "__import__('time').process_time()"
+    own = {
+        **side.settings,
+        "dataset_dir": str(task.dataset_dir),
+        "output_dir": str(folder),
+        "ckpt_dir": str(folder),
+        "seed": SEED,
+        "epochs": epochs,
+        "val_interval": epochs,
+        "training": [
+            f"$[@train#trainer, setattr(segan_monai, 'started', {clock})]",
+            "$@train#trainer.run()",
+            f"$__import__('pathlib').Path(@output_dir, 'seconds').write_text(str({clock} - segan_monai.started))",
+        ],
+    }
+    file = folder.with_suffix(".json")
+    file.write_text(json.dumps(own, indent=4))
+    files = [str(part) for part in (BUNDLE / "configs" / "train.json", *overlays, file)]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
+    _call(task, command, folder.with_suffix(".log"))
+    return float((folder / "seconds").read_text())
 
 
 def _train_theirs(
@@ -227,8 +265,7 @@ def _prepare_nnunet(task: Task) -> None:
     cases = [case for part in task.split.values() for case in part]
     write_nnunet(cases, folder / "raw" / DATASET, ["MRI"], {name: values[0] for name, values in REGIONS.items()})
     start = time.perf_counter()
-    workers = str(torch.get_num_threads())
-    command = ["-d", "4", "-c", "2d", "-np", workers, "-npfp", workers, "--verify_dataset_integrity"]
+    command = ["-d", "4", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
     _call(task, [str(task.python.with_name("nnUNetv2_plan_and_preprocess")), *command], folder / "plan.log")
     (folder / "planned.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
 
@@ -238,17 +275,18 @@ def _nnunet(task: Task, command: str, settings: dict[str, Any], result: Path) ->
     file = result.with_suffix(f".{command}.json")
     file.write_text(json.dumps({**settings, "result": str(result)}, indent=4))
     program = str(Path(__file__).with_name("nnunet_process.py"))
-    # the augmentation has the other cores in training; of one core, its share
-    workers = {"nnUNet_n_proc_DA": str(torch.get_num_threads() - 1)} if command == "train" else {}
-    _call(task, [str(task.python), program, command, str(file)], result.with_suffix(".log"), workers)
+    # augmented in the same process: the processor's seconds of all that training takes are counted
+    alone = {"nnUNet_n_proc_DA": "0"} if command == "train" else {}
+    _call(task, [str(task.python), program, command, str(file)], result.with_suffix(".log"), alone)
 
 
 def _call(task: Task, command: list[str], log: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
+    """Run a program on one thread; what it prints goes to a file."""
     folder = (task.output_dir / "nnunet").resolve()
     environment = {
         **os.environ,
         **{f"nnUNet_{name}": str(folder / name) for name in ("raw", "preprocessed", "results")},
-        "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        "OMP_NUM_THREADS": "1",
         **more,
     }
     with log.open("w") as stream:

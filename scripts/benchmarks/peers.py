@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
@@ -109,11 +110,11 @@ def brats(rounds: int, json_file: Path | None) -> None:
         ),
         "base 16, bfloat16": ours("base 16, bfloat16", 16, amp=True),
     }
-    seconds = by_turns(sides, rounds)
+    seconds = by_turns(sides, rounds, time.process_time)
     rows = [
         {
             "side": name,
-            "seconds": s,
+            "processor s": s,
             "ratio": seconds["MONAI's SegResNet"] / s,
             "GFLOP": gflop[name],
             "GFLOP/s": gflop[name] / s,
