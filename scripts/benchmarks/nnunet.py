@@ -187,7 +187,6 @@ def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Call
 def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, epochs: int) -> float:
     """Train the bundle; seconds of the processor from the first batch to the last validation."""
     folder.mkdir(parents=True, exist_ok=True)
-    clock = "__import__('time').process_time()"
     own = {
         **side.settings,
         "dataset_dir": str(task.dataset_dir),
@@ -196,10 +195,12 @@ def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, ep
         "seed": SEED,
         "epochs": epochs,
         "val_interval": epochs,
+        "+imports": ["$import pathlib", "$import time"],
+        "started": "$(@train#trainer, time.process_time())[1]",
         "training": [
-            f"$[@train#trainer, setattr(segan_monai, 'started', {clock})]",
+            "$@started",
             "$@train#trainer.run()",
-            f"$__import__('pathlib').Path(@output_dir, 'seconds').write_text(str({clock} - segan_monai.started))",
+            "$pathlib.Path(@output_dir, 'seconds').write_text(str(time.process_time() - @started))",
         ],
     }
     file = folder.with_suffix(".json")
