@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.nnunet import SIDES, Task, hippocampus
 from benchmarks.segan import train_step
-from benchmarks.tables import JsonFile, Rounds, by_turns, peak_gib, report
+from benchmarks.tables import JsonFile, Rounds, peak_gib, report
 from benchmarks.volumes import inference
 from segan_monai.data.phantom import make_phantom
 from segan_monai.inferers import VolumeSliceInferer
@@ -70,56 +70,38 @@ def brats(rounds: int, json_file: Path | None) -> None:
     )
     window = SlidingWindowInferer(roi_size=(240, 240, 160), sw_batch_size=1, overlap=0.5)
     segan = {base: SegANSegmentor(3, 3, base).to(memory_format=torch.channels_last) for base in (64, 16)}
-    peak: dict[str, float] = {}
-    gflop: dict[str, float] = {}
-
-    def side(
-        name: str, inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: bool = False
-    ) -> Callable[[], None]:
-        network.eval()
-
-        def run() -> None:
-            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
-                inferer(volume, network)
-
-        def counted() -> None:
-            with FlopCounterMode(display=False) as flops:
-                run()
-            gflop[name] = flops.get_total_flops() / 1e9
-
-        def first_counted() -> None:
-            if name not in gflop:
-                counted()
-            elif name not in peak:
-                peak[name] = peak_gib(run)
-            else:
-                run()
-
-        return first_counted
-
-    def ours(name: str, base: int, **options: bool) -> Callable[[], None]:
-        return side(name, VolumeSliceInferer(**options), segan[base], three)
-
-    sides = {
-        "MONAI's SegResNet": side("MONAI's SegResNet", window, segresnet, four),
-        "MONAI's SegResNet, bfloat16": side("MONAI's SegResNet, bfloat16", window, segresnet, four, amp=True),
-        "base 64": ours("base 64", 64),
-        "base 64, bfloat16": ours("base 64, bfloat16", 64, amp=True),
-        "base 64, bfloat16, empty voxels too": ours(
-            "base 64, bfloat16, empty voxels too", 64, amp=True, skip_empty=False
-        ),
-        "base 16, bfloat16": ours("base 16, bfloat16", 16, amp=True),
+    sides: dict[str, tuple[Inferer, torch.nn.Module, torch.Tensor, bool]] = {
+        "MONAI's SegResNet": (window, segresnet, four, False),
+        "base 64": (VolumeSliceInferer(), segan[64], three, False),
+        "base 64, bfloat16": (VolumeSliceInferer(amp=True), segan[64], three, True),
+        "base 64, bfloat16, empty voxels too": (VolumeSliceInferer(amp=True, skip_empty=False), segan[64], three, True),
+        "base 16, bfloat16": (VolumeSliceInferer(amp=True), segan[16], three, True),
+        "MONAI's SegResNet, bfloat16": (window, segresnet, four, True),
     }
-    seconds = by_turns(sides, rounds, time.process_time)
-    rows = [
-        {
-            "side": name,
-            "processor s": s,
-            "ratio": seconds["MONAI's SegResNet"] / s,
-            "GFLOP": gflop[name],
-            "GFLOP/s": gflop[name] / s,
-            "memory GiB": peak[name],
-        }
-        for name, s in seconds.items()
-    ]
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, (inferer, network, volume, amp) in sides.items():
+            measured[name].append(cost(inferer, network.eval(), volume, amp))
+            typer.echo(f"{name}: {measured[name][-1][0]:.1f} s", err=True)
+    rows = []
+    for name, runs in measured.items():
+        seconds, gflop, peak = (statistics.median(values) for values in zip(*runs, strict=True))
+        row = {"side": name, "processor s": seconds, "ratio": float("nan"), "GFLOP": gflop, "GFLOP/s": gflop / seconds}
+        rows.append(row | {"memory GiB": peak})
+    for row in rows:
+        row["ratio"] = rows[0]["processor s"] / row["processor s"]
     report("brats: 240x240x155, random weights: cost alone; memory beyond network and image", rows, json_file)
+
+
+def cost(inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: bool) -> tuple[float, float, float]:
+    """Seconds of the processor, GFLOP, and GiB beyond what was held before, of one prediction."""
+
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            inferer(volume, network)
+
+    with FlopCounterMode(display=False) as flops:
+        start = time.process_time()
+        peak = peak_gib(run)
+        seconds = time.process_time() - start
+    return seconds, flops.get_total_flops() / 1e9, peak

@@ -21,17 +21,15 @@ JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the fi
 Rounds = Annotated[int, typer.Option(help="times that each side runs; the median counts")]
 
 
-def by_turns(
-    sides: dict[Any, Callable[[], Any]], rounds: int, clock: Callable[[], float] = time.perf_counter
-) -> dict[Any, float]:
+def by_turns(sides: dict[Any, Callable[[], Any]], rounds: int) -> dict[Any, float]:
     """Median seconds of each side; one unmeasured run first, then the sides take turns."""
     seconds: dict[Any, list[float]] = {name: [] for name in sides}
     for measured in range(rounds + 1):
         for name, run in sides.items():
-            start = clock()
+            start = time.perf_counter()
             run()
             if measured:
-                seconds[name].append(clock() - start)
+                seconds[name].append(time.perf_counter() - start)
     return {name: statistics.median(times) for name, times in seconds.items()}
 
 
