@@ -14,6 +14,7 @@ from benchmarks.loading import data, start_up
 from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
 from benchmarks.onnx import exports
+from benchmarks.peers import peers
 from benchmarks.scaling import folder, scaling, two_processes
 from benchmarks.segan import classes, train_step
 from benchmarks.volumes import inference
@@ -22,6 +23,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 for command in (
     train_step,
     limit,
+    peers,
     classes,
     normalization_step,
     inference,

@@ -49,6 +49,22 @@ def by_turns(
     return {name: (min if fastest else statistics.median)(times) for name, times in seconds.items()}
 
 
+def peak_gib(run: Callable[[], Any]) -> float:
+    """GiB that a run holds at most beyond what the process held before; Linux alone, elsewhere not a number."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        run()
+        return float("nan")
+
+    def kib(name: str) -> int:
+        return int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1])
+
+    before = kib("VmRSS")
+    reset.write_text("5")  # the high-water mark starts again
+    run()
+    return (kib("VmHWM") - before) / 2**20
+
+
 def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
     """Print a table and write the JSON."""
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"

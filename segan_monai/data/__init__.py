@@ -16,6 +16,7 @@ from segan_monai.data.iseg import iseg_cases
 from segan_monai.data.isic import isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases
 from segan_monai.data.nnunet import nnunet_cases
+from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
 from segan_monai.data.split import held_out, read_split, split_cases
@@ -43,5 +44,7 @@ __all__ = [
     "resolve_regions",
     "split_cases",
     "split_domains",
+    "write_nnunet",
+    "write_nnunet_split",
     "write_phantoms",
 ]

@@ -1,0 +1,107 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""This project against its peers: the literal algorithm, MONAI's inference of slices, a bundle of MONAI's, nnU-Net."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.networks.nets import SegResNet
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.nnunet import SIDES, Task, hippocampus
+from benchmarks.segan import train_step
+from benchmarks.tables import JsonFile, Rounds, peak_gib, report
+from benchmarks.volumes import inference
+from segan_monai.data.phantom import make_phantom
+from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.networks import SegANSegmentor
+from segan_monai.transforms import scale_foreground
+
+Row = Enum("Row", {name: name for name in ("train-step", "inference", "brats", *SIDES)})
+
+
+def peers(
+    row: Annotated[list[Row] | None, typer.Option(help="Only this row; may be given again.")] = None,
+    dataset_dir: Annotated[Path, typer.Option(help="Decathlon folder, for the hippocampus.")] = Path(
+        "Task04_Hippocampus"
+    ),
+    output_dir: Annotated[Path, typer.Option(help="Keeps what was trained.")] = Path("output/peers"),
+    train_seconds: Annotated[float, typer.Option(help="Training time of each side on the hippocampus.")] = 240,
+    nnunet_python: Annotated[Path, typer.Option(help="Made by scripts/install_nnunet.sh.")] = Path(
+        ".venv-nnunet/bin/python"
+    ),
+    rounds: Rounds = 3,
+    json_file: JsonFile = None,
+) -> None:
+    """This project against its peers, a table each: train-step, inference, brats, and the hippocampus' other rows."""
+    chosen = [choice.value for choice in row or Row]
+
+    def file(name: str) -> Path | None:
+        return json_file and json_file.with_stem(f"{json_file.stem}_{name}")
+
+    if "train-step" in chosen:
+        train_step(rounds=rounds, json_file=file("train_step"))
+    if "inference" in chosen:
+        inference(rounds=rounds, json_file=file("inference"))
+    if "brats" in chosen:
+        brats(rounds, file("brats"))
+    if sides := [name for name in SIDES if name in chosen]:
+        task = Task(dataset_dir, output_dir, train_seconds, nnunet_python.absolute())
+        hippocampus(task, sides, rounds, file("hippocampus"))
+
+
+def brats(rounds: int, json_file: Path | None) -> None:
+    """A 240x240x155 volume: MONAI's bundle brats_mri_segmentation and this project's, with random weights."""
+    phantom = make_phantom(seed=1, spacing_mm=1.0)
+    image = torch.stack([torch.as_tensor(phantom.images[name]).float() for name in ("t1c", "t2", "flair", "t1")])
+    four = scale_foreground(image)[None]
+    three = four[:, :3]
+    torch.manual_seed(0)
+    segresnet = SegResNet(
+        blocks_down=(1, 2, 2, 4), blocks_up=(1, 1, 1), init_filters=16, in_channels=4, out_channels=3, dropout_prob=0.2
+    )
+    window = SlidingWindowInferer(roi_size=(240, 240, 160), sw_batch_size=1, overlap=0.5)
+    segan = {base: SegANSegmentor(3, 3, base).to(memory_format=torch.channels_last) for base in (64, 16)}
+    sides: dict[str, tuple[Inferer, torch.nn.Module, torch.Tensor, bool]] = {
+        "MONAI's SegResNet": (window, segresnet, four, False),
+        "base 64": (VolumeSliceInferer(), segan[64], three, False),
+        "base 64, bfloat16": (VolumeSliceInferer(amp=True), segan[64], three, True),
+        "base 64, bfloat16, empty voxels too": (VolumeSliceInferer(amp=True, skip_empty=False), segan[64], three, True),
+        "base 16, bfloat16": (VolumeSliceInferer(amp=True), segan[16], three, True),
+        "MONAI's SegResNet, bfloat16": (window, segresnet, four, True),
+    }
+    measured: dict[str, list[tuple[float, float, float]]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        for name, (inferer, network, volume, amp) in sides.items():
+            measured[name].append(cost(inferer, network.eval(), volume, amp))
+            typer.echo(f"{name}: {measured[name][-1][0]:.1f} s", err=True)
+    rows = []
+    for name, runs in measured.items():
+        seconds, gflop, peak = (statistics.median(values) for values in zip(*runs, strict=True))
+        row = {"side": name, "processor s": seconds, "ratio": float("nan"), "GFLOP": gflop, "GFLOP/s": gflop / seconds}
+        rows.append(row | {"memory GiB": peak})
+    for row in rows:
+        row["ratio"] = rows[0]["processor s"] / row["processor s"]
+    report("brats: 240x240x155, random weights: cost alone; memory beyond network and image", rows, json_file)
+
+
+def cost(inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: bool) -> tuple[float, float, float]:
+    """Seconds of the processor, GFLOP, and GiB beyond what was held before, of one prediction."""
+
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
+            inferer(volume, network)
+
+    with FlopCounterMode(display=False) as flops:
+        start = time.process_time()
+        peak = peak_gib(run)
+        seconds = time.process_time() - start
+    return seconds, flops.get_total_flops() / 1e9, peak
