@@ -28,6 +28,7 @@ from segan_monai.reproduce.runs import read_training
 
 BUNDLE = Path("bundles/hippocampus_mri_segan_segmentation")
 CPU = Path("configs/cpu.json")
+AXIAL = Path("configs/axial_slices.json")  # slices of one axis, as the 2-D plan of nnU-Net has them
 DATASET = "Dataset004_Hippocampus"
 REGIONS = {"anterior": [1], "posterior": [2]}
 SEED = 0
@@ -142,7 +143,7 @@ def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | Non
 def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Callable[[], float], Path]:
     folder = task.output_dir / f"{name}_{task.train_seconds:g}s"
     (table,) = load_tables("segan-vs-unet", BUNDLE.name)
-    overlays = [CPU, *table.rows[side.row]]
+    overlays = [CPU, AXIAL, *table.rows[side.row]]
     trained = folder / "trained.json"
     if not trained.is_file():
         calibrated = _train_epochs(task, folder / "calibration", overlays, side, CALIBRATION_EPOCHS)
