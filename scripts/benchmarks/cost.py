@@ -107,7 +107,7 @@ def _volumes(folder: Path, shape: tuple[int, ...], labels: int, offset: float) -
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), files[key])
         domain = ("iSEG", "MRBrainS")[number % 2]
         entries.append({**{key: file.name for key, file in files.items()}, "case": f"case-{number}", "domain": domain})
-    (folder / "datalist.json").write_text(json.dumps({"training": entries}))
+    (folder / "datalist.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
     return {"dataset_dir": str(folder), "datalist": str(folder / "datalist.json")}
 
 
@@ -289,7 +289,7 @@ def cost_model(
     assumed = Assumed(
         peak_tflops * 1e12, fraction, launch_microseconds / 1e6, cores_a_gpu, inside_gb * 1e9, outside_gb * 1e9
     )
-    found = json.loads(measured.read_text())["rows"] if measured else []
+    found = json.loads(measured.read_text(encoding="utf-8"))["rows"] if measured else []
     for bundle, schedule in SCHEDULES.items():
         if any(row["side"] == bundle for row in found):
             continue
@@ -304,7 +304,7 @@ def cost_model(
         rows = [{"side": short[row["side"]], **{key: row[key] for key in part}} for row in found]
         report("cost-model: measured here", rows, None)
     if json_file is not None:
-        json_file.write_text(json.dumps({"rows": found}, indent=4) + "\n")
+        json_file.write_text(json.dumps({"rows": found}, indent=4) + "\n", encoding="utf-8")
     how = f"{peak_tflops:g} TFLOP/s x {fraction:g}, {launch_microseconds:g} us a kernel, {cores_a_gpu} cores a GPU"
     rows: list[dict[str, Any]] = []
     for name in SCHEDULES:

@@ -131,9 +131,9 @@ class FirstIteration:
 
     def end(self) -> None:
         """Write and end."""
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
         gib = {name: int(status[name].split()[0]) / 2**20 for name in ("VmHWM", "RssAnon", "RssFile")}
-        self.file.write_text(json.dumps({"ended": time.time(), **gib}))
+        self.file.write_text(json.dumps({"ended": time.time(), **gib}), encoding="utf-8")
         os._exit(0)
 
 
@@ -191,7 +191,8 @@ def _start(side: str, place: Path, cases: Path, workers: int) -> dict[str, Any]:
     if side.startswith("disk"):
         settings["cache_dir"] = str(place / "cache")  # type: ignore[assignment]
     overlay.write_text(
-        json.dumps({**settings, "+imports": ["$import benchmarks.loading"], "+train#handlers": [handler]})
+        json.dumps({**settings, "+imports": ["$import benchmarks.loading"], "+train#handlers": [handler]}),
+        encoding="utf-8",
     )
     folders = {"dataset_dir": cases, "output_dir": place / "out", "ckpt_dir": place / "out"}
     command = [
@@ -209,7 +210,7 @@ def _start(side: str, place: Path, cases: Path, workers: int) -> dict[str, Any]:
     done = subprocess.run(command, cwd=place, env={**os.environ, "PYTHONPATH": path}, capture_output=True, check=False)
     if not result.is_file():
         raise RuntimeError(done.stderr.decode()[-3000:])
-    found = json.loads(result.read_text())
+    found = json.loads(result.read_text(encoding="utf-8"))
     result.unlink()
     return {
         "side": f"cache: {side}",

@@ -84,7 +84,7 @@ class Task:
     @property
     def split(self) -> dict[str, list[dict[str, Any]]]:
         """The bundle's split."""
-        settings = json.loads((BUNDLE / "configs" / "train.json").read_text())
+        settings = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
         cases = find_cases(self.dataset_dir, require_labels=True)
         return split_cases(cases, settings["folds"], settings["fold"], SEED)
 
@@ -103,7 +103,7 @@ class Task:
         """Mean Dice of each region, as `segan-monai evaluate` has it."""
         folder = predictions.with_name(f"{predictions.name}_metrics")
         evaluate_folders(predictions, self.links("label"), folder, REGIONS)
-        regions = json.loads((folder / "summary.json").read_text())["regions"]
+        regions = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["regions"]
         return {name: regions[name]["dice"]["mean"] for name in REGIONS}
 
 
@@ -149,9 +149,9 @@ def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Call
         calibrated = _train_epochs(task, folder / "calibration", overlays, side, CALIBRATION_EPOCHS)
         epochs = max(1, round(task.train_seconds / (calibrated / CALIBRATION_EPOCHS)))
         seconds = _train_epochs(task, folder / "training", overlays, side, epochs)
-        trained.write_text(json.dumps({"seconds": seconds, "epochs": epochs}))
-    result = json.loads(trained.read_text())
-    settings = json.loads((BUNDLE / "configs" / "train.json").read_text())
+        trained.write_text(json.dumps({"seconds": seconds, "epochs": epochs}), encoding="utf-8")
+    result = json.loads(trained.read_text(encoding="utf-8"))
+    settings = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
     volumes_a_batch = settings["batch_size"] // settings["slices_per_volume"]
     volumes = len(task.split["training"])
     row = {
@@ -205,11 +205,11 @@ def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, ep
         ],
     }
     file = folder.with_suffix(".json")
-    file.write_text(json.dumps(own, indent=4))
+    file.write_text(json.dumps(own, indent=4), encoding="utf-8")
     files = [str(part) for part in (BUNDLE / "configs" / "train.json", *overlays, file)]
     command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
     _call(task, command, folder.with_suffix(".log"))
-    return float((folder / "seconds").read_text())
+    return float((folder / "seconds").read_text(encoding="utf-8"))
 
 
 def _train_theirs(
@@ -228,7 +228,7 @@ def _train_theirs(
     trained = folder / "trained.json"
     if not trained.is_file():
         _nnunet(task, "train", settings, trained)
-    result = json.loads(trained.read_text())
+    result = json.loads(trained.read_text(encoding="utf-8"))
     row = {
         "plane": "x".join(map(str, result["patch_size"])),
         "batch": result["batch_size"],
@@ -248,7 +248,7 @@ def _train_theirs(
 
         def predict() -> float:
             _nnunet(task, "predict", {**settings, **more}, result)
-            return json.loads(result.read_text())["seconds"]
+            return json.loads(result.read_text(encoding="utf-8"))["seconds"]
 
         return f"{NAMES[name]}{'' if mirroring else ', not mirrored'}", predict, predictions
 
@@ -269,13 +269,13 @@ def _prepare_nnunet(task: Task) -> None:
     start = time.perf_counter()
     command = ["-d", "4", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
     _call(task, [str(task.python.with_name("nnUNetv2_plan_and_preprocess")), *command], folder / "plan.log")
-    (folder / "planned.json").write_text(json.dumps({"seconds": time.perf_counter() - start}))
+    (folder / "planned.json").write_text(json.dumps({"seconds": time.perf_counter() - start}), encoding="utf-8")
 
 
 def _nnunet(task: Task, command: str, settings: dict[str, Any], result: Path) -> None:
     """Train or predict in nnU-Net's environment."""
     file = result.with_suffix(f".{command}.json")
-    file.write_text(json.dumps({**settings, "result": str(result)}, indent=4))
+    file.write_text(json.dumps({**settings, "result": str(result)}, indent=4), encoding="utf-8")
     program = str(Path(__file__).with_name("nnunet_process.py"))
     # augmented in the same process: the processor's seconds of all that training takes are counted
     alone = {"nnUNet_n_proc_DA": "0"} if command == "train" else {}
@@ -291,7 +291,7 @@ def _call(task: Task, command: list[str], log: Path, more: Mapping[str, str] = M
         "OMP_NUM_THREADS": "1",
         **more,
     }
-    with log.open("w") as stream:
+    with log.open("w", encoding="utf-8") as stream:
         done = subprocess.run(command, env=environment, stdout=stream, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
         typer.echo(f"{' '.join(command)} ended with status {done.returncode}; see {log}", err=True)

@@ -23,11 +23,11 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 def make_trainer(settings: dict[str, Any]) -> nnUNetTrainer:
     """Trainer of fold 0 with the planner's settings, but for the batch size if one is given."""
     folder = Path(settings["preprocessed"])
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     if settings["batch_size"]:
         plans["configurations"]["2d"]["batch_size"] = settings["batch_size"]
     plans["continue_training"] = False
-    dataset = json.loads((folder / "dataset.json").read_text())
+    dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
     return nnUNetTrainer(plans, "2d", 0, dataset, torch.device("cpu"))
 
 
@@ -89,6 +89,6 @@ def predict(settings: dict[str, Any]) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    given = json.loads(Path(sys.argv[2]).read_text())
+    given = json.loads(Path(sys.argv[2]).read_text(encoding="utf-8"))
     result = {"train": train, "predict": predict}[sys.argv[1]](given)
-    Path(given["result"]).write_text(json.dumps(result, indent=4) + "\n")
+    Path(given["result"]).write_text(json.dumps(result, indent=4) + "\n", encoding="utf-8")

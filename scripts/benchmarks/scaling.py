@@ -131,7 +131,11 @@ def _command(images: Path, output: Path, models: Path, processes: int) -> list[s
 
 
 def _lines(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for file in output.glob("inference*.jsonl") for line in file.read_text().splitlines()]
+    return [
+        json.loads(line)
+        for file in output.glob("inference*.jsonl")
+        for line in file.read_text(encoding="utf-8").splitlines()
+    ]
 
 
 def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
@@ -160,7 +164,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
         output = place / f"out_{processes}_{count}_{kill_at}"
         start = time.perf_counter()
         command = _command(images(count), output, place / "models", processes)
-        with (place / "log.txt").open("a") as log:
+        with (place / "log.txt").open("a", encoding="utf-8") as log:
             if kill_at is not None:
                 running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
                 while len(list(output.glob("*_seg.nii.gz"))) < kill_at and running.poll() is None:
@@ -168,9 +172,9 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
                 _kill_all(running)
             status = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
         if status:
-            raise RuntimeError((place / "log.txt").read_text()[-3000:])
+            raise RuntimeError((place / "log.txt").read_text(encoding="utf-8")[-3000:])
         whole, lines = time.perf_counter() - start, _lines(output)
-        counts = json.loads((output / "inference.json").read_text())["counts"]
+        counts = json.loads((output / "inference.json").read_text(encoding="utf-8"))["counts"]
         working = max(line["ended"] for line in lines) - min(line["ended"] - line["seconds"] for line in lines)
         return {
             "side": f"{processes} process{'es' * (processes > 1)}" + (", killed and again" if kill_at else ""),

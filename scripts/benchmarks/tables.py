@@ -57,10 +57,12 @@ def peak_gib(run: Callable[[], Any]) -> float:
         return float("nan")
 
     def kib(name: str) -> int:
-        return int(next(line for line in status.read_text().splitlines() if line.startswith(name)).split()[1])
+        return int(
+            next(line for line in status.read_text(encoding="utf-8").splitlines() if line.startswith(name)).split()[1]
+        )
 
     before = kib("VmRSS")
-    reset.write_text("5")  # the high-water mark starts again
+    reset.write_text("5", encoding="utf-8")  # the high-water mark starts again
     run()
     return (kib("VmHWM") - before) / 2**20
 

@@ -77,7 +77,8 @@ class CaseCache:
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write(
-                self.folder / "preprocessing.json", lambda file: file.write_text(json.dumps(described, indent=4))
+                self.folder / "preprocessing.json",
+                lambda file: file.write_text(json.dumps(described, indent=4), encoding="utf-8"),
             )
             for file in self.folder.glob(".*.part"):
                 with suppress(FileNotFoundError):

@@ -21,7 +21,8 @@ def write_nnunet(
 ) -> Path:
     """Write ``dataset.json`` of nnU-Net's raw format; images and label maps stay where they are.
 
-    The object ``dataset`` of it names the files of every case by absolute paths; :func:`nnunet_cases` reads it, too.
+    The object ``dataset`` of it names the files of every case by absolute paths. :func:`nnunet_cases` reads it, too, if
+    they lie below the folder.
 
     Args:
         cases: labelled ones, as :func:`segan_monai.data.find_cases` returns them.

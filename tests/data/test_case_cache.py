@@ -116,7 +116,7 @@ def test_what_was_done_to_a_volume_can_be_undone(cases, tmp_path):
 def test_voxels_are_mapped_from_the_file_and_writing_to_them_does_not_reach_it(cases, tmp_path):
     dataset(cases, tmp_path)
     made, _ = dataset(cases, tmp_path)
-    mapped = Path("/proc/self/maps").read_text()
+    mapped = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert all(str(file) in mapped for file in entries(tmp_path))
     made[0]["image"].mul_(0)
     again, counts = dataset(cases, tmp_path)
@@ -224,7 +224,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(cases, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(cases, tmp_path):
-    (tmp_path / "cache").write_text("a file")
+    (tmp_path / "cache").write_text("a file", encoding="utf-8")
     with pytest.raises(OutputError, match=r"cache.* cannot be written"):
         dataset(cases, tmp_path)
 

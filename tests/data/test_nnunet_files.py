@@ -22,7 +22,7 @@ def hippocampus(tmp_path):
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).touch()
         entries.append(entry)
-    (folder / "dataset.json").write_text(json.dumps({"modality": {"0": "MRI"}, "training": entries}))
+    (folder / "dataset.json").write_text(json.dumps({"modality": {"0": "MRI"}, "training": entries}), encoding="utf-8")
     return decathlon_cases(folder)
 
 
@@ -30,7 +30,7 @@ def test_what_nnunet_reads(hippocampus, tmp_path):
     file = write_nnunet(hippocampus[:2], tmp_path / "raw" / "Dataset004_Hippocampus", ["MRI"], LABELS)
     folder = tmp_path / "Task04"
     assert file == tmp_path / "raw" / "Dataset004_Hippocampus" / "dataset.json"
-    assert json.loads(file.read_text()) == {
+    assert json.loads(file.read_text(encoding="utf-8")) == {
         "channel_names": {"0": "MRI"},
         "labels": {"background": 0, "anterior": 1, "posterior": 2},
         "numTraining": 2,
@@ -56,15 +56,15 @@ def test_round_trip_beside_the_images(hippocampus, tmp_path):
 
 def test_a_file_a_channel_in_their_order(tmp_path):
     case = {"case": "p", "image": [str(tmp_path / "b.nii"), str(tmp_path / "a.nii")], "label": str(tmp_path / "l.nii")}
-    content = json.loads(write_nnunet([case], tmp_path, ["T2", "ADC"], {"PZ": 1}).read_text())
+    content = json.loads(write_nnunet([case], tmp_path, ["T2", "ADC"], {"PZ": 1}).read_text(encoding="utf-8"))
     assert content["dataset"]["p"]["images"] == case["image"]
     assert (content["channel_names"], content["file_ending"]) == ({"0": "T2", "1": "ADC"}, ".nii")
 
 
 def test_the_split_is_fold_0(hippocampus, tmp_path):
     split = split_cases(hippocampus, folds=5, file=tmp_path / "split.json")
-    (fold,) = json.loads(write_nnunet_split(split, tmp_path / "new" / "splits_final.json").read_text())
-    ours = json.loads((tmp_path / "split.json").read_text())
+    (fold,) = json.loads(write_nnunet_split(split, tmp_path / "new" / "splits_final.json").read_text(encoding="utf-8"))
+    ours = json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))
     assert fold == {"train": ours["training"], "val": ours["validation"]}
     assert (len(fold["train"]), len(fold["val"])) == (8, 2)
 

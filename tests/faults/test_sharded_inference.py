@@ -43,10 +43,10 @@ def infer(tmp_path, killed):
     Whom it concerns is read from a file, since with another config all cases would be repeated.
     """
     overlay, whom = tmp_path / "overlay.json", tmp_path / "killed"
-    whom.write_text(killed)
+    whom.write_text(killed, encoding="utf-8")
     kill = {"_target_": "tests.faults.hooks.SignalAt", "iteration": 2, "signals": ["SIGKILL"]}
     kill["_disabled_"] = f"$str(segan_monai.process_rank()) not in open('{whom}').read()"
-    overlay.write_text(json.dumps({**SMALL, "+handlers": [kill]}))
+    overlay.write_text(json.dumps({**SMALL, "+handlers": [kill]}), encoding="utf-8")
     files = str([str(BUNDLES / HIPPOCAMPUS / "configs" / "inference.json"), str(overlay)])
     words = [word for key, value in settings(tmp_path).items() for word in (f"--{key}", value)]
     return torchrun("-m", "monai.bundle", "run", "inference", "--config_file", files, *words)
@@ -62,7 +62,7 @@ def journals(tmp_path):
     """The cases in the journal of each process, in order."""
     found = {}
     for file in (tmp_path / "out").glob("inference*.jsonl"):
-        found[file.name] = [json.loads(line)["case"] for line in file.read_text().splitlines()]
+        found[file.name] = [json.loads(line)["case"] for line in file.read_text(encoding="utf-8").splitlines()]
     return found
 
 
@@ -84,7 +84,7 @@ def test_killed_processes_and_a_bad_case_cost_nothing_else(images, hippocampi, t
     third = finished(tmp_path)
     assert {case: third[case] for case in second} == second
     assert set(third) == {f"case_{index}" for index in (0, 2, 3, 4, 5, 6)}
-    summary = json.loads((tmp_path / "out" / "inference.json").read_text())
+    summary = json.loads((tmp_path / "out" / "inference.json").read_text(encoding="utf-8"))
     assert summary["counts"] == {"finished": 6, "failed": 1, "not reached": 0}
     ran = [case for cases in journals(tmp_path).values() for case in cases if case != "case_1"]
     assert sorted(ran) == [f"case_{index}" for index in (0, 2, 3, 4, 5, 6)], "each once, by one process"
@@ -112,12 +112,14 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
     small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]}
     jobs = []
     for bundle, folder in folders.items():
-        known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text())
+        known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
         overrides = {key: value for key, value in {**SMALL, **small}.items() if key in known and key != "device"}
         weights = "$torch.manual_seed(0)"  # the networks of all processes begin alike
         job = {"bundle": bundle, "run_id": "inference", **overrides, "dataset_dir": str(folder)}
         jobs.append({**job, "initialize": [START, weights], "output_dir": str(tmp_path / "both" / bundle)})
-    (tmp_path / "jobs.json").write_text(json.dumps([*jobs, jobs[0]]))  # the last one finds nothing left
+    (tmp_path / "jobs.json").write_text(
+        json.dumps([*jobs, jobs[0]]), encoding="utf-8"
+    )  # the last one finds nothing left
     script = Path(__file__).parents[1] / "bundles" / "distributed_run.py"
     done = torchrun(script, tmp_path / "jobs.json")
     assert done.returncode == 0, done.stderr[-4000:]
@@ -130,10 +132,10 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
         assert len(results) >= 3, job["bundle"]
         for name in results:
             assert (both / name).read_bytes() == (alone / name).read_bytes(), (job["bundle"], name)
-        counts = json.loads((both / "inference.json").read_text())["counts"]
+        counts = json.loads((both / "inference.json").read_text(encoding="utf-8"))["counts"]
         assert counts == {"finished": 3, "failed": 0, "not reached": 0}
-        assert len((both / "inference.jsonl").read_text().splitlines()) == 2
-        assert len((both / "inference_1.jsonl").read_text().splitlines()) == 1
+        assert len((both / "inference.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+        assert len((both / "inference_1.jsonl").read_text(encoding="utf-8").splitlines()) == 1
 
 
 def _photographs(folder):
