@@ -36,6 +36,7 @@ class RoISliceInferer(VolumeSliceInferer):
             raise ValueError(
                 f"axis is {list(self.axes)}, expected one axis: RoIs are noted for one direction of slices."
             )
+        self.axis = self.axes[0]
         self.found: Tensor | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

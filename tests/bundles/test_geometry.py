@@ -72,7 +72,9 @@ def hippocampus(tmp_path_factory):
     network = {"_target_": f"{COPY}CopyRegions", "values": [1 / 3, 2 / 3]}
     # of the foreground 1, 2, 3, 4 the least and the largest become 0 and 1
     scale = {"preprocessing#transforms#2#lower": 0, "preprocessing#transforms#2#upper": 100}
-    return Inference(HIPPOCAMPUS, tmp_path_factory.mktemp("hippocampus"), network, slice_size=[16, 16], **scale)
+    return Inference(
+        HIPPOCAMPUS, tmp_path_factory.mktemp("hippocampus"), network, slice_size=[16, 16], neighbours=0, **scale
+    )
 
 
 @pytest.fixture(scope="module")

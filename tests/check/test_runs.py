@@ -149,7 +149,7 @@ def test_a_network_that_the_metadata_do_not_describe_is_a_warning(hippocampi, tm
         image = nibabel.load(hippocampi / f"{name}.nii.gz")
         two = np.stack([image.get_fdata(), image.get_fdata() + 1], -1).astype(np.float32)
         nibabel.save(nibabel.Nifti1Image(two, image.affine), hippocampi / f"{name}.nii.gz")
-    overrides = {"network_def#in_channels": 2, "preprocessing#0#num_channels": 2, "critic_def#in_channels": 2}
+    overrides = {"in_channels": 2, "neighbours": 0, "preprocessing#0#num_channels": 2}
     report = check(tmp_path, hippocampi, **overrides)
     assert [finding.rule for finding in report.errors] == []
     assert "the metadata describe another network" in messages(report, "network")[0]

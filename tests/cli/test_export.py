@@ -16,7 +16,7 @@ def test_writes_a_file_that_gives_the_networks_logits(tmp_path):
     app = typer.Typer()
     app.command()(export)
     torch.manual_seed(0)
-    network = SegANSegmentor(1, 2, 4).eval()
+    network = SegANSegmentor(7, 2, 4, full_resolution_channels=8).eval()
     torch.save(network.state_dict(), tmp_path / "model.pt")
     bundle, file = str(BUNDLES / HIPPOCAMPUS), tmp_path / "model.ts"
     options = ["--output", str(file), "--weights", str(tmp_path / "model.pt")]

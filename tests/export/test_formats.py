@@ -20,7 +20,7 @@ NORMALIZATION = "brain_mri_adversarial_normalization_segmentation"
 def weights(tmp_path):
     torch.manual_seed(0)
     file = tmp_path / "model.pt"
-    torch.save(SegANSegmentor(1, 2, 4).state_dict(), file)
+    torch.save(SegANSegmentor(7, 2, 4, full_resolution_channels=8).state_dict(), file)
     return file
 
 
@@ -28,7 +28,7 @@ def test_torchscript_with_the_overrides_it_was_trained_with(weights, tmp_path):
     bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, overrides={"base_channels": 4})
     file = bundle.export("torchscript", tmp_path / "new" / "model.ts")
     image = bundle.example(other=True, any_size=True)
-    assert image.shape == (3, 1, 83, 51)
+    assert image.shape == (3, 7, 83, 51)
     torch.testing.assert_close(run_exported("torchscript", file, image), bundle.network(image))
     extra = {"inference.json": ""}
     torch.jit.load(file, _extra_files=extra)

@@ -44,7 +44,8 @@ def images(hippocampi, tmp_path):
 def save_weights(tmp_path, seed):
     torch.manual_seed(seed)
     (tmp_path / "models").mkdir(exist_ok=True)
-    torch.save(SegANSegmentor(1, 2, base_channels=4).state_dict(), tmp_path / "models" / "model.pt")
+    network = SegANSegmentor(7, 2, base_channels=4, full_resolution_channels=8)
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
 
 
 def settings(tmp_path):

@@ -33,7 +33,8 @@ def images(hippocampi, tmp_path):
     bad.write_bytes(bad.read_bytes()[:500])
     torch.manual_seed(0)
     (tmp_path / "models").mkdir()
-    torch.save(SegANSegmentor(1, 2, base_channels=4).state_dict(), tmp_path / "models" / "model.pt")
+    network = SegANSegmentor(7, 2, base_channels=4, full_resolution_channels=8)
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
     return folder
 
 

@@ -44,6 +44,8 @@ def test_small_isotropic_crops():
         "slice_axis": 2,
         "slice_size": [48, 64],
         "base_channels": 16,
+        "full_resolution_channels": 8,
+        "augmentation_probability": 0.6,
         "learning_rate": 0.01,
         "slices_per_volume": 8,
         "batch_size": 32,  # an eighth of the 256 slices of 32 cases
