@@ -23,7 +23,7 @@ def test_writes_a_file_that_gives_the_networks_logits(tmp_path):
     result = CliRunner().invoke(app, ["torchscript", bundle, *options, "--set", "base_channels=4"])
     assert result.exit_code == 0, result.exception
     assert f"written: {file}" in result.stdout
-    image = torch.rand(1, 1, 40, 50)
+    image = torch.rand(1, 7, 40, 50)
     torch.testing.assert_close(torch.jit.load(file)(image), network(image))
     result = CliRunner().invoke(app, ["pmml", bundle, *options])
     assert isinstance(result.exception, ConfigError)

@@ -158,7 +158,7 @@ class FailsOnLargeVolumes(torch.nn.Module):
 def test_a_case_on_which_the_network_fails_does_not_cost_the_others(images, tmp_path, write_volume):
     (images / "case_1.nii.gz").unlink()
     write_volume(images / "case_1_large.nii.gz", np.random.default_rng(0).random((12, 12, 9)), np.eye(4))
-    failure = infer(tmp_path, network=FailsOnLargeVolumes(), initialize=START)
+    failure = infer(tmp_path, network=FailsOnLargeVolumes(), initialize=START, slice_axis=2, neighbours=0)
     assert "1 of 4 cases failed" in str(failure)
     assert "case_1_large: RuntimeError: no such kernel" in str(failure)
     assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]

@@ -85,7 +85,8 @@ def test_a_bundle_that_cannot_run_fails_with_its_cause_and_the_others_go_on(bund
 
 
 def test_label_values_that_the_metadata_do_not_name(bundle, tmp_path):
-    settings = {"work_dir": tmp_path / "work", "overrides": {"output_labels": [1, 9]}}
+    plain = {"slice_axis": 2, "neighbours": 0, "full_resolution_channels": 0}  # so little training finds both regions
+    settings = {"work_dir": tmp_path / "work", "overrides": {"output_labels": [1, 9], **plain}}
     checks = result(bundle, "train", "infer", **settings)
     assert checks[0][0] == "ok"
     assert checks[1][0] == "FAILED"
