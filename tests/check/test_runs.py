@@ -203,6 +203,7 @@ def test_configs_for_several_processes_are_checked_as_one(bundle, run_id, config
             "config_file": [str(configs / f"{config}.json"), str(configs / f"multi_gpu_{config}.json")],
             "dataset_dir": str(tmp_path / "none"),
             "output_dir": str(tmp_path),
+            "ckpt_dir": str(tmp_path),
             "device": "cpu",
         }
     )

@@ -27,6 +27,7 @@ SMALL_TRAINING = {**SMALL, "folds": 4, "batch_size": 2, "slices_per_volume": 2, 
 
 def _run(arguments: list[str], log: Path, file_size_limit: int | None) -> None:
     """What `python -m monai.bundle` does, with its output in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job would ignore
     os.setpgrp()  # signals to the group are for this run and its loader processes alone
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
