@@ -32,3 +32,5 @@ class SignalAt:
         process = multiprocessing.active_children()[0].pid if self.to == "loader" else os.getpid()
         for name in self.signals:
             (os.killpg if self.to == "group" else os.kill)(process, getattr(signal, name))
+        if self.to == "loader":  # until it is gone: it may not be noticed any more at the end of the epoch
+            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)

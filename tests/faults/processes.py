@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import os
 import resource
 import runpy
-import select
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -80,20 +81,33 @@ class Command:
         self.process.join(SECONDS)
 
     def kill_while_it_writes(self, pipe: Path) -> None:
-        """Wait until so much of a file has been written that the run waits for a reader; then kill it.
+        """Wait until it holds a file open for writing, where it can write nothing; then kill it.
 
         Args:
-            pipe: a named pipe in the place of the file.
+            pipe: a named pipe in the place of the file; it is filled here, and removed at the end.
         """
-        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        both_ends = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
         try:
-            ready, _, _ = select.select([reader], [], [], SECONDS)
-            assert ready, self.text
-            assert os.read(reader, 1), f"it ended before it wrote:\n{self.text}"
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    os.write(both_ends, bytes(65536))
+            end = time.monotonic() + SECONDS
+            while not self._holds(pipe):
+                assert self.process.is_alive(), f"it ended before it wrote:\n{self.text}"
+                assert time.monotonic() < end, f"it never wrote {pipe}:\n{self.text}"
+                time.sleep(0.02)
             self.kill()
         finally:
-            os.close(reader)
+            os.close(both_ends)
             pipe.unlink()
+
+    def _holds(self, file: Path) -> bool:
+        """Whether the process has the file open."""
+        for descriptor in Path(f"/proc/{self.process.pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                if descriptor.readlink() == file:
+                    return True
+        return False
 
     @property
     def text(self) -> str:
