@@ -152,7 +152,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     }
     with whole_file(folder / "run.json") as file:
         file.write_text(json.dumps(record, indent=4, default=str) + "\n", encoding="utf-8")
-    handler = logging.FileHandler(folder / "log.txt")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:

@@ -63,6 +63,8 @@ def test_text_is_utf8_whatever_the_locale(folder):
                 continue
             name = getattr(call.func, "attr", getattr(call.func, "id", ""))
             text = any(k.arg == "text" for k in call.keywords)  # of a process
-            if name in ("read_text", "write_text") or (text and name in ("run", "Popen", "check_output")):
+            if name in ("read_text", "write_text", "FileHandler") or (
+                text and name in ("run", "Popen", "check_output")
+            ):
                 left.append(f"{file.name}:{call.lineno}: {ast.unparse(call)}")
     assert not left

@@ -20,12 +20,10 @@ from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader
 from monai.losses import DiceLoss
 
-from benchmarks.segan import make_batch, our_step
+from benchmarks.segan import make_batch, our_step, trainer_step
 from benchmarks.tables import JsonFile, Rounds, by_turns, report
 from segan_monai.data import write_phantoms
 from segan_monai.data.phantom import make_phantom
-from segan_monai.engines import SegANTrainer
-from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
 from segan_monai.transforms import RandSlicesd, SlicesWithContentd, scale_foreground
 
@@ -35,26 +33,13 @@ KEYS = ["image", "label"]
 
 
 def hippocampus_step(batch_size: int) -> Callable[[], Any]:
-    """One iteration at the sizes of the hippocampus bundle: base 16, 64x64, K = 2, critics of half the width."""
+    """One iteration at the sizes of the hippocampus bundle with configs/axial_slices.json: base 16, 64x64, K = 2."""
     torch.manual_seed(0)
     label = (torch.rand(batch_size, 2, 64, 64) > 0.5).float()
     batch = {"image": torch.rand(batch_size, 1, 64, 64), "label": label}
     segmentor, critic = SegANSegmentor(1, 2, base_channels=16), SegANCritics(1, 2, 8, norm=False)
-    trainer = SegANTrainer(
-        device="cpu",
-        max_epochs=1,
-        train_data_loader=[batch],
-        network=segmentor,
-        optimizer=torch.optim.Adam(segmentor.parameters()),
-        critic=critic,
-        critic_optimizer=torch.optim.Adam(critic.parameters()),
-        loss_function=MultiScaleL1Loss(),
-        supervised_loss=DiceLoss(sigmoid=True, squared_pred=True, batch=True),
-        supervised_weight=1.0,
-        amp=False,
-    )
-    trainer.state.epoch = 1
-    return lambda: trainer._iteration(trainer, batch)
+    supervised_loss = DiceLoss(sigmoid=True, squared_pred=True, batch=True)
+    return trainer_step(batch, segmentor, critic, supervised_loss=supervised_loss, supervised_weight=1.0, amp=False)[1]
 
 
 def brats_case() -> dict[str, torch.Tensor]:

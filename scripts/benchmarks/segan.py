@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -61,25 +62,34 @@ def literal_step(batch: dict[str, torch.Tensor]) -> Callable[[], None]:
     return run
 
 
-def our_step(
-    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compile: str | None = None
-) -> tuple[SegANTrainer, Callable[[], None]]:
-    """One iteration of the trainer."""
-    segmentor, critic = (player.to(device) for player in players())
+def trainer_step(
+    batch: dict[str, torch.Tensor],
+    segmentor: torch.nn.Module,
+    critic: torch.nn.Module,
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+    **settings: Any,
+) -> tuple[SegANTrainer, Callable[[], Any]]:
+    """One iteration of the trainer on a batch, by its settings."""
     trainer = SegANTrainer(
-        device=device,
         max_epochs=1,
         train_data_loader=[batch],
         network=segmentor,
-        optimizer=torch.optim.RMSprop(segmentor.parameters(), lr=2e-5),
+        optimizer=optimizer(segmentor.parameters()),
         critic=critic,
-        critic_optimizer=torch.optim.RMSprop(critic.parameters(), lr=2e-5),
-        loss_function=MultiScaleL1Loss(),
-        amp=amp,
-        compile=compile,
+        critic_optimizer=optimizer(critic.parameters()),
+        **{"device": "cpu", "loss_function": MultiScaleL1Loss(), **settings},
     )
     trainer.state.epoch = 1
     return trainer, lambda: trainer._iteration(trainer, batch)
+
+
+def our_step(
+    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compile: str | None = None
+) -> tuple[SegANTrainer, Callable[[], None]]:
+    """One iteration of the trainer with the paper's players and optimizer."""
+    segmentor, critic = (player.to(device) for player in players())
+    optimizer = functools.partial(torch.optim.RMSprop, lr=2e-5)
+    return trainer_step(batch, segmentor, critic, optimizer, device=device, amp=amp, compile=compile)
 
 
 def make_batch(size: int) -> dict[str, torch.Tensor]:
@@ -127,25 +137,17 @@ def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size:
     critic = SegANCritics(3, classes, 16 if light else 32, norm=not light, joint=variant == "S3-1C")
     layers = {"S3-3C-s0": [0], "S3-3C-s3": [3]}.get(variant)
     unet = variant == "U-Net"
-    trainer = SegANTrainer(
-        device="cpu",
-        max_epochs=1,
-        train_data_loader=[batch],
-        network=segmentor,
-        optimizer=torch.optim.Adam(segmentor.parameters()),
-        critic=critic,
-        critic_optimizer=torch.optim.Adam(critic.parameters()),
+    _, step = trainer_step(
+        batch,
+        segmentor,
+        critic,
         loss_function=MultiScaleL1Loss(layers),
         adversarial_weight=0.0 if unet else 1.0,
         supervised_loss=DiceLoss(sigmoid=True, squared_pred=True, batch=True),
         supervised_weight=1.0 if unet or light else 0.0,
     )
-
-    trainer.state.epoch = 1
     networks = [segmentor] if unet else [segmentor, critic]
-    return lambda: trainer._iteration(trainer, batch), sum(
-        p.numel() for network in networks for p in network.parameters()
-    )
+    return step, sum(p.numel() for network in networks for p in network.parameters())
 
 
 def classes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: JsonFile = None) -> None:

@@ -71,7 +71,7 @@ class CaseCache:
     def __init__(self, folder: str | os.PathLike[str], preparation: Sequence[Any]) -> None:
         versions = {"segan-monai": __version__, "monai": monai.__version__, "torch": torch.__version__}
         described = {"versions": versions, "preparation": describe(preparation)}
-        self.folder = Path(folder).expanduser() / _digest(described)
+        self.folder = Path(folder).expanduser() / digest(described)
         self.read = 0
         self.made = 0
         with writing(self.folder):
@@ -98,8 +98,8 @@ class CaseCache:
         Raises:
             OutputError: the file cannot be written.
         """
-        of_case = f"{case['case']}_{_digest(describe(case))}"
-        file = self.folder / f"{of_case}_{_digest(_states_of_files(case))}.pt"
+        of_case = f"{case['case']}_{digest(describe(case))}"
+        file = self.folder / f"{of_case}_{digest(_states_of_files(case))}.pt"
         if file.is_file():
             try:
                 found = _read(file)
@@ -206,8 +206,9 @@ def _read(file: Path) -> Any:
     return torch.load(file, mmap=True, weights_only=True)
 
 
-def _digest(described: Any) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+def digest(content: Any) -> str:
+    """A short hash of what JSON can say, equal for equal content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _escaped(name: str) -> str:

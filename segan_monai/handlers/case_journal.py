@@ -17,6 +17,7 @@ from typing import Any
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from segan_monai.data.case_cache import digest
 from segan_monai.files import whole_file, writing
 from segan_monai.processes import gather_from_processes, meet_processes, process_rank, said_by_first_process
 
@@ -79,7 +80,7 @@ class CaseJournal:
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
             common = self._key_of_run()
-            self.keys = {case["case"]: _digest(common, _files_of(case)) for case in cases}
+            self.keys = {case["case"]: digest([common, _files_of(case)]) for case in cases}
             self.earlier = self._read()
             finished = {} if self.repeat_finished else self.earlier
             self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
@@ -172,7 +173,7 @@ class CaseJournal:
         config = json.loads(record.read_text(encoding="utf-8"))["config"] if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         weights = hashlib.sha256(self.weights.read_bytes()).hexdigest() if self.weights.is_file() else None
-        return _digest(settings, weights)
+        return digest([settings, weights])
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """The last line of each case; a line that was cut off when the run was killed counts for nothing."""
@@ -201,7 +202,3 @@ def _files_of(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
     paths = [Path(file) for file in ([images] if isinstance(images, str | os.PathLike) else images)]
     stats = [(path, path.stat()) for path in paths if path.exists()]
     return [(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]

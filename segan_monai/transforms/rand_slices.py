@@ -62,9 +62,9 @@ def cut_slice(
         ((2 * neighbours + 1) * C, *size), a copy.
     """
     slices = volume.movedim(1 + axis, 0)[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
-    plane = neighbouring_slices(slices[None], torch.tensor([index]), neighbours)[0] if neighbours else slices[index]
+    plane = neighbouring_slices(slices[None], torch.tensor([index]), neighbours)[0]
     padding = centre_padding(plane.shape[1:], size)
-    return F.pad(plane, padding) if any(padding) else plane.clone()
+    return F.pad(plane, padding) if any(padding) else plane
 
 
 def each_axis(axis: int | Sequence[int]) -> tuple[int, ...]:

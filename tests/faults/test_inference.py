@@ -31,9 +31,14 @@ START = "$segan_monai.start_run(@output_dir, @seed)"
 @pytest.fixture
 def images(hippocampi, tmp_path):
     """Four volumes in a folder, `case_1` truncated, and weights."""
+    return copy_images(hippocampi, tmp_path, 4)
+
+
+def copy_images(hippocampi, tmp_path, count):
+    """The first volumes in a folder, `case_1` truncated, and weights beside it."""
     folder = tmp_path / "images"
     folder.mkdir()
-    for index in range(4):
+    for index in range(count):
         shutil.copy(hippocampi / "imagesTr" / f"case_{index}.nii.gz", folder)
     bad = folder / "case_1.nii.gz"
     bad.write_bytes(bad.read_bytes()[:500])

@@ -9,14 +9,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from segan_monai.data import write_phantoms
-from segan_monai.networks import SegANSegmentor
 from segan_monai.verify.sample_data import write_sample_data
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
 from tests.faults.processes import SMALL
-from tests.faults.test_inference import BRAIN, START, settings
+from tests.faults.test_inference import BRAIN, START, copy_images, settings
 from tests.torchrun import torchrun
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -25,17 +23,7 @@ pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 @pytest.fixture
 def images(hippocampi, tmp_path):
     """Seven volumes in a folder, `case_1` truncated, and weights."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for index in range(7):
-        shutil.copy(hippocampi / "imagesTr" / f"case_{index}.nii.gz", folder)
-    bad = folder / "case_1.nii.gz"
-    bad.write_bytes(bad.read_bytes()[:500])
-    torch.manual_seed(0)
-    (tmp_path / "models").mkdir()
-    network = SegANSegmentor(7, 2, base_channels=4, full_resolution_channels=8)
-    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
-    return folder
+    return copy_images(hippocampi, tmp_path, 7)
 
 
 def infer(tmp_path, killed):
