@@ -16,13 +16,14 @@ from benchmarks.normalization import normalization_step
 from benchmarks.onnx import exports
 from benchmarks.peers import peers
 from benchmarks.scaling import folder, scaling, two_processes
-from benchmarks.segan import classes, train_step
+from benchmarks.segan import classes, critics, train_step
 from benchmarks.volumes import inference
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 for command in (
     train_step,
     limit,
+    critics,
     peers,
     classes,
     normalization_step,

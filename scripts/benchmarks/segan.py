@@ -128,6 +128,61 @@ def train_step(
     report(title, rows, json_file)
 
 
+def grouped(critics: SegANCritics) -> SegANCritics:
+    """The same critics as one network whose convolutions have a group a class."""
+    one = SegANCritics(3, len(critics.critics), 64 * len(critics.critics), joint=True)
+    for index, block in enumerate(one.critics[0].encoder):
+        blocks = [critic.encoder[index] for critic in critics.critics]
+        convolution = blocks[0][0]
+        size = len(blocks) * convolution.in_channels, len(blocks) * convolution.out_channels
+        block[0] = torch.nn.Conv2d(*size, 4, 2, 1, groups=len(blocks), bias=convolution.bias is not None)
+        with torch.no_grad():
+            for name, parameter in block.named_parameters():
+                parameter.copy_(torch.cat([dict(each.named_parameters())[name] for each in blocks]))
+    return one
+
+
+def critics(
+    rounds: Rounds = 5,
+    batch_size: int = 8,
+    processor_time: ProcessorTime = False,
+    device: str = "cpu",
+    json_file: JsonFile = None,
+) -> None:
+    """Two passes of three critics, forward and back, one critic after the other and as groups of one network."""
+    batch = {name: tensor.to(device) for name, tensor in make_batch(batch_size).items()}
+    image = batch["image"].to(memory_format=torch.channels_last)
+    prediction = torch.rand_like(batch["label"])
+    separate = players()[1].to(device)
+    networks = {"one after the other": separate, "groups of one network": grouped(separate).to(device)}
+    loss, losses = MultiScaleL1Loss(), {}
+
+    def run(name: str, network: torch.nn.Module, amp: bool) -> None:
+        network.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=amp):
+            value = loss(network(image, prediction), network(image, batch["label"]))
+        value.backward()
+        losses[name] = value.item()  # on a GPU, waits for it
+
+    sides = {
+        (name, dtype): functools.partial(run, name, network.to(memory_format=torch.channels_last), dtype == "bfloat16")
+        for name, network in networks.items()
+        for dtype in ("float32", "bfloat16")
+    }
+    seconds = by_turns(sides, rounds, processor_time)
+    rows = [
+        {
+            "side": name,
+            "dtype": dtype,
+            "seconds": s,
+            "ratio": seconds["one after the other", dtype] / s,
+            "loss": losses[name],
+        }
+        for (name, dtype), s in seconds.items()
+    ]
+    report(f"critics: batch {batch_size}, base 64, 160x160, K = 3", rows, json_file)
+
+
 def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size: int) -> tuple[Callable[[], Any], int]:
     """One iteration of a variant of SegAN for K classes, or of the U-Net, at base 32; and the number of parameters."""
     torch.manual_seed(0)
