@@ -94,7 +94,9 @@ class ExportedBundle:
         if other and any_size and set(image["spatial_shape"]) == {"*"}:
             sizes = [size - 13 for size in sizes]
         generator = torch.Generator().manual_seed(int(other))
-        shape = (3 if other else 2, image["num_channels"], *(self.fixed_size or sizes))
+        own = "in_channels" in self.parser  # slices beside each other are channels of one config and not of another
+        channels = self.parser.get_parsed_content("in_channels") if own else image["num_channels"]
+        shape = (3 if other else 2, channels, *(self.fixed_size or sizes))
         return torch.rand(shape, generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:

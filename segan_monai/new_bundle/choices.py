@@ -14,6 +14,8 @@ METHODS = ("segan", "adversarial-normalization", "lsnet")
 
 ANISOTROPIC = 1.5
 """Slices are cut across the axis whose voxels are this many times as long as the next longest."""
+ALL_AXES = [2, 1, 0]
+"""Where voxels are alike along every axis and volumes are small, slices are cut across each [ours]."""
 MIXED_SPACING = 1.5
 """Where 5th and 95th percentile of the spacing of any axis are this many times apart, images are resampled."""
 WIDTHS = ((96, 16), (128, 32), (math.inf, 64))
@@ -63,16 +65,25 @@ def choose(method: str, found: Fingerprint) -> dict[str, Choice]:
 def _segan(found: Fingerprint) -> dict[str, Choice]:
     chosen = _intensity_window(found, "intensity_window")
     chosen |= _common_spacing(found)
-    axis = _slice_axis(found)
-    chosen["slice_axis"] = axis
-    sides = [side for index, side in enumerate(_sizes(found.content, found, chosen)) if index != axis.value]
-    size = [min(max(_up(side, 16), 32), 256) for side in sides]
-    fits = all(side <= length for side, length in zip(sides, size, strict=True))
-    chosen["slice_size"] = Choice(
-        size,
-        f"95 % of the cases have planes of at most {_by(sides)} without their background; "
-        + ("the multiple of 16 that holds them" if fits else "at most 256, so training sees random windows of them"),
-    )
+    sides = _sizes(found.content, found, chosen)
+    chosen["slice_axis"] = axis = _slice_axis(found, sides)
+    if axis.value == ALL_AXES:
+        side = max(_up(sorted(sides)[1], 16), 32)
+        size = [side, side]
+        chosen["neighbours"] = Choice(3, "the network sees so many slices a side beside each")
+        reason = f"the multiple of 16 that holds the middle one of {_by(sides)} voxels, content of 95 % of the cases"
+        chosen["slice_size"] = Choice(size, f"{reason}; training sees random windows of longer planes")
+    else:
+        sides = [side for index, side in enumerate(sides) if index != axis.value]
+        size = [min(max(_up(side, 16), 32), 256) for side in sides]
+        fits = all(side <= length for side, length in zip(sides, size, strict=True))
+        chosen["slice_size"] = Choice(
+            size,
+            f"95 % of the cases have planes of at most {_by(sides)} without their background; "
+            + (
+                "the multiple of 16 that holds them" if fits else "at most 256, so training sees random windows of them"
+            ),
+        )
     width = _width(size)
     chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {_by(size)}")
     if width == 16:
@@ -160,12 +171,15 @@ def _common_spacing(found: Fingerprint) -> dict[str, Choice]:
     return {"spacing_mm": Choice(spacing, f"voxels differ by up to {ratio:.1f} times between cases: their median size")}
 
 
-def _slice_axis(found: Fingerprint) -> Choice:
+def _slice_axis(found: Fingerprint, sides: list[float]) -> Choice:
     spacing = _medians(found.spacing)
     order = sorted(range(3), key=lambda index: -spacing[index])
     if spacing[order[0]] >= ANISOTROPIC * spacing[order[1]]:
         return Choice(order[0], f"voxels are longest along this axis: {_by(spacing)} mm (left-right, back-front, up)")
-    return Choice(2, f"axial: voxels of {_by(spacing)} mm are nearly as long along every axis")
+    alike = f"voxels of {_by(spacing)} mm are nearly as long along every axis"
+    if spacing[order[0]] < ANISOTROPIC * spacing[order[2]] and max(sides) <= WIDTHS[0][0]:
+        return Choice(ALL_AXES, f"{alike}, and volumes are small: one network sees them along all three")
+    return Choice(2, f"axial: {alike}")
 
 
 def _schedule(

@@ -74,7 +74,7 @@ def new_bundle(
             config = json.loads((template / "configs" / file).read_text(encoding="utf-8"))
             _write_json(folder / "configs" / file, adapt_config(config, name, method, run, described, found, chosen))
         metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
-        _write_json(folder / "configs" / "metadata.json", adapt_metadata(metadata, method, described, found))
+        _write_json(folder / "configs" / "metadata.json", adapt_metadata(metadata, method, described, found, chosen))
         reasons = {key: choice._asdict() for key, choice in chosen.items()}
         _write_json(folder / "fingerprint.json", {"data": found.as_json(), "choices": reasons})
         (folder / "docs" / "README.md").write_text(
@@ -133,7 +133,11 @@ def adapt_config(
 
 
 def adapt_metadata(
-    metadata: dict[str, Any], method: str, described: DataDescription, found: Fingerprint
+    metadata: dict[str, Any],
+    method: str,
+    described: DataDescription,
+    found: Fingerprint,
+    chosen: Mapping[str, Choice],
 ) -> dict[str, Any]:
     """Turn the metadata of the project's own bundle into those of a new one."""
     regions, channels = list(found.regions), found.channels
@@ -148,12 +152,14 @@ def adapt_metadata(
     metadata["label_classes"] = f"one label map, by its values: {_values(found.regions)}"
     metadata["pred_classes"] = labels
     metadata["references"] = [*metadata["references"][:1], *([described.reference] if described.reference else [])]
+    neighbours = chosen["neighbours"].value if "neighbours" in chosen else 0
+    seen = [channel + _place(offset) for offset in range(-neighbours, neighbours + 1) for channel in channels]
     image, pred = (metadata["network_data_format"][side] for side in ("inputs", "outputs"))
     image["image"] |= {
         "format": "hounsfield" if found.is_ct else "magnitude",
         "modality": dicom_modality(channels),
-        "num_channels": len(channels),
-        "channel_def": {str(number): channel for number, channel in enumerate(channels)},
+        "num_channels": len(seen),
+        "channel_def": {str(number): channel for number, channel in enumerate(seen)},
     }
     pred["pred"] |= {
         "num_channels": len(regions) + (method == "adversarial-normalization"),
@@ -167,6 +173,13 @@ def dicom_modality(channels: list[str]) -> str:
     words = re.split(r"[^a-z]+", channels[0].lower())
     codes = {"ct": "CT", "cta": "CT", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US"}
     return next((codes[word] for word in words if word in codes), "MR")
+
+
+def _place(offset: int) -> str:
+    """Where a slice beside another one lies, for the name of its channel."""
+    if not offset:
+        return ""
+    return f", {abs(offset)} slice{'s' * (abs(offset) > 1)} {'before' if offset < 0 else 'after'}"
 
 
 def _check_name(name: str, folder: Path) -> None:

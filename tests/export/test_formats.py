@@ -35,6 +35,13 @@ def test_torchscript_with_the_overrides_it_was_trained_with(weights, tmp_path):
     assert json.loads(extra["inference.json"])["network_def"]["_target_"] == "SegANSegmentor"
 
 
+def test_channels_are_those_of_the_config(weights):
+    """The metadata know those of the bundle as it is."""
+    for neighbours in (0, 1):
+        bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, overrides={"neighbours": neighbours})
+        assert bundle.example().shape[1] == 1 + 2 * neighbours
+
+
 def test_messages(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"inference.json: no such file; expected a bundle's folder"):
         ExportedBundle(tmp_path)

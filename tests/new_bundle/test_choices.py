@@ -41,8 +41,9 @@ def chosen(method="segan", base=HIPPOCAMPUS, **changes):
 
 def test_small_isotropic_crops():
     assert chosen() == {
-        "slice_axis": 2,
-        "slice_size": [48, 64],
+        "slice_axis": [2, 1, 0],
+        "neighbours": 3,
+        "slice_size": [48, 48],  # of 36, 36 and 51 voxels the middle one
         "base_channels": 16,
         "full_resolution_channels": 8,
         "augmentation_probability": 0.6,
@@ -57,9 +58,25 @@ def test_small_isotropic_crops():
     }
 
 
-@pytest.mark.parametrize(("spacing", "axis"), [((1, 1, 1.4), 2), ((3, 1, 1), 0), ((1, 1.5, 1), 1), ((2, 3, 3), 2)])
+@pytest.mark.parametrize(("spacing", "axis"), [((3, 1, 1), 0), ((1, 1.5, 1), 1), ((2, 3, 3), 2)])
 def test_slices_are_cut_across_the_longest_side_of_voxels(spacing, axis):
     assert chosen(spacing=alike(*spacing))["slice_axis"] == axis
+
+
+@pytest.mark.parametrize(
+    ("changes", "axis", "size"),
+    [
+        ({"content": alike(40, 53, 42)}, [2, 1, 0], [48, 48]),
+        ({"content": alike(90, 96, 70)}, [2, 1, 0], [96, 96]),
+        ({"content": alike(20, 97, 20)}, 2, [32, 112]),  # too large
+        ({"spacing": alike(1, 1, 1.49)}, [2, 1, 0], [48, 48]),
+        ({"spacing": alike(1, 1.4, 1.5)}, 2, [48, 64]),  # not alike
+    ],
+)
+def test_small_volumes_of_like_voxels_are_seen_along_all_axes(changes, axis, size):
+    found = chosen(**changes)
+    assert (found["slice_axis"], found["slice_size"]) == (axis, size)
+    assert found.get("neighbours", 0) == (3 if axis == [2, 1, 0] else 0)
 
 
 def test_planes_are_those_of_the_axis():

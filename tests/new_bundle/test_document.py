@@ -25,5 +25,5 @@ def test_spread_is_median_and_percentiles():
 
 def test_choices_stand_below_each_other():
     lines = format_choices(HIPPOCAMPUS, choose("segan", HIPPOCAMPUS)).splitlines()
-    assert "folds                     5         40 subjects; 8 or so are kept out" in lines
-    assert "slice_axis                2         axial: voxels of 1x1x1 mm are nearly as long along every axis" in lines
+    assert "folds                     5          40 subjects; 8 or so are kept out" in lines
+    assert "neighbours                3          the network sees so many slices a side beside each" in lines

@@ -85,6 +85,24 @@ def test_segan_of_two_channels_passes_verify(two_channels):
     all_ok(results(two_channels[1]))
 
 
+def test_slices_of_like_voxels_along_all_axes_pass_verify(tmp_path):
+    data = write_raw(tmp_path / "data", channels=2, content=TWO, values=(1, 3), spacing=(1, 1, 1), shape=(36, 40, 30))
+    bundle, *_ = new_bundle("prostate_segmentation", "segan", data, tmp_path)
+    for file in ("train", "evaluate", "inference"):
+        config = content(bundle, file)
+        assert (config["slice_axis"], config["neighbours"], config["slice_size"]) == (
+            [2, 1, 0],
+            3,
+            [32, 32],
+        )  # of a body of 32 x 36 x 30
+    image = content(bundle, "metadata")["network_data_format"]["inputs"]["image"]
+    names = list(image["channel_def"].values())
+    assert (image["num_channels"], len(names)) == (14, 14)
+    assert names[:2] == ["T2, 3 slices before", "ADC, 3 slices before"]
+    assert names[5:10] == ["ADC, 1 slice before", "T2", "ADC", "T2, 1 slice after", "ADC, 1 slice after"]
+    all_ok(results(bundle, (*QUICK, "onnx", "run_onnx")))
+
+
 def test_it_trains_on_the_raw_folder_and_segments_test_images_without_labels(two_channels, tmp_path):
     data, bundle = two_channels
     test = tmp_path / "imagesTs"
