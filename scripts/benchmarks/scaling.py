@@ -24,7 +24,6 @@ import torch
 from benchmarks.loading import TOP
 from benchmarks.segan import iteration_of
 from benchmarks.tables import JsonFile, Rounds, by_turns, report
-from segan_monai.networks import SegANSegmentor
 from segan_monai.processes import average_over_processes
 
 HIPPOCAMPUS = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs" / "inference.json"
@@ -123,8 +122,8 @@ def two_processes(
     report(f"{title}, exchange {rate / 2**20:.0f} MiB/s; measured {two / predicted:.2f} of predicted", rows, json_file)
 
 
-def _command(images: Path, output: Path, models: Path, processes: int) -> list[str]:
-    folders = {"dataset_dir": images, "output_dir": output, "ckpt_dir": models}
+def _command(images: Path, output: Path, processes: int) -> list[str]:
+    folders = {"dataset_dir": images, "output_dir": output}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["-m", "monai.bundle", "run", "inference", "--config_file", str(HIPPOCAMPUS)]
     return command + [f"--{key}={value}" for key, value in folders.items()]
@@ -141,16 +140,14 @@ def _lines(output: Path) -> list[dict[str, Any]]:
 def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
     """Inference of a folder of generated volumes of the hippocampus' size by one process and by two under torchrun.
 
-    At last by two that are killed halfway and started again. Base 16, untrained; `volumes` names of one file (links).
+    At last by two that are killed halfway and started again. The bundle and its weights; `volumes` names of one file
+    (links).
     """
     place = Path(tempfile.mkdtemp())
     environment = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
     generator = np.random.default_rng(0)
     volume = generator.normal(200, 40, (35, 51, 35)).astype(np.int16)
     nibabel.save(nibabel.Nifti1Image(volume, np.eye(4)), place / "volume.nii.gz")
-    (place / "models").mkdir()
-    torch.manual_seed(0)
-    torch.save(SegANSegmentor(1, 2, base_channels=16).state_dict(), place / "models" / "model.pt")
 
     def images(count: int) -> Path:
         made = place / f"images_{count}"
@@ -163,7 +160,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
     def run(processes: int, count: int, kill_at: int | None = None) -> dict[str, Any]:
         output = place / f"out_{processes}_{count}_{kill_at}"
         start = time.perf_counter()
-        command = _command(images(count), output, place / "models", processes)
+        command = _command(images(count), output, processes)
         with (place / "log.txt").open("a", encoding="utf-8") as log:
             if kill_at is not None:
                 running = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
@@ -172,7 +169,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
                 _kill_all(running)
             status = subprocess.run(command, env=environment, stdout=log, stderr=log, check=False).returncode
         if status:
-            raise RuntimeError((place / "log.txt").read_text(encoding="utf-8")[-3000:])
+            raise RuntimeError((place / "log.txt").read_text(encoding="utf-8")[-20000:])
         whole, lines = time.perf_counter() - start, _lines(output)
         counts = json.loads((output / "inference.json").read_text(encoding="utf-8"))["counts"]
         working = max(line["ended"] for line in lines) - min(line["ended"] - line["seconds"] for line in lines)
