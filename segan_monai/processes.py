@@ -7,6 +7,7 @@ Without others every function here does nothing, or gives back what it was given
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -75,6 +76,14 @@ def _meet(backend: str, **settings: Any) -> None:
         hook = sys.excepthook
         torch.distributed.init_process_group(backend, **settings)
         sys.excepthook = hook
+        if backend == "gloo":
+            atexit.register(_part)
+
+
+def _part() -> None:
+    """Leave the group before Python ends, if that is not done yet: what gloo still runs then may abort the process."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def join_processes(device: str | torch.device) -> None:

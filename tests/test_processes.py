@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One process by itself, and wrong starts; for two processes see tests/engines/test_distributed.py."""
+"""One process by itself, wrong starts, and the end; for two processes see tests/engines/test_distributed.py."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from segan_monai import device_of_process, process_rank, share_of_process
 from segan_monai.errors import ConfigError
 from segan_monai.processes import average_over_processes, gather_from_processes
+from tests.torchrun import torchrun
 
 
 def test_a_process_alone_keeps_what_it_has():
@@ -43,3 +44,19 @@ def test_the_number_is_known_before_the_processes_meet(monkeypatch):
     assert process_rank() == 0
     monkeypatch.setenv("RANK", "3")
     assert process_rank() == 3
+
+
+def test_processes_that_met_part_before_python_ends(tmp_path):
+    script = tmp_path / "meet.py"
+    script.write_text(
+        "import atexit, torch\n"
+        "import segan_monai.processes as processes\n"
+        "atexit.register(lambda: print('still in the group:', torch.distributed.is_initialized()))  # called last\n"
+        "processes.meet_processes()\n"
+        "print('met:', torch.distributed.get_world_size())\n",
+        encoding="utf-8",
+    )
+    run = torchrun(script)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("met: 2") == 2
+    assert run.stdout.count("still in the group: False") == 2
