@@ -157,15 +157,15 @@ def critics(
     networks = {"one after the other": separate, "groups of one network": grouped(separate).to(device)}
     loss, losses = MultiScaleL1Loss(), {}
 
-    def run(name: str, network: torch.nn.Module, amp: bool) -> None:
+    def run(side: tuple[str, str], network: torch.nn.Module) -> None:
         network.zero_grad()
-        with torch.autocast(device, torch.bfloat16, enabled=amp):
+        with torch.autocast(device, torch.bfloat16, enabled=side[1] == "bfloat16"):
             value = loss(network(image, prediction), network(image, batch["label"]))
         value.backward()
-        losses[name] = value.item()  # on a GPU, waits for it
+        losses[side] = value.item()  # on a GPU, waits for it
 
     sides = {
-        (name, dtype): functools.partial(run, name, network.to(memory_format=torch.channels_last), dtype == "bfloat16")
+        (name, dtype): functools.partial(run, (name, dtype), network.to(memory_format=torch.channels_last))
         for name, network in networks.items()
         for dtype in ("float32", "bfloat16")
     }
@@ -176,7 +176,7 @@ def critics(
             "dtype": dtype,
             "seconds": s,
             "ratio": seconds["one after the other", dtype] / s,
-            "loss": losses[name],
+            "loss": losses[name, dtype],
         }
         for (name, dtype), s in seconds.items()
     ]

@@ -208,7 +208,7 @@ def _read(file: Path) -> Any:
 
 def digest(content: Any) -> str:
     """A short hash of what JSON can say, equal for equal content."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _escaped(name: str) -> str:

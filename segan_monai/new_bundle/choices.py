@@ -68,22 +68,9 @@ def _segan(found: Fingerprint) -> dict[str, Choice]:
     sides = _sizes(found.content, found, chosen)
     chosen["slice_axis"] = axis = _slice_axis(found, sides)
     if axis.value == ALL_AXES:
-        side = max(_up(sorted(sides)[1], 16), 32)
-        size = [side, side]
         chosen["neighbours"] = Choice(3, "the network sees so many slices a side beside each")
-        reason = f"the multiple of 16 that holds the middle one of {_by(sides)} voxels, content of 95 % of the cases"
-        chosen["slice_size"] = Choice(size, f"{reason}; training sees random windows of longer planes")
-    else:
-        sides = [side for index, side in enumerate(sides) if index != axis.value]
-        size = [min(max(_up(side, 16), 32), 256) for side in sides]
-        fits = all(side <= length for side, length in zip(sides, size, strict=True))
-        chosen["slice_size"] = Choice(
-            size,
-            f"95 % of the cases have planes of at most {_by(sides)} without their background; "
-            + (
-                "the multiple of 16 that holds them" if fits else "at most 256, so training sees random windows of them"
-            ),
-        )
+    chosen["slice_size"] = _slice_size(sides, axis.value)
+    size = chosen["slice_size"].value
     width = _width(size)
     chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {_by(size)}")
     if width == 16:
@@ -180,6 +167,18 @@ def _slice_axis(found: Fingerprint, sides: list[float]) -> Choice:
     if spacing[order[0]] < ANISOTROPIC * spacing[order[2]] and max(sides) <= WIDTHS[0][0]:
         return Choice(ALL_AXES, f"{alike}, and volumes are small: one network sees them along all three")
     return Choice(2, f"axial: {alike}")
+
+
+def _slice_size(sides: list[float], axis: int | list[int]) -> Choice:
+    if axis == ALL_AXES:
+        side = max(_up(sorted(sides)[1], 16), 32)
+        reason = f"the multiple of 16 that holds the middle one of {_by(sides)} voxels, content of 95 % of the cases"
+        return Choice([side, side], f"{reason}; training sees random windows of longer planes")
+    plane = [side for index, side in enumerate(sides) if index != axis]
+    size = [min(max(_up(side, 16), 32), 256) for side in plane]
+    fits = all(side <= length for side, length in zip(plane, size, strict=True))
+    holds = "the multiple of 16 that holds them" if fits else "at most 256, so training sees random windows of them"
+    return Choice(size, f"95 % of the cases have planes of at most {_by(plane)} without their background; {holds}")
 
 
 def _schedule(
