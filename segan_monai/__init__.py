@@ -15,7 +15,7 @@ from segan_monai._version import __version__
 from segan_monai.engines import has_fast_bfloat16
 from segan_monai.networks import kaiming_initialize, load_weights
 from segan_monai.processes import device_of_process, join_processes, process_rank, share_of_process
-from segan_monai.runs import bundle_root, run_settings, start_run
+from segan_monai.run import bundle_root, run_settings, start_run
 from segan_monai.transforms import merged_regions
 
 __all__ = [

@@ -20,7 +20,7 @@ from PIL import Image
 from segan_monai.engines import FailedCasesError
 from segan_monai.errors import causes
 from segan_monai.networks import SegANSegmentor
-from segan_monai.runs import what_to_do
+from segan_monai.run import what_to_do
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow
 from tests.faults.processes import SMALL, Command
 

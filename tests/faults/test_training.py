@@ -16,7 +16,7 @@ import torch
 from ignite.engine import Events
 
 from segan_monai.errors import DataError, causes
-from segan_monai.runs import what_to_do
+from segan_monai.run import what_to_do
 from tests.bundles.workflow import HIPPOCAMPUS, make_workflow
 from tests.faults.processes import SMALL_TRAINING, Command
 

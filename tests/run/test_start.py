@@ -15,7 +15,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from segan_monai import runs
+from segan_monai import run as runs
 from segan_monai.errors import ConfigError, DataError
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -136,7 +136,7 @@ def test_bundle_root_is_where_the_config_of_the_command_lies(tmp_path, monkeypat
 
 def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
     code = (
-        "from segan_monai import runs\nfrom segan_monai.errors import DataError\n"
+        "from segan_monai import run as runs\nfrom segan_monai.errors import DataError\n"
         f"runs.start_run({str(tmp_path)!r}, seed=0)\n"
         "try:\n    raise DataError('scan.nii.gz: truncated; copy it again')\n"
         "except DataError as error:\n    raise RuntimeError('applying transform') from error\n"

@@ -1,0 +1,9 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""A run of a bundle: its command line, its output folder, its start and its failures."""
+
+from segan_monai.run.command_line import bundle_root, run_settings
+from segan_monai.run.failures import what_to_do
+from segan_monai.run.start import start_run
+
+__all__ = ["bundle_root", "run_settings", "start_run", "what_to_do"]
