@@ -150,7 +150,7 @@ def gather_from_processes(value: T) -> list[T]:
     return gathered
 
 
-def said_by_first_process(value: T) -> T:
+def broadcast_from_rank0(value: T) -> T:
     """What the first process has; every process must call it."""
     if idist.get_world_size() == 1:
         return value
