@@ -160,7 +160,7 @@ def broadcast_from_rank0(value: T) -> T:
     return said[0]
 
 
-def any_process(asks: bool) -> bool:
+def any_rank(asks: bool) -> bool:
     """Whether it is so in any of the processes; every process must call it."""
     if idist.get_world_size() == 1:
         return asks
