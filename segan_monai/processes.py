@@ -140,7 +140,7 @@ def _others_needed() -> Iterator[None]:
         ) from error
 
 
-def gather_from_processes(value: T) -> list[T]:
+def gather_objects(value: T) -> list[T]:
     """What each process has, in the order of their numbers; every process must call it."""
     if idist.get_world_size() == 1:
         return [value]

@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 
 from segan_monai.data.case_cache import digest
 from segan_monai.files import whole_file, writing
-from segan_monai.processes import broadcast_from_rank0, gather_from_processes, meet_processes, process_rank
+from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -141,7 +141,7 @@ class CaseJournal:
 
     def finish(self) -> None:
         """Write ``inference.json`` when all processes have ended their shares."""
-        for lines in gather_from_processes(self.lines):
+        for lines in gather_objects(self.lines):
             newer = {case: line for case, line in lines.items() if _ended(line) >= _ended(self.lines.get(case, {}))}
             self.lines |= newer
         self.write_summary()
