@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from segan_monai.engines.adversarial import autocast_dtype
+from segan_monai.engines.phased import autocast_dtype
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 

@@ -77,7 +77,7 @@ def _names(batch: Any) -> str:
     return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
 
 
-class AdversarialSegmentationTrainer(SupervisedTrainer):
+class PhasedTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
     A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
