@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
     from segan_monai.engines import has_fast_bfloat16
     from segan_monai.networks import kaiming_initialize, load_weights
-    from segan_monai.processes import device_of_process, join_processes, process_rank, share_of_process
+    from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
     from segan_monai.run import bundle_root, run_settings, start_run
     from segan_monai.transforms import merged_regions
 
@@ -32,7 +32,7 @@ __all__ = [
     "handlers",
     "has_fast_bfloat16",
     "inferers",
-    "join_processes",
+    "init_process_group_for",
     "kaiming_initialize",
     "load_weights",
     "losses",
@@ -42,7 +42,7 @@ __all__ = [
     "process_rank",
     "register_components",
     "run_settings",
-    "share_of_process",
+    "shard",
     "start_run",
     "transforms",
 ]
@@ -51,7 +51,14 @@ _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "
 _FUNCTIONS = {
     "engines": ("has_fast_bfloat16",),
     "networks": ("kaiming_initialize", "load_weights"),
-    "processes": ("device_of_process", "join_processes", "process_rank", "share_of_process"),
+    "processes": (
+        "device_of_process",
+        "init_process_group_for",
+        "join_processes",
+        "process_rank",
+        "shard",
+        "share_of_process",
+    ),
     "run": ("bundle_root", "run_settings", "start_run"),
     "transforms": ("merged_regions",),
 }

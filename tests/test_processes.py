@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segan_monai import device_of_process, process_rank, share_of_process
+from segan_monai import device_of_process, process_rank, shard
 from segan_monai.errors import ConfigError
 from segan_monai.processes import average_over_processes, gather_objects
 from tests.torchrun import torchrun
@@ -18,12 +18,12 @@ def test_a_process_alone_keeps_what_it_has():
     average_over_processes([tensor])
     assert tensor.tolist() == [1, 2]
     assert gather_objects("a") == ["a"]
-    assert share_of_process(["a", "b", "c"]) == share_of_process(["a", "b", "c"], repeat=True) == ["a", "b", "c"]
+    assert shard(["a", "b", "c"]) == shard(["a", "b", "c"], repeat=True) == ["a", "b", "c"]
 
 
 def test_the_overlay_without_torchrun_says_how_to_start(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(ConfigError, match=r"was not. Start it as torchrun --standalone --nproc_per_node GPUS"):
+    with pytest.raises(ConfigError, match=r"did not start this one. Run torchrun --standalone --nproc_per_node GPUS"):
         device_of_process()
 
 

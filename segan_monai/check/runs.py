@@ -73,8 +73,8 @@ def check_command_line(
     used, missing = used_items(parser, roots)
     check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
-    texts = " ".join(str(parser.ref_resolver.items[name].get_config()) for name in used)
-    with tempfile.TemporaryDirectory() as scratch, as_single_process(texts):
+    contents = [parser.ref_resolver.items[name].get_config() for name in used]
+    with tempfile.TemporaryDirectory() as scratch, as_single_process(contents):
         folder = None
         if "output_dir" in parser:
             where = ConfigParser(dict(parser.get()))
