@@ -12,6 +12,7 @@ from monai.bundle.config_item import ComponentLocator
 
 from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
 from segan_monai._version import __version__
+from segan_monai.data import number_of_regions
 from segan_monai.engines import has_fast_bfloat16
 from segan_monai.networks import kaiming_initialize, load_weights
 from segan_monai.processes import device_of_process, join_processes, process_rank, share_of_process
@@ -34,6 +35,7 @@ __all__ = [
     "merged_regions",
     "metrics",
     "networks",
+    "number_of_regions",
     "process_rank",
     "run_settings",
     "share_of_process",

@@ -122,6 +122,21 @@ def resolve_regions(
     return {name: list(values) for name, values in LABEL_CONVENTIONS[regions].regions.items()}
 
 
+def number_of_regions(regions: str | Mapping[str, Iterable[int]]) -> int:
+    """Number of regions of a setting, for expressions that need it before there are cases.
+
+    Args:
+        regions: see `resolve_regions`. Of the conventions that ``"auto"`` may find, all have as many regions.
+
+    Raises:
+        ConfigError: see `resolve_regions`.
+    """
+    if regions == "auto":
+        (number,) = {len(convention.regions) for convention in LABEL_CONVENTIONS.values()}
+        return number
+    return len(resolve_regions(regions))
+
+
 def _checked(regions: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
     if not isinstance(regions, Mapping) or not regions:
         raise ConfigError(
