@@ -46,7 +46,7 @@ def _regions(values: Values, config: Values) -> Problems:
     try:
         expected = number_of_regions(regions)
     except ConfigError as error:
-        yield f"--regions: {error}"
+        yield str(error)
         return
     resolved = config.get("label_regions")
     if regions == "auto" and isinstance(resolved, Mapping) and "cases" not in resolved:
