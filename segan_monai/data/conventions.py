@@ -147,8 +147,8 @@ def _checked(regions: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
         values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
         if not values or not all(isinstance(value, int) and value > 0 and value is not True for value in values):
             raise ConfigError(
-                f"regions: region {name!r} needs one or more positive whole label values (0 is background), such as [1, 2]; "
-                f"found {values!r}."
+                f"regions: region {name!r} needs one or more positive whole label values (0 is background), such as "
+                f"[1, 2]; found {values!r}."
             )
         checked[name] = values
     return checked
