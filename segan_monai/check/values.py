@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,7 +35,7 @@ def check_values(parser: ConfigParser, report: Report) -> None:
         _check_value(name, config[name], values, report)
     if not report.of_rule("values"):  # what is derived from a wrong value would be found wrong as well
         plain = {name: value for name, value in config.items() if name != "_meta_" and not _has_component(value)}
-        evaluated = ConfigParser(copy.deepcopy(plain))
+        evaluated = ConfigParser(plain)
         for name in (name for name in keys if name not in values):
             try:
                 value = evaluated.get_parsed_content(name)
