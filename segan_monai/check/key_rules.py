@@ -124,19 +124,15 @@ def _critic_layers(values: Values, config: Values) -> Problems:
         yield f"--loss_layer_weights {list(weights)}: {count} layers count; expected one weight per layer."
 
 
-def _critic_start(values: Values, config: Values) -> Problems:
-    if not _has(values, "critic_start", "epochs", "adversarial_weight", "supervised_weight"):
+def _segmentor_loss(values: Values, config: Values) -> Problems:
+    """Critics may join later than the last epoch: the training may go on with more epochs."""
+    if not _has(values, "critic_start", "adversarial_weight", "supervised_weight") or values["supervised_weight"]:
         return
-    start, epochs = values["critic_start"], values["epochs"]
-    if not values["supervised_weight"] and not (values["adversarial_weight"] and start == 1):
+    weight, start = values["adversarial_weight"], values["critic_start"]
+    if not weight or start > 1:
         yield (
-            f"--supervised_weight 0 with --adversarial_weight {values['adversarial_weight']} and --critic_start "
-            f"{start}: the segmentor has no loss in the first epoch. Set --supervised_weight 1, or both others to 1."
-        )
-    elif values["adversarial_weight"] and start > epochs:
-        yield (
-            f"--critic_start {start}: the critics would join after the last of {epochs} epochs. Expected at most "
-            f"{epochs}, or --adversarial_weight 0 to train without critics."
+            f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: the segmentor has "
+            "no loss in the first epoch. Set --supervised_weight 1, or --adversarial_weight and --critic_start to 1."
         )
 
 
@@ -168,7 +164,7 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _levels,
     _widths,
     _critic_layers,
-    _critic_start,
+    _segmentor_loss,
     _class_weights,
     _intensity,
 )

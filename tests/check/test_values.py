@@ -139,7 +139,6 @@ WRONG = [
     (HIPPOCAMPUS, "foreground_probability", 1.5, SHARE),
     (HIPPOCAMPUS, "augmentation_probability", -1, SHARE),
     (HIPPOCAMPUS, "critic_start", 0, "--critic_start 0: " + WHOLE),
-    (HIPPOCAMPUS, "critic_start", 201, "--critic_start 201: the critics would join after the last of 200 epochs"),
     (HIPPOCAMPUS, "critic_clamp", -1, "--critic_clamp -1: " + ABOVE_0),
     (HIPPOCAMPUS, "adversarial_weight", -0.5, NOT_NEGATIVE),
     (HIPPOCAMPUS, "supervised_weight", NAN, NOT_NEGATIVE),
@@ -220,7 +219,7 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
         (HIPPOCAMPUS, {"slice_size": (48, 48), "slice_axis": (0, 2), "output_dir": "ü b"}),
         (HIPPOCAMPUS, {"loss_layers": [0, 3], "loss_layer_weights": [1, 0.5]}),
         (HIPPOCAMPUS, {"loss_layers": [4], "critic_def#num_levels": 4}),
-        (HIPPOCAMPUS, {"adversarial_weight": 0, "critic_start": 999, "max_cases": 1, "mlflow": "runs"}),
+        (HIPPOCAMPUS, {"epochs": 1, "critic_start": 2, "max_cases": 1, "mlflow": "runs"}),
         (HIPPOCAMPUS, {"regions": "brats2021", "my_own_key": object(), "epochs": "@my_own_epochs", "my_own_epochs": 3}),
         (HIPPOCAMPUS, {"epochs": "$len(@cases)"}),  # what needs a component is not judged
         (BRAIN, {"regions": "brats2021", "norm": ["group", {"num_groups": 4}], "class_weights": [1, 1, 2]}),
@@ -231,6 +230,14 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
 )
 def test_what_is_right_passes(bundle, overrides):
     assert found(train(bundle), **overrides) == []
+
+
+@pytest.mark.parametrize(("weight", "start"), [(0.0, 1), (1.0, 2)])
+def test_a_segmentor_without_a_loss(weight, start):
+    settings = {"supervised_weight": 0, "adversarial_weight": weight, "critic_start": start}
+    (message,) = found(train(HIPPOCAMPUS), **settings)
+    assert message.startswith(f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: ")
+    assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
 
 
 def test_what_a_wrong_value_makes_of_others_is_not_told():
