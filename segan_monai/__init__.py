@@ -17,6 +17,7 @@ from segan_monai._version import __version__
 
 if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
+    from segan_monai.data import number_of_regions
     from segan_monai.engines import has_fast_bfloat16
     from segan_monai.networks import kaiming_initialize, load_weights
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
@@ -39,6 +40,7 @@ __all__ = [
     "merged_regions",
     "metrics",
     "networks",
+    "number_of_regions",
     "process_rank",
     "register_components",
     "run_settings",
@@ -49,6 +51,7 @@ __all__ = [
 
 _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
 _FUNCTIONS = {
+    "data": ("number_of_regions",),
     "engines": ("has_fast_bfloat16",),
     "networks": ("kaiming_initialize", "load_weights"),
     "processes": (
