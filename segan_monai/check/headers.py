@@ -15,7 +15,8 @@ from PIL import Image
 
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import DataError
-from segan_monai.transforms.load_case import Grid, volume_shape
+from segan_monai.grids import Grid
+from segan_monai.transforms.load_case import volume_shape
 from segan_monai.volume_files import affine_of_nibabel
 
 _NIBABEL = (".nii", ".nii.gz", ".hdr", ".img")
