@@ -355,6 +355,7 @@ def test_units_of_length_become_mm_as_itk_has_them(unit, mm, codes, tmp_path):
     image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
     image.set_qform(stored if codes[0] else None, codes[0])
     image.set_sform(stored if codes[1] else None, codes[1])
+    image.header.set_zooms(np.linalg.norm(stored[:3, :3], axis=0))
     image.header.set_xyzt_units(unit)
     nibabel.save(image, file)
     expected = affine_of_simpleitk(SimpleITK.ReadImage(str(file)))

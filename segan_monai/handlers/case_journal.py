@@ -18,8 +18,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from segan_monai.data.case_cache import digest
-from segan_monai.files import append_line, whole_file
-from segan_monai.json_files import read_json_lines
+from segan_monai.files import append_line, cannot_write, whole_file
+from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.processes import gather_from_processes, meet_processes, process_rank, said_by_first_process
 
 logger = logging.getLogger(__name__)
@@ -77,6 +77,8 @@ class CaseJournal:
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The cases that are left to do, in their order; of several processes, the share of this one."""
+        if self.journal.is_dir():
+            raise cannot_write(self.journal, "it is a folder")
         meet_processes()
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
@@ -167,7 +169,7 @@ class CaseJournal:
     def _key_of_run(self) -> str:
         """What the results depend on, beside the images."""
         record = self.output_dir / "run.json"
-        config = json.loads(record.read_text(encoding="utf-8"))["config"] if record.is_file() else {}
+        config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         weights = hashlib.sha256(self.weights.read_bytes()).hexdigest() if self.weights.is_file() else None
         return digest([settings, weights])

@@ -18,7 +18,6 @@ from segan_monai.report.previews import CasePreview, load_previews
 
 _HISTORY = ("epoch", "seconds", "name", "value")
 _TEXTS = ("name", "case", "region")
-_AGAIN = "Delete it to see the rest of the run, or run the training or evaluation again."
 
 
 @dataclass
@@ -91,7 +90,10 @@ def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:
     """A JSON object, of which some keys hold objects if they are there; empty if there is no such file."""
     if not file.is_file():
         return {}
-    content = read_json_object(file, _AGAIN)
+    try:
+        content = read_json_object(file, remedy="")
+    except DataError as error:
+        raise _damaged(file, error) from error
     for key in objects:
         if not isinstance(content.get(key, {}), dict):
             raise _damaged(file, f"'{key}' is {str(content[key])[:100]}")
@@ -119,4 +121,7 @@ def _table(file: Path, columns: Sequence[str]) -> pd.DataFrame | None:
 
 
 def _damaged(file: Path, why: object) -> DataError:
-    return DataError(f"{file}: this file of the run cannot be read ({' '.join(str(why).split())[:200]}). {_AGAIN}")
+    return DataError(
+        f"{file.parent}: a file of the run cannot be read: {file.name} ({' '.join(str(why).split())[:300]}). Run the "
+        "training or evaluation again, or delete that file to see the rest."
+    )
