@@ -33,6 +33,20 @@ def cannot_write(file: str | os.PathLike[str], reason: str) -> OutputError:
     )
 
 
+def append_line(file: Path, text: str) -> None:
+    """Append a line of a journal; a last line that was cut off when a run was killed stays a line of its own.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with writing(file), file.open("ab+") as stream:
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            if stream.read(1) != b"\n":
+                stream.write(b"\n")
+        stream.write(f"{text}\n".encode())
+
+
 @contextmanager
 def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a temporary name in the same folder; what was written there replaces the file when the block has ended.

@@ -18,6 +18,7 @@ from pathlib import Path
 from monai.bundle import ConfigParser
 
 import segan_monai
+from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 
@@ -111,6 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("models_dir", help="folder 'model' of MONAI Label's app")
     parser.add_argument("overlays", nargs="*", help="config files that the weights were trained with")
     given = parser.parse_args(arguments)
+    escape_what_cannot_be_printed()
     kept = (Path(given.models_dir) / Path(given.bundle).resolve().name / "models" / "model.pt").is_file()
     try:
         placed = place_bundle(given.bundle, given.models_dir, given.overlays)

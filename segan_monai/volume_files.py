@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +15,15 @@ import numpy as np
 import SimpleITK
 
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
 
 DEFLATE_AT_MOST = 1032
 """No stream of deflate (gzip) becomes more bytes than this many times its own."""
 LEAST_SPACING_MM = 1e-4
 LARGEST_EXTENT_MM = 1e4
 _CHUNK = 2**22
+_MM_OF_UNIT = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron; everything else is mm, as for ITK
+_ITK_READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
 
 
 class Volume(NamedTuple):
@@ -39,26 +43,31 @@ def read_volume(file: Path) -> Volume:
 
     Of a NIfTI's two affines the sform is taken, as nibabel does; the qform where there is one and the sform
     leads to an atlas (codes from 3 on) with voxels of another size than the header gives: an atlas has no patient's
-    millimetres.
+    millimetres. Where its header counts in metres or microns, the affine is converted to mm, as ITK does and nibabel
+    does not. Whether a NIfTI is compressed is decided by its content, not by its name.
 
     The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
     checksum is compared.
 
     Raises:
-        DataError: no such file; one that is truncated, damaged or of another format; voxels that are no real numbers;
+        DataError: no such file, or a folder; one that is truncated, damaged or of another format; DICOM in colour;
+            voxels that are no real numbers;
             an affine that is not finite, not invertible, or of a size that no scanner has: a voxel below 0.0001 mm or
             a volume above 10 m [ours].
     """
     if not file.exists():
         raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
-    name = file.name.lower()
+    if file.is_dir():
+        raise is_a_folder(file)
     try:
-        if name.endswith((".nii", ".nii.gz")):
+        if has_ending(file, NIFTI):
             volume = _of_nibabel(_open_nifti(file))
-        elif name.endswith((".hdr", ".img")):
+        elif has_ending(file, ANALYZE):
             volume = _of_nibabel(nibabel.load(file))
         else:
             volume = _read_itk(file)
+    except DataError:
+        raise
     except Exception as error:  # OSError, EOFError, zlib.error, HeaderDataError, OverflowError, RuntimeError, ...
         reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
         raise DataError(
@@ -74,17 +83,28 @@ def read_volume(file: Path) -> Volume:
     return volume
 
 
+def is_a_folder(file: Path) -> DataError:
+    """The error of a folder where a file is expected."""
+    return DataError(
+        f"{file} is a folder. Expected a file; convert a folder of DICOM files to one NIfTI first, for example with "
+        "dcm2niix or 3D Slicer."
+    )
+
+
 def _of_nibabel(image: Any) -> Volume:
     return Volume(np.asanyarray(image.dataobj), affine_of_nibabel(image))
 
 
 def affine_of_nibabel(image: Any) -> np.ndarray:
-    """The affine (4, 4) of a nibabel image that is believed, see `read_volume`."""
-    affine = np.asarray(image.affine, dtype=float)
-    if isinstance(image, nibabel.Nifti1Pair) and _leads_to_an_atlas(image.header):
+    """The affine (4, 4) in mm of a nibabel image that is believed, see `read_volume`."""
+    affine = np.array(image.affine, dtype=float)
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return affine
+    if _leads_to_an_atlas(image.header):
         spacing = image.header.get_zooms()[:3]
         if not np.allclose(nibabel.affines.voxel_sizes(affine)[: len(spacing)], spacing):
-            return np.asarray(image.get_qform(), dtype=float)
+            affine = np.array(image.get_qform(), dtype=float)
+    affine[:3] *= _MM_OF_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
     return affine
 
 
@@ -93,14 +113,31 @@ def _leads_to_an_atlas(header: nibabel.Nifti1Header) -> bool:
     return header["sform_code"] >= 3 and header["qform_code"] > 0
 
 
+def lazy_nifti(file: Path) -> Any:
+    """Open a NIfTI or Analyze with nibabel, which reads the header only; compressed or not by content, not by name."""
+    if has_ending(file, ANALYZE):
+        return nibabel.load(file)
+    # by hand, because nibabel goes by the name, and knows .nii and .NII but not .Nii
+    stream: Any = gzip.open(file) if is_gzip(file) else file.open("rb")  # noqa: SIM115 - voxels are read later
+    kind = _kind_of_nifti(stream.read(4))
+    stream.seek(0)
+    holder = nibabel.FileHolder(fileobj=stream)
+    return kind.from_file_map({"header": holder, "image": holder})
+
+
+def _kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
+    """NIfTI 1 or 2 by its first four bytes, the size of the header."""
+    is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+    return nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+
+
 def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
     """A NIfTI of which all voxels are there; gzipped ones are decompressed, others stay on disk."""
-    compressed = file.name.lower().endswith(".gz")
+    compressed = is_gzip(file)
     stored = file.stat().st_size
     with gzip.open(file) if compressed else file.open("rb") as stream:
         start = stream.read(544)
-        is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
-        kind = nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+        kind = _kind_of_nifti(start)
         header = kind.header_class(start[: kind.header_class.sizeof_hdr])
         shape = header.get_data_shape()
         if not shape or min(shape) < 1:
@@ -121,13 +158,41 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
             beyond += len(chunk)
         if beyond >= last_axis:
             raise ValueError(f"{what}; {beyond} or more bytes follow, so the shape is wrong")
-    return kind.from_bytes(b"".join(chunks)) if compressed else kind.from_filename(file)
+    if compressed:
+        return kind.from_bytes(b"".join(chunks))
+    if has_ending(file, ".gz"):  # behind which nibabel would look for gzip
+        return kind.from_bytes(file.read_bytes())
+    holder = nibabel.FileHolder(filename=str(file))
+    return kind.from_file_map({"header": holder, "image": holder})
+
+
+def itk_reader(file: Path) -> SimpleITK.ImageFileReader:
+    """A reader that has read the header of a MetaImage, NRRD or other file, see `read_volume`.
+
+    Raises:
+        DataError: DICOM in colour.
+        RuntimeError: ITK cannot read the file.
+    """
+    reader = SimpleITK.ImageFileReader()
+    reader.SetFileName(str(file))
+    if image_io := _ITK_READERS.get(file.suffix.lower()):  # left to itself, ITK does not know .MHA
+        reader.SetImageIO(image_io)
+    reader.ReadImageInformation()
+    if reader.GetNumberOfComponents() > 1 and is_dicom(file):
+        raise colour_dicom(file)
+    return reader
+
+
+def colour_dicom(file: str | os.PathLike[str]) -> DataError:
+    """The error of a DICOM file whose pixels are colours."""
+    return DataError(
+        f"{file} is DICOM in colour: a screen capture, ultrasound or fused image, not measured values of one channel. "
+        "Expected grey values (SamplesPerPixel 1): take the original series, and move this file elsewhere."
+    )
 
 
 def _read_itk(file: Path) -> Volume:
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(file))
-    reader.ReadImageInformation()
+    reader = itk_reader(file)
     # every component has one byte or more
     least = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
     stored = file.stat().st_size

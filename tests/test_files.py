@@ -10,7 +10,7 @@ import pytest
 
 import segan_monai
 from segan_monai.errors import OutputError, UserError
-from segan_monai.files import whole_file, writing
+from segan_monai.files import append_line, whole_file, writing
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,15 @@ def test_text_is_utf8_whatever_the_locale(folder):
             ):
                 left.append(f"{file.name}:{call.lineno}: {ast.unparse(call)}")
     assert not left
+
+
+def test_a_line_is_appended_after_one_that_was_cut_off(tmp_path):
+    file = tmp_path / "journal.jsonl"
+    append_line(file, "one")
+    append_line(file, "zwei ä")
+    assert file.read_bytes() == "one\nzwei ä\n".encode()
+    file.write_bytes(b"one\ntw")
+    append_line(file, "three")
+    assert file.read_bytes() == b"one\ntw\nthree\n"
+    with pytest.raises(OutputError, match="cannot be written"):
+        append_line(tmp_path, "one")

@@ -16,10 +16,11 @@ import SimpleITK
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from segan_monai.check.headers import read_header
 from segan_monai.errors import DataError
 from segan_monai.metrics import read_label_map
 from segan_monai.transforms import LoadCased
-from segan_monai.volume_files import read_volume
+from segan_monai.volume_files import affine_of_simpleitk, read_volume
 from tests.bundles.volumes import Storage, make_grid, storages, write
 
 GRID = make_grid((5, 6, 7), "PIR", (0.7, 1.1, 3.0), (0.1, 0.2, 0.3), (-90, 12, 40))
@@ -311,3 +312,63 @@ def test_nifti_2_and_scaled_label_maps_are_evaluated(tmp_path):
 def test_detached_voxels(tmp_path):
     SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.zeros((60, 60, 60), np.uint8)), str(tmp_path / "a.mhd"))
     assert read_volume(tmp_path / "a.mhd").values.shape == (60, 60, 60)
+
+
+@pytest.mark.parametrize("name", ["a.Nii", "a.NII", "a.Nii.gz", "a.NII.GZ", "a.MHA", "a.Mha", "a.NRRD", "a.Nrrd"])
+def test_endings_in_any_case(name, tmp_path):
+    written = tmp_path / name.lower()
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(np.arange(24, dtype=np.int16).reshape(4, 3, 2)), str(written))
+    written.rename(tmp_path / name)
+    volume = read_volume(tmp_path / name)
+    assert volume.values[1, 2, 3] == 23
+    assert read_header(tmp_path / name).grid.shape == volume.values.shape == (2, 3, 4)
+
+
+@pytest.mark.parametrize(("written", "called"), [("a.nii", "b.nii.gz"), ("a.nii.gz", "b.nii"), ("a.nii", "b.Nii.Gz")])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+def test_the_content_says_whether_a_nifti_is_compressed(written, called, kind, tmp_path):
+    values = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    nibabel.save(kind(values, np.diag([2, 2, 3, 1])), tmp_path / written)
+    (tmp_path / written).rename(tmp_path / called)
+    volume = read_volume(tmp_path / called)
+    assert np.array_equal(volume.values, values)
+    header = read_header(tmp_path / called)
+    assert (header.grid.shape, header.dtype) == ((3, 4, 5), "int16")
+    assert np.array_equal(header.grid.affine, volume.affine)
+
+
+def test_truncated_content_under_the_wrong_name_is_named(tmp_path):
+    file = tmp_path / "a.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.ones((9, 9, 9)), np.eye(4)), tmp_path / "a.nii")
+    file.write_bytes((tmp_path / "a.nii").read_bytes()[:-100])
+    for read in (read_volume, read_header):
+        with pytest.raises(DataError, match=r"a\.nii\.gz cannot be read"):
+            read(file)
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("micron", 0.001), ("meter", 1000), ("mm", 1), ("unknown", 1)])
+@pytest.mark.parametrize("codes", [(1, 0), (0, 1), (1, 1)])
+def test_units_of_length_become_mm_as_itk_has_them(unit, mm, codes, tmp_path):
+    affine = np.array([[0, -0.75, 0, 30], [0.5, 0, 0, -40], [0, 0, 1.25, 50], [0, 0, 0, 1]])
+    file = tmp_path / "a.nii.gz"
+    stored = np.diag([1 / mm] * 3 + [1]) @ affine
+    image = nibabel.Nifti1Image(np.zeros((3, 4, 5), np.int16), None)
+    image.set_qform(stored if codes[0] else None, codes[0])
+    image.set_sform(stored if codes[1] else None, codes[1])
+    image.header.set_zooms(np.linalg.norm(stored[:3, :3], axis=0))
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, file)
+    expected = affine_of_simpleitk(SimpleITK.ReadImage(str(file)))
+    assert np.allclose(expected, affine, atol=1e-4)
+    assert np.allclose(read_volume(file).affine, expected, atol=1e-4)
+    assert np.allclose(read_header(file).grid.affine, expected, atol=1e-4)
+
+
+def test_colour_dicom_and_folders_are_named(tmp_path):
+    colour = SimpleITK.GetImageFromArray(np.zeros((1, 6, 8, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(colour, str(tmp_path / "capture.dcm"))
+    for read in (read_volume, read_header):
+        with pytest.raises(DataError, match=r"capture\.dcm is DICOM in colour: .* take the original series"):
+            read(tmp_path / "capture.dcm")
+        with pytest.raises(DataError, match=r"is a folder\. Expected a file; convert a folder of DICOM"):
+            read(tmp_path)

@@ -23,6 +23,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import Report
 from segan_monai.errors import ConfigError
+from segan_monai.json_files import refuse_byte_order_mark
 
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 RUN_IDS = ("training", "evaluating", "inference", "run")
@@ -170,6 +171,7 @@ def _read(file: str | Path) -> None:
             f"config file {path}: there is no such file. {near(path.name, beside, f'{path.parent}/')}"
             f"In {path.parent} there is {', '.join(sorted(beside)) or 'no config'}."
         )
+    refuse_byte_order_mark(path)
     try:
         content = ConfigParser.load_config_file(path)
     except Exception as error:  # of JSON and YAML

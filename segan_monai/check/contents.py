@@ -19,10 +19,13 @@ from tqdm import tqdm
 
 from segan_monai.check.cases import Case, files_of
 from segan_monai.errors import user_error_in
+from segan_monai.files import append_line
+from segan_monai.json_files import read_json_lines
 from segan_monai.parallel import available_processes, map_in_processes
 
 _MOST_VALUES = 300  # of a label map that are kept; one with more is an image by mistake
 _AT_ONCE = 8  # cases handed to a process
+_FOUND = {"intensities", "image_hashes", "labels", "label_hashes"}
 
 
 def read_contents(
@@ -54,12 +57,9 @@ def read_contents(
     record.parent.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc="contents", initial=len(found), total=len(cases), unit="case", disable=None)
     read = partial(read_content, loader=loader)
-    with record.open("a", encoding="utf-8") as file:
-        contents = map_in_processes(read, todo, processes, chunksize=_AT_ONCE)
-        for name, content in bar(contents):
-            file.write(json.dumps([keys[name], content]) + "\n")
-            file.flush()
-            found[name] = content
+    for name, content in bar(map_in_processes(read, todo, processes, chunksize=_AT_ONCE)):
+        append_line(record, json.dumps([keys[name], content]))
+        found[name] = content
     return {case["case"]: found[case["case"]] for case in cases}
 
 
@@ -116,12 +116,7 @@ def _stat(file: str) -> os.stat_result | None:
 
 def _read_record(record: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Lines of an earlier check; the last may have been cut off when it was killed."""
-    if not record.is_file():
-        return
-    with record.open(encoding="utf-8") as file:
-        for line in file:
-            try:
-                key, content = json.loads(line)
-            except ValueError:
-                continue
-            yield key, content
+    for line in read_json_lines(record):
+        match line:
+            case [str(key), dict(content)] if "error" in content or content.keys() >= _FOUND:
+                yield key, content

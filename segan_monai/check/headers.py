@@ -7,19 +7,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import nibabel
 import numpy as np
 from PIL import Image
 
-from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
 from segan_monai.grids import Grid
 from segan_monai.transforms.load_case import volume_shape
-from segan_monai.volume_files import affine_of_nibabel
+from segan_monai.volume_files import affine_of_nibabel, is_a_folder, itk_reader, lazy_nifti
 
-_NIBABEL = (".nii", ".nii.gz", ".hdr", ".img")
 _EXIF_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
 
@@ -52,11 +50,12 @@ def read_header(file: str | os.PathLike[str]) -> Header:
     path = Path(file)
     if not path.exists():
         raise DataError(f"{path}: there is no such file. Correct the path in the datalist or copy the file there.")
-    name = path.name.lower()
+    if path.is_dir():
+        raise is_a_folder(path)
     try:
-        if name.endswith(PHOTOGRAPHS):
+        if is_picture(path):
             return _picture(path)
-        header = _nibabel(path) if name.endswith(_NIBABEL) else _itk(path)
+        header = _nibabel(path) if has_ending(path, (*NIFTI, *ANALYZE)) else _itk(path)
     except DataError:
         raise
     except Exception as error:  # nibabel: ImageFileError, EOFError, zlib.error, ...; PIL: SyntaxError, ...
@@ -74,10 +73,10 @@ def read_header(file: str | os.PathLike[str]) -> Header:
 
 
 def _nibabel(path: Path) -> Header:
-    image: Any = nibabel.load(path)
+    image = lazy_nifti(path)
     shape = volume_shape(path, image.shape, min(len(image.shape), 3))
     stored = np.dtype(image.get_data_dtype())
-    if path.name.lower().endswith(".nii"):
+    if has_ending(path, NIFTI) and not is_gzip(path):
         needed = int(image.dataobj.offset) + int(np.prod(image.shape, dtype=np.int64)) * stored.itemsize
         if path.stat().st_size < needed:
             raise DataError(
@@ -92,9 +91,7 @@ def _nibabel(path: Path) -> Header:
 def _itk(path: Path) -> Header:
     import SimpleITK
 
-    reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
+    reader = itk_reader(path)
     size: Sequence[int] = reader.GetSize()
     components = reader.GetNumberOfComponents()
     shape = volume_shape(path, (*size, components) if components > 1 else size, min(len(size), 3))

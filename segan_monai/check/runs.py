@@ -22,6 +22,7 @@ from segan_monai.check.configs import (
     used_items,
 )
 from segan_monai.check.contents import read_contents
+from segan_monai.check.learnable import check_learnable
 from segan_monai.check.report import Report, counted
 from segan_monai.check.run_cases import RunCases, find_run_cases
 from segan_monai.check.trial import (
@@ -107,6 +108,7 @@ def _check_built(
         cases = unique_cases(data.parts)
         contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
         check_contents(cases, contents, data.regions, data.relabelled, report)
+        check_learnable(data.parts, contents, data.regions, data.relabelled, report)
         check_duplicates(data.parts, contents, report)
     data_errors = bool(report.errors)
     if not has_device or not initialize(trial, init_id, report):

@@ -19,6 +19,7 @@ from segan_monai.cli.prepare import prepare
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.verify import verify
+from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.errors import UserError
 
 app = typer.Typer(
@@ -49,6 +50,7 @@ def _commands() -> None:
 
 def main() -> None:
     """Entry point: a user's error is one readable line on standard error, not a traceback."""
+    escape_what_cannot_be_printed()
     try:
         app()
     except UserError as error:

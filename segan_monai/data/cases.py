@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
-from segan_monai.data.decathlon import decathlon_cases, file_id
+from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.iseg import iseg_cases, iseg_file
-from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, PHOTOGRAPHS, isic_cases
+from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
-from segan_monai.data.nnunet import VOLUMES, by_channel, is_nnunet, nnunet_cases
+from segan_monai.data.nnunet import by_channel, is_nnunet, nnunet_cases
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_dicom
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +110,7 @@ def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
 
 def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    images = [name for name in names if name.lower().endswith(VOLUMES)]
+    images = [name for name in names if has_ending(name, VOLUMES)]
     grouped = by_channel(images)
     if grouped is None or any(list(numbers) != list(range(channels)) for numbers in grouped.values()):
         grouped = {file_id(name): {0: name} for name in images}
@@ -124,10 +125,15 @@ def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
 
 def _nothing_in(folder: Path) -> NoReturn:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if dicom := next((folder / name for name in names[:50] if is_dicom(folder / name)), None):
+        raise DataError(
+            f"no cases in {folder}: {dicom.name} is DICOM. Convert each series to one NIfTI first, for example with "
+            "segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
+        )
     found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
     raise DataError(
         f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself, a "
-        f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PHOTOGRAPHS)}) in the "
+        f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PICTURES)}) in the "
         f"folder itself or {PHOTOGRAPH_LAYOUTS}. Any other layout: write a --datalist file."
     )
 

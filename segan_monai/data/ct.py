@@ -12,13 +12,12 @@ from typing import Any
 
 from segan_monai.data.brats import existing_folder
 from segan_monai.data.cases import find_cases
-from segan_monai.data.decathlon import file_id
-from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
 
 logger = logging.getLogger(__name__)
 
-_FILES = (".nii", ".nii.gz", ".mha", ".nrrd", *PHOTOGRAPHS)
+_FILES = (*VOLUMES, *PICTURES)
 _MASK_FOLDERS = ("masks", "labels")
 
 
@@ -67,8 +66,8 @@ def ct_cases(
         if require_labels and not labelled:
             raise DataError(f"{root} has a folder 'images' but none of {_MASK_FOLDERS}, and this step needs masks.")
     for case in cases:
-        is_picture = str(case["image"]).lower().endswith(PHOTOGRAPHS)
-        match = pattern.fullmatch(case["case"]) if is_picture and case["subject"] == case["case"] else None
+        of_slice = is_picture(case["image"]) and case["subject"] == case["case"]
+        match = pattern.fullmatch(case["case"]) if of_slice else None
         case["subject"] = match[1] if match else case["subject"]
     return cases
 
@@ -98,7 +97,7 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
 def _by_name(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for file in sorted(folder.iterdir()):
-        if file.name.startswith(".") or not file.name.lower().endswith(_FILES):
+        if file.name.startswith(".") or not has_ending(file, _FILES):
             continue
         name = file_id(file)
         if name in files:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -14,15 +13,11 @@ from typing import Any
 
 from segan_monai.data.conventions import modality_name
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.file_kinds import file_id
+from segan_monai.json_files import read_json
 
 _SECTIONS = {"training": "training", "validation": "validation", "test": "test", "testing": "test"}
 _TEXTS = ("label", "case", "subject", "grade", "convention", "domain")
-_EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz|\.jpe?g|\.png|\.bmp)?(\.gz)?$", re.IGNORECASE)
-
-
-def file_id(path: str | os.PathLike[str]) -> str:
-    """The name of a file without the extension of an image: ``BRATS_001`` for ``imagesTr/BRATS_001.nii.gz``."""
-    return _EXTENSIONS.sub("", Path(path).name, count=1)
 
 
 def decathlon_cases(
@@ -126,14 +121,12 @@ def read_datalist(file: Path) -> dict[str, Any]:
         DataError: no such file, or no JSON object in it.
     """
     try:
-        datalist = json.loads(file.read_text(encoding="utf-8"))
+        datalist = read_json(file)
     except FileNotFoundError as error:
         raise DataError(
             f"no datalist {file}. Expected a JSON file like the decathlon's dataset.json: set --datalist or "
             "--dataset_dir."
         ) from error
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"{file} is not valid JSON ({error}). Correct it there, or download it again.") from error
     if not isinstance(datalist, dict):
         raise DataError(f'{file} holds a {type(datalist).__name__}. Expected an object {{"training": [...]}}.')
     return datalist

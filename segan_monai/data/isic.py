@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.brats import existing_folder
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import PICTURES, has_ending
 
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".bmp")
 # the challenges' task of segmentation: section, photographs, and the folder of their masks
 _OFFICIAL = (
     ("training", "ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
@@ -66,7 +65,7 @@ def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
-    photographs = [path for path in _files(images, PHOTOGRAPHS) if not path.stem.endswith("_superpixels")]
+    photographs = [path for path in _files(images, PICTURES) if not path.stem.endswith("_superpixels")]
     cases = [{"case": path.stem, "subject": path.stem, "image": str(path)} for path in photographs]
     if masks is None or not masks.is_dir():
         return cases
@@ -93,6 +92,5 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
     return [{**case, "label": str(of_case[case["case"]])} for case in cases]
 
 
-def _files(folder: Path, extensions: Iterable[str]) -> list[Path]:
-    endings = tuple(extensions)
-    return sorted(p for p in folder.iterdir() if p.name.lower().endswith(endings) and not p.name.startswith("."))
+def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if has_ending(p, endings) and not p.name.startswith("."))

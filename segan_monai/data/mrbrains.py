@@ -10,6 +10,7 @@ from typing import Any
 
 from segan_monai.data.brats import existing_folder, walk_files
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import file_id, has_ending
 
 MRBRAINS_LABEL_VALUES = {
     "LabelsForTraining": {1: 2, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 0, 8: 0},
@@ -25,9 +26,15 @@ _BESIDE = ("T2_FLAIR", "T1_IR", "T1_1mm", *MRBRAINS_LABEL_VALUES)
 
 def mrbrains_file(path: Path) -> bool:
     """Whether a file is the T1 of a case of MRBrainS: ``T1.nii`` beside another file of the challenge."""
-    if path.name not in [f"T1{ending}" for ending in _ENDINGS]:
+    if not has_ending(path, _ENDINGS) or file_id(path) != "T1":
         return False
-    return any((path.parent / f"{name}{ending}").exists() for name in _BESIDE for ending in _ENDINGS)
+    return any(_named(path.parent, name) for name in _BESIDE)
+
+
+def _named(folder: Path, name: str) -> Path | None:
+    """The volume of a folder that is called `name`, with any ending."""
+    found = (folder / f"{name}{ending}" for known in _ENDINGS for ending in (known, known.upper()))
+    return next((path for path in found if path.exists()), None)
 
 
 def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
@@ -56,12 +63,7 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         test = "TestData_" if folder.parent.name == "TestData" else ""
         name = f"MRBrainS_{test}{folder.name}"
         case: dict[str, Any] = {"case": name, "subject": name, "image": str(path), "domain": "MRBrainS"}
-        labels = [
-            (folder / f"{kind}{ending}", values)
-            for kind, values in MRBRAINS_LABEL_VALUES.items()
-            for ending in _ENDINGS
-            if (folder / f"{kind}{ending}").exists()
-        ]
+        labels = [(file, values) for kind, values in MRBRAINS_LABEL_VALUES.items() if (file := _named(folder, kind))]
         if labels:
             file, values = labels[0]
             case |= {"label": str(file), "tissue_values": dict(values), "skull_strip": True}

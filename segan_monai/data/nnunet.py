@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.brats import existing_folder
-from segan_monai.data.decathlon import cases_of_datalist, file_id, read_datalist
+from segan_monai.data.decathlon import cases_of_datalist, read_datalist
 from segan_monai.errors import DataError
-
-VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
-"""Endings of the volumes that a folder is searched for."""
+from segan_monai.file_kinds import VOLUMES, file_id, has_ending
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
 
@@ -88,6 +86,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     file = folder / "dataset.json"
     content = read_datalist(file) if file.is_file() else {}
     ending = content.get("file_ending")
+    ending = ending.lower() if isinstance(ending, str) else ending
     if ending is not None and ending not in VOLUMES:
         raise DataError(
             f"{file}: file_ending is {ending!r}. Expected volumes: {', '.join(VOLUMES)}; convert the images, for "
@@ -111,7 +110,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
 
 def _volumes(folder: Path, ending: str | None = None) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    return [name for name in names if name.lower().endswith(ending or VOLUMES)]
+    return [name for name in names if has_ending(name, ending or VOLUMES)]
 
 
 def _entries(folder: Path, part: str, ending: str | None, expected: int | None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.json_files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -163,13 +164,11 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
         DataError: no such file, or not one of this form.
     """
     try:
-        record = json.loads(Path(file).read_text(encoding="utf-8"))
+        record = read_json(file, "Write it again by training.")
         if isinstance(record, dict) and all(_are_names(record.get(part)) for part in ("training", "validation")):
             return record
     except FileNotFoundError as error:
         raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
-    except (ValueError, RecursionError, OSError) as error:
-        raise DataError(f"split file {file} is not valid JSON ({error}). Write it again by training.") from error
     raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
 
 

@@ -18,7 +18,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from segan_monai.data.case_cache import digest
-from segan_monai.files import whole_file, writing
+from segan_monai.files import append_line, cannot_write, whole_file
+from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
 
 logger = logging.getLogger(__name__)
@@ -76,6 +77,8 @@ class CaseJournal:
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         """The cases that are left to do, in their order; of several processes, the share of this one."""
+        if self.journal.is_dir():
+            raise cannot_write(self.journal, "it is a folder")
         meet_processes()
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
@@ -86,9 +89,6 @@ class CaseJournal:
             self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
         # the others may look when the first one has begun
         self.keys, self.earlier, self.lines = broadcast_from_rank0((self.keys, self.earlier, self.lines))
-        if self.journal.is_file() and self.journal.read_bytes()[-1:] not in (b"", b"\n"):
-            with writing(self.journal), self.journal.open("a", encoding="utf-8") as stream:
-                stream.write("\n")  # the last line was cut off; the next one is a line of its own
         left = [case for case in cases if case["case"] not in self.lines]
         if self.lines:
             logger.info(
@@ -136,8 +136,7 @@ class CaseJournal:
                 logger.warning("%s, of an earlier run, is removed", self.output_dir / file)
                 (self.output_dir / file).unlink(missing_ok=True)
         self.lines[case] = line
-        with writing(self.journal), self.journal.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
+        append_line(self.journal, json.dumps(line))
 
     def finish(self) -> None:
         """Write ``inference.json`` when all processes have ended their shares."""
@@ -170,25 +169,29 @@ class CaseJournal:
     def _key_of_run(self) -> str:
         """What the results depend on, beside the images."""
         record = self.output_dir / "run.json"
-        config = json.loads(record.read_text(encoding="utf-8"))["config"] if record.is_file() else {}
+        config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         weights = hashlib.sha256(self.weights.read_bytes()).hexdigest() if self.weights.is_file() else None
         return digest([settings, weights])
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """The last line of each case; a line that was cut off when the run was killed counts for nothing."""
-        lines = []
-        for file in sorted(self.output_dir.glob("inference*.jsonl")):
-            for text in file.read_text(encoding="utf-8").splitlines():
-                try:
-                    lines.append(json.loads(text))
-                except ValueError:
-                    continue
+        """The last line of each case; a damaged line counts for nothing, so that its case is run again."""
+        files = sorted(self.output_dir.glob("inference*.jsonl"))
+        lines = [line for file in files for line in read_json_lines(file) if _is_line(line)]
         return {line["case"]: line for line in sorted(lines, key=_ended)}
 
     def _is_finished(self, case: str, line: Mapping[str, Any]) -> bool:
         same = line["status"] == "finished" and line["key"] == self.keys.get(case)
         return same and all((self.output_dir / file).is_file() for file in line["files"])
+
+
+def _is_line(line: Any) -> bool:
+    """Whether a value is a line as `CaseJournal.record` writes it."""
+    match line:
+        case {"case": str(), "status": str(), "files": [*files], "key": str() | None}:
+            complete = line.keys() >= {"seconds", "error"} and all(isinstance(file, str) for file in files)
+            return complete and isinstance(_ended(line), int | float)
+    return False
 
 
 def _ended(line: Mapping[str, Any]) -> float:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
 import sys
 import time
@@ -16,7 +17,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from segan_monai.files import writing
+from segan_monai.files import append_line
 from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
@@ -107,12 +108,11 @@ class EpochLog:
         )
 
     def _append(self, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
-        new = not self.file.is_file()
-        with writing(self.file), self.file.open("a", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["epoch", "seconds", "name", "value"])
-            writer.writerows([epoch, f"{seconds:.3f}", name, f"{value:.9g}"] for name, value in values.items())
+        rows = [] if self.file.is_file() else [["epoch", "seconds", "name", "value"]]
+        rows += [[str(epoch), f"{seconds:.3f}", name, f"{value:.9g}"] for name, value in values.items()]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        append_line(self.file, text.getvalue().rstrip("\n"))
 
 
 def peak_memory_mib(device: torch.device | None) -> float:

@@ -17,8 +17,9 @@ from typing import Any
 from ignite.engine import Engine, Events
 from monai.handlers import MLFlowHandler
 
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, DataError, UserError
 from segan_monai.handlers.live_view import current_learning_rates, epoch_scalars
+from segan_monai.json_files import read_json_object
 
 logger = logging.getLogger(__name__)
 _LONGEST = 500  # characters of a parameter that every MLflow takes
@@ -91,16 +92,25 @@ class TrackedRun(MLFlowHandler):
         """Begin a run, or go on with that of the training that is resumed."""
         try:
             if engine.state.epoch and self.file.is_file():
-                self.cur_run = self.client.get_run(json.loads(self.file.read_text(encoding="utf-8"))["run_id"])
+                self.cur_run = self.client.get_run(self._earlier_run())
                 self.client.update_run(self.cur_run.info.run_id, status="RUNNING")
                 self._delete_exist_param_in_dict(self.experiment_param or {})  # they cannot be changed
             super().start(engine)
+        except UserError:
+            raise
         except Exception as error:  # of MLflow, its data base or the network
             raise ConfigError(
                 f"the MLflow run cannot begin ({type(error).__name__}: {str(error).splitlines()[0]}). See whether the "
                 "server runs, or leave --mlflow away; the training needs none."
             ) from error
         self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n", encoding="utf-8")
+
+    def _earlier_run(self) -> str:
+        remedy = "Delete it: the training that is resumed then begins an MLflow run of its own."
+        run_id = read_json_object(self.file, remedy).get("run_id")
+        if not isinstance(run_id, str):
+            raise DataError(f"{self.file} holds no 'run_id'. {remedy}")
+        return run_id
 
     def note_learning_rates(self, engine: Engine) -> None:
         """Keep those of the epoch, which schedules change before it is sent."""

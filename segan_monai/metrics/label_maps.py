@@ -5,16 +5,15 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import VOLUMES, file_id, has_ending
 from segan_monai.volume_files import read_volume
 
-SUFFIXES = (".nii.gz", ".nii", ".mha", ".nrrd")
 WHOLE_NUMBER_TOLERANCE = 0.01
 
 
@@ -85,7 +84,8 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     3. a folder `labelsTr`, Medical Segmentation Decathlon; the case is `<case>.*`.
     4. any file, `<case>.*`.
 
-    Formats: `.nii.gz`, `.nii`, `.mha`, `.nrrd`. Names with a leading dot, which macOS leaves, are passed over.
+    Formats: `.nii.gz`, `.nii`, `.mha`, `.nrrd`, in upper case too. Names with a leading dot, which macOS leaves, are
+    passed over.
 
     Returns:
         Path of every case's label map, sorted by case.
@@ -100,10 +100,10 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
         Path(parent, name)
         for parent, _, names in os.walk(folder, followlinks=True)
         for name in names
-        if name.endswith(SUFFIXES) and not name.startswith(".")
+        if has_ending(name, VOLUMES) and not name.startswith(".")
     )
-    stems = {path: re.sub(r"(\.nii\.gz|\.[a-z]+)$", "", path.name) for path in paths}
-    marked = {path: re.sub(r"[_-]seg$", "", stem) for path, stem in stems.items() if stem.endswith(("_seg", "-seg"))}
+    stems = {path: file_id(path) for path in paths}
+    marked = {path: stem[:-4] for path, stem in stems.items() if has_ending(stem, ("_seg", "-seg"))}
     if marked:
         # the one label map of BraTS 2020 with another name, W39_1998.09.19_Segm.nii, lies in its case's folder
         marked |= {path: path.parent.name for path, stem in stems.items() if stem.endswith("_Segm")}
@@ -118,7 +118,9 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
             )
         found[case] = path
     if not found:
-        raise DataError(f"{folder}: no label map found; expected files <case>_seg or <case> with {', '.join(SUFFIXES)}")
+        raise DataError(
+            f"{folder}: no label map found; expected files <case>_seg or <case> with .nii.gz, .nii, .mha, .nrrd"
+        )
     return dict(sorted(found.items()))
 
 

@@ -128,7 +128,13 @@ def format_table(table: pd.DataFrame) -> str:
     lines, notes = [], ["empty: references/predictions/both."]
     if distances:
         notes[0] = f"HD95 and ASSD are medians, in mm. {notes[0]}"
-    for region, of_region in summarize(table)["regions"].items():
+    by_region = summarize(table)["regions"]
+    without = [region for region, found in by_region.items() if found["reference_empty"] == found["cases"]]
+    if without and len(without) == len(by_region):
+        notes.append("warning: all references are empty. Are these the right label maps, and do the regions fit them?")
+    elif without:
+        notes.append(f"warning: no reference holds {listed(without)}. Do the label values of the regions fit?")
+    for region, of_region in by_region.items():
         spread = of_region["dice"]["standard_deviation"]
         lines.append(
             {

@@ -208,8 +208,11 @@ def _seen_regions(found: Sequence[CaseFingerprint]) -> dict[str, list[int]]:
 
 def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: Sequence[CaseFingerprint]) -> None:
     known = {value for values in regions.values() for value in values}
-    if not known:
-        raise DataError(f"no label map of {data.folder} has a voxel other than 0. Expected labels to learn from.")
+    if not any(case.labels for case in found):
+        raise DataError(
+            f"no label map of {data.folder} has a voxel other than 0. Expected labels to learn from: see whether "
+            "labelsTr holds the right files."
+        )
     for case, entry in zip(found, data.cases, strict=True):
         if odd := sorted(set(case.labels) - known):
             listed = ", ".join(f"{value} ({case.labels[value]} voxels)" for value in odd[:8])

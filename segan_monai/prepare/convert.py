@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import reason
+from segan_monai.file_kinds import is_picture
 from segan_monai.prepare.manifest import file_records, same_content
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.photographs import prepare_photograph
@@ -50,9 +50,8 @@ def _prepare_case(
     sources = file_records(files, root, known["sources"] if known else ())
     if known and same_content(sources, known["sources"]) and _is_there(known["results"], folder):
         return {**known, "case": case["case"], "sources": sources, "again": True}
-    is_photograph = isinstance(case["image"], str) and case["image"].lower().endswith(PHOTOGRAPHS)
     case = {**case, "section": case.get("section") or ("training" if "label" in case else "test")}
-    made = (prepare_photograph if is_photograph else prepare_volumes)(case, folder, options)
+    made = (prepare_photograph if is_picture(case["image"]) else prepare_volumes)(case, folder, options)
     notes = made.pop("notes")
     images = [made["image"]] if isinstance(made["image"], str) else made["image"]
     results = [folder / file for file in (*images, *([made["label"]] if "label" in made else []))]

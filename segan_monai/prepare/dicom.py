@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,10 +13,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segan_monai.errors import DataError
-from segan_monai.volume_files import Volume, affine_of_simpleitk
+from segan_monai.file_kinds import has_ending, is_dicom
+from segan_monai.volume_files import Volume, affine_of_simpleitk, colour_dicom
 
 _PATIENT, _MODALITY, _POSITION, _ORIENTATION = "0010|0020", "0008|0060", "0020|0032", "0020|0037"
 _RESCALE = ("0028|1052", "0028|1053")
+_NUMBER, _ANNOUNCED = "0020|0013", ("0020|1002", "0054|0081")  # ImagesInAcquisition, NumberOfSlices
+_ENDINGS = (".dcm", ".dicom", ".ima")
+_CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
+_DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # of a DICOMDIR
 STEP_TOLERANCE = 0.01
 """[ours] Distances between slices may differ by this part of their median; what GE and Siemens round away is less."""
 
@@ -29,6 +35,8 @@ class Slice(NamedTuple):
         axes: (2, 3), where columns and rows lead, LPS.
         size: columns and rows.
         rescale: intercept and slope to Hounsfield units.
+        number: InstanceNumber; None where the file has none.
+        announced: number of slices that the file gives for its acquisition; None where it gives none.
     """
 
     file: str
@@ -36,6 +44,8 @@ class Slice(NamedTuple):
     axes: np.ndarray
     size: tuple[int, ...]
     rescale: tuple[str, ...]
+    number: int | None = None
+    announced: int | None = None
 
 
 class Series(NamedTuple):
@@ -45,11 +55,18 @@ class Series(NamedTuple):
         patient: its PatientID, such as ``PANCREAS_0001``.
         uid: its SeriesInstanceUID.
         files: of its slices, sorted by name.
+        damaged: files in its folder that are DICOM by mark or name and cannot be read, so each may be a slice of it.
     """
 
     patient: str
     uid: str
     files: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return Path((*self.files, *self.damaged)[0]).parent
 
 
 def find_series(folder: Path) -> list[Series]:
@@ -59,30 +76,53 @@ def find_series(folder: Path) -> list[Series]:
         folder: the folder.
 
     Returns:
-        The series, sorted by patient and UID. Series of other modalities are passed over.
+        The series, sorted by patient and UID. Series of other modalities, DICOMDIR and files that are not DICOM are
+        passed over. Files that cannot be read count as ``damaged`` for each CT series of their folder; in a folder
+        with nothing else they are a series without UID, so that they are never dropped silently.
     """
     import SimpleITK as sitk  # noqa: N813
 
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if not any(_may_be_dicom(Path(parent, name)) for name in files):
+        dicom = [name for name in sorted(files) if _counts_as_dicom(Path(parent, name))]
+        if not dicom:
             continue
+        here, readable = [], set()
         for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(parent):
             of_series = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(parent, uid))
-            tags = _tags(of_series[0])
-            if tags.get(_MODALITY, "").strip() == "CT":
-                found.append(Series(tags.get(_PATIENT, "").strip(), uid, tuple(of_series)))
+            tags = next(filter(None, map(_tags, of_series)), None)
+            if tags is None and _class_of(Path(of_series[0])) in ("", *_CT_CLASSES):
+                continue  # all of it is damaged
+            readable |= {Path(file).name for file in of_series}
+            if tags and tags.get(_MODALITY, "").strip() == "CT":
+                here.append(Series(tags.get(_PATIENT, "").strip(), uid, tuple(of_series)))
+        damaged = tuple(str(Path(parent, name)) for name in dicom if name not in readable)
+        if damaged and not readable:
+            here = [Series("", "", ())]
+        found += [series._replace(damaged=damaged) for series in here]
     return sorted(found)
 
 
-def _may_be_dicom(file: Path) -> bool:
-    """By the mark that stands at byte 128 of DICOM files."""
+def _counts_as_dicom(file: Path) -> bool:
+    """By the mark, or by the ending, which a file cut off before the mark has; not a DICOMDIR."""
+    if file.name.startswith(".") or not (is_dicom(file) or has_ending(file, _ENDINGS)):
+        return False
+    return _class_of(file) != _DIRECTORY_CLASS
+
+
+def _class_of(file: Path) -> str:
+    """The MediaStorageSOPClassUID, which says what kind of object a DICOM file holds; empty where it has none."""
     try:
         with file.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
+            start = stream.read(1024)
     except OSError:
-        return False
+        return ""
+    found = re.search(rb"\x02\x00\x02\x00UI(..)", start, re.DOTALL)
+    if found is None:
+        return ""
+    length = int.from_bytes(found[1], "little")
+    return start[found.end() : found.end() + length].rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _reader(file: str) -> Any:
@@ -95,28 +135,45 @@ def _reader(file: str) -> Any:
     return reader
 
 
-def _tags(file: str) -> dict[str, str]:
-    reader = _reader(file)
+def _tags(file: str) -> dict[str, str] | None:
+    """What the header says; None if it cannot be read as that of an image."""
+    try:
+        reader = _reader(file)
+    except RuntimeError:
+        return None
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
 def read_series(files: Sequence[str]) -> Volume:
-    """Read a series, sorted by where its slices lie and not by their names.
+    """Read a series: `read_pixels` of `read_slices`."""
+    return read_pixels(read_slices(files))
+
+
+def read_slices(files: Sequence[str]) -> list[Slice]:
+    """Read the headers of a series, sorted by where its slices lie and not by their names.
 
     Args:
         files: all slices of one series.
+
+    Raises:
+        DataError: a file that cannot be read or says not where it lies, or is in colour; slices of several sizes or
+            orientations; a missing slice, two at one place, or uneven distances; slices that are sheared against each
+            other, as with a tilted gantry.
+    """
+    return sort_slices([_slice(file) for file in files])
+
+
+def read_pixels(slices: Sequence[Slice]) -> Volume:
+    """Read the pixels of slices that `read_slices` gave.
 
     Returns:
         Values (columns, rows, slices) in Hounsfield units, and the affine (RAS, mm).
 
     Raises:
-        DataError: a file that cannot be read or says not where it lies; slices of several sizes or orientations; a
-            missing slice, two at one place, or uneven distances; slices that are sheared against each other, as with a
-            tilted gantry.
+        DataError: the pixels of a file are cut off or damaged.
     """
     import SimpleITK as sitk  # noqa: N813
 
-    slices = sort_slices([_slice(file) for file in files])
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([one.file for one in slices])
     reader.SetImageIO("GDCMImageIO")
@@ -127,32 +184,70 @@ def read_series(files: Sequence[str]) -> Volume:
     except RuntimeError as error:
         reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
         raise DataError(
-            f"the series of {len(files)} DICOM files in {Path(files[0]).parent} cannot be read ({reason}). A file of "
-            "it is truncated or damaged; download it again."
+            f"the series of {len(slices)} DICOM files in {Path(slices[0].file).parent} cannot be read ({reason}). A "
+            "file of it is truncated or damaged; download it again."
         ) from error
     return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine_of_simpleitk(image))
+
+
+def numbering_note(slices: Sequence[Slice]) -> str | None:
+    """What InstanceNumber and the announced count say against slices being complete; None if nothing.
+
+    Positions show a gap between slices, but not that the first or the last slice is missing.
+    """
+    numbers = sorted(one.number for one in slices if one.number is not None)
+    announced = {one.announced for one in slices} - {None}
+    said = []
+    if len(set(numbers)) == len(slices) and (absent := sorted(set(range(1, numbers[-1] + 1)) - set(numbers))):
+        more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
+        said.append(f"InstanceNumber {', '.join(map(str, absent[:5]))}{more} of {numbers[-1]}")
+    if len(announced) == 1 and (count := announced.pop()) is not None and count > len(slices):
+        said.append(f"{count - len(slices)} of the {count} slices that its files announce")
+    if not said:
+        return None
+    return f"the series may be incomplete: {len(slices)} slices are there, without {', and '.join(said)}"
 
 
 def _slice(file: str) -> Slice:
     try:
         reader = _reader(file)
+        if reader.GetNumberOfComponents() > 1:
+            raise colour_dicom(file)
         tags = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
         position = np.array([float(number) for number in tags[_POSITION].split("\\")])
         axes = np.array([float(number) for number in tags[_ORIENTATION].split("\\")]).reshape(2, 3)
-        size = tuple(int(length) for length in reader.GetSize()[:2])
-        return Slice(file, position.reshape(3), axes, size, tuple(tags.get(key, "").strip() for key in _RESCALE))
-    except (RuntimeError, KeyError, ValueError) as error:
+        return Slice(
+            file,
+            position.reshape(3),
+            axes,
+            tuple(int(length) for length in reader.GetSize()[:2]),
+            tuple(tags.get(key, "").strip() for key in _RESCALE),
+            _whole_number(tags.get(_NUMBER, "")),
+            next(filter(None, (_whole_number(tags.get(key, "")) for key in _ANNOUNCED)), None),
+        )
+    except DataError:
+        raise
+    except RuntimeError as error:
+        raise DataError(
+            f"{file} cannot be read as a slice of CT: it is truncated or damaged, or no DICOM image. Download it "
+            "again; if it is no part of the series, move it elsewhere."
+        ) from error
+    except (KeyError, ValueError) as error:
         raise DataError(
             f"{file} cannot be read as a slice of CT ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
             "Expected DICOM with ImagePositionPatient and ImageOrientationPatient; download it again."
         ) from error
 
 
+def _whole_number(text: str) -> int | None:
+    return int(text) if text.strip().isdecimal() else None
+
+
 def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
     """Sort slices along their normal, and check that they are the slices of a volume.
 
     Raises:
-        DataError: see `read_series`.
+        DataError: see `read_slices`.
     """
     first = slices[0]
     for one in slices:

@@ -14,6 +14,7 @@ from typing import Any
 
 from segan_monai.errors import DataError
 from segan_monai.files import whole_file
+from segan_monai.json_files import read_json, read_json_lines
 
 MANIFEST = "manifest.json"
 JOURNAL = ".manifest.jsonl"
@@ -76,26 +77,19 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
     if not file.exists():
         return None
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest = read_json(file)
         if manifest["made_by"] == MADE_BY and isinstance(manifest["cases"], dict):
             manifest["cases"] |= _of_journal(folder / JOURNAL, manifest["options"])
             return manifest
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} cannot be read ({error}). Delete it with the folder, or choose a new one.") from error
     raise DataError(f"{file} is not of {MADE_BY}. Choose a new folder.")
 
 
 def _of_journal(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Records of cases that were made with these options; the last line may have been cut off."""
-    records = {}
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else []:
-        try:
-            made_with, case, record = json.loads(line)
-        except ValueError:
-            continue
-        if made_with == options:
-            records[case] = record
-    return records
+    lines = (line for line in read_json_lines(file) if isinstance(line, list) and len(line) == 3)
+    return {str(case): record for made_with, case, record in lines if made_with == options}
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:

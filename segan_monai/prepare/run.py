@@ -21,9 +21,9 @@ from segan_monai.check.cases import check_headers
 from segan_monai.check.headers import read_header
 from segan_monai.check.report import Finding, Report, counted
 from segan_monai.data.cases import find_cases
-from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import writing
+from segan_monai.file_kinds import is_picture
+from segan_monai.files import append_line
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
 from segan_monai.prepare.convert import prepare_case
@@ -138,8 +138,7 @@ def prepare_data_set(
                 outcome.kept.append(name)
                 continue
             outcome.made.append(name)
-            with writing(journal), journal.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps([manifest["options"], name, result]) + "\n")
+            append_line(journal, json.dumps([manifest["options"], name, result]))
         manifest["failed"] = outcome.failed
         write_json(folder / MANIFEST, manifest)
         journal.unlink(missing_ok=True)
@@ -214,6 +213,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
         outcome.notes.append(f"from an earlier run, no longer in the source: {', '.join(elsewhere)}")
     flips = Counter(note.split(" (")[0] for record in records.values() for note in record["notes"] if "flipped" in note)
     outcome.notes += [f"{note}: {counted(count, 'case')}" for note, count in flips.items()]
+    outcome.notes += [f"{name}: {n}" for name, record in records.items() for n in record["notes"] if "incomplete" in n]
     if len(flips) > 1:
         outcome.notes.append("label maps of one data set are usually stored alike: look at those cases in a viewer")
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
@@ -232,8 +232,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     write_json(outcome.folder / "dataset.json", content)
     cases = find_cases(outcome.folder)
     report = Report()
-    is_photograph = str(cases[0]["image"]).lower().endswith(PHOTOGRAPHS)
-    loader = (LoadPhotographd if is_photograph else LoadCased)(allow_missing_keys=True)
+    loader = (LoadPhotographd if is_picture(cases[0]["image"]) else LoadCased)(allow_missing_keys=True)
     check_headers(cases, loader, ("label",), report)
     # types differ from case to case on purpose: each is the smallest that is exact
     outcome.findings += [finding for finding in report.findings if finding.rule != "data types"]

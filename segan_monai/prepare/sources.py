@@ -4,14 +4,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
-
-import nibabel
 
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, walk_files
 from segan_monai.data.conventions import LABEL_CONVENTIONS
@@ -20,8 +17,10 @@ from segan_monai.data.iseg import iseg_cases, iseg_file
 from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.errors import DataError
+from segan_monai.json_files import read_json_object
 from segan_monai.prepare.dicom import Series, find_series
 from segan_monai.prepare.options import PrepareOptions
+from segan_monai.volume_files import lazy_nifti
 
 _BRATS_MODALITIES = ("t1c", "t2", "flair")  # what the bundle wants, in its order
 _TISSUES = ("background", "CSF", "grey matter", "white matter")
@@ -79,7 +78,7 @@ def _msd(folder: Path, options: PrepareOptions) -> Source:
         for case in decathlon_cases(files[0], options.modalities)
         if case["section"] != "test" or Path(case["image"]).exists()
     ]
-    given = json.loads(files[0].read_text(encoding="utf-8"))
+    given = read_json_object(files[0])
     kept = ("name", "description", "reference", "licence", "license", "release", "modality", "labels")
     description = {key: given[key] for key in kept if key in given}
     if options.modalities:
@@ -139,8 +138,8 @@ def _pancreas_ct(folder: Path, options: PrepareOptions) -> Source:
         case: dict[str, Any] = {
             "case": patient,
             "subject": patient,
-            "image": list(series.files),
-            "series": f"series {series.uid} in {Path(series.files[0]).parent}",
+            "image": [*series.files, *series.damaged],  # a damaged one fails the case by its name
+            "series": f"series {series.uid} in {series.folder}",
         }
         cases.append(case if label is None else {**case, "label": str(label)})
     notes = []
@@ -153,10 +152,10 @@ def _pancreas_ct(folder: Path, options: PrepareOptions) -> Source:
 
 def _patient(series: Series) -> str:
     """``PANCREAS_0001``: by the tag, or else by a folder."""
-    for name in (series.patient, *reversed(Path(series.files[0]).parts)):
+    for name in (series.patient, *reversed(series.folder.parts)):
         if match := re.search(r"pancreas_(\d{4})", name, re.IGNORECASE):
             return f"PANCREAS_{match[1]}"
-    return series.patient or Path(series.files[0]).parent.name
+    return series.patient or series.folder.name
 
 
 def _chosen(all_series: list[Series], label: Path | None) -> Series:
@@ -167,13 +166,13 @@ def _chosen(all_series: list[Series], label: Path | None) -> Series:
     slices = None
     if label is not None:
         try:
-            slices = nibabel.load(label).shape[2]
+            slices = lazy_nifti(label).shape[2]
         except Exception as error:  # whatever is wrong with the file is told when it is read
             raise DataError(f"{label} cannot be read ({error}). It is damaged; download it again.") from error
     fitting = [series for series in all_series if len(series.files) == slices]
     if len(fitting) == 1:
         return fitting[0]
-    places = ", ".join(f"{Path(one.files[0]).parent} ({len(one.files)} slices)" for one in all_series)
+    places = ", ".join(f"{one.folder} ({len(one.files)} slices)" for one in all_series)
     raise DataError(
         f"{len(counts)} series of one patient: {places}; the label map has {slices or 'no'} slices. Expected one "
         "series that fits: move the others elsewhere."

@@ -18,7 +18,7 @@ from segan_monai.errors import DataError
 from segan_monai.files import whole_file
 from segan_monai.grids import Grid, check_same_grid
 from segan_monai.prepare.ct_labels import place_label
-from segan_monai.prepare.dicom import read_series
+from segan_monai.prepare.dicom import numbering_note, read_pixels, read_slices
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.transforms.load_case import FOR_LABELS, volume_shape
 from segan_monai.transforms.tissue_labels import unknown_tissue_values
@@ -26,6 +26,8 @@ from segan_monai.volume_files import Volume, read_volume
 
 _INTEGERS = (np.uint8, np.int16, np.uint16, np.int32)
 _LARGEST_LABEL = 255
+LARGEST_VALUE = float(np.finfo(np.float32).max)
+"""Networks are given float32, in which anything larger is infinite."""
 
 
 def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptions) -> dict[str, Any]:
@@ -40,12 +42,12 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
         ``image`` (a path below `folder`, or a list of them), ``label``, and ``notes``.
 
     Raises:
-        DataError: a file that cannot be read; images, or image and label map, on different grids; voxels that are NaN
-            or infinite; label values that are not whole numbers from 0 to 255.
+        DataError: a file that cannot be read; images, or image and label map, on different grids; voxels that are
+            NaN, infinite or too large for float32; label values that are not whole numbers from 0 to 255.
         OutputError: a file cannot be written.
     """
-    notes = []
-    name, image = _read_image(case)
+    notes: list[str] = []
+    name, image = _read_image(case, notes)
     label = None
     if "label" in case:
         label_file = Path(case["label"])
@@ -71,11 +73,13 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
     return {**_write(case, folder, options, image, label), "notes": notes}
 
 
-def _read_image(case: Mapping[str, Any]) -> tuple[str, Volume]:
-    """Name for messages, and the image (H, W, D, C)."""
+def _read_image(case: Mapping[str, Any], notes: list[str]) -> tuple[str, Volume]:
+    """Name for messages, and the image (H, W, D, C); what the user should look at is added to the notes."""
     files = [case["image"]] if isinstance(case["image"], str) else list(case["image"])
     if "series" in case:
-        volume = read_series(files)
+        slices = read_slices(files)
+        volume = read_pixels(slices)
+        notes += filter(None, [numbering_note(slices)])
         return case["series"], volume._replace(values=volume.values[..., None])
     volumes = []
     for file in files:
@@ -92,12 +96,15 @@ def _read_image(case: Mapping[str, Any]) -> tuple[str, Volume]:
 
 
 def _check_finite(file: str, values: np.ndarray) -> None:
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        bad = int((~np.isfinite(values)).sum())
-        raise DataError(
-            f"{file}: {bad} of {values.size} voxels are NaN or infinite. Download it again; if it is so at the site, "
-            "replace them, for example with numpy.nan_to_num."
-        )
+    if values.dtype.kind == "f":
+        # written so that NaN is counted too
+        bad = values.size - int(np.count_nonzero(np.abs(values) <= LARGEST_VALUE))
+        if bad:
+            raise DataError(
+                f"{file}: {bad} of {values.size} voxels are NaN or infinite in 32 bits, whose largest number is "
+                f"{LARGEST_VALUE:.3g}. Download it again; if it is so at the site, replace them, for example with "
+                "numpy.nan_to_num and numpy.clip."
+            )
 
 
 def _label(file: Path, label: Volume) -> Volume:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,12 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import DataError
+from segan_monai.json_files import read_json_object
+from segan_monai.metrics.summary import COLUMNS
 from segan_monai.report.previews import CasePreview, load_previews
+
+_HISTORY = ("epoch", "seconds", "name", "value")
+_TEXTS = ("name", "case", "region")
 
 
 @dataclass
@@ -48,20 +52,16 @@ def read_run(folder: Path) -> RunFolder:
         DataError: the folder holds neither a training nor an evaluation, or a file cannot be read.
     """
     run = RunFolder(folder)
+    run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
+    run.split = _json(folder / "split.json")
+    run.summary = _json(folder / "summary.json", ("regions",))
+    run.history = _table(folder / "history.csv", _HISTORY)
+    run.metrics = _table(folder / "metrics.csv", COLUMNS)
     try:
-        run.record = _json(folder / "run.json")
-        run.split = _json(folder / "split.json")
-        run.summary = _json(folder / "summary.json")
-        if (folder / "history.csv").is_file():
-            run.history = pd.read_csv(folder / "history.csv")
-        if (folder / "metrics.csv").is_file():
-            run.metrics = pd.read_csv(folder / "metrics.csv", dtype={"case": str})
         if (folder / "previews.npz").is_file():
             run.previews = load_previews(folder / "previews.npz")
-    except (ValueError, OSError, KeyError) as error:
-        raise DataError(
-            f"{folder}: a file of the run cannot be read: {error}. Run the training or evaluation again."
-        ) from error
+    except Exception as error:  # of zip, numpy and JSON
+        raise _damaged(folder / "previews.npz", error) from error
     if run.history is None and run.metrics is None:
         raise DataError(
             f"{folder} holds neither history.csv (of a training) nor metrics.csv (of an evaluation); expected the "
@@ -86,5 +86,42 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
     return runs
 
 
-def _json(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:
+    """A JSON object, of which some keys hold objects if they are there; empty if there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        content = read_json_object(file, remedy="")
+    except DataError as error:
+        raise _damaged(file, error) from error
+    for key in objects:
+        if not isinstance(content.get(key, {}), dict):
+            raise _damaged(file, f"'{key}' is {str(content[key])[:100]}")
+    return content
+
+
+def _table(file: Path, columns: Sequence[str]) -> pd.DataFrame | None:
+    """A table, its texts first and then numbers; None if there is no such file.
+
+    A last row that was cut off when the run was killed is left out.
+    """
+    if not file.is_file():
+        return None
+    texts = [name for name in columns if name in _TEXTS]
+    try:
+        # "NA" may be the name of a case; a number that is unknown is written as nothing
+        unknown = {name: ["", "nan"] for name in columns if name not in texts}
+        table = pd.read_csv(file, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=unknown)
+        if missing := [name for name in columns if name not in table]:
+            raise ValueError(f"it has no column {', '.join(missing)}")
+        table = table[(table[texts] != "").all(axis=1)]
+        return table.astype({name: int if name == "epoch" else float for name in columns if name not in texts})
+    except (ValueError, OSError) as error:  # pandas' and Unicode's errors are ValueErrors too
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, why: object) -> DataError:
+    return DataError(
+        f"{file.parent}: a file of the run cannot be read: {file.name} ({' '.join(str(why).split())[:300]}). Run the "
+        "training or evaluation again, or delete that file to see the rest."
+    )

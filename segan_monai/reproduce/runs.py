@@ -23,6 +23,7 @@ import pandas as pd
 
 import segan_monai
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.json_files import read_json_object
 from segan_monai.settings import parse_settings
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 CONFIGS = (Path(segan_monai.__file__).parent / "configs").resolve()
 BUNDLES = (Path(segan_monai.__file__).parent / "bundles").resolve()
 EXPERIMENTS = CONFIGS / "experiments"
+_REPEAT = "Delete its folder: the same command then runs it again."
 CALIBRATION_EPOCHS = 10  # enough for a critic that joins late to have its share
 
 
@@ -217,8 +219,8 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 
 def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
-    split = json.loads((training / "split.json").read_text(encoding="utf-8"))
-    summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
+    split = read_json_object(training / "split.json", _REPEAT)
+    summary = read_json_object(evaluation / "summary.json", _REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
     return {"training_cases": len(split["training"]), "regions": summary["regions"], **cost}
 
@@ -228,7 +230,7 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     folder = _folder(plan, row)
     file = folder / "epochs.json"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json_object(file, _REPEAT)
         if found["train_seconds"] == plan.train_seconds:
             return int(found["epochs"])
     short = {"epochs": CALIBRATION_EPOCHS, "val_interval": CALIBRATION_EPOCHS, "ckpt_dir": str(folder / "calibration")}
@@ -246,7 +248,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     if file.is_file():
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = read_json_object(file, _REPEAT)
         differing = [key for key in settings["settings"] if found["settings"].get(key) != settings["settings"][key]]
         if found != settings:
             raise ConfigError(

@@ -13,6 +13,7 @@ from monai.utils import set_determinism
 
 from segan_monai.check import check_cases_before_run, check_configs_before_run, refuse_wrong_values
 from segan_monai.check.configs import JSON_LITERALS
+from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.command_line import check_overrides, parser_of_this_run, set_literals
 from segan_monai.run.failures import say_what_to_do
@@ -45,6 +46,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         DataError: with `check`, cases that cannot be used.
     """
     sys.excepthook = say_what_to_do
+    escape_what_cannot_be_printed()
     parser = parser_of_this_run()
     config = {key: value for key, value in parser.config.items() if key != "_meta_"} if parser else {}
     check_overrides(sys.argv)

@@ -14,6 +14,9 @@ from monai.config import PathLike
 from monai.data import NibabelWriter
 from monai.data.image_writer import ImageWriter
 
+from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending
+from segan_monai.volume_files import lazy_nifti
+
 # all that places a volume in space
 _PLACE = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
@@ -67,7 +70,7 @@ class InputGridWriter(NibabelWriter):
 
 def _nifti_header(file: str) -> nibabel.Nifti1Header | None:
     """Header of a NIfTI; None for any other file."""
-    if not file.lower().endswith((".nii", ".nii.gz", ".hdr", ".img")) or not Path(file).is_file():
+    if not has_ending(file, (*NIFTI, *ANALYZE)) or not Path(file).is_file():
         return None
-    header = nibabel.load(file).header
+    header = lazy_nifti(Path(file)).header
     return header if isinstance(header, nibabel.Nifti1Header) else None

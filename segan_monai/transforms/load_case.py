@@ -118,7 +118,8 @@ class LoadCased(MapTransform):
         """One file as (C, H, W, D)."""
         values, affine = read_volume(file)
         shape = volume_shape(file, values.shape, min(values.ndim, 3))
-        pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(shape)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(shape)
         meta = {
             "affine": torch.from_numpy(affine),
             "original_affine": torch.from_numpy(affine.copy()),
@@ -160,7 +161,8 @@ def _check_finite(volume: MetaTensor) -> None:
         first = tuple(bad.nonzero()[0].tolist())[values.shape[0] == 1 :]
         raise DataError(
             f"{_name(volume)}: {count} of {values.numel()} voxels are NaN or infinite, the first at index "
-            f"{first}. Replace them, for example with numpy.nan_to_num, or export the image again."
+            f"{first}; in float32, which networks take, numbers beyond 3.4e38 are infinite too. Replace them, for "
+            "example with numpy.nan_to_num and numpy.clip, or export the image again."
         )
 
 

@@ -15,9 +15,9 @@ from monai.data import MetaTensor
 from PIL import Image
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.file_kinds import is_picture
 from segan_monai.transforms.load_case import LoadCased
 
-_PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
 _GREY_TOLERANCE = 16  # of the difference of channels, which lossy compression makes
 
@@ -71,11 +71,11 @@ class LoadCTd(LoadCased):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Load and check the keys; everything else in ``data`` is kept."""
-        pictures = {key: _is_picture(data.get(key)) for key in self.keys}
+        pictures = {key: is_picture(data.get(key)) for key in self.keys}
         case = super().__call__(data)
         lower, upper = self.picture_window
-        for key, is_picture in pictures.items():
-            if not is_picture:
+        for key, from_picture in pictures.items():
+            if not from_picture:
                 continue
             loaded = case[key]
             if key == self.keys[0]:
@@ -85,27 +85,21 @@ class LoadCTd(LoadCased):
         return case
 
     def _read(self, file: Path) -> MetaTensor:
-        if not _is_picture(file):
+        if not is_picture(file):
             return super()._read(file)
         if not file.exists():
             raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
         try:
             with Image.open(file) as opened:
-                mode, pixels = opened.mode, np.asarray(opened)
+                opened.load()
+                pixels = _grey(opened)
+        except DataError:
+            raise
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
             raise DataError(
                 f"{file} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}). It is "
                 "truncated or damaged; copy or download it again."
             ) from error
-        grey = pixels.dtype == np.uint8 and mode in ("L", "RGB")
-        if grey and pixels.ndim == 3:
-            grey = int(np.ptp(pixels, axis=2).max()) <= _GREY_TOLERANCE
-            pixels = pixels[..., 0]
-        if not grey:
-            raise DataError(
-                f"{file} is a picture of mode {mode} that is not grey with 8 bits. Expected a windowed slice of CT or "
-                "a mask of 0 and 255; use NIfTI for Hounsfield units."
-            )
         meta = {
             "affine": self.affine.clone(),
             "original_affine": self.affine.clone(),
@@ -116,8 +110,32 @@ class LoadCTd(LoadCased):
         return MetaTensor(torch.from_numpy(pixels.T.astype(np.float32))[None, :, :, None], meta=meta)
 
 
-def _is_picture(value: Any) -> bool:
-    return isinstance(value, str | Path) and str(value).lower().endswith(_PICTURES)
+def _grey(picture: Image.Image) -> np.ndarray:
+    """The grey values (rows, columns) of a picture, in uint8, as a viewer shows them.
+
+    Pictures of 1 bit become 0 and 255. Those with a palette or colour channels must be grey within the tolerance, those
+    with an alpha channel opaque.
+    """
+    if picture.mode in ("1", "L"):
+        return np.asarray(picture.convert("L"))
+    what = f"{picture.filename} is a picture of mode {picture.mode}"
+    if picture.mode not in ("LA", "RGB", "RGBA", "P", "PA"):  # 16 or 32 bits, CMYK, ...
+        raise DataError(
+            f"{what} that is not grey with 8 bits. Expected a windowed slice of CT or a mask of 0 and 255; use NIfTI "
+            "for Hounsfield units, and convert printing colours (CMYK) to grey with PIL's convert('L')."
+        )
+    channels = np.asarray(picture.convert("RGBA"))
+    if int(channels[..., 3].min()) < 255:
+        raise DataError(
+            f"{what} with transparent pixels, whose grey values nobody sees. Expected an opaque picture: save it "
+            "without alpha channel, on a black background."
+        )
+    if int(np.ptp(channels[..., :3], axis=2).max()) > _GREY_TOLERANCE:
+        raise DataError(
+            f"{what} that is not grey with 8 bits. Expected a windowed slice of CT or a mask of 0 and 255: export it "
+            "without colour map, overlays and annotations; use NIfTI for Hounsfield units."
+        )
+    return channels[..., 0]
 
 
 def _mask(label: MetaTensor) -> torch.Tensor:

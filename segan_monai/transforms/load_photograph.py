@@ -51,7 +51,7 @@ def read_photograph(file: Path, size: Sequence[int]) -> tuple[np.ndarray, tuple[
             raise DataError(
                 f"{file} has mode {picture.mode}. Expected a colour photograph of 8 bits a channel (RGB, or RGBA whose "
                 "alpha is dropped): the network looks at colour. If it is a mask, move it to the folder of masks; a "
-                "grey photograph can be made one of three equal channels with PIL's convert('RGB')."
+                "grey photograph, or one in printing colours (CMYK), can be converted with PIL's convert('RGB')."
             )
         try:
             turned = picture.getexif().get(_EXIF_ORIENTATION) in _TURNED

@@ -111,3 +111,14 @@ def test_a_killed_process_is_said(cases, tmp_path):
         DataError, match="one of 2 processes was killed, most likely because the machine ran out of memory"
     ):
         read_contents(cases, KilledLoader(["image"]), "", tmp_path / "cases.jsonl", 2)
+
+
+@pytest.mark.parametrize("damage", [b"3", b"\xff\xfe\x81", b'["k"]', b'["k", 3]', b'["k", {}]', b"[", b"{}"])
+def test_a_damaged_record_is_read_again(cases, tmp_path, damage):
+    record = tmp_path / "cases.jsonl"
+    found = read_contents(cases[:3], LoadCased(["image"]), "", record, 1)
+    first, second, third = record.read_bytes().splitlines()
+    key = second.split(b",")[0].removeprefix(b"[")
+    record.write_bytes(b"\n".join([first, damage.replace(b'"k"', key), third]))
+    loader = CountingLoader(tmp_path / "log")
+    assert read_contents(cases[:3], loader, "", record, 1).keys() == found.keys()

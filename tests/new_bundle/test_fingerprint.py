@@ -90,3 +90,12 @@ def test_other_channels_than_the_first_case_in_4d_files(tmp_path):
     nibabel.save(nibabel.Nifti1Image(twice, image.affine), folder / "imagesTr" / "c1_0000.nii.gz")
     with pytest.raises(DataError, match=r"case c1 in .* has 2 channels, others have 1. Expected the same"):
         fingerprint(folder)
+
+
+def test_label_maps_that_are_all_empty_are_refused_though_labels_are_named(tmp_path):
+    folder = write_raw(tmp_path)
+    for file in (folder / "labelsTr").iterdir():
+        image = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), file)
+    with pytest.raises(DataError, match=r"no label map of .* has a voxel other than 0\. Expected labels to learn from"):
+        fingerprint(folder)

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK
 
 from segan_monai.errors import DataError
-from segan_monai.prepare.dicom import find_series, read_series
+from segan_monai.prepare.dicom import find_series, numbering_note, read_series, read_slices
 from tests.prepare.series import LPS, write_series
 
 
@@ -111,3 +111,68 @@ def test_without_a_place(stored, tmp_path):
     SimpleITK.WriteImage(plane, str(tmp_path / "a.dcm"))
     with pytest.raises(DataError, match=r"a\.dcm are 0 mm apart .*two slices are at one place"):
         read_series([str(tmp_path / "a.dcm")] * 2)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 100, 132, 300, 700])
+@pytest.mark.parametrize("index", [0, 2, 4])
+def test_a_file_cut_off_in_its_header_belongs_to_the_series_of_its_folder(stored, index, kept_bytes, tmp_path):
+    files = write_series(tmp_path, stored, LPS)
+    files[index].write_bytes(files[index].read_bytes()[:kept_bytes])
+    (series,) = find_series(tmp_path)
+    assert sorted(series.files) == sorted(str(file) for file in files if file != files[index])
+    assert series.damaged == (str(files[index]),)
+    with pytest.raises(DataError, match=rf"{files[index].name} cannot be read as a slice of CT: it is truncated"):
+        read_series([*series.files, *series.damaged])
+
+
+def test_garbage_after_the_mark_is_a_damaged_slice_whatever_its_name(stored, tmp_path):
+    write_series(tmp_path, stored, LPS)
+    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 200)
+    assert find_series(tmp_path)[0].damaged == (str(tmp_path / "IM0001"),)
+
+
+def test_a_folder_with_damaged_files_only_is_not_dropped(tmp_path):
+    file = tmp_path / "PANCREAS_0007" / "a.dcm"
+    file.parent.mkdir()
+    file.write_bytes(b"\0" * 128 + b"DICM")
+    (series,) = find_series(tmp_path)
+    assert (series.files, series.damaged, series.folder) == ((), (str(file),), file.parent)
+
+
+def test_what_is_no_slice_is_ignored(stored, tmp_path):
+    write_series(tmp_path, stored, LPS)
+    (tmp_path / "README.txt").write_text("no DICOM", encoding="utf-8")
+    (tmp_path / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (tmp_path / "._000.dcm").write_bytes(b"of macOS")
+    (tmp_path / "folder.dcm").mkdir()
+    directory = b"\x02\0\x02\0UI\x14\x001.2.840.10008.1.3.10\0"
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM" + directory)
+    (series,) = find_series(tmp_path)
+    assert (len(series.files), series.damaged) == (5, ())
+
+
+def test_a_damaged_file_beside_another_modality_is_none_of_ours(stored, tmp_path):
+    files = write_series(tmp_path, stored, LPS, modality="MR")
+    files[0].write_bytes(files[0].read_bytes()[:200])
+    assert find_series(tmp_path) == []
+
+
+def test_colour_is_named(stored, tmp_path):
+    files = [str(file) for file in write_series(tmp_path, stored, LPS)]
+    capture = SimpleITK.GetImageFromArray(np.zeros((1, 6, 8, 3), np.uint8), isVector=True)
+    SimpleITK.WriteImage(capture, str(tmp_path / "capture.dcm"))
+    with pytest.raises(DataError, match=r"capture\.dcm is DICOM in colour: a screen capture"):
+        read_series([*files, str(tmp_path / "capture.dcm")])
+
+
+def test_numbers_tell_of_a_slice_that_is_missing_at_an_end(stored, tmp_path):
+    files = [str(file) for file in write_series(tmp_path, stored, LPS)]  # numbered 5 to 1 from below
+    assert numbering_note(read_slices(files)) is None
+    note = numbering_note(read_slices(files[:-1]))
+    assert note == "the series may be incomplete: 4 slices are there, without InstanceNumber 1 of 5"
+    last = [one._replace(announced=5) for one in read_slices(files[1:])]
+    assert numbering_note(last) == (
+        "the series may be incomplete: 4 slices are there, without 1 of the 5 slices that its files announce"
+    )
+    unnumbered = [one._replace(number=None) for one in read_slices(files[1:])]
+    assert numbering_note(unnumbered) is None

@@ -448,6 +448,39 @@ def test_pancreas_ct_lies_on_the_series(tmp_path):
     assert len(_record(tmp_path / "out", "PANCREAS_0001")["sources"]) == 9
 
 
+def test_pancreas_ct_never_drops_a_slice_silently(tmp_path):
+    image, _ = write_pancreas(tmp_path / "src")
+    folders = [tmp_path / "src" / f"PANCREAS_00{number}" for number in ("02", "03", "04")]
+    of_case = [
+        write_series(folder, image, LPS, patient=folder.name, uid=f"1.2.826.0.1.3680043.2.1125.{folder.name[-1]}")
+        for folder in folders
+    ]
+    of_case[0][-1].write_bytes(of_case[0][-1].read_bytes()[:200])
+    of_case[1][3].unlink()
+    of_case[2][-1].unlink()
+    outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
+    assert outcome.made == ["PANCREAS_0001", "PANCREAS_0004"]
+    assert list(outcome.failed) == ["PANCREAS_0002", "PANCREAS_0003"]
+    assert f"{of_case[0][-1].name} cannot be read as a slice of CT: it is truncated" in outcome.failed["PANCREAS_0002"]
+    assert "1 slice is missing" in outcome.failed["PANCREAS_0003"]
+    incomplete = "PANCREAS_0004: the series may be incomplete: 7 slices are there, without InstanceNumber 1 of 8"
+    assert incomplete in outcome.notes and f"note: {incomplete}" in outcome.summary()
+
+
+@pytest.mark.parametrize("value", [1e300, -1e300, 3.5e38])
+def test_numbers_that_float32_does_not_hold_are_named(value, tmp_path):
+    values = np.full((4, 5, 6), 0.5)
+    values[1, 2, 3] = value
+    (tmp_path / "src/imagesTr").mkdir(parents=True)
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "src/imagesTr/a.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(np.full((4, 5, 6), 0.5), np.eye(4)), tmp_path / "src/imagesTr/b.nii.gz")
+    listed = {"training": [{"image": f"imagesTr/{name}.nii.gz"} for name in "ab"]}
+    (tmp_path / "src/dataset.json").write_text(json.dumps(listed), encoding="utf-8-sig")
+    outcome = prepare("msd", tmp_path / "src", tmp_path / "out")
+    assert outcome.made == ["b"]
+    assert r"1 of 120 voxels are NaN or infinite in 32 bits, whose largest number is 3.4" in outcome.failed["a"]
+
+
 def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path):
     image, _ = write_pancreas(tmp_path / "src")
     scout = tmp_path / "src/Pancreas-CT/PANCREAS_0001/scout"

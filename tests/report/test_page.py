@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from segan_monai.cli.main import app
 from segan_monai.errors import DataError
 from segan_monai.report import write_report
+from segan_monai.report.folder import read_run
 from segan_monai.report.plots import curve_names
 
 
@@ -79,6 +80,43 @@ def test_a_damaged_file_is_named(runs):
     (runs[1] / "summary.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"evaluation: a file of the run cannot be read: .* Run the training or"):
         write_report([runs[1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", b"[]", r"run\.json \(.*holds a list"),
+        ("run.json", b'{"config": 3}', r"run\.json \('config' is 3\)"),
+        ("run.json", b"\xff\x00\x81", r"run\.json \(.*is not valid JSON"),
+        ("summary.json", b'{"regions": []}', r"summary\.json \('regions' is \[\]\)"),
+        ("split.json", b"3", r"split\.json \(.*holds a int"),
+        ("history.csv", b"\xff\xfe\x00", r"history\.csv \("),
+        ("history.csv", b"", r"history\.csv \("),
+        ("history.csv", b"a,b\n1,2\n", r"history\.csv \(it has no column epoch, seconds, name, value\)"),
+        ("history.csv", b"epoch,seconds,name,value\n1,2,critic,three\n", r"history\.csv \(could not convert"),
+        ("metrics.csv", b"case,region\na,b\n", r"metrics\.csv \(it has no column dice, iou"),
+        ("previews.npz", b"PK\x03\x04", r"previews\.npz \("),
+    ],
+)
+def test_what_is_damaged_and_what_to_do(name, content, message, runs):
+    folder = runs[0] if (runs[0] / name).is_file() else runs[1]
+    (folder / name).write_bytes(content)
+    with pytest.raises(DataError, match=rf"a file of the run cannot be read: {message}.* or delete that file"):
+        write_report([folder])
+
+
+def test_a_last_row_that_was_cut_off_and_a_byte_order_mark(runs):
+    before = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
+    history, split = runs[0] / "history.csv", runs[0] / "split.json"
+    history.write_bytes(history.read_bytes() + b"4,50.0")
+    split.write_text(split.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert text_of(write_report([runs[0]]).read_text(encoding="utf-8")) == before
+
+
+def test_a_case_may_be_called_na(runs):
+    metrics = runs[1] / "metrics.csv"
+    metrics.write_text(metrics.read_text(encoding="utf-8").replace("\na,", "\nNA,"), encoding="utf-8")
+    assert read_run(runs[1]).metrics["case"].tolist() == ["NA", "b", "c", "d"]
 
 
 def test_the_command(runs, tmp_path):

@@ -86,3 +86,44 @@ def test_an_empty_mask_is_fine(pictures, tmp_path):
 def test_settings_without_sense(settings):
     with pytest.raises(ConfigError, match="expected"):
         LoadCTd(**settings)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P"])
+def test_grey_pictures_of_every_mode_are_the_same(mode, tmp_path):
+    grey = Image.fromarray(np.arange(35, dtype=np.uint8).reshape(5, 7) * 7)
+    picture = grey.convert("RGB").quantize(64) if mode == "P" else grey.convert(mode)
+    assert picture.mode == mode
+    picture.save(tmp_path / "a.PNG")
+    loaded = LoadCTd(keys=["image"], picture_window=(-100, 155))({"image": str(tmp_path / "a.PNG")})["image"]
+    np.testing.assert_allclose(loaded[0, :, :, 0].numpy().T, np.asarray(grey).astype(float) - 100)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGBA"])
+def test_masks_of_every_mode_are_the_same(mode, tmp_path):
+    organ = np.zeros((5, 7), bool)
+    organ[1:3, 2:6] = True
+    mask = Image.fromarray(organ.astype(np.uint8) * 255)
+    mask = mask.convert("RGB").quantize(2) if mode == "P" else mask.convert(mode)
+    mask.save(tmp_path / "mask.png")
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(tmp_path / "a.png")
+    case = LoadCTd()({"image": str(tmp_path / "a.png"), "label": str(tmp_path / "mask.png")})
+    assert np.array_equal(case["label"][0, :, :, 0].numpy().T, organ)
+
+
+def test_pictures_that_are_no_grey_values_are_named(tmp_path):
+    grey = Image.fromarray(np.full((5, 7), 90, np.uint8))
+    see_through = grey.convert("RGBA")
+    see_through.putpixel((0, 0), (90, 90, 90, 0))
+    see_through.save(tmp_path / "a.png")
+    Image.new("P", (7, 5)).save(tmp_path / "b.png")
+    colours = Image.new("P", (7, 5))
+    colours.putpalette([200, 20, 20])
+    colours.save(tmp_path / "b.png")
+    grey.convert("CMYK").save(tmp_path / "c.jpg")
+    for name, message in (
+        ("a.png", r"a\.png is a picture of mode RGBA with transparent pixels, .* save it without alpha channel"),
+        ("b.png", r"b\.png is a picture of mode P that is not grey with 8 bits.* without colour map"),
+        ("c.jpg", r"c\.jpg is a picture of mode CMYK .* convert printing colours \(CMYK\) to grey"),
+    ):
+        with pytest.raises(DataError, match=message):
+            LoadCTd(keys=["image"])({"image": str(tmp_path / name)})

@@ -1,0 +1,70 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from segan_monai.errors import OutputError
+from segan_monai.handlers import CaseJournal
+
+
+@pytest.fixture
+def cases(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"image")
+    return [{"case": name, "image": str(tmp_path / f"{name}.nii.gz")} for name in "abc"]
+
+
+@pytest.fixture
+def journal(tmp_path, cases):
+    """Of a run that has finished all three cases."""
+    begun = CaseJournal(tmp_path / "out", tmp_path / "model.pt")
+    assert begun.unfinished(cases) == cases
+    lines = []
+    for name in "abc":
+        (tmp_path / "out" / f"{name}_seg.nii.gz").touch()
+        line = {"case": name, "status": "finished", "seconds": 1.0, "error": None, "files": [f"{name}_seg.nii.gz"]}
+        lines.append(json.dumps({**line, "key": begun.keys[name], "ended": 10.0}))
+    begun.journal.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases) == []
+    return begun.journal
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: line[:-20],
+        lambda line: b"\xff\xfe\x00\x81" + line,
+        lambda line: b"3",
+        lambda line: b"[]",
+        lambda line: b'"a"',
+        lambda line: b"{}",
+        lambda line: line.replace(b'"status": "finished", ', b""),
+        lambda line: line.replace(b'["b_seg.nii.gz"]', b"null"),
+        lambda line: line.replace(b'["b_seg.nii.gz"]', b"[3]"),
+        lambda line: line.replace(b"10.0", b'"yesterday"'),
+        lambda line: line.replace(b'"b"', b"[]", 1),
+    ],
+)
+def test_a_case_whose_line_is_damaged_is_run_again(damage, journal, cases, tmp_path):
+    first, second, third = journal.read_bytes().splitlines()
+    journal.write_bytes(b"\n".join([first, damage(second), third]))
+    again = CaseJournal(tmp_path / "out", tmp_path / "model.pt")
+    assert [case["case"] for case in again.unfinished(cases)] == ["b"]
+    summary = json.loads((tmp_path / "out" / "inference.json").read_text(encoding="utf-8"))
+    assert summary["counts"] == {"finished": 2, "failed": 0, "not reached": 1}
+
+
+def test_a_journal_of_garbage_counts_as_empty(journal, cases, tmp_path, caplog):
+    journal.write_bytes(bytes(range(256)) * 4)
+    assert CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases) == cases
+    assert "inference.jsonl: " in caplog.text and "damaged lines are skipped" in caplog.text
+
+
+def test_a_folder_in_its_place_is_named_at_the_start(journal, cases, tmp_path):
+    journal.unlink()
+    journal.mkdir()
+    with pytest.raises(OutputError, match=r"inference\.jsonl cannot be written \(it is a folder\)"):
+        CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases)

@@ -1,0 +1,64 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from segan_monai.data import decathlon_cases, read_split
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.json_files import read_json, read_json_lines, read_json_object, refuse_byte_order_mark
+
+CONTENT = {"training": [{"image": "ä.nii.gz"}]}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_every_unicode_encoding_with_and_without_mark(encoding, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps(CONTENT, ensure_ascii=False), encoding=encoding)
+    assert read_json(file) == CONTENT
+    (tmp_path / "ä.nii.gz").touch()
+    assert decathlon_cases(file)[0]["case"] == "ä"
+    split = {"training": ["ä"], "validation": []}
+    file.write_text(json.dumps(split, ensure_ascii=False), encoding=encoding)
+    assert read_split(file) == split
+
+
+@pytest.mark.parametrize("content", [b'{"a": ', b"\xff\x00\x81", "ä".encode("cp1252"), b"", b"[" * 100_000])
+def test_what_is_no_json_is_named_with_what_to_do(content, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.json is not valid JSON \(.*\)\. Write it again\."):
+        read_json(file, "Write it again.")
+
+
+def test_folders_missing_files_and_other_values(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_json(tmp_path / "none.json")
+    with pytest.raises(DataError, match="is not valid JSON"):
+        read_json(tmp_path)
+    (tmp_path / "a.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(DataError, match=r"a\.json holds a list\. Expected a JSON object"):
+        read_json_object(tmp_path / "a.json")
+
+
+def test_lines_that_are_damaged_are_skipped_and_said(tmp_path, caplog):
+    file = tmp_path / "a.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\xff\xfe\x00\n\n{"a":\n[2]\r\n{"cut')
+    assert list(read_json_lines(file)) == [{"a": 1}, [2]]
+    assert "a.jsonl: 3 damaged lines are skipped" in caplog.text
+    assert list(read_json_lines(tmp_path / "none.jsonl")) == []
+    caplog.clear()
+    assert list(read_json_lines(tmp_path)) == []
+    assert "cannot be read (Is a directory) and counts as empty" in caplog.text
+
+
+@pytest.mark.parametrize(("encoding", "name"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
+def test_a_config_with_a_mark_is_refused_in_words(encoding, name, tmp_path):
+    file = tmp_path / "a.json"
+    file.write_text("{}", encoding=encoding)
+    with pytest.raises(ConfigError, match=rf"a\.json begins with a byte order mark of {name}, .* Save it as UTF-8"):
+        refuse_byte_order_mark(file)
+    file.write_text("{}", encoding="utf-8")
+    refuse_byte_order_mark(file)
