@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.run.typed import config_values
 from segan_monai.settings import parse_settings
 
 logger = logging.getLogger(__name__)
@@ -133,7 +134,7 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
 
 
 def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` settings, values as JSON or Python literals, else as text.
+    """Read ``KEY=VALUE`` settings, see `parse_settings`.
 
     Raises:
         ConfigError: a text without ``=``, or a key that the bundle's ``train.json`` does not have.
@@ -252,8 +253,8 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
     output_dir.mkdir(parents=True, exist_ok=True)
     configs = [BUNDLES / plan.table.bundle / "configs" / config, *plan.configs]
     if plan.overrides:
-        configs.append(_write_json(output_dir.with_name("overrides.json"), plan.overrides))
-    own = {**settings, "output_dir": str(output_dir)}
+        configs.append(_write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides)))
+    own = config_values({**settings, "output_dir": str(output_dir)})
     configs += [*plan.table.rows[row], _write_json(output_dir.with_suffix(".json"), own)]
     files = [str(file) for file in configs]
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
