@@ -10,6 +10,7 @@ path has to survive both.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 from collections.abc import Mapping
@@ -84,7 +85,8 @@ def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
     """Find the values that a config must have and `monai.bundle` may have read otherwise.
 
     Args:
-        config: content of the config files. Text of theirs that begins with ``$``, ``@`` or ``%`` is left to MONAI.
+        config: content of the config files. Text of theirs that begins with ``$``, ``@`` or ``%`` is left to MONAI,
+            but for what `config_value` has written.
         overrides: values of the command line, see `segan_monai.run.read_arguments`; paths are text whatever they hold.
 
     Returns:
@@ -93,7 +95,20 @@ def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
     named = {**config, **overrides}
     found = read_literals({name: value for name, value in named.items() if name == "mlflow" or not is_path_key(name)})
     for name, value in named.items():
-        of_monai = name not in overrides and isinstance(value, str) and value.startswith(_MARKS)
-        if is_path_key(name) and name not in found and not of_monai:
+        if not is_path_key(name) or name in found:
+            continue
+        of_config = name not in overrides and isinstance(value, str) and value.startswith(_MARKS)
+        if not of_config:
             found[name] = path_value(value)
+        elif (text := _literal_text(value)) is not None:
+            found[name] = text
     return found
+
+
+def _literal_text(value: str) -> str | None:
+    """The text of an expression that is a Python string and nothing else; None for any other."""
+    try:
+        text = ast.literal_eval(value.removeprefix("$"))
+    except (ValueError, SyntaxError):
+        return None
+    return text if isinstance(text, str) else None

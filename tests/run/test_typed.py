@@ -93,7 +93,9 @@ def test_only_the_command_line_gives_paths_that_look_like_expressions(monkeypatc
     monkeypatch.setenv("HOME", "/home/me")
     files = {"bundle_root": "$bundle()", "dataset_dir": "a#1", "ckpt_dir": "@output_dir", "cache_dir": "~/c"}
     overrides = {"split_file": "$x", "cases#datalist": "null", "mlflow": "true", "output_dir": "true", "amp": "true"}
+    files["datalist"] = config_value("datalist", "$d #1")
     assert typed_values(files, overrides) == {
+        "datalist": "$d #1",
         "dataset_dir": "a#1",
         "cache_dir": str(Path("/home/me/c")),
         "split_file": "$x",
