@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from segan_monai.errors import ConfigError
-from segan_monai.run.typed import is_path_key, path_value
+from segan_monai.typed import is_path_key, path_value
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

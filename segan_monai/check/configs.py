@@ -20,9 +20,9 @@ from monai.bundle.properties import InferProperties, TrainProperties
 
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import Report
+from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
 from segan_monai.errors import ConfigError
-from segan_monai.run.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
-from segan_monai.run.typed import config_values, typed_values
+from segan_monai.typed import config_values, typed_values
 
 RUN_IDS = ("training", "evaluating", "inference", "run")
 

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+import segan_monai
 from segan_monai.cli.check import check
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
@@ -21,7 +22,7 @@ from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.verify import verify
 from segan_monai.errors import UserError
-from segan_monai.run.typed import expand_home
+from segan_monai.typed import expand_home
 
 
 class _Commands(TyperGroup):
@@ -60,7 +61,9 @@ app.add_typer(download, name="download")
 
 @app.callback()
 def _commands() -> None:
-    """Keeps the sub-command names even while there is only one command."""
+    """Load the components, which configs name, unless only help is asked for."""
+    if not {"-h", "--help"} & set(sys.argv):
+        segan_monai.register_components()
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def new_bundle(
 
 def _run_command(run_id: str, config: Path) -> str:
     """A command to paste into a shell."""
-    from segan_monai.run.command_line import file_argument
+    from segan_monai.command_line import file_argument
 
     words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", file_argument(config)]
     return shlex.join(words)

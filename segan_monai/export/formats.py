@@ -19,8 +19,8 @@ from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.networks import load_weights
-from segan_monai.run.typed import config_values
 from segan_monai.transforms import ResizeSlicesd
+from segan_monai.typed import config_values
 
 FORMATS = ("torchscript", "onnx", "torch-export")
 _PLANES = ((64, 96, 32), (96, 64, 64))  # any multiples of what networks divide by, twice

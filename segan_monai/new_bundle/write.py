@@ -19,7 +19,7 @@ from segan_monai.new_bundle.choices import Choice, choose
 from segan_monai.new_bundle.description import DataDescription, describe_data
 from segan_monai.new_bundle.document import bundle_document
 from segan_monai.new_bundle.fingerprint import Fingerprint, take_fingerprint
-from segan_monai.run.typed import config_value
+from segan_monai.typed import config_value
 
 TEMPLATES = {
     "segan": "brats_mri_segan_segmentation",
@@ -109,7 +109,6 @@ def adapt_config(
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
     config["dataset_dir"] = config_value("dataset_dir", str(described.folder))
     config["regions"] = found.regions
-    config["num_classes"] = "$len(@regions)"
     if "published" in config:
         config["published"] = None
     config |= {key: choice.value for key, choice in chosen.items() if key in config}

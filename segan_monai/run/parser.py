@@ -12,7 +12,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
-from segan_monai.run.typed import config_values, is_path_key, typed_values
+from segan_monai.typed import config_values, is_path_key, typed_values
 
 
 def run_settings() -> dict[str, Any]:

@@ -12,14 +12,19 @@ import torch
 from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from segan_monai.check import check_cases_before_run, check_configs_before_run, unknown_overrides
+from segan_monai.check import (
+    check_cases_before_run,
+    check_configs_before_run,
+    refuse_wrong_values,
+    unknown_overrides,
+)
+from segan_monai.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.errors import ConfigError
 from segan_monai.processes import device_of_process, process_rank
-from segan_monai.run.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, make_output_folder, set_aside, write_record
 from segan_monai.run.parser import parser_of_this_run, set_typed_values
-from segan_monai.run.typed import JSON_LITERALS
+from segan_monai.typed import JSON_LITERALS
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
@@ -44,7 +49,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: an override names no key of the config (the message names the nearest keys), or a path has no
-            value; the output folder cannot be written; with `check`, a config that cannot run.
+            value; the output folder cannot be written; a key has a value that it does not take; with `check`, a config
+            that cannot run.
         DataError: with `check`, cases that cannot be used.
     """
     sys.excepthook = say_what_to_do
@@ -65,6 +71,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     check = bool(JSON_LITERALS.get(str(check), check))
     if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         torch.cuda.set_device(device_of_process())
+    if parser is not None:
+        refuse_wrong_values(parser)
     if process_rank() > 0:
         logging.disable(logging.INFO)
         set_determinism(seed + process_rank())  # each process draws patches and slices of its own

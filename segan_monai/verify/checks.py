@@ -30,7 +30,7 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.export import ExportedBundle, inference_recipe
 from segan_monai.export.formats import run_exported
 from segan_monai.networks import load_weights
-from segan_monai.run.typed import config_values
+from segan_monai.typed import config_values
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
 from segan_monai.verify.sample_data import write_sample_data
 

@@ -17,7 +17,7 @@ from monai.bundle import ConfigWorkflow, create_workflow, run
 from monai.bundle import update_kwargs as merged_arguments
 
 from segan_monai.errors import ConfigError
-from segan_monai.run.typed import is_path_key, path_value
+from segan_monai.typed import is_path_key, path_value
 
 MONAI_OPTIONS = frozenset(
     name

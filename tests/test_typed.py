@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from segan_monai.run.typed import config_value, config_values, is_path_key, path_value, read_literals, typed_values
+from segan_monai.typed import config_value, config_values, is_path_key, path_value, read_literals, typed_values
 from tests.bundles.workflow import BUNDLES
 
 NAMES = [

@@ -16,8 +16,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from monai.bundle import ReferenceResolver
-
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 _PATH_ENDINGS = ("_dir", "_file", "_path")
@@ -63,7 +61,7 @@ def config_value(name: str, value: Any) -> Any:
     """
     if not isinstance(value, str) or not is_path_key(name):
         return value
-    if value.startswith(_MARKS) or ReferenceResolver.normalize_id(value) != value or "::" in value:
+    if value.startswith(_MARKS) or "#" in value or "::" in value:
         return f"${repr(value).translate(_ESCAPED)}"
     return value
 
@@ -87,7 +85,7 @@ def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
     Args:
         config: content of the config files. Text of theirs that begins with ``$``, ``@`` or ``%`` is left to MONAI,
             but for what `config_value` has written.
-        overrides: values of the command line, see `segan_monai.run.read_arguments`; paths are text whatever they hold.
+        overrides: values of the command line, see `segan_monai.command_line.read_arguments`; paths are text whatever they hold.
 
     Returns:
         Ids and values: JSON's literals, and all paths.

@@ -12,8 +12,8 @@ import pytest
 from monai.bundle import ConfigWorkflow, run
 
 from segan_monai import run as runs
+from segan_monai.command_line import arguments_of_process, config_files, file_argument, read_arguments
 from segan_monai.errors import ConfigError
-from segan_monai.run.command_line import arguments_of_process, config_files, file_argument, read_arguments
 
 ODD_NAMES = ["20240131", "1e5", "1_000", "007", "0x10", "-1", "a,b", "[x]", "(a)", "{a}", "None", "True", "'q'", "a #2"]
 ODD_NAMES += ["$x"]
