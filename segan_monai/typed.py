@@ -85,7 +85,8 @@ def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
     Args:
         config: content of the config files. Text of theirs that begins with ``$``, ``@`` or ``%`` is left to MONAI,
             but for what `config_value` has written.
-        overrides: values of the command line, see `segan_monai.command_line.read_arguments`; paths are text whatever they hold.
+        overrides: values of the command line, see `segan_monai.command_line.read_arguments`. Their paths are text,
+            whatever they begin with.
 
     Returns:
         Ids and values: JSON's literals, and all paths.
