@@ -43,9 +43,7 @@ def test_an_entry_rounded_to_four_decimals_is_the_same_grid(place, by):
     ],
 )
 def test_what_a_network_would_notice_is_another_grid(affine):
-    with pytest.raises(
-        DataError, match=r"image has affine .*, but label has .* voxels \(tolerance 0\.25 voxels\)"
-    ):
+    with pytest.raises(DataError, match=r"image has affine .*, but label has .* voxels \(tolerance 0\.25 voxels\)"):
         check_same_grid(Grid("image", SHAPE, AFFINE), Grid("label", SHAPE, affine))
 
 
