@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import os
 from pathlib import Path
@@ -16,6 +15,7 @@ import SimpleITK
 
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
+from segan_monai.nifti import Nifti1Pair, kind_of_nifti, open_by_content, raw_header
 
 DEFLATE_AT_MOST = 1032
 """No stream of deflate (gzip) becomes more bytes than this many times its own."""
@@ -41,10 +41,11 @@ class Volume(NamedTuple):
 def read_volume(file: Path) -> Volume:
     """Read NIfTI (1 and 2) and Analyze with nibabel, MetaImage, NRRD and the like with SimpleITK.
 
-    Of a NIfTI's two affines the sform is taken, as nibabel does; the qform where there is one and the sform
-    leads to an atlas (codes from 3 on) with voxels of another size than the header gives: an atlas has no patient's
-    millimetres. Where its header counts in metres or microns, the affine is converted to mm, as ITK does and nibabel
-    does not. Whether a NIfTI is compressed is decided by its content, not by its name.
+    Headers are read as the NIfTI C library reads them, see `segan_monai.nifti`. Of a NIfTI's two affines the sform is
+    taken, as nibabel does. The qform is taken where there is one and the sform leads to an atlas (codes from 3 on) with
+    voxels of another size than the header gives: an atlas has no patient's millimetres. If the header counts in metres
+    or microns, the affine is converted to mm, as ITK does and nibabel does not. The content of a NIfTI, not its name,
+    decides whether it is compressed.
 
     The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
     checksum is compared.
@@ -63,7 +64,7 @@ def read_volume(file: Path) -> Volume:
         if has_ending(file, NIFTI):
             volume = _of_nibabel(_open_nifti(file))
         elif has_ending(file, ANALYZE):
-            volume = _of_nibabel(nibabel.load(file))
+            volume = _of_nibabel(_open_pair(file))
         else:
             volume = _read_itk(file)
     except DataError:
@@ -116,28 +117,27 @@ def _leads_to_an_atlas(header: nibabel.Nifti1Header) -> bool:
 def lazy_nifti(file: Path) -> Any:
     """Open a NIfTI or Analyze with nibabel, which reads the header only; compressed or not by content, not by name."""
     if has_ending(file, ANALYZE):
-        return nibabel.load(file)
+        return _open_pair(file)
     # by hand, because nibabel goes by the name, and knows .nii and .NII but not .Nii
-    stream: Any = gzip.open(file) if is_gzip(file) else file.open("rb")  # noqa: SIM115 - voxels are read later
-    kind = _kind_of_nifti(stream.read(4))
+    stream = open_by_content(file)
+    kind = kind_of_nifti(stream.read(4))
     stream.seek(0)
     holder = nibabel.FileHolder(fileobj=stream)
     return kind.from_file_map({"header": holder, "image": holder})
 
 
-def _kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
-    """NIfTI 1 or 2 by its first four bytes, the size of the header."""
-    is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
-    return nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image
+def _open_pair(file: Path) -> Any:
+    """A header and an image file: NIfTI or Analyze."""
+    return nibabel.load(file) if raw_header(file) is None else Nifti1Pair.from_filename(file)
 
 
 def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
     """A NIfTI of which all voxels are there; gzipped ones are decompressed, others stay on disk."""
     compressed = is_gzip(file)
     stored = file.stat().st_size
-    with gzip.open(file) if compressed else file.open("rb") as stream:
+    with open_by_content(file) as stream:
         start = stream.read(544)
-        kind = _kind_of_nifti(start)
+        kind = kind_of_nifti(start)
         header = kind.header_class(start[: kind.header_class.sizeof_hdr])
         shape = header.get_data_shape()
         if not shape or min(shape) < 1:

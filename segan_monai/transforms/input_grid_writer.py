@@ -9,28 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import nibabel
-import numpy as np
 from monai.config import PathLike
 from monai.data import NibabelWriter
 from monai.data.image_writer import ImageWriter
 
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending
-from segan_monai.volume_files import lazy_nifti
-
-# all that places a volume in space
-_PLACE = (
-    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
-    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
-)
+from segan_monai.nifti import place_like
 
 
 class InputGridWriter(NibabelWriter):
     """MONAI's `NibabelWriter` for `SaveImaged`, with the place in space taken from the input's own header.
 
-    A NIfTI has two affines, and programs differ in which they believe where these disagree: nibabel the sform, ITK (3D
-    Slicer, ITK-SNAP) often the qform. So both are copied from the (first) file in ``meta["source_files"]``, if that is
-    a NIfTI of the same shape. And a volume of one slice stays a volume, which `NibabelWriter` makes a plane that has
-    lost its third axis.
+    The (first) file in ``meta["source_files"]`` is that input, if it is a NIfTI of the same shape; see
+    `segan_monai.nifti.place_like`. A volume of one slice stays a volume; `NibabelWriter` would drop its third axis.
 
     Args:
         **settings: of `NibabelWriter`.
@@ -57,20 +48,7 @@ class InputGridWriter(NibabelWriter):
         """Write the file."""
         ImageWriter.write(self, filename, verbose=verbose)
         image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype, **obj_kwargs)
-        image.set_sform(image.affine, code=1)
-        image.set_qform(image.affine, code=1)
-        header = _nifti_header(self.source)
-        if header is not None and header.get_data_shape()[:3] == image.shape[:3]:
-            for field in _PLACE:
-                image.header[field] = header[field]
-            image.header["pixdim"][:4] = header["pixdim"][:4]
-            image = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header)
+        source = Path(self.source)
+        is_nifti = has_ending(source, (*NIFTI, *ANALYZE)) and source.is_file()
+        image = place_like(source if is_nifti else None, image)
         nibabel.save(image, filename)
-
-
-def _nifti_header(file: str) -> nibabel.Nifti1Header | None:
-    """Header of a NIfTI; None for any other file."""
-    if not has_ending(file, (*NIFTI, *ANALYZE)) or not Path(file).is_file():
-        return None
-    header = lazy_nifti(Path(file)).header
-    return header if isinstance(header, nibabel.Nifti1Header) else None

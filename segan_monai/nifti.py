@@ -1,0 +1,119 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Where a NIfTI lies: headers read as ITK and FSL read them, and results that lie on their source in every program.
+
+``export/run_onnx.py``, which must run without this package, holds a copy of these functions; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+# The fields that place a volume in space. A NIfTI has two affines, and programs differ in which they take: nibabel the
+# sform, ITK (3D Slicer, ITK-SNAP) often the qform.
+PLACE = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
+
+
+class LaxQuaternion:
+    """A header whose quaternion is read as the NIfTI C library reads it: ITK and FSL.
+
+    Single precision may round the length of (b, c, d) to just above 1, which nibabel refuses; and near a half turn
+    nibabel rounds the angle, by up to 0.001 radians.
+    """
+
+    def get_qform_quaternion(self: Any) -> np.ndarray:
+        """Return the unit quaternion (a, b, c, d)."""
+        b, c, d = (float(self[f"quatern_{part}"]) for part in "bcd")
+        a = 1.0 - (b * b + c * c + d * d)
+        if a < 1e-7:
+            length = math.sqrt(b * b + c * c + d * d)
+            return np.array([0.0, b / length, c / length, d / length])
+        return np.array([math.sqrt(a), b, c, d])
+
+
+class Nifti1Header(LaxQuaternion, nibabel.Nifti1Header):
+    """NIfTI-1 in one file."""
+
+
+class Nifti2Header(LaxQuaternion, nibabel.Nifti2Header):
+    """NIfTI-2 in one file."""
+
+
+class Nifti1PairHeader(LaxQuaternion, nibabel.nifti1.Nifti1PairHeader):
+    """NIfTI-1 in two files."""
+
+
+class Nifti1Pair(nibabel.Nifti1Pair):
+    """NIfTI-1 in two files, ``.hdr`` and ``.img``."""
+
+    header_class = Nifti1PairHeader
+
+
+class Nifti1Image(nibabel.Nifti1Image):
+    """NIfTI-1 in one file."""
+
+    header_class = Nifti1Header
+
+
+class Nifti2Image(nibabel.Nifti2Image):
+    """NIfTI-2 in one file."""
+
+    header_class = Nifti2Header
+
+
+def kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
+    """Return the class for NIfTI 1 or 2 by the first four bytes, the size of the header."""
+    is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+    return Nifti2Image if is_nifti2 else Nifti1Image
+
+
+def open_by_content(file: Path) -> Any:
+    """Open a file, through gzip if its content is compressed, whatever its name says."""
+    with file.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(file) if compressed else file.open("rb")
+
+
+def raw_header(file: Path) -> nibabel.Nifti1Header | None:
+    """Return the header of a NIfTI exactly as stored, with signs that nibabel would correct; None for other files."""
+    if file.suffix.lower() == ".img":
+        file = file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")
+    with open_by_content(file) as stream:
+        start = stream.read(540)
+    header_class = kind_of_nifti(start).header_class
+    block = start[: header_class.sizeof_hdr]
+    if len(block) < header_class.sizeof_hdr:
+        return None
+    header = header_class(block, check=False)
+    return header if bytes(header["magic"])[:3] in (b"n+1", b"ni1", b"n+2", b"ni2") else None
+
+
+def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
+    """Return an image that lies where a NIfTI of the same shape lies, in nibabel, ITK and every other program.
+
+    All fields that place a volume are copied as they are stored, so whatever a program makes of them, it makes of both
+    files. Without such a source, both affines of the result are set to its own.
+
+    Args:
+        source: the file to lie on; None, or another format, if there is none.
+        image: the result.
+    """
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    header = raw_header(source) if source is not None else None
+    if header is None or header.get_data_shape()[:3] != image.shape[:3]:
+        return image
+    placed = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header)
+    for field in PLACE:  # last, because nibabel corrects signs in the headers that it is given
+        placed.header[field] = header[field]
+    placed.header["pixdim"][:4] = header["pixdim"][:4]
+    return placed
