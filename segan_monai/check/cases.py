@@ -16,14 +16,8 @@ from tqdm import tqdm
 from segan_monai.check.headers import Header, read_header
 from segan_monai.check.report import Report
 from segan_monai.errors import DataError
-from segan_monai.transforms.load_case import (
-    AFFINE_TOLERANCE_MM,
-    FOR_LABELS,
-    Grid,
-    LoadCased,
-    check_same_grid,
-    count_channels,
-)
+from segan_monai.grids import GRID_TOLERANCE_VOXELS, Grid, check_same_grid
+from segan_monai.transforms.load_case import FOR_LABELS, LoadCased, count_channels
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, check_size
 from segan_monai.transforms.regions import unknown_values
@@ -57,7 +51,7 @@ def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str],
         report: gets a row a rule.
     """
     report.note("headers", f"{len(cases)} cases read as {type(loader).__name__} does")
-    report.note("grids", f"shape, and affine within {AFFINE_TOLERANCE_MM:g} mm, alike in all files of a case")
+    report.note("grids", f"one shape per case, corners at most {GRID_TOLERANCE_VOXELS:g} voxels apart")
     images: dict[str, Header] = {}
     for case in tqdm(cases, desc="headers", unit="case", disable=None):
         try:

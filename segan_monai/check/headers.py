@@ -14,7 +14,8 @@ from PIL import Image
 
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
-from segan_monai.transforms.load_case import Grid, volume_shape
+from segan_monai.grids import Grid
+from segan_monai.transforms.load_case import volume_shape
 from segan_monai.volume_files import affine_of_nibabel, is_a_folder, itk_reader, lazy_nifti
 
 _EXIF_ORIENTATION = 0x0112

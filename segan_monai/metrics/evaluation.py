@@ -11,30 +11,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial, reduce
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.grids import Grid, check_same_grid, voxel_steps
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
 from segan_monai.metrics.overlap import as_array, overlap_metrics
 from segan_monai.metrics.summary import COLUMNS, Regions, listed, write_evaluation
 from segan_monai.metrics.surface import bounding_box, surface_metrics
+from segan_monai.parallel import available_processes, map_in_processes
 
-GRID_TOLERANCE_MM = 1e-3
+ONE_GRID = "with nearest-neighbour interpolation (MONAI: ResampleToMatch(mode='nearest'))"
 
 
 def case_metrics(
     prediction_label_map: np.ndarray | torch.Tensor,
     reference_label_map: np.ndarray | torch.Tensor,
-    spacing_mm: Sequence[float] | None,
+    spacing_mm: ArrayLike | None,
     regions: Regions,
     prediction_regions: Regions | None = None,
 ) -> list[dict[str, Any]]:
@@ -43,7 +44,8 @@ def case_metrics(
     Args:
         prediction_label_map: integers of shape `(H, W[, D])`.
         reference_label_map: integers of the same shape, on the same grid.
-        spacing_mm: size of a voxel along every axis, in mm; None if nobody knows it, as for photographs.
+        spacing_mm: spacing along each axis, in mm; or an affine, which may be sheared; None if unknown, as for
+            photographs.
         regions: label values of every region.
         prediction_regions: label values of every region in the prediction; by default `regions`.
 
@@ -58,7 +60,7 @@ def case_metrics(
         ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
     """
     prediction_regions = _checked_regions(regions, prediction_regions)
-    voxel_ml = float("nan") if spacing_mm is None else float(np.prod(spacing_mm)) / 1000
+    voxel_ml = float("nan") if spacing_mm is None else abs(float(np.linalg.det(voxel_steps(spacing_mm)))) / 1000
     predicted_values, true_values = as_array(prediction_label_map), as_array(reference_label_map)
     if predicted_values.shape == true_values.shape:
         box = bounding_box((predicted_values != 0) | (true_values != 0))
@@ -127,37 +129,16 @@ def evaluate_case(
     Raises:
         DataError: the grids differ, or a label map holds a value outside its regions.
     """
-    _check_grids(prediction, reference)
+    check_same_grid(_grid(prediction), _grid(reference), ONE_GRID)
     _check_values(reference, regions)
     _check_values(prediction, regions if prediction_regions is None else prediction_regions)
-    spacing_mm = np.linalg.norm(reference.affine[:3, :3], axis=0).tolist() if spacing_known else None
-    rows = case_metrics(prediction.values, reference.values, spacing_mm, regions, prediction_regions)
+    affine = reference.affine if spacing_known else None
+    rows = case_metrics(prediction.values, reference.values, affine, regions, prediction_regions)
     return [{"case": case, **row} for row in rows]
 
 
-def _check_grids(prediction: LabelMap, reference: LabelMap) -> None:
-    remedy = (
-        "Expected both on one voxel grid: resample the prediction onto the reference's grid with nearest neighbour "
-        "(MONAI: ResampleToMatch(mode='nearest'))."
-    )
-    if prediction.values.shape != reference.values.shape:
-        raise DataError(
-            f"{prediction.name} has shape {prediction.values.shape}, "
-            f"{reference.name} has shape {reference.values.shape}. {remedy}"
-        )
-    corners = np.array([(*corner, 1) for corner in product(*((0, length - 1) for length in reference.values.shape))])
-    apart = np.linalg.norm(corners @ (prediction.affine - reference.affine).T, axis=1).max()
-    # written so that an affine with NaN is an error too
-    if not apart <= GRID_TOLERANCE_MM:
-        raise DataError(
-            f"{prediction.name} has affine {_rounded(prediction.affine)}, {reference.name} has affine "
-            f"{_rounded(reference.affine)}: corners of the volumes lie up to {apart:.3g} mm apart, tolerance "
-            f"{GRID_TOLERANCE_MM:g} mm. {remedy}"
-        )
-
-
-def _rounded(affine: np.ndarray) -> list[list[float]]:
-    return np.round(affine[:3], 4).tolist()
+def _grid(of: LabelMap) -> Grid:
+    return Grid(of.name, of.values.shape, of.affine)
 
 
 def _nonzero_values(values: np.ndarray) -> set[int]:
@@ -205,9 +186,7 @@ def evaluate_folders(
     """
     predicted, true = find_label_maps(Path(predictions)), find_label_maps(Path(references))
     _check_cases(predicted, true, predictions, references)
-    if workers is None:
-        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-    workers = min(workers, len(true))
+    workers = available_processes(len(true), workers)
     if regions is None:
         values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values"))
         if not values:
@@ -233,12 +212,8 @@ def _evaluate_files(
 
 
 def _map_cases(function: Callable[[Any], Any], items: Collection[Any], workers: int, task: str) -> list[Any]:
-    """Maps in processes (threads gain nothing here, most of the work holds the interpreter's lock), with a bar."""
-    bar = partial(tqdm, desc=task, total=len(items), unit="case", disable=None)
-    if workers == 1:
-        return list(bar(map(function, items)))
-    with ProcessPoolExecutor(workers) as pool:
-        return list(bar(pool.map(function, items)))
+    results = map_in_processes(function, [*items], workers, option="--workers")
+    return list(tqdm(results, desc=task, total=len(items), unit="case", disable=None))
 
 
 def _check_cases(predicted: Collection[str], true: Collection[str], predictions: Any, references: Any) -> None:

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from segan_monai.grids import voxel_steps
 from segan_monai.metrics.overlap import as_masks
 
 
@@ -24,7 +24,7 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 
 
 def surface_distances(
-    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]
+    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
     """Distance of every surface voxel of one mask to the nearest surface voxel of the other.
 
@@ -36,7 +36,7 @@ def surface_distances(
     Args:
         prediction: mask of shape `(H, W[, D])`, array or tensor, not empty.
         reference: mask of the same shape, not empty.
-        spacing_mm: size of a voxel along every axis of the masks, in mm.
+        spacing_mm: spacing along each axis of the masks, in mm; or an affine, which may be sheared.
 
     Returns:
         Distances in mm from the prediction's surface to the reference's, and from the reference's to the prediction's.
@@ -45,22 +45,24 @@ def surface_distances(
         ValueError: the shapes differ, a mask is empty, or `spacing_mm` has another length than the shape.
     """
     prediction, reference = as_masks(prediction, reference)
-    if len(spacing_mm) != prediction.ndim:
-        raise ValueError(f"spacing_mm {tuple(spacing_mm)} must have {prediction.ndim} values, one for every axis")
+    steps = voxel_steps(spacing_mm)
+    if steps.shape[1] != prediction.ndim:
+        given = np.asarray(spacing_mm).tolist()
+        raise ValueError(f"spacing_mm {given} has {steps.shape[1]} axes, the masks have {prediction.ndim}")
     if not prediction.any() or not reference.any():
         raise ValueError("an empty mask has no surface")
-    spacing = np.array([size for size, length in zip(spacing_mm, prediction.shape, strict=True) if length > 1])
-    if not spacing.size:  # an image of one voxel
+    steps = steps[:, [length > 1 for length in prediction.shape]]
+    if not steps.size:  # an image of one voxel
         return np.zeros(1), np.zeros(1)
     prediction, reference = prediction.squeeze(), reference.squeeze()
     box = bounding_box(prediction | reference)
-    points = [np.argwhere(mask ^ ndimage.binary_erosion(mask)) * spacing for mask in (prediction[box], reference[box])]
+    points = [np.argwhere(mask ^ ndimage.binary_erosion(mask)) @ steps.T for mask in (prediction[box], reference[box])]
     trees = [cKDTree(of_mask) for of_mask in points]
     return trees[1].query(points[0])[0], trees[0].query(points[1])[0]
 
 
 def surface_metrics(
-    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: Sequence[float] | None
+    prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: ArrayLike | None
 ) -> dict[str, float]:
     """95th percentile of the Hausdorff distance (HD95) and average symmetric surface distance (ASSD).
 
@@ -71,7 +73,7 @@ def surface_metrics(
     Args:
         prediction: mask of shape `(H, W[, D])`, array or tensor.
         reference: mask of the same shape.
-        spacing_mm: size of a voxel along every axis of the masks, in mm; None if it is unknown.
+        spacing_mm: spacing along each axis of the masks, in mm; or an affine, which may be sheared; None if unknown.
 
     Returns:
         The two distances in mm under the keys `hd95_mm`, `assd_mm`; infinite where exactly one mask is empty, NaN

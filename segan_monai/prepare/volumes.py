@@ -16,10 +16,11 @@ from monai.transforms import Spacing
 
 from segan_monai.errors import DataError
 from segan_monai.files import whole_file
+from segan_monai.grids import Grid, check_same_grid
 from segan_monai.prepare.ct_labels import place_label
 from segan_monai.prepare.dicom import numbering_note, read_pixels, read_slices
 from segan_monai.prepare.options import PrepareOptions
-from segan_monai.transforms.load_case import FOR_LABELS, Grid, check_same_grid, volume_shape
+from segan_monai.transforms.load_case import FOR_LABELS, volume_shape
 from segan_monai.transforms.tissue_labels import unknown_tissue_values
 from segan_monai.volume_files import Volume, read_volume
 

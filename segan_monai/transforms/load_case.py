@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,26 +16,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from segan_monai.errors import DataError
+from segan_monai.grids import Grid, check_same_grid
 from segan_monai.volume_files import read_volume
 
-AFFINE_TOLERANCE_MM = 1e-3
 FOR_LABELS = "with nearest-neighbour interpolation for the label map"
 # what spatial transforms and SaveImage need; the rest of a header differs by format and would not collate
 _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
-
-
-class Grid(NamedTuple):
-    """Where the voxels of a file lie: what a header says, and what is compared.
-
-    Attributes:
-        name: the file, for messages.
-        shape: (H, W, D).
-        affine: (4, 4), RAS+, mm.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    affine: np.ndarray
 
 
 class LoadCased(MapTransform):
@@ -59,7 +45,7 @@ class LoadCased(MapTransform):
 
     Raises:
         DataError: on call: a file is missing, damaged, 2-D or has no sensible affine; modalities, or image and label
-            map, differ in shape or in any entry of the affine by more than 0.001 mm; NaN or infinite voxels; another
+            map, on different grids, see `segan_monai.grids`; NaN or infinite voxels; another
             number of channels; label values that are not whole numbers.
     """
 
@@ -250,24 +236,3 @@ def count_channels(names: Sequence[str], found: Sequence[int], selected: Sequenc
             "from 0). Correct 'channels' or 'modality' there."
         )
     return sum(found) if selected is None else len(selected)
-
-
-def check_same_grid(first: Grid, second: Grid, how: str = "") -> None:
-    """Compare two grids.
-
-    Raises:
-        DataError: the shapes differ, or any entry of the affines by more than 0.001 mm.
-    """
-    remedy = (
-        "They must lie on one grid: register and resample one to the other, for example with SimpleITK "
-        f"(sitk.Resample) or ANTs (antsApplyTransforms){', ' if how else ''}{how}."
-    )
-    if first.shape != second.shape:
-        raise DataError(f"{first.name} has shape {first.shape}, but {second.name} has {second.shape}. {remedy}")
-    difference = float(np.abs(first.affine - second.affine).max())
-    if not difference <= AFFINE_TOLERANCE_MM:
-        affines = [np.round(grid.affine, 4).tolist() for grid in (first, second)]
-        raise DataError(
-            f"{first.name} has affine {affines[0]}, but {second.name} has {affines[1]}: they differ by up to "
-            f"{difference:g} mm (tolerance {AFFINE_TOLERANCE_MM:g} mm). {remedy}"
-        )

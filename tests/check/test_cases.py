@@ -141,14 +141,14 @@ def test_modalities(cases, tmp_path, write_volume):
 def test_grids_within_a_case(cases, rewrite):
     rewrite(cases[0]["label"], lambda voxels: voxels[:-1])
     shifted = UPRIGHT.copy()
-    shifted[0, 3] = 0.01
+    shifted[0, 3] = 0.5
     rewrite(cases[1]["label"], affine=shifted)
-    shifted[0, 3] = 0.0005
+    shifted[0, 3] = 0.01
     rewrite(cases[2]["label"], affine=shifted)
     found = of_headers(cases)
     assert set(found) == {("grids", "error", "c0"), ("grids", "error", "c1")}
     assert "has shape (8, 9, 7), but " in found["grids", "error", "c0"]
-    assert "differ by up to 0.01 mm (tolerance 0.001 mm)" in found["grids", "error", "c1"]
+    assert "lie up to 0.5 mm apart, 0.5 voxels (tolerance 0.25 voxels)" in found["grids", "error", "c1"]
 
 
 def test_headers_of_metaimage_agree_with_nifti(tmp_path, write_volume, oblique):

@@ -250,14 +250,14 @@ def test_cases_on_one_side_only(folders, tmp_path):
             0,
             tumour(shape=(12, 12, 10)),
             OBLIQUE,
-            r"a_seg.nii.gz has shape \(12, 12, 10\), .*a.nii.gz has shape \(12, 12, 12\).*ResampleToMatch",
+            r"a_seg.nii.gz has shape \(12, 12, 10\), .*a.nii.gz has \(12, 12, 12\).*ResampleToMatch",
         ),
         (
             0,
             tumour(),
             np.eye(4),
-            r"a_seg.nii.gz has affine \[\[1.0, .*a.nii.gz has affine \[\[-0.433, "
-            ".* lie up to .* mm apart, tolerance 0.001 mm.*ResampleToMatch",
+            r"a_seg.nii.gz has affine \[\[1.0, .*a.nii.gz has \[\[-0.433, "
+            r".* lie up to .* mm apart, .* voxels \(tolerance 0.25 voxels\).*ResampleToMatch",
         ),
         (0, tumour() * np.float32(0.5), OBLIQUE, r"a_seg.nii.gz: value 0.5 is not an integer \(56 such voxels\)"),
         (1, np.where(tumour() == 4, np.nan, tumour()), OBLIQUE, "a.nii.gz: value nan is not an integer"),
@@ -286,15 +286,15 @@ def test_unreadable_file(folders, tmp_path, name):
         evaluate_folders(*folders, tmp_path / "out", REGIONS, workers=1)
 
 
-@pytest.mark.parametrize(("shift", "agrees"), [(0.9e-3, True), (1.1e-3, False)])
-def test_tolerance_of_the_grid(folders, tmp_path, shift, agrees):
+@pytest.mark.parametrize(("voxels", "agrees"), [(0.24, True), (0.26, False)])
+def test_tolerance_of_the_grid(folders, tmp_path, voxels, agrees):
     moved = OBLIQUE.copy()
-    moved[1, 3] += shift
+    moved[:3, 3] += voxels * OBLIQUE[:3, 1]
     save(folders[0] / "a_seg.nii.gz", tumour(), moved)
     if agrees:
         evaluate_folders(*folders, tmp_path / "out", REGIONS, workers=1)
     else:
-        with pytest.raises(DataError, match=r"0.0011 mm apart"):
+        with pytest.raises(DataError, match=r"mm apart, 0.26 voxels"):
             evaluate_folders(*folders, tmp_path / "out", REGIONS, workers=1)
 
 
@@ -415,3 +415,16 @@ def test_references_without_a_region_are_said(tmp_path):
     nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "r" / "a.nii.gz")
     table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", regions, workers=1)
     assert "warning" not in format_table(table)
+
+
+def test_volumes_and_distances_of_a_sheared_affine(folders, tmp_path):
+    sheared = np.array([[1.0, 0, 0, 0], [0, 1, 2, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
+    for folder, place in zip(folders, ((4, 6, 4), (4, 10, 2)), strict=True):
+        for file in folder.iterdir():
+            file.unlink()
+        values = np.zeros((9, 20, 9), np.uint8)
+        values[place] = 1
+        save(folder / "x.nii.gz", values, sheared)
+    row = evaluate_folders(*folders, tmp_path / "out", {"tumour": [1]}, workers=1).iloc[0]
+    assert row["hd95_mm"] == pytest.approx(10)
+    assert row["reference_ml"] == row["prediction_ml"] == pytest.approx(0.005)

@@ -107,10 +107,35 @@ def test_empty_masks(predicted, true, expected):
 
 
 def test_spacing_needs_a_value_for_every_axis():
-    with pytest.raises(ValueError, match=r"spacing_mm \(1, 1\) must have 3 values"):
+    with pytest.raises(ValueError, match=r"spacing_mm \[1, 1\] has 2 axes, the masks have 3"):
         surface_metrics(np.ones((3, 3, 3)), np.ones((3, 3, 3)), (1, 1))
 
 
 def test_empty_mask_has_no_surface():
     with pytest.raises(ValueError, match="an empty mask has no surface"):
         surface_distances(np.zeros((3, 3, 3)), np.ones((3, 3, 3)), SPACING)
+
+
+SHEARED = np.array([[1.0, 0, 0, 7], [0, 1, 2, -3], [0, 0, 5, 0], [0, 0, 0, 1]])  # voxels of 5 mm3
+
+
+@pytest.mark.parametrize("steps", [SHEARED, SHEARED[:3, :3]])
+def test_distances_go_through_a_sheared_affine(steps):
+    prediction, reference = np.zeros((9, 20, 9)), np.zeros((9, 20, 9))
+    reference[4, 10, 2] = 1
+    prediction[4, 6, 4] = 1  # 2 slices up, which shift by 4 mm along y, and 4 voxels back: 10 mm straight up
+    assert surface_metrics(prediction, reference, steps) == pytest.approx({"hd95_mm": 10.0, "assd_mm": 10.0})
+    assert surface_metrics(prediction, reference, [1, 1, np.sqrt(29)])["hd95_mm"] == pytest.approx(11.49, abs=0.01)
+
+
+def test_a_plane_of_a_sheared_volume_has_a_contour():
+    prediction, reference = np.zeros((5, 1, 5)), np.zeros((5, 1, 5))
+    reference[1, 0, 1] = prediction[1, 0, 3] = 1
+    assert surface_metrics(prediction, reference, SHEARED)["hd95_mm"] == pytest.approx(2 * np.hypot(2, 5))
+
+
+def test_a_rotated_grid_has_the_distances_of_its_spacing():
+    turn = np.array([[0.36, 0.48, -0.8], [-0.8, 0.6, 0], [0.48, 0.64, 0.6]])
+    random = np.random.default_rng(0)
+    masks = [random.random((7, 8, 9)) > 0.7 for _ in range(2)]
+    assert surface_metrics(*masks, turn * SPACING) == pytest.approx(surface_metrics(*masks, SPACING))
