@@ -10,10 +10,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from segan_monai.errors import ConfigError
+from segan_monai.typed import is_path_key, path_value
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE``: values as JSON or Python literals, else as text.
+    """Read ``KEY=VALUE``: paths as text with ``~`` expanded, other values as JSON or Python literals, else as text.
 
     Raises:
         ConfigError: a text without ``=``.
@@ -23,7 +24,7 @@ def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         if not equals or not key:
             raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example epochs=10.")
-        settings[key] = _literal(value)
+        settings[key] = path_value(value) if is_path_key(key) else _literal(value)
     return settings
 
 

@@ -14,6 +14,13 @@ def test_json_python_and_text():
     assert parse_settings(texts) == expected
 
 
+def test_paths_are_text(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    texts = ["dataset_dir=20240131", "output_dir=[x]", "ckpt_dir=~/a #2", "cache_dir=null"]
+    expected = {"dataset_dir": "20240131", "output_dir": "[x]", "ckpt_dir": "/home/me/a #2", "cache_dir": None}
+    assert parse_settings(texts) == expected
+
+
 @pytest.mark.parametrize("text", ["epochs", "=3"])
 def test_what_is_no_setting(text):
     with pytest.raises(ConfigError, match=f"cannot read the setting '{text}'; expected KEY=VALUE"):

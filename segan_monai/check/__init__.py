@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from segan_monai.check.audit import audit_config, format_audit
-from segan_monai.check.configs import read_arguments, read_literals, unknown_overrides
+from segan_monai.check.configs import unknown_overrides
 from segan_monai.check.report import Finding, Report
 from segan_monai.check.runs import check_cases_before_run, check_command_line, check_configs_before_run
 from segan_monai.check.values import refuse_wrong_values
+from segan_monai.command_line import read_arguments
+from segan_monai.typed import read_literals
 
 __all__ = [
     "Finding",

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import builtins
 import difflib
-import functools
 import importlib
 import inspect
 import json
@@ -16,47 +15,17 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
-from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver, run
-from monai.bundle import update_kwargs as merged_arguments
+from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, TrainProperties
 
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import Report
+from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import refuse_byte_order_mark
+from segan_monai.typed import config_values, typed_values
 
-JSON_LITERALS = {"true": True, "false": False, "null": None}
 RUN_IDS = ("training", "evaluating", "inference", "run")
-
-
-def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
-    """What ``python -m monai.bundle run`` makes of its arguments; read by the same parser, fire.
-
-    Args:
-        argv: such as ``["training", "--config_file", "['a.json','b.json']", "--learning_rate", "0.1"]``.
-
-    Returns:
-        ``run_id``, ``config_file`` and whatever else is given, overrides under their ids.
-    """
-    import fire
-
-    given: dict[str, Any] = {}
-
-    @functools.wraps(run)
-    def keep(*positional: Any, **named: Any) -> None:
-        given.update(inspect.signature(run).bind(*positional, **named).arguments)
-
-    fire.Fire(keep, command=list(argv), name="segan-monai check")
-    override = given.pop("override", {})
-    return merged_arguments(args=given.pop("args_file", None), **given, **override)
-
-
-def read_literals(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the top keys whose text is ``true``, ``false`` or ``null``, with what it means in JSON.
-
-    `monai.bundle` reads them from the command line as text, and ``--amp false`` would be the true string "false".
-    """
-    return {key: JSON_LITERALS[value] for key, value in config.items() if str(value) in JSON_LITERALS}
 
 
 def near(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -93,7 +62,7 @@ def unknown_overrides(files: Any, config: Mapping[str, Any], names: Iterable[str
                 )
                 break
             if part not in options:
-                if depth == 0 and part in inspect.signature(run).parameters:
+                if depth == 0 and part in MONAI_OPTIONS:
                     break
                 if depth == 0:
                     messages.append(
@@ -127,9 +96,12 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     for file in files:
         _read(file)
     config = ConfigParser.load_config_files(files)
-    overrides = {key: value for key, value in arguments.items() if key not in inspect.signature(run).parameters}
+    overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
         raise ConfigError(" ".join(unknown))
+    for name, value in overrides.items():
+        _check_first_sign(name, value)
+    typed = typed_values(config, overrides)
     parser = ConfigParser(config)
     beside = Path(files[0]).parent / "metadata.json"
     metadata: Any = arguments.get("meta_file") or (str(beside) if beside.is_file() else None)
@@ -137,8 +109,7 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
         for meta_file in [metadata] if isinstance(metadata, str) else metadata:
             _read(meta_file)
         parser.read_meta(metadata)
-    parser.update(overrides)
-    parser.update(read_literals(parser.get()))
+    parser.update({**overrides, **config_values(typed)})
     try:
         parser.parse()
     except (KeyError, ValueError, OSError) as error:
@@ -149,18 +120,16 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     return parser
 
 
-def config_files(arguments: Mapping[str, Any]) -> list[str]:
-    """The config files of a command line, in the order in which they are merged.
-
-    Raises:
-        ConfigError: none is given.
-    """
-    given = arguments.get("config_file")
-    if not given:
-        raise ConfigError("no --config_file: give the file or files as to monai.bundle run, such as \"['a.json']\".")
-    if isinstance(given, str):
-        return given.split(",") if "," in given and not Path(given).is_file() else [given]
-    return [str(file) for file in given]
+def _check_first_sign(name: str, value: Any) -> None:
+    """Refuse a path that stops `monai.bundle` before a run can say that it is one."""
+    if not isinstance(value, str) or not is_override_of_path(name):
+        return
+    resolved_first = name in ("output_dir", "bundle_root") and value.startswith(("$", "@"))
+    if resolved_first or value.startswith("%") or re.search("[@%](#|::){2}", value):
+        raise ConfigError(
+            f"--{name} {value}: monai.bundle takes $, @ and % for signs of its own here, and stops. Write ./{value}, "
+            "or rename that folder."
+        )
 
 
 def _read(file: str | Path) -> None:

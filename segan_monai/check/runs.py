@@ -16,7 +16,6 @@ from segan_monai.check.cases import check_contents, check_duplicates, check_head
 from segan_monai.check.configs import (
     check_properties,
     check_used,
-    config_files,
     read_configs,
     run_id_of,
     used_items,
@@ -35,6 +34,7 @@ from segan_monai.check.trial import (
     trial_parser,
 )
 from segan_monai.check.values import check_values
+from segan_monai.command_line import config_files
 from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
 
 logger = logging.getLogger(__name__)

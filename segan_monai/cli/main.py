@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 import segan_monai
 from segan_monai.cli.check import check
@@ -21,8 +23,25 @@ from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.verify import verify
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.errors import UserError
+from segan_monai.typed import expand_home
+
+
+class _Commands(TyperGroup):
+    """The commands, with ``~`` expanded also where a shell leaves it, as in ``--output-dir=~/results``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_with_home(word) for word in args])
+
+
+def _with_home(word: str) -> str:
+    option, equals, value = word.partition("=")
+    if word.startswith("-") and value.startswith("~"):
+        return f"{option}{equals}{expand_home(value)}"
+    return expand_home(word)
+
 
 app = typer.Typer(
+    cls=_Commands,
     help="Adversarial segmentation of medical images with MONAI.",
     no_args_is_help=True,
     add_completion=False,

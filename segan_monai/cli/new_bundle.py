@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -34,5 +35,13 @@ def new_bundle(
     folder, found, chosen = write_bundle(name, method, data, output_dir, processes or min(cores, 8))
     typer.echo(format_choices(found, chosen))
     typer.echo(f"written: {folder}")
-    run = f"python -m monai.bundle run {{}} --config_file {folder}/configs/{{}}.json"
-    typer.echo(f"next:    {run.format('training', 'train')}\n         {run.format('evaluating', 'evaluate')}")
+    typer.echo(f"next:    {_run_command('training', folder / 'configs' / 'train.json')}")
+    typer.echo(f"         {_run_command('evaluating', folder / 'configs' / 'evaluate.json')}")
+
+
+def _run_command(run_id: str, config: Path) -> str:
+    """A command to paste into a shell."""
+    from segan_monai.command_line import file_argument
+
+    words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", file_argument(config)]
+    return shlex.join(words)

@@ -21,6 +21,7 @@ from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
 from segan_monai.transforms import ResizeSlicesd
+from segan_monai.typed import config_values
 
 FORMATS = ("torchscript", "onnx", "torch-export")
 _PLANES = ((64, 96, 32), (96, 64, 64))  # any multiples of what networks divide by, twice
@@ -57,7 +58,7 @@ class ExportedBundle:
             if not Path(file).is_file():
                 raise ConfigError(f"{file}: no such file; expected a bundle's folder, with configs/ in it.")
         self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
-        self.overrides = {"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})}
+        self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
 
     @cached_property
     def parser(self) -> ConfigParser:

@@ -19,6 +19,7 @@ from segan_monai.new_bundle.choices import Choice, choose
 from segan_monai.new_bundle.description import DataDescription, describe_data
 from segan_monai.new_bundle.document import bundle_document
 from segan_monai.new_bundle.fingerprint import Fingerprint, take_fingerprint
+from segan_monai.typed import config_value
 
 TEMPLATES = {
     "segan": "brats_mri_segan_segmentation",
@@ -106,7 +107,7 @@ def adapt_config(
     """
     labelled = run == "training"
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
-    config["dataset_dir"] = str(described.folder)
+    config["dataset_dir"] = config_value("dataset_dir", str(described.folder))
     config["regions"] = found.regions
     if "published" in config:
         config["published"] = None

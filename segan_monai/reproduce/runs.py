@@ -25,6 +25,7 @@ import segan_monai
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object
 from segan_monai.settings import parse_settings
+from segan_monai.typed import config_values
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +149,7 @@ def find_overlay(file: Path) -> Path:
 
 
 def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
-    """Read ``KEY=VALUE`` settings, values as JSON or Python literals, else as text.
+    """Read ``KEY=VALUE`` settings, see `parse_settings`.
 
     Raises:
         ConfigError: a text without ``=``, or a key that the bundle's ``train.json`` does not have.
@@ -267,8 +268,8 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
     output_dir.mkdir(parents=True, exist_ok=True)
     configs = [BUNDLES / plan.table.bundle / "configs" / config, *plan.configs]
     if plan.overrides:
-        configs.append(_write_json(output_dir.with_name("overrides.json"), plan.overrides))
-    own = {**settings, "output_dir": str(output_dir)}
+        configs.append(_write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides)))
+    own = config_values({**settings, "output_dir": str(output_dir)})
     configs += [*plan.table.rows[row], _write_json(output_dir.with_suffix(".json"), own)]
     files = [str(file) for file in configs]
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A run of a bundle: its command line, its output folder, its start and its failures."""
 
-from segan_monai.run.command_line import bundle_root, run_settings
+from segan_monai.command_line import bundle_root, read_arguments
 from segan_monai.run.failures import what_to_do
+from segan_monai.run.parser import run_settings
 from segan_monai.run.start import start_run
 
-__all__ = ["bundle_root", "run_settings", "start_run", "what_to_do"]
+__all__ = ["bundle_root", "read_arguments", "run_settings", "start_run", "what_to_do"]

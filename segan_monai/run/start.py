@@ -9,15 +9,23 @@ import os
 import sys
 
 import torch
+from monai.bundle import ConfigParser
 from monai.utils import set_determinism
 
-from segan_monai.check import check_cases_before_run, check_configs_before_run, refuse_wrong_values
-from segan_monai.check.configs import JSON_LITERALS
+from segan_monai.check import (
+    check_cases_before_run,
+    check_configs_before_run,
+    refuse_wrong_values,
+    unknown_overrides,
+)
+from segan_monai.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.console import escape_what_cannot_be_printed
+from segan_monai.errors import ConfigError
 from segan_monai.processes import device_of_process, process_rank
-from segan_monai.run.command_line import check_overrides, parser_of_this_run, set_literals
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, make_output_folder, set_aside, write_record
+from segan_monai.run.parser import parser_of_this_run, set_typed_values
+from segan_monai.typed import JSON_LITERALS
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
@@ -41,17 +49,26 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
             part of ``segan-monai check``.
 
     Raises:
-        ConfigError: an override names no key of the config (the message names the nearest keys), or the output folder
-            cannot be written; a key has a value that it does not take; with `check`, a config that cannot run.
+        ConfigError: an override names no key of the config (the message names the nearest keys), or a path has no
+            value; the output folder cannot be written; a key has a value that it does not take; with `check`, a config
+            that cannot run.
         DataError: with `check`, cases that cannot be used.
     """
     sys.excepthook = say_what_to_do
     escape_what_cannot_be_printed()
     parser = parser_of_this_run()
     config = {key: value for key, value in parser.config.items() if key != "_meta_"} if parser else {}
-    check_overrides(sys.argv)
+    arguments = arguments_of_process()
+    files = ConfigParser.load_config_files(config_files(arguments)) if arguments else None
+    overrides = overrides_of(arguments)
+    if files is not None and (unknown := unknown_overrides(arguments["config_file"], files, overrides)):
+        raise ConfigError(" ".join(unknown))
     if parser is not None:
-        config.update(set_literals(parser))
+        as_read = parser.ref_resolver.resolved_content.get("output_dir")
+        typed = set_typed_values(parser, files, overrides)
+        config.update({name: value for name, value in typed.items() if name in config})
+        if output_dir == as_read:  # the argument was resolved before the folder's name was put right
+            output_dir = parser.get_parsed_content("output_dir")
     resume = JSON_LITERALS.get(str(resume), resume)
     check = bool(JSON_LITERALS.get(str(check), check))
     if "LOCAL_RANK" in os.environ and torch.cuda.is_available():

@@ -30,6 +30,7 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.export import ExportedBundle, inference_recipe
 from segan_monai.export.formats import run_exported
 from segan_monai.networks import load_weights
+from segan_monai.typed import config_values
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
 from segan_monai.verify.sample_data import write_sample_data
 
@@ -142,9 +143,8 @@ class Trial:
             "ckpt_dir": str(self.work_dir / "models"),
         }
         known = self.config(run_id)
-        return {
-            key: value for key, value in {**SMALL, **folders, **self.overrides}.items() if key.split("#")[0] in known
-        }
+        settings = config_values({**SMALL, **folders, **self.overrides})
+        return {key: value for key, value in settings.items() if key.split("#")[0] in known}
 
     @cached_property
     def convention(self) -> str | None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,32 @@ def test_train_with_an_overlay_then_resume_from_another_folder(phantoms, tmp_pat
     assert resumed.returncode == 0, resumed.stderr
     assert "resumed from" in resumed.stdout
     assert "epoch 2/2  critic_l1 " in resumed.stdout
+
+
+def test_folders_are_those_that_were_typed(phantoms, tmp_path):
+    shutil.copytree(phantoms, tmp_path / "patient #2")
+    (tmp_path / "patient").mkdir()  # what MONAI makes of it
+    files = [str(BUNDLES / BRATS / "configs" / "train.json"), str(TOP / "configs" / "quick_cpu.json")]
+    arguments = {"config_file": files, "dataset_dir": "patient #2", "output_dir": "result #2", "check": False}
+    (tmp_path / "args.json").write_text(json.dumps(arguments), encoding="utf-8")
+    options = ["training", "--args_file", "args.json", *small("20240131", "~/models"), "--check", "true"]
+
+    def run(*command):
+        home = {**os.environ, "HOME": str(tmp_path / "home")}
+        words = [sys.executable, *command, *options]
+        return subprocess.run(words, cwd=tmp_path, env=home, capture_output=True, text=True, check=False)
+
+    checked = run("-c", "from segan_monai.cli.main import main; main()", "check", "--quick")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert checked.stdout.splitlines()[-1] == "written: 20240131/check/check.json"
+    assert "headers         ok                     4 cases" in checked.stdout
+    trained = run("-m", "monai.bundle", "run")
+    assert trained.returncode == 0, trained.stderr
+    assert (tmp_path / "20240131" / "model.pt").is_file()
+    assert (tmp_path / "home" / "models" / "model.pt").is_file()
+    split = json.loads((tmp_path / "20240131" / "split.json").read_text(encoding="utf-8"))
+    assert len(split["training"]) + len(split["validation"]) == 4
+    assert {file.name for file in tmp_path.iterdir()} == {"patient", "patient #2", "args.json", "home", "20240131"}
 
 
 def test_a_typo_stops_the_run_and_the_last_line_says_what_to_type(phantoms, tmp_path):

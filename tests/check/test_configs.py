@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from segan_monai.check.configs import (
     check_properties,
     check_used,
-    read_arguments,
     read_configs,
-    read_literals,
     run_id_of,
     used_items,
 )
 from segan_monai.check.report import Report
 from segan_monai.errors import ConfigError
+from segan_monai.run import read_arguments
 
 GOOD = {
     "imports": ["$import torch"],
@@ -188,11 +188,6 @@ def test_a_damaged_metadata_file(tmp_path):
         read_configs({"config_file": str(tmp_path / "train.json")})
 
 
-def test_no_config_file():
-    with pytest.raises(ConfigError, match="no --config_file"):
-        read_configs({"run_id": "training"})
-
-
 def test_an_unknown_run_id_names_the_nearest(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
     parser = read_configs({"config_file": str(tmp_path / "train.json")})
@@ -213,28 +208,18 @@ def test_ids_that_monai_requires(tmp_path):
     assert not any("max_epochs" in text for text in messages)
 
 
-def test_arguments_are_read_as_monai_bundle_does(tmp_path):
-    (tmp_path / "args.json").write_text(json.dumps({"config_file": "c.json", "epochs": 3, "fold": 1}), encoding="utf-8")
-    argv = ["training", "--config_file", "['a.json','b.json']", "--learning-rate=1e-4", "--network#size", "[32,32]"]
-    argv += ["--amp", "false", "--regions", "{'lesion': [1]}", "--resume", "True"]
-    assert read_arguments(argv) == {
-        "run_id": "training",
-        "config_file": ["a.json", "b.json"],
-        "learning_rate": 1e-4,
-        "network#size": [32, 32],
-        "amp": "false",
-        "regions": {"lesion": [1]},
-        "resume": True,
-    }
-    assert read_arguments(["--args_file", str(tmp_path / "args.json"), "--fold", "2"]) == {
-        "config_file": "c.json",
-        "epochs": 3,
-        "fold": 2,
-    }
+@pytest.mark.parametrize("name", ["patient #2", "20240131", "a,b", "$x", "@x"])
+def test_paths_are_what_was_typed(tmp_path, name):
+    config = GOOD | {"dataset_dir": "data", "cache_dir": "c #1"}
+    (tmp_path / "train.json").write_text(json.dumps(config), encoding="utf-8")
+    parser = read_configs(read_arguments([f"--config_file={tmp_path / 'train.json'}", f"--dataset_dir={name}"]))
+    assert parser.get_parsed_content("dataset_dir") == name
+    assert parser.get_parsed_content("cache_dir") == "c #1"
 
 
-def test_literals_of_the_command_line():
-    assert read_literals({"amp": "false", "datalist": "null", "name": "truest", "x": False}) == {
-        "amp": False,
-        "datalist": None,
-    }
+@pytest.mark.parametrize("path", ["%x", "$x", "@x", "a@##b"])
+def test_a_path_that_stops_monai_is_refused_with_what_to_write(tmp_path, path):
+    (tmp_path / "train.json").write_text(json.dumps(GOOD | {"output_dir": "out"}), encoding="utf-8")
+    arguments = read_arguments([f"--config_file={tmp_path / 'train.json'}", f"--output_dir={path}"])
+    with pytest.raises(ConfigError, match=rf"--output_dir {re.escape(path)}: monai.bundle takes .* Write ./"):
+        read_configs(arguments)

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from typer.testing import CliRunner
+
+from segan_monai.cli.main import app
 
 SCRIPT = f"""
 import runpy, sys
@@ -53,3 +56,28 @@ print(type(ConfigParser({"loss": content}).get_parsed_content("loss")).__module_
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "segan_monai.losses.multi_scale_l1"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("output", [["--output-dir=~/made #1"], ["--output-dir", "~/made #1"]])
+def test_home_is_expanded_in_a_command(home, output):
+    (home / "labels").mkdir()
+    result = CliRunner().invoke(app, ["evaluate", "--predictions=~/labels", "--references", "~/labels", *output])
+    assert str(home / "labels") in str(result.exception), "the folder was found, and is empty"
+    assert not (home / "~").exists()
+
+
+def test_home_is_expanded_in_a_nested_command(home):
+    result = CliRunner().invoke(app, ["prepare", "msd", "~/none", "~/prepared"])
+    assert str(home / "none") in str(result.exception)
+
+
+def test_other_words_stay_as_they_are(home):
+    result = CliRunner().invoke(app, ["check", "training", "--config_file", "a~/b.json"])
+    assert "config file a~/b.json: there is no such file" in result.output

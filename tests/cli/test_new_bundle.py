@@ -2,10 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shlex
+
+from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError
+from segan_monai.run import read_arguments
 from tests.new_bundle.data import write_raw
 
 
@@ -23,6 +27,22 @@ def test_measures_choices_and_what_to_type_next(tmp_path):
     config = tmp_path / "organ_segmentation" / "configs" / "train.json"
     assert f"next:    python -m monai.bundle run training --config_file {config}" in result.output
     assert config.is_file()
+
+
+def test_odd_names_reach_the_configs_and_the_command_to_paste(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = write_raw(tmp_path / "patient's data #2", cases=2)
+    result = run("organ_segmentation", "--method", "segan", "--data", data.name, "--output-dir", "my #1 bundles")
+    assert result.exit_code == 0, result.output
+    for file in ("train", "evaluate", "inference"):
+        parser = ConfigParser()
+        parser.read_config(str(tmp_path / "my #1 bundles" / "organ_segmentation" / "configs" / f"{file}.json"))
+        assert parser.get_parsed_content("dataset_dir") == str(data)
+    commands = [line.removeprefix("next:").strip() for line in result.output.splitlines()[-2:]]
+    for command, run_id, file in zip(commands, ("training", "evaluating"), ("train", "evaluate"), strict=True):
+        words = shlex.split(command)
+        assert words[:5] == ["python", "-m", "monai.bundle", "run", run_id]
+        assert read_arguments(words[4:])["config_file"] == f"./my #1 bundles/organ_segmentation/configs/{file}.json"
 
 
 def test_errors_are_the_users(tmp_path):

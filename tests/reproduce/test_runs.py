@@ -88,7 +88,9 @@ def plan(phantoms, tmp_path) -> Plan:
         "device": "cpu",
         "supervised_weight": 0.5,
     }
-    return Plan(load_tables("segan-vs-unet")[0], phantoms, tmp_path / "out", overrides=small)
+    data = tmp_path / "patients #2"  # runs get the folders' names through configs
+    data.symlink_to(phantoms)
+    return Plan(load_tables("segan-vs-unet")[0], data, tmp_path / "out #1", overrides=small)
 
 
 def test_a_row_is_trained_evaluated_and_kept(plan):

@@ -8,7 +8,6 @@ import logging
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,29 +108,6 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"output_dir .*file/run cannot be written .*Pass --output_dir"):
         runs.start_run(str(tmp_path / "file" / "run"), seed=0)
-
-
-def test_bundle_root_is_found_from_the_top_and_from_inside(tmp_path, monkeypatch):
-    bundle = tmp_path / "bundles" / "brats"
-    (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "metadata.json").write_text("{}", encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    assert Path(runs.bundle_root("brats")) == Path("bundles/brats")
-    monkeypatch.chdir(bundle)
-    assert runs.bundle_root("brats") == "."
-    monkeypatch.chdir("/")
-    assert runs.bundle_root("brats") == "."
-
-
-@pytest.mark.parametrize("form", ["{0}", "['{0}','{1}']", "{1},{0}"])
-def test_bundle_root_is_where_the_config_of_the_command_lies(tmp_path, monkeypatch, form):
-    bundle = tmp_path / "anywhere" / "mine"
-    (bundle / "configs").mkdir(parents=True)
-    (bundle / "configs" / "metadata.json").write_text("{}", encoding="utf-8")
-    files = form.format(bundle / "configs" / "train.json", tmp_path / "configs" / "cpu.json")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["monai.bundle", "run", "training", "--config_file", files])
-    assert runs.bundle_root("another_name") == str(bundle)
 
 
 def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
