@@ -17,6 +17,7 @@ from monai.bundle import ConfigWorkflow, create_workflow, run
 from monai.bundle import update_kwargs as merged_arguments
 
 from segan_monai.errors import ConfigError
+from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import is_path_key, path_value
 
 MONAI_OPTIONS = frozenset(
@@ -63,6 +64,8 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
     typed.pop("override", None)
     read = {name: _read_value(name, text) for name, text in typed.items() if text is not None}
     args_file = read.pop("args_file", None)
+    if isinstance(args_file, str) and Path(args_file).is_file():
+        refuse_byte_order_mark(args_file)
     try:
         merged = merged_arguments(args=args_file, **read)
     except Exception as error:  # of the file system, JSON and YAML

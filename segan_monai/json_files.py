@@ -78,12 +78,12 @@ def read_json_lines(file: Path) -> Iterator[Any]:
 
 
 def refuse_byte_order_mark(file: str | os.PathLike[str]) -> None:
-    """Raise ConfigError for a config file with a byte order mark: MONAI reads configs itself, and not with one."""
+    """Raise ConfigError for a config or args file with a byte order mark: MONAI reads both itself, and not with one."""
     with Path(file).open("rb") as stream:
         start = stream.read(3)
     if mark := next((mark for mark in _MARKS if start.startswith(mark)), None):
         name = "UTF-8" if mark == codecs.BOM_UTF8 else "UTF-16"
         raise ConfigError(
-            f"config file {file} begins with a byte order mark of {name}, with which MONAI cannot read it. Save it as "
+            f"{file} begins with a byte order mark of {name}, with which MONAI cannot read it. Save it as "
             "UTF-8 without one (in Notepad: encoding UTF-8, not UTF-8 with BOM or UTF-16)."
         )

@@ -21,6 +21,7 @@ import segan_monai
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.json_files import refuse_byte_order_mark
 
 CONTINUED_LEARNING_RATE = 0.1  # of that of a training from scratch
 
@@ -74,6 +75,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if not weights.is_file():
         weights = bundle / "models" / "model.pt"
 
+    for overlay in overlays:
+        refuse_byte_order_mark(overlay)
     inference, training = (
         ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
         for file in ("inference.json", "train.json")

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from segan_monai.command_line import read_arguments
 from segan_monai.data import decathlon_cases, read_split
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json, read_json_lines, read_json_object, refuse_byte_order_mark
@@ -60,5 +61,7 @@ def test_a_config_with_a_mark_is_refused_in_words(encoding, name, tmp_path):
     file.write_text("{}", encoding=encoding)
     with pytest.raises(ConfigError, match=rf"a\.json begins with a byte order mark of {name}, .* Save it as UTF-8"):
         refuse_byte_order_mark(file)
+    with pytest.raises(ConfigError, match=r"a\.json begins with a byte order mark"):
+        read_arguments(["training", "--args_file", str(file)])
     file.write_text("{}", encoding="utf-8")
     refuse_byte_order_mark(file)

@@ -191,11 +191,18 @@ def _grade_folder(folder: Path, root: Path) -> str | None:
 
 def _read_grades(path: Path) -> dict[str, str]:
     """Grade of each case from ``name_mapping.csv``, whatever the year of its columns ``BraTS_<year>_subject_ID``."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        return {
-            row[column]: row["Grade"]
-            for row in csv.DictReader(file)
-            if row.get("Grade") in ("HGG", "LGG")
-            for column in row
-            if column and re.fullmatch(r"BraTS_\d{4}_subject_ID", column, re.IGNORECASE)
-        }
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise DataError(
+            f"{path} cannot be read ({error}). Expected a table in UTF-8 with the columns Grade and "
+            "BraTS_<year>_subject_ID: save it again, or move it elsewhere; it only tells the grades."
+        ) from error
+    return {
+        row[column]: row["Grade"]
+        for row in rows
+        if row.get("Grade") in ("HGG", "LGG")
+        for column in row
+        if column and re.fullmatch(r"BraTS_\d{4}_subject_ID", column, re.IGNORECASE)
+    }

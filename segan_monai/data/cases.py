@@ -125,17 +125,23 @@ def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
 
 def _nothing_in(folder: Path) -> NoReturn:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    if dicom := next((folder / name for name in names[:50] if is_dicom(folder / name)), None):
-        raise DataError(
-            f"no cases in {folder}: {dicom.name} is DICOM. Convert each series to one NIfTI first, for example with "
-            "segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
-        )
+    refuse_dicom(folder)
     found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
     raise DataError(
         f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself, a "
         f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PICTURES)}) in the "
         f"folder itself or {PHOTOGRAPH_LAYOUTS}. Any other layout: write a --datalist file."
     )
+
+
+def refuse_dicom(folder: Path) -> None:
+    """Raise DataError for a folder without images in which, or one level below, a file is DICOM."""
+    files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))[:50] if path.is_file())
+    if dicom := next(filter(is_dicom, files), None):
+        raise DataError(
+            f"no cases in {folder}: {dicom.relative_to(folder)} is DICOM. Convert each series to one NIfTI first, for "
+            "example with segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
+        )
 
 
 def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.brats import existing_folder
-from segan_monai.data.cases import find_cases
+from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
 
@@ -75,6 +75,7 @@ def ct_cases(
 def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
     found = _by_name(images)
     if not found:
+        refuse_dicom(images)
         raise DataError(f"no images in {images}. Expected files with one of the endings {', '.join(_FILES)}.")
     cases = [{"case": name, "subject": name, "image": str(file)} for name, file in sorted(found.items())]
     if masks is None:

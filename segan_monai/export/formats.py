@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
+from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
@@ -62,6 +63,8 @@ class ExportedBundle:
     @cached_property
     def parser(self) -> ConfigParser:
         """The inference config with overlays, overrides and metadata."""
+        for file in self.files:
+            refuse_byte_order_mark(file)
         parser = ConfigParser()
         parser.read_config(self.files)
         parser.read_meta(self.meta_file)

@@ -12,6 +12,7 @@ All that it must know (orientation, intensities, slices or windows, label values
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 import time
@@ -29,13 +30,31 @@ RECIPE = "segan_monai"  # key of the recipe in the metadata of an ONNX file
 SPACING_TOLERANCE_MM = 1e-3
 
 
+def open_image(file: Path) -> Any:
+    """Open an image with nibabel; whether a NIfTI is compressed is decided by its content, not by its name."""
+    if not file.name.lower().endswith((".nii", ".nii.gz")):
+        return nibabel.load(file)
+    content = file.read_bytes()
+    if content[:2] == b"\x1f\x8b":
+        content = gzip.decompress(content)
+    is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
+    return (nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image).from_bytes(content)
+
+
+def in_mm(affine: NDArray, header: Any) -> NDArray:
+    """The affine in mm, of which a NIfTI's header may say that it counts in metres or microns."""
+    code = int(header["xyzt_units"]) & 7 if "xyzt_units" in header else 0
+    mm = {1: 1000.0, 3: 0.001}.get(code, 1.0)
+    return np.diag([mm, mm, mm, 1.0]) @ affine
+
+
 def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, NDArray]:
     """Read one 4-D image, or a 3-D image a modality.
 
     Returns:
         Voxels (C, H, W, D) in float32 and the affine.
     """
-    images = [nibabel.load(file) for file in files]
+    images = [open_image(file) for file in files]
     volumes = [np.asanyarray(image.dataobj).astype(np.float32) for image in images]
     volumes = [volume[:, :, :, 0] if volume.ndim == 5 and volume.shape[3] == 1 else volume for volume in volumes]
     stacked = [v[None] if v.ndim == 3 else np.moveaxis(v, -1, 0) for v in volumes]
@@ -292,12 +311,16 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
     """The label map of an image on the image's own grid."""
     recipe = read_recipe(network)
     image, affine = load_image(files, recipe["channels"])
-    prepared, done = prepare(image, affine, recipe["steps"])
+    header = open_image(files[0]).header
+    prepared, done = prepare(image, in_mm(affine, header), recipe["steps"])
     settings = dict(recipe["inferer"])
     runner = run_slices if settings.pop("kind") == "slices" else run_windows
     logits = runner(network, prepared, **settings)
     probabilities = restore(activate(logits, recipe["activation"]), done)
-    return nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine)
+    result = nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine)
+    if "xyzt_units" in header:  # of the affine, which is the image's own
+        result.header["xyzt_units"] = header["xyzt_units"]
+    return result
 
 
 def read_recipe(network: onnxruntime.InferenceSession) -> dict[str, Any]:

@@ -173,6 +173,14 @@ def test_a_damaged_config_file(tmp_path, text, message):
         read_configs({"config_file": str(tmp_path / "bad.json")})
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_with_a_byte_order_mark(tmp_path, encoding):
+    file = tmp_path / "overlay.json"
+    file.write_text("{}", encoding=encoding)
+    with pytest.raises(ConfigError, match=r"overlay\.json begins with a byte order mark of UTF-.* Save it as UTF-8"):
+        read_configs({"config_file": [str(file)]})
+
+
 def test_a_damaged_metadata_file(tmp_path):
     (tmp_path / "train.json").write_text("{}", encoding="utf-8")
     (tmp_path / "metadata.json").write_text("{", encoding="utf-8")

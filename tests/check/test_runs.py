@@ -256,6 +256,15 @@ def stopped(tmp_path, data, **overrides):
     return str(error)
 
 
+def test_label_maps_that_are_all_empty_are_an_error_of_a_training(hippocampi, tmp_path):
+    for file in hippocampi.glob("label_*"):
+        label = nibabel.load(file)
+        nibabel.save(nibabel.Nifti1Image(np.zeros(label.shape, np.uint8), label.affine), file)
+    report = check(tmp_path, hippocampi)
+    (error,) = [finding for finding in report.errors if finding.rule == "labels"]
+    assert error.message.startswith("all 2 label maps of the training cases are empty")
+
+
 @pytest.mark.usefixtures("process_as_before")
 class TestBeforeTraining:
     def test_a_good_training_starts_and_the_cases_are_indexed_once(self, hippocampi, tmp_path, caplog):

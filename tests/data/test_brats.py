@@ -205,3 +205,9 @@ def test_open_ms(data_dir):
     loaded = LoadCased(modalities=("t1c", "t2", "flair"))(cases[0])
     assert loaded["image"].shape == (3, 182, 218, 182)
     assert loaded["label"].unique().tolist() == [0, 1]
+
+
+def test_a_damaged_table_of_grades_is_named(tmp_path):
+    (tmp_path / "name_mapping.csv").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(DataError, match=r"name_mapping\.csv cannot be read .* it only tells the grades"):
+        brats_cases(tmp_path)

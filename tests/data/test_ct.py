@@ -77,3 +77,11 @@ def test_the_slices_of_nih_are_split_by_patient(data_dir):
     split = split_cases(cases, folds=4)
     patients = [{case["subject"] for case in part} for part in split.values()]
     assert not patients[0] & patients[1]
+
+
+@pytest.mark.parametrize("sub", ["", "images", "images/s1", "s1"])
+def test_a_folder_of_dicom_is_named(sub, tmp_path):
+    (tmp_path / sub).mkdir(parents=True, exist_ok=True)
+    (tmp_path / sub / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    with pytest.raises(DataError, match=r"IM0001 is DICOM\. Convert each series to one NIfTI first"):
+        ct_cases(tmp_path)

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 import onnx
 import pytest
+import SimpleITK
 import torch
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import NormalizeIntensity
@@ -183,3 +184,21 @@ def test_messages(tmp_path):
     fails(recipe({"kind": "spacing", "mm": [1.0, 1.0, 1.0]}), r"spacing of \[2.0, 2.0, 2.0\] mm, .* \[1.0, 1.0, 1.0\]")
     fails(recipe({"kind": "unknown"}), "a step 'unknown' that this script does not know")
     fails(recipe(), "missing.nii: there is no such file", tmp_path / "missing.nii")
+
+
+@pytest.mark.parametrize("name", ["plain.nii.gz", "packed.nii", "a.Nii.GZ"])
+def test_names_that_do_not_fit_the_content_and_other_units(name, tmp_path):
+    network = write_network(tmp_path / "model.onnx", recipe({"kind": "spacing", "mm": [2, 2, 3]}))
+    session = run_onnx.onnxruntime.InferenceSession(str(network))
+    image = nibabel.Nifti1Image(volume(1, 8, 12, 6)[0], np.diag([2000, 2000, 3000, 1]))
+    image.header.set_xyzt_units("micron")
+    written = tmp_path / ("written.nii.gz" if "packed" in name else "written.nii")
+    nibabel.save(image, written)
+    written.rename(tmp_path / name)
+    result = run_onnx.make_label_map(session, [tmp_path / name])
+    assert np.array_equal(np.asarray(result.dataobj) == 7, image.get_fdata() >= 0.5)
+    nibabel.save(result, tmp_path / "result.nii.gz")
+    nibabel.save(image, tmp_path / "image.nii.gz")
+    found, expected = (SimpleITK.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("result", "image"))
+    assert found.GetSpacing() == expected.GetSpacing() == pytest.approx((2, 2, 3))
+    assert np.array_equal(result.affine, image.affine)

@@ -387,6 +387,36 @@ def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
     assert "0.556 ± 0.509" in text
 
 
+def test_endings_in_upper_case_and_content_under_the_wrong_name(tmp_path):
+    label = np.zeros((6, 5, 4), np.uint8)
+    label[1:3, 1:3, 1:3] = 1
+    for side, names in (("p", ("a_SEG.NII.GZ", "b_seg.NII")), ("r", ("a.Nii", "b.nii.gz"))):
+        (tmp_path / side).mkdir()
+        for name in names:
+            nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "x.nii")  # not compressed, whatever its name
+            (tmp_path / "x.nii").rename(tmp_path / side / name)
+    table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", workers=1)
+    assert table["case"].tolist() == ["a", "b"] and table["dice"].tolist() == [1, 1]
+
+
+def test_references_without_a_region_are_said(tmp_path):
+    label = np.zeros((6, 5, 4), np.uint8)
+    for side in "pr":
+        (tmp_path / side).mkdir()
+        nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / side / "a.nii.gz")
+    regions = {"WT": [1, 4], "ET": [4]}
+    table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", regions, workers=1)
+    assert "warning: all references are empty." in format_table(table)
+    label[2, 2, 2] = 1
+    nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "r" / "a.nii.gz")
+    table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", regions, workers=1)
+    assert "warning: no reference holds ET. Do the label values of the regions fit?" in format_table(table)
+    label[2, 2, 3] = 4
+    nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "r" / "a.nii.gz")
+    table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", regions, workers=1)
+    assert "warning" not in format_table(table)
+
+
 def test_volumes_and_distances_of_a_sheared_affine(folders, tmp_path):
     sheared = np.array([[1.0, 0, 0, 0], [0, 1, 2, 0], [0, 0, 5, 0], [0, 0, 0, 1]])
     for folder, place in zip(folders, ((4, 6, 4), (4, 10, 2)), strict=True):

@@ -98,3 +98,19 @@ def test_every_bundle_of_volumes_saves_with_it(bundle):
         assert "SaveImaged" not in text
     saver = SaveCased("pred", output_dir=".", output_postfix="seg", output_ext=".nii.gz").saver
     assert saver.writers == (InputGridWriter,)
+
+
+def test_an_image_in_microns_is_read_in_mm_and_its_result_lies_on_it(tmp_path):
+    affine = np.array([[0, 0, 3000, -3e4], [500, 0, 0, 12e3], [0, -1000, 0, 4e4], [0, 0, 0, 1.0]])
+    image = nibabel.Nifti1Image(np.ones((6, 5, 4), np.float32), affine)
+    image.header.set_xyzt_units("micron", "sec")
+    image.set_qform(affine, 1)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    case = LoadCased("image")({"case": "case", "image": str(tmp_path / "a.nii.gz")})
+    np.testing.assert_allclose(case["image"].affine[:3], affine[:3] / 1000, atol=1e-5)
+    result = save(case["image"], tmp_path)
+    np.testing.assert_allclose(nibabel.load(result).affine, affine)
+    both = [SimpleITK.ReadImage(str(file)) for file in (tmp_path / "a.nii.gz", result)]
+    for image in both:
+        assert image.GetSpacing() == pytest.approx((0.5, 1, 3))
+    assert both[0].GetOrigin() == both[1].GetOrigin() and both[0].GetDirection() == both[1].GetDirection()

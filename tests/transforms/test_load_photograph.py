@@ -210,3 +210,30 @@ def test_the_mask_fits_the_real_photograph(data_dir):
         blue, mask = loaded["image"].as_tensor()[2], loaded["label"].as_tensor()[0] == 255
         contrast = [float(blue[~m].mean() - blue[m].mean()) for m in (mask, mask.flip(0), mask.flip(1))]
         assert contrast[0] == max(contrast) > 0.05
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_photographs_of_every_colour_mode_are_the_same(mode, tmp_path):
+    colours = Image.new("RGB", (6, 4), (200, 30, 10))
+    colours.paste((10, 60, 250), (0, 0, 3, 4))
+    (colours.quantize(4) if mode == "P" else colours.convert(mode)).save(tmp_path / "a.PNG")
+    pixels, size = read_photograph(tmp_path / "a.PNG", (6, 4))
+    assert size == (6, 4)
+    assert np.array_equal(pixels, np.asarray(colours).swapaxes(0, 1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "CMYK", "I;16"])
+def test_other_modes_are_named(mode, tmp_path):
+    file = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    pixels = Image.fromarray(np.full((4, 6), 90, np.uint16 if mode == "I;16" else np.uint8))
+    (pixels if mode == "I;16" else pixels.convert(mode)).save(file)
+    with pytest.raises(DataError, match=rf"a\.\w+ has mode {mode}\. Expected a colour photograph .*convert\('RGB'\)"):
+        read_photograph(file, (6, 4))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGB", "RGBA", "I;16"])
+def test_masks_of_other_modes_are_named(mode, tmp_path):
+    pixels = Image.fromarray(np.full((4, 6), 255, np.uint16 if mode == "I;16" else np.uint8))
+    (pixels if mode == "I;16" else pixels.convert(mode)).save(tmp_path / "m.png")
+    with pytest.raises(DataError, match=rf"m\.png has mode {mode}\. Expected a mask of one channel of 8 bits"):
+        read_mask(tmp_path / "m.png")
