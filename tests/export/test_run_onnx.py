@@ -183,3 +183,13 @@ def test_messages(tmp_path):
     fails(recipe({"kind": "spacing", "mm": [1.0, 1.0, 1.0]}), r"spacing of \[2.0, 2.0, 2.0\] mm, .* \[1.0, 1.0, 1.0\]")
     fails(recipe({"kind": "unknown"}), "a step 'unknown' that this script does not know")
     fails(recipe(), "missing.nii: there is no such file", tmp_path / "missing.nii")
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
+def test_no_label_map_is_made_of_output_that_is_not_finite(bias, tmp_path):
+    image = tmp_path / "image.nii"
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), image)
+    model = write_network(tmp_path / "model.onnx", recipe(), bias=bias)
+    with pytest.raises(SystemExit, match=r"image.nii: 512 of 512 values of the network's output are NaN or infinite"):
+        run_onnx.main([str(model), str(image), "--output", str(tmp_path / "out.nii")])
+    assert not (tmp_path / "out.nii").exists()

@@ -204,3 +204,26 @@ def test_a_loss_that_is_not_finite_names_term_batch_and_cases_and_keeps_the_chec
     assert "loss term '" in text
     assert f"in epoch 2, iteration {ITERATIONS + 4}, on a batch of {trainer.state.poisoned};" in text
     assert checkpoint(tmp_path)["epoch"] == 1
+
+
+def test_a_validation_that_is_not_finite_stops_before_anything_is_written(workflow, tmp_path):
+    run = workflow(val_interval=1, critic_start=1)
+    model = tmp_path / "models" / "model.pt"
+    kept = {}
+
+    def spoil(module, inputs, output):
+        return output if module.training else output * float("nan")
+
+    def second_epoch():
+        kept["model"] = model.read_bytes()
+        run.parser.get_parsed_content("network_def").register_forward_hook(spoil)
+
+    run.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), second_epoch)
+    with pytest.raises(Exception) as caught:
+        run.run()
+    text = what_to_do(caught.value)
+    assert text.startswith("validation after epoch 2: case case_")
+    assert "values of the network's output are NaN or infinite" in text
+    assert "--resume true goes on from there" in text
+    assert checkpoint(tmp_path)["epoch"] == 1
+    assert model.read_bytes() == kept["model"]
