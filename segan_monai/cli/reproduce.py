@@ -60,34 +60,38 @@ def reproduce(
         parse_overrides,
         run_row,
     )
+    from segan_monai.run.lock import output_folder
+    from segan_monai.places import require_results_outside
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     tables = load_tables(table, bundle)
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
     failed = False
-    for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
-        overrides = parse_overrides(settings or [], chosen)
-        plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
-        markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
-        runs, errors = [], {}
-        todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
-        with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
-            for name, seed, fold in bar:
-                bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
-                try:
-                    runs.append(run_row(plan, name, seed, fold))
-                except RunFailedError as error:
-                    errors[name] = str(error)
-                    typer.echo(f"segan-monai: error: {error}", err=True)
-                if runs:
-                    markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
-                    csv.write_text(format_csv(runs), encoding="utf-8")
-        if runs:
-            typer.echo(format_markdown(plan, runs, errors))
-            typer.echo(format_csv(runs))
-            typer.echo(f"written: {markdown}, {csv}")
-        failed = failed or bool(errors)
+    require_results_outside(output_dir, dataset_dir, datalist)
+    with output_folder(output_dir):
+        for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
+            overrides = parse_overrides(settings or [], chosen)
+            plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
+            markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
+            runs, errors = [], {}
+            todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
+            with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
+                for name, seed, fold in bar:
+                    bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
+                    try:
+                        runs.append(run_row(plan, name, seed, fold))
+                    except RunFailedError as error:
+                        errors[name] = str(error)
+                        typer.echo(f"segan-monai: error: {error}", err=True)
+                    if runs:
+                        markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
+                        csv.write_text(format_csv(runs), encoding="utf-8")
+            if runs:
+                typer.echo(format_markdown(plan, runs, errors))
+                typer.echo(format_csv(runs))
+                typer.echo(f"written: {markdown}, {csv}")
+            failed = failed or bool(errors)
     if failed:
         raise typer.Exit(1)
 

@@ -23,6 +23,7 @@ import torch
 from tqdm import tqdm
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import lies_in
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
 from segan_monai.metrics.overlap import as_array, overlap_metrics
 from segan_monai.metrics.summary import COLUMNS, Regions, listed, write_evaluation
@@ -200,9 +201,15 @@ def evaluate_folders(
         Table with the columns `COLUMNS`, one row a case and region.
 
     Raises:
-        DataError: a case is on one side only, grids differ, or a file holds other values than expected.
+        DataError: one folder lies in the other; a case is on one side only, grids differ, or a file holds other values than expected.
         ConfigError: `prediction_regions` do not fit `regions`.
     """
+    if lies_in(predictions, references) or lies_in(references, predictions):
+        raise DataError(
+            f"predictions {predictions} and references {references} lie in one another, so that label maps would be "
+            "compared with themselves. Give two folders of which neither holds the other, such as labelsTr of the data "
+            "set for the references."
+        )
     predicted, true = find_label_maps(Path(predictions)), find_label_maps(Path(references))
     _check_cases(predicted, true, predictions, references)
     if workers is None:

@@ -16,7 +16,9 @@ from segan_monai.check.configs import JSON_LITERALS
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.command_line import check_overrides, parser_of_this_run, set_literals
 from segan_monai.run.failures import say_what_to_do
-from segan_monai.run.folder import keep_record, log_to, make_output_folder, set_aside, write_record
+from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
+from segan_monai.run.lock import output_folder_of_run
+from segan_monai.places import require_results_outside
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
@@ -40,8 +42,9 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
             part of ``segan-monai check``.
 
     Raises:
-        ConfigError: an override names no key of the config (the message names the nearest keys), or the output folder
-            cannot be written; with `check`, a config that cannot run.
+        ConfigError: an override names no key of the config (the message names the nearest keys), the output folder
+            lies in the data set or cannot be written; with `check`, a config that cannot run.
+        FolderInUseError: another process writes to the output folder.
         DataError: with `check`, cases that cannot be used.
     """
     sys.excepthook = say_what_to_do
@@ -60,7 +63,10 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         return
     if check and parser is not None:
         check_configs_before_run(parser)
-    folder = make_output_folder(output_dir)
+    if parser is not None:
+        data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
+        require_results_outside(output_dir, **{"dataset_dir": None, **data})
+    folder = output_folder_of_run(output_dir, parser)
     if resume is False:
         set_aside(folder)
     elif resume:

@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -100,6 +101,21 @@ class Command:
         finally:
             os.close(both_ends)
             pipe.unlink()
+
+    @contextlib.contextmanager
+    def waiting_for(self, pipe: Path) -> Iterator[None]:
+        """Wait until it reads from a named pipe, and let it wait there inside the block."""
+        descriptor, end = None, time.monotonic() + SECONDS
+        while descriptor is None:
+            assert self.process.is_alive(), f"it ended before it read:\n{self.text}"
+            assert time.monotonic() < end, f"it never read {pipe}:\n{self.text}"
+            with contextlib.suppress(OSError):  # nobody reads yet
+                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def _holds(self, file: Path) -> bool:
         """Whether the process has the file open."""

@@ -281,6 +281,16 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_pat
     assert {name.split("_")[0] for name in written(tmp_path)} == {"good"}
 
 
+@pytest.mark.parametrize("output_dir", ["images", "images/out"])
+def test_results_are_never_written_among_the_images(images, tmp_path, output_dir):
+    before = sorted(images.rglob("*"))
+    run = Command("inference", tmp_path, **{**settings(tmp_path), "output_dir": str(tmp_path / output_dir)})
+    assert run.wait() == 1
+    assert run.last_line.startswith(f"error: output_dir {tmp_path}/{output_dir} ")
+    assert run.last_line.endswith(f"Write beside it, for example --output_dir {images}_results.")
+    assert sorted(images.rglob("*")) == before
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
 def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):
