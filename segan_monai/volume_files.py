@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import SimpleITK
 
+from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DataError
 
 DEFLATE_AT_MOST = 1032
@@ -59,6 +60,8 @@ def read_volume(file: Path) -> Volume:
             volume = _of_nibabel(nibabel.load(file))
         else:
             volume = _read_itk(file)
+    except DataError:
+        raise
     except Exception as error:  # OSError, EOFError, zlib.error, HeaderDataError, OverflowError, RuntimeError, ...
         reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
         raise DataError(
@@ -126,7 +129,7 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
 
 def _read_itk(file: Path) -> Volume:
     reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(path_for_simpleitk(file))
     reader.ReadImageInformation()
     # every component has one byte or more
     least = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()

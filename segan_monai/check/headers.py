@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from segan_monai.case_names import path_for_simpleitk
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import DataError
 from segan_monai.transforms.load_case import Grid, volume_shape
@@ -92,7 +93,7 @@ def _itk(path: Path) -> Header:
     import SimpleITK
 
     reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(path_for_simpleitk(path))
     reader.ReadImageInformation()
     size: Sequence[int] = reader.GetSize()
     components = reader.GetNumberOfComponents()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segan_monai.case_names import case_name
 from segan_monai.data.brats import existing_folder
 from segan_monai.data.decathlon import cases_of_datalist, file_id, read_datalist
 from segan_monai.errors import DataError
@@ -17,7 +18,7 @@ from segan_monai.errors import DataError
 VOLUMES = (".nii", ".nii.gz", ".mha", ".nrrd")
 """Endings of the volumes that a folder is searched for."""
 
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})", re.DOTALL)
 
 
 def by_channel(names: Sequence[str]) -> dict[str, dict[int, str]] | None:
@@ -151,7 +152,7 @@ def _entries(folder: Path, part: str, ending: str | None, expected: int | None) 
     entries: list[dict[str, Any]] = []
     for case, files in grouped.items():
         paths = [f"{images.name}/{name}" for name in files.values()]
-        entry: dict[str, Any] = {"case": case, "image": paths if len(paths) > 1 else paths[0]}
+        entry: dict[str, Any] = {"case": case_name(case), "image": paths if len(paths) > 1 else paths[0]}
         entries.append(entry | ({"label": f"{labels.name}/{label_of[case]}"} if case in label_of else {}))
     return entries
 

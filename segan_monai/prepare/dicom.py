@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DataError
 from segan_monai.volume_files import Volume, affine_of_simpleitk
 
@@ -68,7 +69,7 @@ def find_series(folder: Path) -> list[Series]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         if not any(_may_be_dicom(Path(parent, name)) for name in files):
             continue
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(parent):
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(path_for_simpleitk(parent)):
             of_series = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(parent, uid))
             tags = _tags(of_series[0])
             if tags.get(_MODALITY, "").strip() == "CT":

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from segan_monai.case_names import case_name
 from segan_monai.check.cases import check_headers
 from segan_monai.check.headers import read_header
 from segan_monai.check.report import Finding, Report, counted
@@ -126,7 +127,7 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
     with unpacked(root, scratch) as unpacked_root:
         found = FIND[data_set](unpacked_root, options)
         outcome.notes += found.notes
-        outcome.failed |= found.unusable
+        outcome.failed |= {case_name(name): fault for name, fault in found.unusable.items()}
         cases = with_unique_names(found.cases, outcome.failed)
         known = manifest["cases"]
         work = [(case, known.get(case["case"])) for case in cases]

@@ -85,7 +85,7 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any]) -> None:
 
 def log_to(folder: Path) -> None:
     """Append what is logged from now on to ``log.txt``, once, however often this is called."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:

@@ -128,7 +128,7 @@ class Command:
     @property
     def text(self) -> str:
         """What it printed so far."""
-        return self.log.read_text(encoding="utf-8") if self.log.is_file() else ""
+        return self.log.read_text(encoding="utf-8", errors="backslashreplace") if self.log.is_file() else ""
 
     @property
     def last_line(self) -> str:

@@ -291,6 +291,19 @@ def test_results_are_never_written_among_the_images(images, tmp_path, output_dir
     assert sorted(images.rglob("*")) == before
 
 
+def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_case(images, tmp_path, write_volume):
+    (images / "case_1.nii.gz").unlink()
+    (images / "case_0.nii.gz").rename(images / os.fsdecode(b"caf\xe9\t\n.nii.gz"))
+    odd = images / os.fsdecode(b"odd\xff.mha")
+    write_volume(images / "plain.mha", np.ones((12, 12, 9), np.float32), np.eye(4)).rename(odd)
+    run = Command("inference", tmp_path, **settings(tmp_path))
+    assert run.wait() == 1
+    assert run.last_line.startswith("  odd%FF: ")
+    assert run.last_line.endswith("its path holds bytes that are not UTF-8, which SimpleITK cannot open. Rename it.")
+    assert set(written(tmp_path)) == {"caf%E9%09%0A_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
+    assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
 def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):

@@ -387,7 +387,9 @@ def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
     assert "0.556 ± 0.509" in text
 
 
-@pytest.mark.parametrize(("predictions", "references"), [("a", "a"), ("a/out", "a"), ("a", "a/labelsTr"), ("a", "link")])
+@pytest.mark.parametrize(
+    ("predictions", "references"), [("a", "a"), ("a/out", "a"), ("a", "a/labelsTr"), ("a", "link")]
+)
 def test_folders_in_one_another_would_be_compared_with_themselves(tmp_path, write_volume, predictions, references):
     for folder in ("a/out", "a/labelsTr"):
         write_volume(tmp_path / folder / "case_seg.nii.gz", np.ones((4, 4, 4), np.uint8))

@@ -115,7 +115,10 @@ def test_a_forked_process_neither_has_nor_ends_the_lock_of_its_parent(tmp_path):
 def test_a_damaged_file_names_nobody(tmp_path):
     with holder(tmp_path):
         (tmp_path / LOCK_FILE).write_text("{", encoding="utf-8")
-        with pytest.raises(FolderInUseError, match="is being written by another process. Two runs"), output_folder(tmp_path):
+        with (
+            pytest.raises(FolderInUseError, match="is being written by another process. Two runs"),
+            output_folder(tmp_path),
+        ):
             pass
 
 
