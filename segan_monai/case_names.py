@@ -18,7 +18,7 @@ _KEPT_OF_LONG = 180
 
 
 def case_name(name: str) -> str:
-    """Return a name that files, tables, logs and pages can carry; nearly always the same one.
+    r"""Return a name that files, tables, logs and pages can carry; nearly always the same one.
 
     Slashes, characters that cannot be printed (tabs, line ends) and bytes that are not UTF-8 become ``%`` and two
     digits each, as in a URL. Of a name above 200 bytes the end is replaced by a digest of the whole.
@@ -27,7 +27,7 @@ def case_name(name: str) -> str:
         name: of a file or folder, as Python has it: bytes that are not UTF-8 are lone surrogates.
 
     Examples:
-        >>> case_name("scan\\t1"), case_name("scan\\udcff"), case_name("Müller 2")
+        >>> case_name("scan\t1"), case_name("scan\udcff"), case_name("Müller 2")
         ('scan%091', 'scan%FF', 'Müller 2')
     """
     safe = "".join(c if c.isprintable() and c not in "/\\" else quote(_bytes(c), safe="") for c in name)

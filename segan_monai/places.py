@@ -40,6 +40,6 @@ def require_results_outside(
     if inside and listed and not inside[0].startswith(_FILES_OF_LISTED):
         return
     raise ConfigError(
-        f"output_dir {output_dir} {'lies in' if inside else 'is'} the data set {dataset_dir}, so a later run would take "
-        f"its results for images or label maps. Write beside it, for example --output_dir {data}_results."
+        f"output_dir {output_dir} {'lies in' if inside else 'is'} the data set {dataset_dir}, so a later run would "
+        f"take its results for images or label maps. Write beside it, for example --output_dir {data}_results."
     )

@@ -50,6 +50,7 @@ def reproduce(
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from segan_monai.places import require_results_outside
     from segan_monai.reproduce import (
         Plan,
         RunFailedError,
@@ -61,7 +62,6 @@ def reproduce(
         run_row,
     )
     from segan_monai.run.lock import output_folder
-    from segan_monai.places import require_results_outside
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     tables = load_tables(table, bundle)

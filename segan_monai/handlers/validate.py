@@ -45,7 +45,7 @@ class FinalValidationHandler(ValidationHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Validate."""
-        state = self.validator.state  # type: ignore[union-attr]
+        state = self.validator.state
         best = state.best_metric, state.best_metric_epoch
         try:
             super().__call__(engine)

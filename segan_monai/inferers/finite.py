@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from torch import Tensor
 
-from segan_monai.finite import NonFiniteOutputError, require_finite
+from segan_monai.finite import require_finite
 
 
 def require_finite_output(output: Tensor, inputs: Tensor) -> Tensor:

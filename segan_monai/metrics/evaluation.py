@@ -201,7 +201,8 @@ def evaluate_folders(
         Table with the columns `COLUMNS`, one row a case and region.
 
     Raises:
-        DataError: one folder lies in the other; a case is on one side only, grids differ, or a file holds other values than expected.
+        DataError: one folder lies in the other, a case is on one side only, grids differ, or a file holds other values
+            than expected.
         ConfigError: `prediction_regions` do not fit `regions`.
     """
     if lies_in(predictions, references) or lies_in(references, predictions):

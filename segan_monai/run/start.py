@@ -13,12 +13,12 @@ from monai.utils import set_determinism
 
 from segan_monai.check import check_cases_before_run, check_configs_before_run
 from segan_monai.check.configs import JSON_LITERALS
+from segan_monai.places import require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.command_line import check_overrides, parser_of_this_run, set_literals
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
 from segan_monai.run.lock import output_folder_of_run
-from segan_monai.places import require_results_outside
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:

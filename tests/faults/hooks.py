@@ -7,6 +7,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 from ignite.engine import Engine, Events
 
@@ -52,5 +53,4 @@ class WaitFor:
         engine.add_event_handler(Events.ITERATION_STARTED(once=self.iteration), self.wait)
 
     def wait(self) -> None:
-        with open(self.pipe, encoding="utf-8") as stream:
-            stream.read()
+        Path(self.pipe).read_text(encoding="utf-8")

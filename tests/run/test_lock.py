@@ -116,7 +116,7 @@ def test_a_damaged_file_names_nobody(tmp_path):
     with holder(tmp_path):
         (tmp_path / LOCK_FILE).write_text("{", encoding="utf-8")
         with (
-            pytest.raises(FolderInUseError, match="is being written by another process. Two runs"),
+            pytest.raises(FolderInUseError, match=r"is being written by another process\. Two runs"),
             output_folder(tmp_path),
         ):
             pass
