@@ -12,6 +12,13 @@ from pathlib import Path
 from segan_monai.errors import OutputError
 
 
+def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a path, which need not exist, is a folder or lies in it, whatever links lead there."""
+    folder = Path(folder).expanduser()
+    real = Path(path).expanduser().resolve()
+    return folder.is_dir() and any(part.exists() and part.samefile(folder) for part in (real, *real.parents))
+
+
 @contextmanager
 def writing(file: str | os.PathLike[str]) -> Iterator[None]:
     """Turn a failure to write into an error that names the file and says what to do.

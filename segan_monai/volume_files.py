@@ -13,6 +13,7 @@ import nibabel
 import numpy as np
 import SimpleITK
 
+from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
 from segan_monai.nifti import Nifti1Pair, kind_of_nifti, open_by_content, raw_header
@@ -174,7 +175,7 @@ def itk_reader(file: Path) -> SimpleITK.ImageFileReader:
         RuntimeError: ITK cannot read the file.
     """
     reader = SimpleITK.ImageFileReader()
-    reader.SetFileName(str(file))
+    reader.SetFileName(path_for_simpleitk(file))
     if image_io := _ITK_READERS.get(file.suffix.lower()):  # left to itself, ITK does not know .MHA
         reader.SetImageIO(image_io)
     reader.ReadImageInformation()

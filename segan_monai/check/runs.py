@@ -36,6 +36,7 @@ from segan_monai.check.trial import (
 from segan_monai.check.values import check_values
 from segan_monai.command_line import config_files
 from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
+from segan_monai.places import require_results_outside
 
 logger = logging.getLogger(__name__)
 
@@ -82,12 +83,23 @@ def check_command_line(
         if "output_dir" in parser:
             where = ConfigParser(dict(parser.get()))
             ok, output_dir = built(where, "output_dir", "references", report)
-            folder = Path(output_dir) / "check" if ok else None
+            folder = Path(output_dir) / "check" if ok and _lies_outside(where, output_dir, report) else None
         if not report.errors:
             _check_built(trial_parser(parser, scratch), run_id, init_id, used, folder, quick, processes, report)
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder
+
+
+def _lies_outside(parser: ConfigParser, output_dir: str, report: Report) -> bool:
+    """Whether results are written outside the data set; with an error in the report if not."""
+    found = {key: built(parser, key, "data set", report)[1] for key in ("dataset_dir", "datalist") if key in parser}
+    try:
+        require_results_outside(output_dir, found.get("dataset_dir"), found.get("datalist"))
+    except ConfigError as error:
+        report.error("data set", "output_dir", str(error))
+        return False
+    return True
 
 
 def _check_built(

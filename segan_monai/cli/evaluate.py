@@ -43,15 +43,12 @@ def evaluate(
     Example: segan-monai evaluate --predictions results --references BraTS2021 --output-dir report --regions brats2021
     """
     from segan_monai.metrics import evaluate_folders, format_table
+    from segan_monai.run.lock import output_folder
 
-    table = evaluate_folders(
-        predictions,
-        references,
-        output_dir,
-        None if regions is None else parse_regions(regions),
-        None if prediction_regions is None else parse_regions(prediction_regions),
-        workers,
-    )
+    of_references = None if regions is None else parse_regions(regions)
+    of_predictions = None if prediction_regions is None else parse_regions(prediction_regions)
+    with output_folder(output_dir):
+        table = evaluate_folders(predictions, references, output_dir, of_references, of_predictions, workers)
     typer.echo(format_table(table))
     typer.echo(f"written: {output_dir / 'metrics.csv'}, {output_dir / 'summary.json'}")
 

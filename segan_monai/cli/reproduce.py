@@ -50,6 +50,7 @@ def reproduce(
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from segan_monai.places import require_results_outside
     from segan_monai.reproduce import (
         Plan,
         RunFailedError,
@@ -61,6 +62,7 @@ def reproduce(
         parse_overrides,
         run_row,
     )
+    from segan_monai.run.lock import output_folder
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     tables = load_tables(table, bundle)
@@ -68,28 +70,30 @@ def reproduce(
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
     failed = False
-    for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
-        overrides = parse_overrides(settings or [], chosen)
-        plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
-        markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
-        runs, errors = [], {}
-        todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
-        with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
-            for name, seed, fold in bar:
-                bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
-                try:
-                    runs.append(run_row(plan, name, seed, fold))
-                except RunFailedError as error:
-                    errors[name] = str(error)
-                    typer.echo(f"segan-monai: error: {error}", err=True)
-                if runs:
-                    markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
-                    csv.write_text(format_csv(runs), encoding="utf-8")
-        if runs:
-            typer.echo(format_markdown(plan, runs, errors))
-            typer.echo(format_csv(runs))
-            typer.echo(f"written: {markdown}, {csv}")
-        failed = failed or bool(errors)
+    require_results_outside(output_dir, dataset_dir, datalist)
+    with output_folder(output_dir):
+        for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
+            overrides = parse_overrides(settings or [], chosen)
+            plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
+            markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
+            runs, errors = [], {}
+            todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
+            with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
+                for name, seed, fold in bar:
+                    bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
+                    try:
+                        runs.append(run_row(plan, name, seed, fold))
+                    except RunFailedError as error:
+                        errors[name] = str(error)
+                        typer.echo(f"segan-monai: error: {error}", err=True)
+                    if runs:
+                        markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
+                        csv.write_text(format_csv(runs), encoding="utf-8")
+            if runs:
+                typer.echo(format_markdown(plan, runs, errors))
+                typer.echo(format_csv(runs))
+                typer.echo(f"written: {markdown}, {csv}")
+            failed = failed or bool(errors)
     if failed:
         raise typer.Exit(1)
 

@@ -19,9 +19,11 @@ _VSD = re.compile(
     r"VSD\.Brain[^.]*\.XX\.(O|XX)\.(?P<kind>MR_T1c|MR_T1|MR_T2|MR_Flair|OT)(\.\d+)?\.(mha|nii|nii\.gz)", re.IGNORECASE
 )
 # 2017 to 2022: <case>_t1ce.nii.gz; BraTS20_Training_355 has its label map under the stray name W39_1998.09.19_Segm.nii
-_UNDERSCORE = re.compile(r"(?P<case>.+)_(?P<kind>flair|t1|t1ce|t1c|t1gd|t2|seg|segm)\.nii(\.gz)?", re.IGNORECASE)
+_UNDERSCORE = re.compile(
+    r"(?P<case>.+)_(?P<kind>flair|t1|t1ce|t1c|t1gd|t2|seg|segm)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL
+)
 # 2023 on: <case>-t1c.nii.gz
-_HYPHEN = re.compile(r"(?P<case>.+)-(?P<kind>t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?", re.IGNORECASE)
+_HYPHEN = re.compile(r"(?P<case>.+)-(?P<kind>t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 
 # case folders whose last number is a time point of one subject
 _TIME_POINTS = re.compile(r"(?P<subject>brats_tcia_pat\d+)_\d+|(?P<subject2023>.+-\d{5})-\d{3}", re.IGNORECASE)

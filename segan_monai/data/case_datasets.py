@@ -119,7 +119,8 @@ class CaseCacheDataset(CacheDataset):
         """Note a bad case, or let the error through if it is not to be skipped or not one of the data."""
         if not self.skip_unreadable or not any(isinstance(link, DataError) for link in causes(error)):
             raise error
-        row = [self.data[index]["case"], reason(error)]
+        text = reason(error).encode(errors="backslashreplace").decode()  # a path may hold bytes that are not UTF-8
+        row = [self.data[index]["case"], text]
         known = self.report.is_file()
         if known:
             with self.report.open(newline="", encoding="utf-8") as stream:

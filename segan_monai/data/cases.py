@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from segan_monai.case_names import LONGEST, is_case_name, with_case_names
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.iseg import iseg_cases, iseg_file
@@ -21,6 +22,8 @@ from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_dicom
 
 logger = logging.getLogger(__name__)
+
+_WITH_NAMES = ("datalist", "decathlon", "nnU-Net")  # layouts that may name their cases themselves
 
 
 def find_cases(
@@ -73,6 +76,8 @@ def find_cases(
             layout = "plain folder of images"
         else:
             layout, cases = "photographs", ([] if modalities else isic_cases(folder)) or _nothing_in(folder)
+    if not layout.startswith(_WITH_NAMES):
+        cases = [with_case_names(case) for case in cases]
     _check_ids(cases, where)
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
@@ -149,15 +154,10 @@ def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -
     first: dict[str, dict[str, Any]] = {}
     for case in cases:
         name = case["case"]
-        if (
-            not isinstance(name, str)
-            or not name.isprintable()
-            or not 0 < len(name.encode()) <= 200
-            or set(name) & {*"/\\"}
-        ):
+        if not is_case_name(name):
             raise DataError(
-                f"{where}: case name {str(name)[:200]!r} cannot be a file name. Give a 'case' without slashes, of 200 "
-                "characters at most."
+                f"{where}: case name {str(name)[:200]!r} cannot be a file name. Give a 'case' without slashes and "
+                f"control characters, of {LONGEST} bytes at most."
             )
         if name in first:
             raise DataError(

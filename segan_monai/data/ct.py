@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from segan_monai.case_names import with_case_names
 from segan_monai.data.brats import existing_folder
 from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.errors import ConfigError, DataError
@@ -61,6 +62,7 @@ def ct_cases(
         cases = find_cases(dataset_dir, datalist, require_labels=require_labels)
     else:
         cases = _paired(root / "images", next((root / n for n in _MASK_FOLDERS if (root / n).is_dir()), None))
+        cases = [with_case_names(case) for case in cases]
         labelled = sum("label" in case for case in cases)
         logger.info("%s (images and masks): %d cases, %d labelled", root, len(cases), labelled)
         if require_labels and not labelled:

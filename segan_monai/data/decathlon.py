@@ -11,6 +11,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from segan_monai.case_names import case_name
 from segan_monai.data.conventions import modality_name
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import file_id
@@ -88,7 +89,7 @@ def cases_of_datalist(
                 (case["label"],) = _find(file, [case["label"]], folders)
             else:
                 case.pop("label", None)
-            case.setdefault("case", _case_id(images))
+            case.setdefault("case", case_name(_case_id(images)))
             case.setdefault("subject", case["case"])
             if convention:
                 case.setdefault("convention", convention)

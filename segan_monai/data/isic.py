@@ -22,7 +22,7 @@ _OFFICIAL = (
     ("validation", "ISIC2018_Task1-2_Validation_Input", "ISIC2018_Task1_Validation_GroundTruth"),
     ("test", "ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
 )
-_MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE)
+_MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE | re.DOTALL)
 PHOTOGRAPH_LAYOUTS = (
     "ISIC 2017 (ISIC-2017_Training_Data/<case>.jpg, ISIC-2017_Training_Part1_GroundTruth/<case>_segmentation.png), "
     "ISIC 2018 (ISIC2018_Task1-2_Training_Input, ISIC2018_Task1_Training_GroundTruth), "

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segan_monai.case_names import case_name
 from segan_monai.data.brats import existing_folder
 from segan_monai.data.decathlon import cases_of_datalist, read_datalist
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import VOLUMES, file_id, has_ending
 
-_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})")
+_CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})", re.DOTALL)
 
 
 def by_channel(names: Sequence[str]) -> dict[str, dict[int, str]] | None:
@@ -150,7 +151,7 @@ def _entries(folder: Path, part: str, ending: str | None, expected: int | None) 
     entries: list[dict[str, Any]] = []
     for case, files in grouped.items():
         paths = [f"{images.name}/{name}" for name in files.values()]
-        entry: dict[str, Any] = {"case": case, "image": paths if len(paths) > 1 else paths[0]}
+        entry: dict[str, Any] = {"case": case_name(case), "image": paths if len(paths) > 1 else paths[0]}
         entries.append(entry | ({"label": f"{labels.name}/{label_of[case]}"} if case in label_of else {}))
     return entries
 

@@ -316,6 +316,12 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
     settings = dict(recipe["inferer"])
     runner = run_slices if settings.pop("kind") == "slices" else run_windows
     logits = runner(network, prepared, **settings)
+    if not np.isfinite(logits).all():
+        raise SystemExit(
+            f"{files[0]}: {int((~np.isfinite(logits)).sum())} of {logits.size} values of the network's output are NaN "
+            "or infinite, so no label map is made of it. Look for extreme intensities in the image, or export other "
+            "weights."
+        )
     probabilities = restore(activate(logits, recipe["activation"]), done)
     result = nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine)
     if "xyzt_units" in header:  # of the affine, which is the image's own

@@ -4,9 +4,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
+
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
+
+from segan_monai.finite import NonFiniteOutputError
+
+logger = logging.getLogger(__name__)
 
 
 class FinalValidationHandler(ValidationHandler):
@@ -15,9 +22,15 @@ class FinalValidationHandler(ValidationHandler):
     Without the last one, a run whose epochs are no multiple of `interval` would end unmeasured, and a run shorter than
     `interval` without a best model.
 
+    A key metric of NaN is never the best one. MONAI takes the first value whatever it is, and no later one is greater
+    than NaN.
+
     Args:
         interval: epochs between validations.
         validator: the evaluator to run.
+
+    Raises:
+        NonFiniteOutputError: in the training, the network's output for a case is NaN or infinite.
     """
 
     def __init__(self, interval: int, validator: Evaluator) -> None:
@@ -29,3 +42,22 @@ class FinalValidationHandler(ValidationHandler):
             event_filter=lambda trainer, epoch: epoch % self.interval == 0 or epoch == trainer.state.max_epochs
         )
         engine.add_event_handler(due, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Validate."""
+        state = self.validator.state
+        best = state.best_metric, state.best_metric_epoch
+        try:
+            super().__call__(engine)
+        except NonFiniteOutputError as error:
+            raise NonFiniteOutputError(
+                f"validation after epoch {engine.state.epoch}: {error} No checkpoint was written after this epoch; the "
+                "earlier ones are kept, and --resume true goes on from there."
+            ) from error
+        if state.best_metric_epoch == engine.state.epoch and not math.isfinite(state.best_metric):
+            logger.warning(
+                "validation after epoch %d: the key metric is %s, which is never taken for the best",
+                engine.state.epoch,
+                float(state.best_metric),
+            )
+            state.best_metric, state.best_metric_epoch = best

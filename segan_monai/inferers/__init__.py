@@ -2,11 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """How networks are applied to volumes."""
 
+from segan_monai.inferers.finite import FiniteInferer
 from segan_monai.inferers.normalizing import NormalizingWindowInferer
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.inferers.slices import VolumeSliceInferer
 
 __all__ = [
+    "FiniteInferer",
     "NormalizingWindowInferer",
     "RoISliceInferer",
     "VolumeSliceInferer",

@@ -13,6 +13,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from segan_monai.engines.phased import autocast_dtype
+from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory
 
 
@@ -32,7 +33,11 @@ class NormalizingWindowInferer(SlidingWindowInferer):
         self.amp = amp
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D): logits, background first, then normalized image."""
+        """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D): logits, background first, then normalized image.
+
+        Raises:
+            NonFiniteOutputError: a value is NaN or infinite.
+        """
         whole = getattr(network, "module", network)
         both = whole.segment_and_normalize
 
@@ -50,4 +55,5 @@ class NormalizingWindowInferer(SlidingWindowInferer):
                 raise AssertionError("one tensor goes in and one comes out")
             return result
 
-        return with_less_memory(apply, self.sw_batch_size, inputs.device, "windows")
+        output = with_less_memory(apply, self.sw_batch_size, inputs.device, "windows")
+        return require_finite_output(output, inputs)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from segan_monai.errors import ConfigError
+from segan_monai.finite import NonFiniteOutputError
+from segan_monai.inferers.finite import image_name
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.transforms.rand_slices import centre_padding
 
@@ -41,9 +43,18 @@ class RoISliceInferer(VolumeSliceInferer):
         self.found: Tensor | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map a volume (B, C, H, W, D) to (B, K, H, W, D) and note the RoIs."""
+        """Map a volume (B, C, H, W, D) to (B, K, H, W, D) and note the RoIs.
+
+        Raises:
+            NonFiniteOutputError: a value of one of the two networks' output is NaN or infinite.
+        """
         self.found = None
-        return super().__call__(inputs, network, *args, **kwargs)
+        if not hasattr(network, "locate"):
+            return super().__call__(inputs, network, *args, **kwargs)
+        try:
+            return super().__call__(inputs, network, *args, **kwargs)
+        except NonFiniteOutputError as error:  # an `LSNet` sees slices, which have no names
+            raise NonFiniteOutputError(f"{image_name(inputs)}: {error}") from error
 
     def _restacked(
         self, volume: Tensor, axis: int, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segan_monai.engines.phased import autocast_dtype
 from segan_monai.errors import ConfigError
+from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
@@ -79,6 +80,7 @@ class VolumeSliceInferer(Inferer):
 
         Raises:
             ValueError: if the input is no batch of volumes.
+            NonFiniteOutputError: a value of the result is NaN or infinite.
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
@@ -92,7 +94,7 @@ class VolumeSliceInferer(Inferer):
                     result += self._restacked(there, axis, network, batch_size, *args, **kwargs)
                 return result / len(self.axes) if len(self.axes) > 1 else result
 
-        restacked = with_less_memory(apply, self.batch_size, volume.device)
+        restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
         # the input's metadata, where it has some
         return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import lies_in
 from segan_monai.grids import Grid, check_same_grid, voxel_steps
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
 from segan_monai.metrics.overlap import as_array, overlap_metrics
@@ -181,9 +182,16 @@ def evaluate_folders(
         Table with the columns `COLUMNS`, one row a case and region.
 
     Raises:
-        DataError: a case is on one side only, grids differ, or a file holds other values than expected.
+        DataError: one folder lies in the other, a case is on one side only, grids differ, or a file holds other values
+            than expected.
         ConfigError: `prediction_regions` do not fit `regions`.
     """
+    if lies_in(predictions, references) or lies_in(references, predictions):
+        raise DataError(
+            f"predictions {predictions} and references {references} lie in one another, so that label maps would be "
+            "compared with themselves. Give two folders of which neither holds the other, such as labelsTr of the data "
+            "set for the references."
+        )
     predicted, true = find_label_maps(Path(predictions)), find_label_maps(Path(references))
     _check_cases(predicted, true, predictions, references)
     workers = available_processes(len(true), workers)

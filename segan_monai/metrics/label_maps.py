@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from segan_monai.case_names import case_name
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import VOLUMES, file_id, has_ending
 from segan_monai.volume_files import read_volume
@@ -110,7 +111,8 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     of_challenge = {path: _challenge_case(path, folder) for path in paths if ".OT." in path.name}
     of_decathlon = {path: stem for path, stem in stems.items() if path.parent.name == "labelsTr"}
     found: dict[str, Path] = {}
-    for path, case in (marked or of_challenge or of_decathlon or stems).items():
+    for path, name in (marked or of_challenge or of_decathlon or stems).items():
+        case = case_name(name)
         if case in found:
             raise DataError(
                 f"case {case} has two label maps, {found[case]} and {path}; expected one. "

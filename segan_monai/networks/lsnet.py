@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.finite import require_finite
 from segan_monai.keypoints import component_peaks, heatmap_peaks
 from segan_monai.networks.resnet_pyramid import ResNetPyramid
 from segan_monai.networks.roi_recalibration import (
@@ -267,8 +268,15 @@ class LSNet(nn.Module):
         return roi_affine(keypoints, distances, size, self.margin)
 
     def locate(self, x: Tensor) -> RoIs:
-        """Find the RoIs of images (B, C, H, W)."""
-        return self.localizer.find_rois(self.localizer(x))
+        """Find the RoIs of images (B, C, H, W).
+
+        Raises:
+            NonFiniteOutputError: a heatmap or distance is NaN or infinite, which would look like no RoI.
+        """
+        found = self.localizer(x)
+        for part in found if isinstance(found, tuple) else (found,):
+            require_finite(part, "localization network")
+        return self.localizer.find_rois(found)
 
     def forward(self, x: Tensor, rois: RoIs | None = None) -> Tensor:
         """Map images (B, C, H, W) to logits (B, K, H, W) of the merged probabilities; about -14 outside RoIs.
@@ -293,13 +301,15 @@ class LSNet(nn.Module):
         if len(rois.image):
             theta = self.affine(rois, size)
             logits = self.segmentor(sample_affine(x[rois.image], theta))
+            require_finite(logits, "segmentation network")
             own = logits[torch.arange(len(logits), device=x.device), rois.channel].float().sigmoid()
             placed = sample_affine(own.unsqueeze(1), inverse_affine(theta)).squeeze(1)
             merged = merge_rois(placed, rois.image * self.num_classes + rois.channel, len(merged))
         return torch.logit(merged.unflatten(0, (len(x), self.num_classes)), eps=self.nothing)
 
     def _fixed(self, x: Tensor) -> Tensor:
-        keypoints, distances, scores = self.localizer.fixed_rois(self.localizer(x))
+        found = self.localizer(x)
+        keypoints, distances, scores = self.localizer.fixed_rois(found)
         classes, most = scores.shape[1], scores.shape[2]
         size = [x.shape[2], x.shape[3]]
         theta = self._affine(keypoints.flatten(0, 2), distances.float().flatten(0, 2), size)
@@ -308,4 +318,13 @@ class LSNet(nn.Module):
         own = logits.gather(1, channel.reshape(-1, 1, 1, 1).expand(-1, 1, size[0], size[1])).float().sigmoid()
         placed = sample_affine(own, inverse_affine(theta)) * (scores.flatten() > 0).reshape(-1, 1, 1, 1)
         merged = placed.reshape(-1, classes, most, size[0], size[1]).amax(2)
-        return torch.logit(merged, eps=self.nothing)
+        # no error can be raised here: an image for which a network's output is not finite becomes NaN throughout
+        flaw = _flaw(found[0]) + _flaw(found[1])
+        of_roi = torch.where(scores.flatten() > 0, _flaw(logits), torch.zeros_like(scores.flatten()))
+        flaw = flaw + of_roi.reshape(-1, classes * most).sum(1)
+        return torch.logit(merged, eps=self.nothing) + flaw.reshape(-1, 1, 1, 1)
+
+
+def _flaw(output: Tensor) -> Tensor:
+    """0 for each of (N, ...) whose values are finite, else NaN."""
+    return (output - output).float().flatten(1).sum(1)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.finite import is_finite
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
@@ -51,7 +52,8 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
         The network.
 
     Raises:
-        ConfigError: if the file cannot be read, or was made by another architecture: names what differs.
+        ConfigError: if the file cannot be read, was made by another architecture, or holds a weight that is NaN or
+            infinite: names what differs, or the weight.
     """
     content = read_checkpoint(file)
     weights = content.get("model", content)
@@ -72,6 +74,12 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
             f"{file}: made by another architecture: {len(differences)} of {len(own)} weights differ, first: "
             f"{differences[0]}. Use the config file, overlays and overrides (base_channels, num_levels, modalities, "
             "regions) that the network was trained with; run.json of its run lists them."
+        )
+    if bad := [name for name, value in weights.items() if not is_finite(value)]:
+        raise ConfigError(
+            f"{file}: weight '{bad[0]}' is NaN or infinite ({len(bad)} of {len(weights)} weights are); expected finite "
+            "numbers. The file is damaged or comes from a training that diverged: copy it again, or use the weights of "
+            "another training."
         )
     network.load_state_dict(weights)
     return network

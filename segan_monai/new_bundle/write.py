@@ -19,6 +19,7 @@ from segan_monai.new_bundle.choices import Choice, choose
 from segan_monai.new_bundle.description import DataDescription, describe_data
 from segan_monai.new_bundle.document import bundle_document
 from segan_monai.new_bundle.fingerprint import Fingerprint, take_fingerprint
+from segan_monai.places import require_results_outside
 from segan_monai.typed import config_value
 
 TEMPLATES = {
@@ -51,13 +52,14 @@ def new_bundle(
 
     Raises:
         ConfigError: a name that is no name of a Python variable or that MONAI Label would misunderstand; the folder
-            exists; the method does not fit the data.
+            exists, or lies among the images; the method does not fit the data.
         DataError: the data cannot be used, see `describe_data` and `take_fingerprint`.
         OutputError: the folder cannot be written.
     """
     folder = Path(output_dir).expanduser() / name
     _check_name(name, folder)
     template = BUNDLES / TEMPLATES.get(method, "")
+    require_results_outside(folder, data)
     described = describe_data(data)
     found = take_fingerprint(described, processes)
     chosen = choose(method, found)

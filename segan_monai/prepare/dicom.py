@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import has_ending, is_dicom
 from segan_monai.volume_files import Volume, affine_of_simpleitk, colour_dicom
@@ -89,7 +90,7 @@ def find_series(folder: Path) -> list[Series]:
         if not dicom:
             continue
         here, readable = [], set()
-        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(parent):
+        for uid in sitk.ImageSeriesReader.GetGDCMSeriesIDs(path_for_simpleitk(parent)):
             of_series = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(parent, uid))
             tags = next(filter(None, map(_tags, of_series)), None)
             if tags is None and _class_of(Path(of_series[0])) in ("", *_CT_CLASSES):

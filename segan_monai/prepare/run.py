@@ -17,19 +17,21 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from segan_monai.case_names import case_name
 from segan_monai.check.cases import check_headers
 from segan_monai.check.headers import read_header
 from segan_monai.check.report import Finding, Report, counted
 from segan_monai.data.cases import find_cases
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import is_picture
-from segan_monai.files import append_line
+from segan_monai.files import append_line, lies_in
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
 from segan_monai.prepare.convert import prepare_case
 from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions, write_json
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
+from segan_monai.run.lock import LOCK_FILE, output_folder
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_photograph import LoadPhotographd
 
@@ -103,13 +105,20 @@ def prepare_data_set(
     Raises:
         DataError: a source or folder that cannot be used; no case of the data set found; none could be prepared.
         ConfigError: an unknown data set.
-        OutputError: no room, or the folder cannot be written.
+        FolderInUseError: another process prepares this folder.
+        OutputError: no room, or a file cannot be written.
     """
     if data_set not in FIND:
         raise ConfigError(f"unknown data set {data_set!r}; expected one of {', '.join(FIND)}.")
     options = options or PrepareOptions()
     root, folder = Path(source).expanduser().absolute(), Path(folder).expanduser().absolute()
-    manifest = _opened(data_set, root, folder, options)
+    _check_places(data_set, root, folder)
+    with output_folder(folder):
+        return _prepare(data_set, root, folder, options, workers)
+
+
+def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, workers: int | None) -> Prepared:
+    manifest = _opened(data_set, folder, options)
     outcome = Prepared(folder)
     scratch = folder / _SCRATCH
     if root.exists():
@@ -117,7 +126,7 @@ def prepare_data_set(
     with unpacked(root, scratch) as unpacked_root:
         found = FIND[data_set](unpacked_root, options)
         outcome.notes += found.notes
-        outcome.failed |= found.unusable
+        outcome.failed |= {case_name(name): fault for name, fault in found.unusable.items()}
         cases = with_unique_names(found.cases, outcome.failed)
         known = manifest["cases"]
         work = [(case, known.get(case["case"])) for case in cases]
@@ -146,31 +155,33 @@ def prepare_data_set(
     return outcome
 
 
-def _opened(data_set: str, root: Path, folder: Path, options: PrepareOptions) -> dict[str, Any]:
-    """The manifest to go on with, after a look at both places."""
+def _check_places(data_set: str, root: Path, folder: Path) -> None:
+    """Refuse a source that is not there and a result inside it."""
     if not root.exists():
         raise DataError(f"{root}: there is no such file or folder. Expected what the site of {data_set} hands out.")
     if root.is_file() and not archives_in(root):
         raise DataError(f"{root} is a file. Expected a folder, or a .zip, .tar, .tar.gz or .tgz file.")
-    real, real_root = folder.resolve(), root.resolve()
-    if real == real_root or real_root in real.parents or real in real_root.parents:
+    if lies_in(folder, root) or lies_in(root, folder):
         raise DataError(
             f"{folder} and {root} lie in one another. Choose a folder beside the source, so that neither is taken for "
             "part of the other."
         )
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file. Choose the name of a new folder.")
-    manifest = read_manifest(folder) if folder.is_dir() else None
+
+
+def _opened(data_set: str, folder: Path, options: PrepareOptions) -> dict[str, Any]:
+    """The manifest to go on with."""
+    manifest = read_manifest(folder)
     if manifest is None:
-        others = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-        if others and others != [_SCRATCH]:
+        others = sorted(path.name for path in folder.iterdir() if path.name not in (_SCRATCH, LOCK_FILE))
+        if others:
             raise DataError(
                 f"{folder} is not empty, it holds {others[0]}, and has no {MANIFEST}. Choose a new folder: prepared "
                 "cases must not mix with other files."
             )
     elif manifest["data_set"] != data_set:
         raise DataError(f"{folder} holds {manifest['data_set']}, not {data_set}. Choose a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     # through lists, as JSON gives them back
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     cases = manifest["cases"] if manifest is not None and manifest["options"] == chosen else {}

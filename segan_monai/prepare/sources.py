@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from segan_monai.case_names import with_case_names
 from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, walk_files
 from segan_monai.data.conventions import LABEL_CONVENTIONS
 from segan_monai.data.decathlon import decathlon_cases
@@ -195,7 +196,7 @@ def _nothing_of(data_set: str, folder: Path, expected: str) -> NoReturn:
 def with_unique_names(cases: Iterable[dict[str, Any]], unusable: dict[str, str]) -> list[dict[str, Any]]:
     """The cases whose names become files that no other case has; the others go to `unusable`."""
     chosen: dict[str, dict[str, Any]] = {}
-    for case in cases:
+    for case in map(with_case_names, cases):
         first = chosen.setdefault(case["case"].lower(), case)  # some disks make no difference of case
         if first is not case:
             unusable[case["case"]] = (

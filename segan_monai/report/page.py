@@ -51,7 +51,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
-        partial.write_text(page, encoding="utf-8")
+        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
     return file
 
 

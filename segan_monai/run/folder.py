@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 
-from segan_monai.errors import ConfigError
 from segan_monai.files import whole_file
 
 logger = logging.getLogger(__name__)
@@ -45,26 +44,6 @@ TRAINING_FILES = (
     "log.txt",
     "events.out.tfevents.*",
 )
-
-
-def make_output_folder(output_dir: str) -> Path:
-    """Create the output folder of a run and check that files can be written there.
-
-    Raises:
-        ConfigError: the folder cannot be created or written.
-    """
-    folder = Path(output_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(
-            f"output_dir {folder} cannot be written ({error.strerror}); expected a folder, or a place where one can be "
-            "made. Pass --output_dir with a folder of yours that has free space."
-        ) from error
-    return folder
 
 
 def set_aside(folder: Path) -> None:
@@ -106,7 +85,7 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any]) -> None:
 
 def log_to(folder: Path) -> None:
     """Append what is logged from now on to ``log.txt``, once, however often this is called."""
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:

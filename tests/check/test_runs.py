@@ -328,3 +328,13 @@ def _drawn(folder, seed):
 
     split = split_cases(find_cases(folder), 2, 0, seed, max_cases=2)
     return {int(case["case"][1:]) for part in split.values() for case in part}
+
+
+@pytest.mark.parametrize("output_dir", ["data", "data/out"])
+def test_an_output_folder_in_the_data_set(hippocampi, tmp_path, output_dir):
+    (hippocampi / "dataset.json").unlink()
+    before = sorted(hippocampi.rglob("*"))
+    report = check(tmp_path, hippocampi, run_id="inference", output_dir=str(tmp_path / output_dir), quick=True)
+    (message,) = messages(report, "data set")
+    assert message.startswith(f"output_dir {tmp_path}/{output_dir} ")
+    assert sorted(hippocampi.rglob("*")) == before

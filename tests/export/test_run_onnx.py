@@ -202,3 +202,13 @@ def test_names_that_do_not_fit_the_content_and_other_units(name, tmp_path):
     found, expected = (SimpleITK.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("result", "image"))
     assert found.GetSpacing() == expected.GetSpacing() == pytest.approx((2, 2, 3))
     assert np.array_equal(result.affine, image.affine)
+
+
+@pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
+def test_no_label_map_is_made_of_output_that_is_not_finite(bias, tmp_path):
+    image = tmp_path / "image.nii"
+    nibabel.save(nibabel.Nifti1Image(np.ones((8, 8, 8), np.float32), np.eye(4)), image)
+    model = write_network(tmp_path / "model.onnx", recipe(), bias=bias)
+    with pytest.raises(SystemExit, match=r"image.nii: 512 of 512 values of the network's output are NaN or infinite"):
+        run_onnx.main([str(model), str(image), "--output", str(tmp_path / "out.nii")])
+    assert not (tmp_path / "out.nii").exists()

@@ -1,12 +1,13 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers that bring a fault about, at an iteration that the test chooses."""
+"""Handlers that bring a fault about, or wait, at an iteration that the test chooses."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import signal
+from pathlib import Path
 
 from ignite.engine import Engine, Events
 
@@ -34,3 +35,22 @@ class SignalAt:
             (os.killpg if self.to == "group" else os.kill)(process, getattr(signal, name))
         if self.to == "loader":  # until it is gone: it may not be noticed any more at the end of the epoch
             os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+
+
+class WaitFor:
+    """Waits, when an iteration starts, until a named pipe has been opened by the test and closed again.
+
+    Args:
+        pipe: its path.
+        iteration: counted over all epochs, from 1.
+    """
+
+    def __init__(self, pipe: str, iteration: int) -> None:
+        self.pipe = pipe
+        self.iteration = iteration
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_STARTED(once=self.iteration), self.wait)
+
+    def wait(self) -> None:
+        Path(self.pipe).read_text(encoding="utf-8")

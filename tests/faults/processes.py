@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -101,6 +102,21 @@ class Command:
             os.close(both_ends)
             pipe.unlink()
 
+    @contextlib.contextmanager
+    def waiting_for(self, pipe: Path) -> Iterator[None]:
+        """Wait until it reads from a named pipe, and let it wait there inside the block."""
+        descriptor, end = None, time.monotonic() + SECONDS
+        while descriptor is None:
+            assert self.process.is_alive(), f"it ended before it read:\n{self.text}"
+            assert time.monotonic() < end, f"it never read {pipe}:\n{self.text}"
+            with contextlib.suppress(OSError):  # nobody reads yet
+                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.02)
+        try:
+            yield
+        finally:
+            os.close(descriptor)
+
     def _holds(self, file: Path) -> bool:
         """Whether the process has the file open."""
         for descriptor in Path(f"/proc/{self.process.pid}/fd").glob("*"):
@@ -112,7 +128,7 @@ class Command:
     @property
     def text(self) -> str:
         """What it printed so far."""
-        return self.log.read_text(encoding="utf-8") if self.log.is_file() else ""
+        return self.log.read_text(encoding="utf-8", errors="backslashreplace") if self.log.is_file() else ""
 
     @property
     def last_line(self) -> str:

@@ -62,6 +62,11 @@ def infer(tmp_path, bundle=HIPPOCAMPUS, **overrides):
     """Run in this process; returns the failure that the user is told of, if there is one."""
     run = make_workflow(bundle, "inference", **{**SMALL, **settings(tmp_path), **overrides})
     run.initialize()
+    return failure_of(run)
+
+
+def failure_of(run):
+    """Run; returns the failure that the user is told of, if there is one."""
     try:
         run.run()
     except Exception as error:
@@ -214,25 +219,34 @@ def test_interrupted_it_says_what_was_reached(images, tmp_path):
     assert statuses(tmp_path) == ["finished", "failed", "not reached", "not reached"]
 
 
-@pytest.mark.usefixtures("process_as_before")
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, BRAIN, PANCREAS, SKIN])
-def test_in_every_bundle(bundle, tmp_path, write_volume):
+def write_images(bundle, tmp_path, write_volume):
+    """Two images for a bundle, `bad` and `good`, both of noise."""
     generator = np.random.default_rng(0)
     shape = (20, 22, 9, 3) if bundle == BRATS else (20, 22, 9)
     (tmp_path / "images").mkdir()
+    files = []
     for name in ("bad", "good"):
         if bundle == SKIN:
-            file = tmp_path / "images" / f"{name}.jpg"
-            Image.fromarray(generator.integers(0, 255, (40, 50, 3), np.uint8)).save(file)
+            files.append(tmp_path / "images" / f"{name}.jpg")
+            Image.fromarray(generator.integers(0, 255, (40, 50, 3), np.uint8)).save(files[-1])
         else:
             image = generator.uniform(1, 200, shape).astype(np.float32)
-            file = write_volume(tmp_path / "images" / f"{name}.nii.gz", image, np.eye(4))
-        if name == "bad":
-            file.write_bytes(file.read_bytes()[:300])
+            files.append(write_volume(tmp_path / "images" / f"{name}.nii.gz", image, np.eye(4)))
+    return files
+
+
+def small_settings(bundle):
     small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]}
     known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
-    overrides = {key: value for key, value in small.items() if key in known}
-    failure = infer(tmp_path, bundle, initialize=START, **overrides)
+    return {key: value for key, value in small.items() if key in known}
+
+
+@pytest.mark.usefixtures("process_as_before")
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, BRAIN, PANCREAS, SKIN])
+def test_in_every_bundle(bundle, tmp_path, write_volume):
+    bad, _ = write_images(bundle, tmp_path, write_volume)
+    bad.write_bytes(bad.read_bytes()[:300])
+    failure = infer(tmp_path, bundle, initialize=START, **small_settings(bundle))
     assert "1 of 2 cases failed" in str(failure)
     assert what_to_do(failure) == str(failure)
     assert statuses(tmp_path) == ["failed", "finished"]
@@ -240,6 +254,54 @@ def test_in_every_bundle(bundle, tmp_path, write_volume):
     assert ("good_seg.png" if bundle == SKIN else "good_seg.nii.gz") in files
     assert all((tmp_path / "out" / file).stat().st_size for file in files)
     assert not [file for file in (tmp_path / "out").iterdir() if ".part" in file.name or "bad" in file.name]
+
+
+@pytest.mark.usefixtures("process_as_before")
+@pytest.mark.parametrize(
+    ("bundle", "part"),
+    [(BRATS, ""), (HIPPOCAMPUS, ""), (BRAIN, "segmentor"), (PANCREAS, "localizer"), (SKIN, "")],
+    ids=[BRATS, HIPPOCAMPUS, BRAIN, PANCREAS, SKIN],
+)
+def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_path, write_volume):
+    """Exclusive classes would all be label 1, regions all empty, and L-SNet would find no RoI."""
+    write_images(bundle, tmp_path, write_volume)
+    run = make_workflow(bundle, "inference", **settings(tmp_path), initialize=START, **small_settings(bundle))
+    run.initialize()
+
+    def spoil(module, inputs, output):
+        factor = float("nan") if "bad" in run.evaluator.state.batch["case"] else 1.0
+        return tuple(o * factor for o in output) if isinstance(output, tuple) else output * factor
+
+    run.parser.get_parsed_content("network_def").get_submodule(part).register_forward_hook(spoil)
+    failure = str(failure_of(run))
+    assert failure.startswith("1 of 2 cases failed; the others have their results.")
+    assert "\n  bad: case bad: " in failure
+    assert "values of the network's output are NaN or infinite, so no label map is made of it." in failure
+    assert statuses(tmp_path) == ["failed", "finished"]
+    assert {name.split("_")[0] for name in written(tmp_path)} == {"good"}
+
+
+@pytest.mark.parametrize("output_dir", ["images", "images/out"])
+def test_results_are_never_written_among_the_images(images, tmp_path, output_dir):
+    before = sorted(images.rglob("*"))
+    run = Command("inference", tmp_path, **{**settings(tmp_path), "output_dir": str(tmp_path / output_dir)})
+    assert run.wait() == 1
+    assert run.last_line.startswith(f"error: output_dir {tmp_path}/{output_dir} ")
+    assert run.last_line.endswith(f"Write beside it, for example --output_dir {images}_results.")
+    assert sorted(images.rglob("*")) == before
+
+
+def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_case(images, tmp_path, write_volume):
+    (images / "case_1.nii.gz").unlink()
+    (images / "case_0.nii.gz").rename(images / os.fsdecode(b"caf\xe9\t\n.nii.gz"))
+    odd = images / os.fsdecode(b"odd\xff.mha")
+    write_volume(images / "plain.mha", np.ones((12, 12, 9), np.float32), np.eye(4)).rename(odd)
+    run = Command("inference", tmp_path, **settings(tmp_path))
+    assert run.wait() == 1
+    assert run.last_line.startswith("  odd%FF: ")
+    assert run.last_line.endswith("its path holds bytes that are not UTF-8, which SimpleITK cannot open. Rename it.")
+    assert set(written(tmp_path)) == {"caf%E9%09%0A_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
+    assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
 
 
 @pytest.mark.slow

@@ -204,3 +204,44 @@ def test_a_loss_that_is_not_finite_names_term_batch_and_cases_and_keeps_the_chec
     assert "loss term '" in text
     assert f"in epoch 2, iteration {ITERATIONS + 4}, on a batch of {trainer.state.poisoned};" in text
     assert checkpoint(tmp_path)["epoch"] == 1
+
+
+def test_a_validation_that_is_not_finite_stops_before_anything_is_written(workflow, tmp_path):
+    run = workflow(val_interval=1, critic_start=1)
+    model = tmp_path / "models" / "model.pt"
+    kept = {}
+
+    def spoil(module, inputs, output):
+        return output if module.training else output * float("nan")
+
+    def second_epoch():
+        kept["model"] = model.read_bytes()
+        run.parser.get_parsed_content("network_def").register_forward_hook(spoil)
+
+    run.trainer.add_event_handler(Events.EPOCH_STARTED(once=2), second_epoch)
+    with pytest.raises(Exception) as caught:
+        run.run()
+    text = what_to_do(caught.value)
+    assert text.startswith("validation after epoch 2: case case_")
+    assert "values of the network's output are NaN or infinite" in text
+    assert "--resume true goes on from there" in text
+    assert checkpoint(tmp_path)["epoch"] == 1
+    assert model.read_bytes() == kept["model"]
+
+
+def test_a_second_run_in_the_folder_is_refused_until_the_first_ends_or_is_killed(hippocampi, tmp_path):
+    os.mkfifo(tmp_path / "go")
+    wait = {"_target_": "tests.faults.hooks.WaitFor", "pipe": str(tmp_path / "go"), "iteration": ITERATIONS + 1}
+    first = train(tmp_path, hippocampi, [wait], num_workers=2)
+    with first.waiting_for(tmp_path / "go"):
+        before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
+        second = train(tmp_path, hippocampi)
+        assert second.wait() == 1
+        expected = f"error: {tmp_path}/run is being written by process {first.process.pid} on "
+        assert second.last_line.startswith(expected)
+        assert second.last_line.endswith("Wait until it ends, stop it, or give another output folder.")
+        assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
+        first.kill()
+    third = train(tmp_path, hippocampi, resume=True)
+    assert third.wait() == 0, third.text
+    assert sorted(validations(tmp_path)) == ["2", "3"]

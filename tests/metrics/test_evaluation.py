@@ -428,3 +428,14 @@ def test_volumes_and_distances_of_a_sheared_affine(folders, tmp_path):
     row = evaluate_folders(*folders, tmp_path / "out", {"tumour": [1]}, workers=1).iloc[0]
     assert row["hd95_mm"] == pytest.approx(10)
     assert row["reference_ml"] == row["prediction_ml"] == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize(
+    ("predictions", "references"), [("a", "a"), ("a/out", "a"), ("a", "a/labelsTr"), ("a", "link")]
+)
+def test_folders_in_one_another_would_be_compared_with_themselves(tmp_path, write_volume, predictions, references):
+    for folder in ("a/out", "a/labelsTr"):
+        write_volume(tmp_path / folder / "case_seg.nii.gz", np.ones((4, 4, 4), np.uint8))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    with pytest.raises(DataError, match=r"predictions .* and references .* lie in one another, .* with themselves"):
+        evaluate_folders(tmp_path / predictions, tmp_path / references, tmp_path / "out")

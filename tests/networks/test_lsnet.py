@@ -189,3 +189,23 @@ def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(hard_cro
         torch.testing.assert_close(torch.jit.script(network)(image), expected)
         traced = torch.jit.trace(network, torch.zeros(2, 1, 70, 96))
         torch.testing.assert_close(traced(image), expected)
+
+
+@pytest.mark.parametrize("stage", ["localizer", "segmentor"])
+def test_an_exported_network_gives_nan_for_an_image_on_which_a_stage_does(stage):
+    """Exported code raises no error, and NaN in a heatmap would give no RoI, so an empty mask."""
+    network, images = known(), blank(2)
+    images[:, :, 20:60, 30:90] = 1
+    expected = network._fixed(images)
+    assert (expected > 0).any()
+
+    def spoil(module, inputs, output):
+        parts = [part.clone() for part in (output if isinstance(output, tuple) else (output,))]
+        parts[0][len(parts[0]) // 2, 0, 0, 0] = float("inf")  # of the second image; of two RoIs, the second
+        return tuple(parts) if isinstance(output, tuple) else parts[0]
+
+    network.localizer.max_rois = 1
+    getattr(network, stage).register_forward_hook(spoil)
+    found = network._fixed(images)
+    assert torch.equal(found[0], expected[0])
+    assert found[1].isnan().all()

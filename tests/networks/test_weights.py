@@ -55,3 +55,17 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path):
     torch.save({"weights": Malicious()}, tmp_path / "model.pt")
     with pytest.raises(ConfigError, match="cannot be read as a checkpoint"):
         load_weights(SegANSegmentor(1, 1, 4), tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_whole(tmp_path, value):
+    saved, network = SegANSegmentor(1, 2, base_channels=4), SegANSegmentor(1, 2, base_channels=4)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    weights = saved.state_dict()
+    name = list(weights)[-1]
+    weights[name] = weights[name].clone()
+    weights[name].flatten()[-1] = value
+    torch.save(weights, tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=rf"model.pt: weight '{name}' is NaN or infinite \(1 of {len(weights)} "):
+        load_weights(network, tmp_path / "model.pt")
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
