@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import DataError
+from segan_monai.report.history import read_history
 from segan_monai.report.previews import CasePreview, load_previews
 
 
@@ -23,7 +24,7 @@ class RunFolder:
     Attributes:
         folder: where they lie.
         record: of ``run.json``: command, seed, versions, hardware, config.
-        history: of ``history.csv``, columns epoch, seconds, name, value.
+        history: of ``history.csv``, columns epoch, seconds, name, value; see `read_history`.
         split: of ``split.json``: names of the training and validation cases.
         metrics: of ``metrics.csv``, a row a case and region.
         summary: of ``summary.json``.
@@ -53,7 +54,7 @@ def read_run(folder: Path) -> RunFolder:
         run.split = _json(folder / "split.json")
         run.summary = _json(folder / "summary.json")
         if (folder / "history.csv").is_file():
-            run.history = pd.read_csv(folder / "history.csv")
+            run.history = read_history(folder / "history.csv")
         if (folder / "metrics.csv").is_file():
             run.metrics = pd.read_csv(folder / "metrics.csv", dtype={"case": str})
         if (folder / "previews.npz").is_file():
