@@ -46,7 +46,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     """
     sys.excepthook = say_what_to_do
     parser = parser_of_this_run()
-    config = {key: value for key, value in parser.config.items() if key != "_meta_"} if parser else {}
+    config = {key: value for key, value in parser.config.items() if not key.startswith("_")} if parser else {}
     check_overrides(sys.argv)
     if parser is not None:
         config.update(set_literals(parser))

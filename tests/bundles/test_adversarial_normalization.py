@@ -81,14 +81,14 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
     split = json.loads((trained / "run" / "split.json").read_text(encoding="utf-8"))
     assert split["counts"] == {name: {"training": 1, "validation": 1} for name in ("MRBrainS", "iSEG")}
     logged = history(trained / "run")
-    assert {name for epoch, name in logged if epoch == 1} == {"reconstruction_mse", "peak_memory_mib"}
+    assert {name for epoch, name in logged if epoch == 1} == {"training/reconstruction_mse", "peak_memory_mib"}
     assert {name for epoch, name in logged if epoch == 2} == {
-        *("segmentation", "adversarial", "discriminator"),
-        *(f"accuracy_{name}" for name in ("iSEG", "MRBrainS", "generated", "chance")),
+        *(f"training/{term}" for term in ("segmentation", "adversarial", "discriminator")),
+        *(f"training/accuracy_{name}" for name in ("iSEG", "MRBrainS", "generated", "chance")),
         "peak_memory_mib",
-        *("mean_dice", "CSF", "GM", "WM", "jsd_input", "jsd_normalized"),
+        *(f"validation/{metric}" for metric in ("mean_dice", "CSF", "GM", "WM", "jsd_input", "jsd_normalized")),
     }
-    assert logged[2, "accuracy_chance"] == pytest.approx(1 / 3, abs=1e-5)
+    assert logged[2, "training/accuracy_chance"] == pytest.approx(1 / 3, abs=1e-5)
 
     settings = {"dataset_dir": str(brains), "ckpt_dir": str(trained / "models")}
     run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
@@ -130,8 +130,9 @@ def test_a_resumed_run_has_the_same_next_loss(brains, tmp_path):
     run("training", output_dir=str(tmp_path / "parts"), epochs=2, **settings)
     run("training", output_dir=str(tmp_path / "parts"), epochs=3, resume=True, **settings)
     whole, parts = history(tmp_path / "whole"), history(tmp_path / "parts")
-    for name in ("segmentation", "adversarial", "discriminator", "accuracy_generated", "mean_dice"):
-        assert parts[3, name] == whole[3, name], name
+    for term in ("segmentation", "adversarial", "discriminator", "accuracy_generated"):
+        assert parts[3, f"training/{term}"] == whole[3, f"training/{term}"], term
+    assert parts[3, "validation/mean_dice"] == whole[3, "validation/mean_dice"]
 
 
 class BrightIsWhite(nn.Module):
@@ -233,7 +234,7 @@ def test_the_papers_own_constants(brains, tmp_path):
     # an overlay is given to training and evaluation alike
     run("evaluating", [paper], dataset_dir=str(brains), **{**settings, "output_dir": str(tmp_path / "evaluation")})
     assert (tmp_path / "evaluation" / "summary.json").is_file()
-    schedulers = [handler.lr_scheduler for handler in workflow.parser.get_parsed_content("train#handlers")[2:4]]
+    schedulers = [workflow.parser.get_parsed_content(f"{part}lr_scheduler") for part in ("", "discriminator_")]
     assert [(s.patience, s.factor, s.last_epoch) for s in schedulers] == [(3, 0.1, 3)] * 2
 
 
@@ -257,7 +258,7 @@ def test_one_domain_without_a_name(brains, weight, tmp_path):
         "regions": {"CSF": [10], "GM": [150], "WM": [250]},
     }
     run("training", output_dir=str(tmp_path / "run"), adversarial_weight=weight, **settings)
-    assert ((2, "accuracy_all") in history(tmp_path / "run")) == bool(weight)
+    assert ((2, "training/accuracy_all") in history(tmp_path / "run")) == bool(weight)
     run("evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
     found = json.loads((tmp_path / "evaluation" / "normalization.json").read_text(encoding="utf-8"))
     assert found["jensen_shannon_divergence_nats"]["input"]["whole image"] == 0
@@ -269,7 +270,7 @@ def test_split_by_patch(brains, tmp_path, caplog):
     assert "validation figures are too good" in caplog.text
     validation = workflow.parser.get_parsed_content("validate#dataset")
     assert validation[0][0]["image"].shape == (1, 8, 16, 8)
-    assert (2, "mean_dice") in history(tmp_path / "run")
+    assert (2, "validation/mean_dice") in history(tmp_path / "run")
 
 
 def fails(match, kind, run_id="training", **overrides):

@@ -69,7 +69,8 @@ def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
     resumed = run("training", "ct_pictures.json", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **common)
     assert resumed.trainer.state.epoch == 2
     names = {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")}
-    assert names >= {"heatmap", "box", "mask", "mean_dice", "pancreas", "parameters_network"}
+    assert names >= {"training/heatmap", "training/box", "training/mask", "parameters_network"}
+    assert names >= {"validation/mean_dice", "validation/pancreas"}
 
     evaluation = tmp_path / "evaluation"
     run("evaluating", ["ct_pictures.json"], output_dir=str(evaluation), count_operations=True, **common)

@@ -78,7 +78,8 @@ def test_train_resume_evaluate_and_infer(photographs, tmp_path):
     resumed = run("training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
     assert resumed.trainer.state.epoch == 2
     names = {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")}
-    assert names >= {"critic_l1", "segmentor_l1", "supervised", "mean_dice", "lesion"}
+    assert names >= {f"training/{term}" for term in ("critic_l1", "segmentor_l1", "supervised")}
+    assert names >= {"validation/mean_dice", "validation/lesion"}
 
     run("evaluating", output_dir=str(tmp_path / "evaluation"), subset="test", **settings)
     rows = read_rows(tmp_path / "evaluation" / "metrics.csv")

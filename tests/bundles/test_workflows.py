@@ -70,20 +70,18 @@ def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path)
     split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert len(split["training"]) == len(split["validation"]) == 2
     assert {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")} >= {
-        "critic_l1",
-        "segmentor_l1",
-        "mean_dice",
-        "whole_tumour" if bundle == BRATS else "anterior",
+        "training/critic_l1",
+        "training/segmentor_l1",
+        "validation/mean_dice",
+        "validation/whole_tumour" if bundle == BRATS else "validation/anterior",
     }
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
     assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["config"]["base_channels"] == 4
 
     resumed = run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
     assert resumed.trainer.state.epoch == 2
-    assert [row["epoch"] for row in read_rows(tmp_path / "run" / "history.csv") if row["name"] == "critic_l1"] == [
-        "1",
-        "2",
-    ]
+    rows = read_rows(tmp_path / "run" / "history.csv")
+    assert [row["epoch"] for row in rows if row["name"] == "training/critic_l1"] == ["1", "2"]
 
     run_workflow(bundle, "evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
     rows = read_rows(tmp_path / "evaluation" / "metrics.csv")

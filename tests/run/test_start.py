@@ -192,6 +192,7 @@ def test_what_to_do_about_errors_of_others_too(error, text):
 def test_settings_are_the_keys_above_initialize_with_their_values():
     content = {
         "imports": ["$import segan_monai"],
+        "_run_": "---- the run ----",
         "epochs": 10,
         "start": "$1 + int(0.7 * @epochs)",
         "transform": "$lambda x: x",
