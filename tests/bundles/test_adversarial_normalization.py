@@ -303,31 +303,6 @@ def test_small_images_are_padded_on_request(brains, tmp_path):
     assert nibabel.load(tmp_path / "inference" / "iSEG_subject-1_seg.nii.gz").shape == (20, 24, 16)
 
 
-def test_configs_stand_alone_and_share_their_numbers():
-    configs = {
-        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("train", "evaluate", "inference")
-    }
-    shared = (
-        "regions",
-        "num_classes",
-        "base_channels",
-        "num_levels",
-        "norm",
-        "normalizer_base_channels",
-        "gain_and_offset",
-        "zero_is_background",
-    )
-    shared += ("spacing_mm", "patch_size", "pad_small_images", "window_overlap", "window_batch_size", "intensity")
-    shared += ("intensity_unit", "simulation", "intensities", "network_def", "device", "amp", "bundle_root", "ckpt_dir")
-    for name in (*shared, "seed"):
-        assert len({json.dumps(config[name]) for config in configs.values()}) == 1, name
-    keys = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
-    training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
-    assert set(keys + training) <= configs["train"].keys()
-    assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
-
-
 @pytest.mark.real_data
 def test_two_real_brains(data_dir, tmp_path):
     """Two subjects, two domains, other grids and units: geometry exact; nothing is said of accuracy."""

@@ -174,20 +174,6 @@ def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4
 
 
-def test_configs_share_their_numbers():
-    configs = {
-        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("train", "evaluate", "inference")
-    }
-    shared = ["hu_window", "picture_window", "picture_axes", "slice_size", "structure", "base_channels", "roi_margin"]
-    for key in (*shared, "regions", "localizer_depth", "segmentor_depth", "heatmap_threshold", "network_def", "seed"):
-        assert len({json.dumps(config[key]) for config in configs.values()}) == 1, key
-    needed = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
-    assert all(set(needed) <= config.keys() for config in configs.values())
-    training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
-    assert set(training) <= configs["train"].keys()
-
-
 @pytest.mark.real_data
 def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
     workflow = make_workflow(PANCREAS, "inference", **SMALL, output_dir=str(tmp_path))

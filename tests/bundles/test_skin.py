@@ -285,18 +285,6 @@ def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_
     assert "ISIC_0000002.jpg cannot be read" in str(error)
 
 
-def test_configs_stand_alone_and_share_their_numbers():
-    configs = {
-        name: json.loads((CONFIGS / f"{name}.json").read_text(encoding="utf-8"))
-        for name in ("train", "evaluate", "inference")
-    }
-    shared = ("regions", "num_classes", "base_channels", "num_levels", "max_channels", "image_size", "seed")
-    for name in (*shared, "network_def", "network", "device", "amp", "bundle_root", "dataset_dir", "ckpt_dir"):
-        assert len({json.dumps(config[name]) for config in configs.values()}) == 1, name
-    keys = {"output_dir", "seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"}
-    assert keys <= configs["train"].keys()
-
-
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_real_photographs_are_overfitted(data_dir, tmp_path):

@@ -15,7 +15,7 @@ import torch
 
 from segan_monai.data import write_phantoms
 from segan_monai.errors import ConfigError, DataError
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -258,19 +258,3 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
     (tmp_path / "file").write_text("", encoding="utf-8")
     blocked = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "file" / "out")}
     fails("cannot be written", ConfigError, **blocked)
-
-
-def test_configs_stand_alone_and_share_their_numbers():
-    for bundle in (BRATS, HIPPOCAMPUS):
-        configs = {
-            name: json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("train", "evaluate", "inference")
-        }
-        for name in ("modalities", "num_classes", "base_channels", "num_levels", "slice_axis", "slice_size", "seed"):
-            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
-        for name in ("network_def", "device", "amp", "bundle_root", "ckpt_dir"):
-            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
-        keys = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
-        training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
-        assert set(keys + training) <= configs["train"].keys()
-        assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))
