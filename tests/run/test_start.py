@@ -59,6 +59,13 @@ def test_every_generator_is_seeded(tmp_path):
     assert drawn[0] == drawn[1]
 
 
+def test_titles_of_sections_are_no_part_of_the_record(tmp_path):
+    start(tmp_path, config={"_run_": "---- the run ----"})
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert "learning_rate" in record["config"]
+    assert not [key for key in record["config"] if key.startswith("_")]
+
+
 def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError) as caught:
         start(tmp_path / "run", ["--learningrate", "9"], None, monkeypatch, overrides={"learningrate": 9})
