@@ -36,6 +36,7 @@ def on_files(files, config):
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room}.md", content=_reference(room)))
     files.append(File.generated(config, "reference/command_line.md", content=_command_line()))
+    files.append(File.generated(config, "reference/keys.md", content=_keys()))
     font = files_of("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"  # few systems have one that can set an equation
     files.append(File.generated(config, "fonts/math.ttf", abs_src_path=str(font)))
     return files
@@ -90,6 +91,27 @@ def _reference(room: str) -> str:
     )
     sections = "\n\n".join(f"::: segan_monai.{room}.{name}" for name in names)
     return f"# segan_monai.{room}\n\n{ast.get_docstring(tree)}\n\n{sections}\n"
+
+
+def _keys() -> str:
+    """The keys of the bundles' configs, as `segan-monai check` knows them, and the trainings' own values."""
+    from segan_monai.check.keys import KEYS
+
+    trainings = {
+        file.parents[1].name.split("_")[0]: json.loads(file.read_text(encoding="utf-8"))
+        for file in sorted(TOP.glob("bundles/*/configs/train.json"))
+    }
+    rows = ["| key | what it is | values | in `train.json` of |", "|---|---|---|---|"]
+    for name, key in KEYS.items():
+        values: dict[str, list[str]] = {}
+        for bundle, config in trainings.items():
+            if name in config:
+                values.setdefault(json.dumps(config[name]), []).append(bundle)
+        own = "<br>".join(f"{', '.join(bundles)}: `{value}`" for value, bundles in values.items())
+        rows.append(f"| `{name}` | {key.purpose} | {key.kind.expected} | {own} |")
+    return (
+        "# Keys of the configs\n\nEvery key is an option of `python -m monai.bundle run`.\n\n" + "\n".join(rows) + "\n"
+    )
 
 
 def _command_line() -> str:

@@ -1,5 +1,6 @@
-# Sourced by the scripts for MONAI Label: makes a virtual environment of its own with the server and this package, once.
+# Sourced by the scripts for MONAI Label: makes a virtual environment with the server and this package, once.
 # SEGAN_MONAI_LABEL_VENV names the folder (default .venv-monailabel); PYTHON the interpreter (default python3).
+# Several checkouts can share the folder: each installs itself into it, which takes seconds.
 VENV="${SEGAN_MONAI_LABEL_VENV:-.venv-monailabel}"
 STAMP="$VENV/segan_monai_installed"
 WANTED="$(cat setup.cfg requirements-monailabel.txt constraints-monailabel.txt | cksum)"
@@ -15,6 +16,11 @@ if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     "${pip[@]}" -r requirements-monailabel.txt -e .
     "${pip[@]}" --no-deps monailabel
     echo "$WANTED" > "$STAMP"
+    echo "$PWD" > "$STAMP.checkout"
+fi
+if [ "$(cat "$STAMP.checkout" 2>/dev/null)" != "$PWD" ]; then
+    "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps -e .
+    echo "$PWD" > "$STAMP.checkout"
 fi
 export PATH="$(cd "$VENV/bin" && pwd):$PATH"
 export PYTHONPATH="$PWD/scripts/monai_label"

@@ -8,15 +8,21 @@ full path and by their short name: ``{"_target_": "SegANSegmentor"}``.
 
 from __future__ import annotations
 
-from monai.bundle.config_item import ComponentLocator
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
 from segan_monai._version import __version__
-from segan_monai.engines import has_fast_bfloat16
-from segan_monai.networks import kaiming_initialize, load_weights
-from segan_monai.processes import device_of_process, join_processes, process_rank, share_of_process
-from segan_monai.run import bundle_root, run_settings, start_run
-from segan_monai.transforms import merged_regions
+
+if TYPE_CHECKING:
+    from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
+    from segan_monai.data import number_of_regions
+    from segan_monai.engines import has_fast_bfloat16
+    from segan_monai.networks import kaiming_initialize, load_weights
+    from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
+    from segan_monai.run import bundle_root, run_settings, start_run
+    from segan_monai.transforms import merged_regions
 
 __all__ = [
     "__version__",
@@ -27,22 +33,62 @@ __all__ = [
     "handlers",
     "has_fast_bfloat16",
     "inferers",
-    "join_processes",
+    "init_process_group_for",
     "kaiming_initialize",
     "load_weights",
     "losses",
     "merged_regions",
     "metrics",
     "networks",
+    "number_of_regions",
     "process_rank",
+    "register_components",
     "run_settings",
-    "share_of_process",
+    "shard",
     "start_run",
     "transforms",
 ]
 
-# MONAI looks for short names in loaded modules whose name starts with MOD_START; str.startswith also takes a tuple.
-_starts: str | tuple[str, ...] = ComponentLocator.MOD_START
-_starts = (_starts,) if isinstance(_starts, str) else tuple(_starts)
-if __name__ not in _starts:
-    ComponentLocator.MOD_START = (*_starts, __name__)  # type: ignore[assignment]
+_COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
+_FUNCTIONS = {
+    "data": ("number_of_regions",),
+    "engines": ("has_fast_bfloat16",),
+    "networks": ("kaiming_initialize", "load_weights"),
+    "processes": (
+        "device_of_process",
+        "init_process_group_for",
+        "join_processes",
+        "process_rank",
+        "shard",
+        "share_of_process",
+    ),
+    "run": ("bundle_root", "run_settings", "start_run"),
+    "transforms": ("merged_regions",),
+}
+
+
+def register_components() -> None:
+    """Load all components and let MONAI find them by their short names; calling it again changes nothing."""
+    from monai.bundle.config_item import ComponentLocator
+
+    for package in (*_COMPONENTS, *_FUNCTIONS):
+        module = import_module(f"{__name__}.{package}")
+        globals().update({name: getattr(module, name) for name in _FUNCTIONS.get(package, ())})
+    # MONAI looks for short names in loaded modules whose name starts with MOD_START; str.startswith also takes a tuple
+    starts: str | tuple[str, ...] = ComponentLocator.MOD_START
+    starts = (starts,) if isinstance(starts, str) else tuple(starts)
+    if __name__ not in starts:
+        ComponentLocator.MOD_START = (*starts, __name__)  # type: ignore[assignment]
+
+
+def __getattr__(name: str) -> Any:
+    """Register components at the first use of the package where importing it did not."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    register_components()
+    return globals()[name]
+
+
+# The command segan-monai registers them when it runs, so that its --help does not wait for PyTorch
+if Path(*sys.argv[:1]).stem != "segan-monai":
+    register_components()

@@ -1,8 +1,8 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One process of several that `torchrun` starts: who it is, what its share is, and how results come together.
+"""Helpers for torch.distributed: rank, sharding, collectives.
 
-Without others every function here does nothing, or gives back what it was given.
+In a run of one process every function does nothing, or returns what it was given.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ T = TypeVar("T")
 
 
 class ProcessLostError(UserError):
-    """Another process of the run has ended, so that nothing can be exchanged with it."""
+    """Another process of the run has ended, so a collective operation cannot complete."""
 
 
 def process_rank() -> int:
-    """Number of this process among all, from 0; known before the processes have met."""
+    """Return the rank of this process; it is known before the process group exists."""
     return int(os.environ.get("RANK", 0))  # set by torchrun
 
 
 def device_of_process() -> torch.device:
-    """The GPU of this process, one each; the CPU where there is none.
+    """Return the GPU of this process, one per process; the CPU on machines without GPUs.
 
     Raises:
-        ConfigError: not started by `torchrun`, or more processes on this machine than it has GPUs.
+        ConfigError: `torchrun` did not start this process, or starts more processes on this machine than it has GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
         raise ConfigError(
-            "multi_gpu_*.json is for processes that torchrun starts, and this one was not. Start it as torchrun "
-            "--standalone --nproc_per_node GPUS -m monai.bundle run ..., or leave that file away to use one GPU."
+            "multi_gpu_*.json is for processes that torchrun starts, and torchrun did not start this one. Run torchrun "
+            "--standalone --nproc_per_node GPUS -m monai.bundle run ..., or omit that file to use one GPU."
         )
     if not torch.cuda.is_available():
         return torch.device("cpu")
@@ -58,9 +58,9 @@ def device_of_process() -> torch.device:
 
 
 def meet_processes() -> None:
-    """Meet the other processes of a run that exchange no tensors, only what they have done; they may wait for days.
+    """Initialize the process group of a run whose processes exchange results but no tensors, such as inference.
 
-    Does nothing where `torchrun` has not started several, or they have met already.
+    Processes may wait for each other for days. Calling it again, or without `torchrun`, does nothing.
     """
     several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several:
@@ -68,9 +68,9 @@ def meet_processes() -> None:
 
 
 def _meet(backend: str, **settings: Any) -> None:
-    """Initialize the process group, once, and keep the hook that says what to do about an error.
+    """Initialize the process group once, and restore the exception hook that prints what to do about an error.
 
-    Torch calls it with standard error replaced by a buffer, which is lost when the hook ends the process.
+    Torch replaces it by one that buffers standard error; the buffer is lost when our hook ends the process.
     """
     if not torch.distributed.is_initialized():
         hook = sys.excepthook
@@ -81,13 +81,13 @@ def _meet(backend: str, **settings: Any) -> None:
 
 
 def _part() -> None:
-    """Leave the group before Python ends, if that is not done yet: what gloo still runs then may abort the process."""
+    """Destroy the process group before Python exits: a gloo thread that is still running could abort the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
-def join_processes(device: str | torch.device) -> None:
-    """Meet the other processes of the run, by NCCL on GPUs and by gloo on the CPU. All but the first only warn.
+def init_process_group_for(device: str | torch.device) -> None:
+    """Initialize the process group: NCCL for GPUs, gloo for the CPU. Ranks above 0 then log warnings only.
 
     Args:
         device: of this process.
@@ -100,48 +100,48 @@ def join_processes(device: str | torch.device) -> None:
         logging.disable(logging.INFO)
 
 
-def share_of_process(items: Sequence[T], repeat: bool = False) -> list[T]:
-    """The share of this process: one item of every N, so that neighbours go to different processes.
+def shard(items: Sequence[T], repeat: bool = False) -> list[T]:
+    """Return the items of this rank: every N-th item of N ranks, so neighbours go to different processes.
 
     Args:
-        items: the same, in the same order, in all processes; such as cases sorted by name or domain.
-        repeat: give every process as many, the first few items twice if need be: for training, where all processes
-            must take the same number of steps. Without it each item is in one share only: for evaluation.
+        items: the same in all processes, in the same order, such as cases sorted by name or domain.
+        repeat: repeat the first items so that all shards have one length: for training, where all processes take the
+            same number of steps. Otherwise each item is in exactly one shard: for evaluation.
 
     Returns:
-        At least one item.
+        The shard, at least one item.
 
     Raises:
         DataError: fewer items than processes.
 
     Examples:
-        >>> share_of_process([1, 2, 3])  # without other processes
+        >>> shard([1, 2, 3])  # one process
         [1, 2, 3]
     """
     rank, processes = idist.get_rank(), idist.get_world_size()
     if len(items) < processes:
         raise DataError(
-            f"{len(items)} cases cannot be shared by {processes} processes; expected at least one each. Start at most "
-            f"{len(items)} processes (--nproc_per_node, --nnodes), or add cases."
+            f"{len(items)} cases cannot be divided among {processes} processes; expected at least one per process. "
+            f"Start at most {len(items)} processes (--nproc_per_node, --nnodes), or add cases."
         )
     return partition_dataset(items, num_partitions=processes, even_divisible=repeat)[rank]
 
 
 @contextmanager
 def _others_needed() -> Iterator[None]:
-    """Say in plain words that another process is gone."""
+    """Turn the error of a collective operation into one that says that another process has ended."""
     try:
         yield
     except RuntimeError as error:
         raise ProcessLostError(
-            f"process {idist.get_rank()} of {idist.get_world_size()} can reach the others no more: one of them has "
-            "ended. What ended it stands above or in that process's log, and at the end torchrun names the first that "
-            "failed. Mend that, and go on: training with --resume true, inference with the same command."
+            f"process {idist.get_rank()} of {idist.get_world_size()} can no longer reach the others: one of them has "
+            "ended. Its error is printed above or in its log, and torchrun names the first process that failed. Fix "
+            "that error, then resume: training with --resume true, inference with the same command."
         ) from error
 
 
-def gather_from_processes(value: T) -> list[T]:
-    """What each process has, in the order of their numbers; every process must call it."""
+def gather_objects(value: T) -> list[T]:
+    """Return the objects of all ranks, in the order of the ranks. All processes must call it."""
     if idist.get_world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * idist.get_world_size()
@@ -150,8 +150,8 @@ def gather_from_processes(value: T) -> list[T]:
     return gathered
 
 
-def said_by_first_process(value: T) -> T:
-    """What the first process has; every process must call it."""
+def broadcast_from_rank0(value: T) -> T:
+    """Return the object of rank 0. All processes must call it."""
     if idist.get_world_size() == 1:
         return value
     said = [value]
@@ -160,8 +160,8 @@ def said_by_first_process(value: T) -> T:
     return said[0]
 
 
-def any_process(asks: bool) -> bool:
-    """Whether it is so in any of the processes; every process must call it."""
+def any_rank(asks: bool) -> bool:
+    """Return whether `asks` is true on any rank. All processes must call it."""
     if idist.get_world_size() == 1:
         return asks
     together = torch.tensor(int(asks), device=idist.device())
@@ -171,7 +171,7 @@ def any_process(asks: bool) -> bool:
 
 
 def average_over_processes(tensors: Sequence[Tensor]) -> None:
-    """Replace tensors by their average over all processes, in place and in one message."""
+    """Average tensors over all processes, in place and in one message."""
     if idist.get_world_size() == 1 or not tensors:
         return
     together = torch.cat([tensor.flatten() for tensor in tensors])
@@ -182,8 +182,13 @@ def average_over_processes(tensors: Sequence[Tensor]) -> None:
 
 
 def copy_from_first_process(*networks: nn.Module) -> None:
-    """Let all processes have the weights and buffers of the first one."""
+    """Copy the weights and buffers of rank 0 to all processes."""
     if idist.get_world_size() > 1:
         for network in networks:
             for tensor in network.state_dict().values():
                 torch.distributed.broadcast(tensor, src=0)
+
+
+# Former names, which configs made by earlier versions use
+share_of_process = shard
+join_processes = init_process_group_for

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segan_monai import device_of_process, process_rank, share_of_process
+from segan_monai import device_of_process, process_rank, shard
 from segan_monai.errors import ConfigError
-from segan_monai.processes import average_over_processes, gather_from_processes
+from segan_monai.processes import average_over_processes, gather_objects
 from tests.torchrun import torchrun
 
 
@@ -17,13 +17,13 @@ def test_a_process_alone_keeps_what_it_has():
     tensor = torch.tensor([1.0, 2.0])
     average_over_processes([tensor])
     assert tensor.tolist() == [1, 2]
-    assert gather_from_processes("a") == ["a"]
-    assert share_of_process(["a", "b", "c"]) == share_of_process(["a", "b", "c"], repeat=True) == ["a", "b", "c"]
+    assert gather_objects("a") == ["a"]
+    assert shard(["a", "b", "c"]) == shard(["a", "b", "c"], repeat=True) == ["a", "b", "c"]
 
 
 def test_the_overlay_without_torchrun_says_how_to_start(monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
-    with pytest.raises(ConfigError, match=r"was not. Start it as torchrun --standalone --nproc_per_node GPUS"):
+    with pytest.raises(ConfigError, match=r"did not start this one. Run torchrun --standalone --nproc_per_node GPUS"):
         device_of_process()
 
 
@@ -55,7 +55,7 @@ def test_processes_that_met_part_before_python_ends(tmp_path):
         "in_the_group = torch.distributed.is_initialized\n"
         "atexit.register(lambda: met.write_text(met.read_text() + f' {in_the_group()}'))  # called last\n"
         "processes.meet_processes()\n"
-        "met.write_text(f'{processes.gather_from_processes(1)} {in_the_group()}')\n",
+        "met.write_text(f'{processes.gather_objects(1)} {in_the_group()}')\n",
         encoding="utf-8",
     )
     run = torchrun(script)

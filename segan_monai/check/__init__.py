@@ -8,6 +8,7 @@ from segan_monai.check.audit import audit_config, format_audit
 from segan_monai.check.configs import read_arguments, read_literals, unknown_overrides
 from segan_monai.check.report import Finding, Report
 from segan_monai.check.runs import check_cases_before_run, check_command_line, check_configs_before_run
+from segan_monai.check.values import refuse_wrong_values
 
 __all__ = [
     "Finding",
@@ -19,5 +20,6 @@ __all__ = [
     "format_audit",
     "read_arguments",
     "read_literals",
+    "refuse_wrong_values",
     "unknown_overrides",
 ]

@@ -8,8 +8,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,8 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from segan_monai.check.cases import Case, files_of
-from segan_monai.errors import DataError, user_error_in
+from segan_monai.errors import user_error_in
+from segan_monai.parallel import available_processes, map_in_processes
 
 _MOST_VALUES = 300  # of a label map that are kept; one with more is an image by mistake
 _AT_ONCE = 8  # cases handed to a process
@@ -51,32 +50,17 @@ def read_contents(
     known = dict(_read_record(record))
     found = {name: known[key] for name, key in keys.items() if key in known}
     todo = [case for case in cases if case["case"] not in found]
-    if processes is None:
-        processes = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-    processes = min(processes, -(-len(todo) // _AT_ONCE))
+    processes = available_processes(-(-len(todo) // _AT_ONCE), processes)
     record.parent.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc="contents", initial=len(found), total=len(cases), unit="case", disable=None)
+    read = partial(read_content, loader=loader)
     with record.open("a", encoding="utf-8") as file:
-        for name, content in bar(_read_all(todo, loader, processes)):
+        contents = map_in_processes(read, todo, processes, chunksize=_AT_ONCE)
+        for name, content in bar(contents):
             file.write(json.dumps([keys[name], content]) + "\n")
             file.flush()
             found[name] = content
     return {case["case"]: found[case["case"]] for case in cases}
-
-
-def _read_all(cases: Sequence[Case], loader: Any, processes: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    read = partial(read_content, loader=loader)
-    if processes <= 1:
-        yield from map(read, cases)
-        return
-    try:
-        with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(read, cases, chunksize=_AT_ONCE)
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"one of {processes} processes that read cases was killed, most likely for want of memory. Give "
-            "--processes with a smaller number; what has been read is not read again."
-        ) from error
 
 
 def read_content(case: Case, loader: Any) -> tuple[str, dict[str, Any]]:

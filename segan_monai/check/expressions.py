@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -67,6 +67,17 @@ def dotted_names(tree: ast.AST) -> Iterator[list[str]]:
             node = node.value
         if isinstance(node, ast.Name) and node.id != REFERENCE:
             yield [node.id, *names]
+
+
+def names_any_of(text: Any, names: Collection[str]) -> bool:
+    """Whether an expression of a config uses one of the names, alone or as an attribute; False for anything else."""
+    if not ConfigExpression.is_expression(text):
+        return False
+    try:
+        found = list(dotted_names(parse_expression(text)))
+    except SyntaxError:
+        return False
+    return any(part in names for dotted in found for part in dotted)
 
 
 def attributes(tree: ast.AST) -> set[str]:

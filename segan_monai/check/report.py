@@ -70,6 +70,10 @@ class Report:
         self.rules.setdefault(finding.rule, "")
         self.findings.append(finding)
 
+    def of_rule(self, rule: str) -> list[Finding]:
+        """What was found by one rule."""
+        return [finding for finding in self.findings if finding.rule == rule]
+
     @property
     def errors(self) -> list[Finding]:
         """The findings that make the check fail."""

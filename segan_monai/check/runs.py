@@ -33,6 +33,7 @@ from segan_monai.check.trial import (
     initialize,
     trial_parser,
 )
+from segan_monai.check.values import check_values
 from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,9 @@ def check_command_line(
     used, missing = used_items(parser, roots)
     check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
-    texts = " ".join(str(parser.ref_resolver.items[name].get_config()) for name in used)
-    with tempfile.TemporaryDirectory() as scratch, as_single_process(texts):
+    check_values(parser, report)
+    contents = [parser.ref_resolver.items[name].get_config() for name in used]
+    with tempfile.TemporaryDirectory() as scratch, as_single_process(contents):
         folder = None
         if "output_dir" in parser:
             where = ConfigParser(dict(parser.get()))

@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
@@ -20,9 +20,11 @@ from monai.bundle import ConfigParser, ReferenceResolver, verify_net_in_out
 from monai.data import CacheDataset
 from torch.utils.data import DataLoader
 
+from segan_monai.check.expressions import names_any_of
 from segan_monai.check.report import Report
 from segan_monai.errors import user_error_in
 
+GROUP_FUNCTIONS = ("init_process_group_for", "join_processes", "init_process_group")
 _ANY_LENGTH = 64  # stands for * in the spatial shape of the metadata
 
 
@@ -57,7 +59,7 @@ def initialize(parser: ConfigParser, init_id: str, report: Report) -> bool:
     content = parser[init_id]
     ids = [f"{init_id}::{index}" for index in range(len(content))] if isinstance(content, list) else [init_id]
     for name in ids:
-        if "start_run" not in str(parser[name]) and not built(parser, name, "initialize", report)[0]:
+        if not names_any_of(parser[name], ("start_run",)) and not built(parser, name, "initialize", report)[0]:
             return False
     return True
 
@@ -241,10 +243,9 @@ def resident_peak() -> int:
 
 
 @contextmanager
-def as_single_process(expressions: str) -> Iterator[None]:
-    """Stand in for `torchrun` where a config joins a group of processes, with a group of one."""
-    joins = "join_processes" in expressions or "init_process_group" in expressions
-    if not joins or "RANK" in os.environ:
+def as_single_process(expressions: Iterable[Any]) -> Iterator[None]:
+    """Stand in for `torchrun` where an expression initializes a process group, with a group of one process."""
+    if not any(names_any_of(text, GROUP_FUNCTIONS) for text in expressions) or "RANK" in os.environ:
         yield
         return
     with socket.socket() as free:

@@ -8,6 +8,7 @@ import sys
 
 import typer
 
+import segan_monai
 from segan_monai.cli.check import check
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
@@ -41,7 +42,9 @@ app.add_typer(download, name="download")
 
 @app.callback()
 def _commands() -> None:
-    """Keeps the sub-command names even while there is only one command."""
+    """Load the components, which configs name, unless only help is asked for."""
+    if not {"-h", "--help"} & set(sys.argv):
+        segan_monai.register_components()
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from segan_monai.errors import ConfigError
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="segan-vs-unet, lsnet-methods, ... (configs/experiments); lsnet: all that begin so")
+        str, typer.Argument(help="segan-vs-unet, lsnet-methods, ... (see docs/reproduce.md); lsnet: all that begin so")
     ],
     dataset_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data.")],
     output_dir: Annotated[Path, typer.Option(file_okay=False, help="Gets TABLE.md, TABLE.csv and all runs.")],
@@ -33,7 +33,7 @@ def reproduce(
     ] = None,
     config: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Overlay for all rows, such as configs/cpu.json."),
+        typer.Option(help="Overlay for all rows, such as configs/cpu.json."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -54,6 +54,7 @@ def reproduce(
         Plan,
         RunFailedError,
         check_rows,
+        find_overlay,
         format_csv,
         format_markdown,
         load_tables,
@@ -63,12 +64,13 @@ def reproduce(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     tables = load_tables(table, bundle)
+    overlays = [find_overlay(file) for file in config or []]
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
     failed = False
     for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
         overrides = parse_overrides(settings or [], chosen)
-        plan = Plan(chosen, dataset_dir, output_dir, datalist, config or [], overrides, train_seconds)
+        plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
         markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
         runs, errors = [], {}
         todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]

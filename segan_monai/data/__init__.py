@@ -8,7 +8,13 @@ from segan_monai.data.brats import brats_cases
 from segan_monai.data.case_cache import CaseCache
 from segan_monai.data.case_datasets import CaseCacheDataset, CaseDataset
 from segan_monai.data.cases import find_cases
-from segan_monai.data.conventions import LABEL_CONVENTIONS, LabelConvention, modality_name, resolve_regions
+from segan_monai.data.conventions import (
+    LABEL_CONVENTIONS,
+    LabelConvention,
+    modality_name,
+    number_of_regions,
+    resolve_regions,
+)
 from segan_monai.data.ct import ct_cases
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.domains import find_domains, in_domains, split_domains
@@ -40,6 +46,7 @@ __all__ = [
     "modality_name",
     "mrbrains_cases",
     "nnunet_cases",
+    "number_of_regions",
     "read_split",
     "resolve_regions",
     "split_cases",

@@ -122,6 +122,21 @@ def resolve_regions(
     return {name: list(values) for name, values in LABEL_CONVENTIONS[regions].regions.items()}
 
 
+def number_of_regions(regions: str | Mapping[str, Iterable[int]]) -> int:
+    """Number of regions of a setting, for expressions that need it before there are cases.
+
+    Args:
+        regions: see `resolve_regions`. Of the conventions that ``"auto"`` may find, all have as many regions.
+
+    Raises:
+        ConfigError: see `resolve_regions`.
+    """
+    if regions == "auto":
+        (number,) = {len(convention.regions) for convention in LABEL_CONVENTIONS.values()}
+        return number
+    return len(resolve_regions(regions))
+
+
 def _checked(regions: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
     if not isinstance(regions, Mapping) or not regions:
         raise ConfigError(
@@ -132,8 +147,8 @@ def _checked(regions: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
         values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
         if not values or not all(isinstance(value, int) and value > 0 and value is not True for value in values):
             raise ConfigError(
-                f"region {name!r} needs one or more positive whole label values (0 is background), such as [1, 2]; "
-                f"found {values!r}."
+                f"regions: region {name!r} needs one or more positive whole label values (0 is background), such as "
+                f"[1, 2]; found {values!r}."
             )
         checked[name] = values
     return checked

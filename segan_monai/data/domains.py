@@ -12,7 +12,7 @@ from typing import Any
 
 from segan_monai.data.split import split_cases, write_split
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
     Raises:
         DataError: some cases have a domain and others have none, or one that is not a name.
     """
-    return sorted(set().union(*gather_from_processes(_domains_of(cases))))
+    return sorted(set().union(*gather_objects(_domains_of(cases))))
 
 
 def _domains_of(cases: Sequence[dict[str, Any]]) -> set[str]:

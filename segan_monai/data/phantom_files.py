@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from tqdm import tqdm
 
 from segan_monai.data.phantom import MARK, check_spacing, make_phantom
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.parallel import available_processes, map_in_processes
 
 
 @dataclass(frozen=True)
@@ -109,21 +108,16 @@ def write_phantoms(
     check_spacing(spacing_mm)
     folder = Path(output_dir).expanduser().absolute()
     write = partial(_write_case, folder, layout, seed, spacing_mm, mass_effect)
-    workers = min(workers or min(4, os.cpu_count() or 1), cases)
+    workers = available_processes(cases, workers)
     try:
         _prepare_folder(folder)
         _write_descriptions(folder, layout, cases, seed, spacing_mm, mass_effect)
-        progress = partial(tqdm, total=cases, desc="simulated phantoms", unit="case", disable=None)
-        if workers == 1:
-            return [write(index) for index in progress(range(cases))]
-        with ProcessPoolExecutor(workers) as pool:
-            return list(progress(pool.map(write, range(cases))))
+        written = map_in_processes(write, range(cases), workers, option="--workers")
+        return list(tqdm(written, total=cases, desc="simulated phantoms", unit="case", disable=None))
     except OSError as error:
         raise DataError(
             f"cannot write phantoms to {folder}: {error}. Choose a folder with room and write access"
         ) from error
-    except BrokenProcessPool as error:
-        raise DataError("a process that made phantoms was killed, probably for memory: use fewer workers") from error
 
 
 def _prepare_folder(folder: Path) -> None:

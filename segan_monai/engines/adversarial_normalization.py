@@ -14,11 +14,11 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, frozen
+from segan_monai.engines.phased import PhasedTrainer, frozen
 from segan_monai.errors import ConfigError
 
 
-class AdversarialNormalizationTrainer(AdversarialSegmentationTrainer):
+class AdversarialNormalizationTrainer(PhasedTrainer):
     """Trains normalizer G and segmentor S against a discriminator D of K domains and "generated".
 
     For the first epochs G alone learns to give back its input (mean squared error). Then, in each iteration:
@@ -40,7 +40,7 @@ class AdversarialNormalizationTrainer(AdversarialSegmentationTrainer):
         domains: names of the K domains, in the order of their numbers in the loader's ``domain``.
         adversarial_weight: lambda (paper: 1). With 0 there is no D: it neither learns nor costs time.
         warm_up_epochs: epochs in which G alone learns to give back its input (paper: 3).
-        **settings: arguments of `AdversarialSegmentationTrainer`. Its loader yields ``image`` (B, C, H, W, D),
+        **settings: arguments of `PhasedTrainer`. Its loader yields ``image`` (B, C, H, W, D),
             ``label`` (B, 1, H, W, D) of whole numbers and ``domain`` (B,); its network is a `NormalizerSegmentor`; its
             optimizer is that of G and S; its loss function is of logits and label.
 

@@ -12,7 +12,7 @@ from ignite.engine import Events
 from monai.engines import SupervisedEvaluator
 
 from segan_monai.errors import OutputError, UserError, causes, reason
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class CaseEvaluator(SupervisedEvaluator):
             super().run()
         else:
             self.fire_event(Events.COMPLETED)  # handlers that meet those of the other processes
-        parts = gather_from_processes((self.failures, self.state.epoch_length or 0))
+        parts = gather_objects((self.failures, self.state.epoch_length or 0))
         failures = {case: text for of_process, _ in parts for case, text in of_process.items()}
         if failures and idist.get_rank() == 0:
             lines = [f"{case}: {text}" for case, text in failures.items()]

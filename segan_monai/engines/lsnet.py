@@ -11,7 +11,7 @@ import torch
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
-from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
+from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
 from segan_monai.networks.roi_recalibration import sample_affine
 
@@ -25,7 +25,7 @@ def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
     return decayed
 
 
-class LSNetTrainer(AdversarialSegmentationTrainer):
+class LSNetTrainer(PhasedTrainer):
     """Trains localizer and segmentor of an `LSNet` in turn.
 
     One iteration, as in the paper:
@@ -45,7 +45,7 @@ class LSNetTrainer(AdversarialSegmentationTrainer):
         localization_loss: called with the localizer's output and the label, returns terms by name; see
             `LocalizationLoss` and `CoarseSegmentationLoss`.
         gradient_decay: factor of the gradient that enters L-Net from S-Net (paper: 0.1).
-        **settings: arguments of `AdversarialSegmentationTrainer` but `adversaries`. Its network is an `LSNet`; its loss
+        **settings: arguments of `PhasedTrainer` but `adversaries`. Its network is an `LSNet`; its loss
             function is that of the mask in the RoI, of logits and label (B, K, H, W).
 
     Raises:

@@ -12,11 +12,11 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segan_monai.engines.adversarial import AdversarialSegmentationTrainer, clamp_weights, frozen
+from segan_monai.engines.phased import PhasedTrainer, clamp_weights, frozen
 from segan_monai.errors import ConfigError
 
 
-class SegANTrainer(AdversarialSegmentationTrainer):
+class SegANTrainer(PhasedTrainer):
     """Trains a segmentor against critics over one multi-scale L1 loss.
 
     One iteration, as in the paper:
@@ -42,7 +42,7 @@ class SegANTrainer(AdversarialSegmentationTrainer):
             convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
         compile: backend of `torch.compile` for the network, and for the critic together with the loss; None for none.
             ``inductor`` needs Triton on CUDA and a C++ compiler on a CPU, and minutes for the first iteration.
-        **settings: arguments of `AdversarialSegmentationTrainer`. Its loader yields ``image`` (B, C, H, W) and
+        **settings: arguments of `PhasedTrainer`. Its loader yields ``image`` (B, C, H, W) and
             ``label`` (B, K, H, W), 0 or 1; its network is the segmentor, images to logits (B, K, H, W); its loss
             function is the distance of two sets of features, see `MultiScaleL1Loss`.
     """

@@ -8,14 +8,14 @@ from typing import Any
 
 from monai.engines.utils import IterationEvents
 
-from segan_monai.engines.adversarial import AdversarialSegmentationTrainer
+from segan_monai.engines.phased import PhasedTrainer
 
 
-class SegmentationTrainer(AdversarialSegmentationTrainer):
+class SegmentationTrainer(PhasedTrainer):
     """Trains a segmentor by one loss of logits and label, with the terms, mixed precision and stops of the others.
 
     Args:
-        **settings: arguments of `AdversarialSegmentationTrainer` but `adversaries`.
+        **settings: arguments of `PhasedTrainer` but `adversaries`.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -19,7 +19,7 @@ from ignite.engine import Engine, Events
 
 from segan_monai.data.case_cache import digest
 from segan_monai.files import whole_file, writing
-from segan_monai.processes import gather_from_processes, meet_processes, process_rank, said_by_first_process
+from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class CaseJournal:
             finished = {} if self.repeat_finished else self.earlier
             self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
         # the others may look when the first one has begun
-        self.keys, self.earlier, self.lines = said_by_first_process((self.keys, self.earlier, self.lines))
+        self.keys, self.earlier, self.lines = broadcast_from_rank0((self.keys, self.earlier, self.lines))
         if self.journal.is_file() and self.journal.read_bytes()[-1:] not in (b"", b"\n"):
             with writing(self.journal), self.journal.open("a", encoding="utf-8") as stream:
                 stream.write("\n")  # the last line was cut off; the next one is a line of its own
@@ -141,7 +141,7 @@ class CaseJournal:
 
     def finish(self) -> None:
         """Write ``inference.json`` when all processes have ended their shares."""
-        for lines in gather_from_processes(self.lines):
+        for lines in gather_objects(self.lines):
             newer = {case: line for case, line in lines.items() if _ended(line) >= _ended(self.lines.get(case, {}))}
             self.lines |= newer
         self.write_summary()

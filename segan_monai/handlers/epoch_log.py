@@ -19,7 +19,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.files import whole_file, writing
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 from segan_monai.report.history import TRAINING, VALIDATION, with_phases
 
 logger = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class EpochLog:
         epoch, seconds = engine.state.epoch, self.ended - self.started
         own = {name: (float(total), int(self.counts[name])) for name, total in self.sums.items()}
         of_all: dict[str, list[tuple[float, int]]] = {}
-        for of_process in gather_from_processes(own):
+        for of_process in gather_objects(own):
             for name, part in of_process.items():
                 of_all.setdefault(name, []).append(part)
         found = {name: [sum(column) for column in zip(*parts, strict=True)] for name, parts in of_all.items()}

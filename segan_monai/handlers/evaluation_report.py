@@ -20,7 +20,7 @@ from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
 from segan_monai.metrics.summary import COLUMNS, Regions, format_table, write_evaluation
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class EvaluationReport:
 
     def write(self, engine: Engine) -> None:
         """Writes the files and logs the table."""
-        parts = gather_from_processes(self.rows)
+        parts = gather_objects(self.rows)
         rows = {case: of_case for of_process in parts for case, of_case in of_process.items()}
         if len(rows) < sum(map(len, parts)):
             twice = next(case for case in sorted(rows) if sum(case in of_process for of_process in parts) > 1)

@@ -15,7 +15,7 @@ from monai.engines.utils import IterationEvents
 from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.metrics.summary import write_summary
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 
 class InferenceCost:
@@ -68,7 +68,7 @@ class InferenceCost:
 
     def write(self, engine: Engine) -> None:
         """Add the result to the summary; of several processes, the first one does."""
-        parts = gather_from_processes((self.operations, self.slices))
+        parts = gather_objects((self.operations, self.slices))
         operations, slices = (sum(column) for column in zip(*parts, strict=True))
         if idist.get_rank() == 0 and self.file.is_file() and slices:
             summary = json.loads(self.file.read_text(encoding="utf-8"))

@@ -15,7 +15,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
 from segan_monai.handlers.overlay_picture import black_figure, content_box, show_plane, to_ras
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 COLUMNS = ("input", "normalized", "reference", "prediction")
 
@@ -74,7 +74,7 @@ class NormalizationPanel:
 
     def draw(self, engine: Engine) -> None:
         """Write the picture; of several processes, the first one does."""
-        for of_process in gather_from_processes(self.rows):
+        for of_process in gather_objects(self.rows):
             self.rows = {**of_process, **self.rows}
         if not self.rows or idist.get_rank() > 0:
             return

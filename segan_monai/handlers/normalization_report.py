@@ -15,7 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 STAGES = ("input", "normalized")
 WHOLE = "whole image"
@@ -76,7 +76,7 @@ class NormalizationReport:
         """Write the numbers and the picture; of several processes, the first one does."""
         for by_region in self.found.values():
             for histograms in by_region.values():
-                histograms.counts = torch.stack(gather_from_processes(histograms.counts)).sum(dim=0)
+                histograms.counts = torch.stack(gather_objects(histograms.counts)).sum(dim=0)
         if idist.get_rank() > 0:
             return
         record: dict[str, Any] = {

@@ -20,7 +20,7 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 
 from segan_monai.metrics.overlap import overlap_metrics
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 from segan_monai.report.previews import CasePreview, save_previews
 
 MOST_SLICES = 24  # of a case that are kept for the report
@@ -190,8 +190,8 @@ class OverlayPicture:
 
     def draw(self, engine: Engine) -> None:
         """Write the picture, and the slices for the report; of several processes, the first one does."""
-        slices = [shown for of_process in gather_from_processes(self.slices) for shown in of_process]
-        scores = [dice for of_process in gather_from_processes(self.scores) for dice in of_process]
+        slices = [shown for of_process in gather_objects(self.slices) for shown in of_process]
+        scores = [dice for of_process in gather_objects(self.scores) for dice in of_process]
         if not slices or idist.get_rank() > 0:
             return
         rows = chosen_cases(slices, scores)

@@ -20,7 +20,7 @@ from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
 from segan_monai.keypoints import object_boxes
 from segan_monai.metrics.summary import write_summary
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 
 def boxes_iou(found: NDArray, true: NDArray) -> float:
@@ -120,7 +120,7 @@ class RoIReport:
         file = self.output_dir / "summary.json"
         if not self.compare or self.inferer.found is None:
             return
-        parts = gather_from_processes((self.ious, self.false_positives))
+        parts = gather_objects((self.ious, self.false_positives))
         if idist.get_rank() > 0 or not file.is_file():
             return
         summary = json.loads(file.read_text(encoding="utf-8"))

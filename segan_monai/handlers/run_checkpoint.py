@@ -22,7 +22,7 @@ from torch import nn
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
-from segan_monai.processes import gather_from_processes
+from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
@@ -137,8 +137,8 @@ class RunCheckpoint:
         if not done or not getattr(engine, "stop_requested", False):
             return
         self._check_weights(engine)
-        random_states = gather_from_processes(random_state(engine.state.device))
-        middle = {"batches_done": done, "epoch_began_with": gather_from_processes(self.epoch_began_with)}
+        random_states = gather_objects(random_state(engine.state.device))
+        middle = {"batches_done": done, "epoch_began_with": gather_objects(self.epoch_began_with)}
         if idist.get_rank() == 0:
             self._save_last(engine, engine.state.epoch - 1, random_states, middle)
             logger.info("stopped in epoch %d; %s has it all: --resume true goes on", engine.state.epoch, self.last)
@@ -146,7 +146,7 @@ class RunCheckpoint:
     def save(self, engine: Engine) -> None:
         """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
         self._check_weights(engine)
-        random_states = gather_from_processes(random_state(engine.state.device))
+        random_states = gather_objects(random_state(engine.state.device))
         if idist.get_rank() > 0:
             return
         best_epoch = self.validator.state.best_metric_epoch if self.validator else -1

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segan_monai.errors import ConfigError
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.transforms.rand_slices import centre_padding
 
@@ -33,7 +34,7 @@ class RoISliceInferer(VolumeSliceInferer):
     def __init__(self, **settings: Any) -> None:
         super().__init__(margin=_WHOLE_PLANE, **settings)
         if len(self.axes) > 1:
-            raise ValueError(
+            raise ConfigError(
                 f"axis is {list(self.axes)}, expected one axis: RoIs are noted for one direction of slices."
             )
         self.axis = self.axes[0]

@@ -13,7 +13,8 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from segan_monai.engines.adversarial import autocast_dtype
+from segan_monai.engines.phased import autocast_dtype
+from segan_monai.errors import ConfigError
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
@@ -58,9 +59,9 @@ class VolumeSliceInferer(Inferer):
         neighbours: int = 0,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
+            raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
         if neighbours < 0:
-            raise ValueError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
+            raise ConfigError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
         self.axes = each_axis(axis)
         self.batch_size = batch_size
         self.skip_empty = skip_empty

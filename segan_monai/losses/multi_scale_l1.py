@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from segan_monai.errors import ConfigError
+
 
 class _MeanAbsolute(torch.autograd.Function):
     """``(u - v).abs().mean()`` in float32, whose gradient is written once, in the memory format of the features.
@@ -48,7 +50,7 @@ class MultiScaleL1Loss(nn.Module):
         layer_weights: a weight w_i for each of `layers`; None for 1.
 
     Raises:
-        ValueError: for an unknown reduction, a layer that the critic does not have, or weights of another number.
+        ConfigError: for an unknown reduction, a layer that the critic does not have, or weights of another number.
 
     Examples:
         >>> loss = MultiScaleL1Loss()
@@ -65,9 +67,13 @@ class MultiScaleL1Loss(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in ("per_layer", "concat"):
-            raise ValueError(f"reduction is {reduction!r}, expected 'per_layer' or 'concat'.")
+            raise ConfigError(f"reduction is {reduction!r}, expected 'per_layer' or 'concat'.")
+        if layers is not None and (len(layers) == 0 or min(layers) < 0):
+            raise ConfigError(
+                f"layers is {list(layers)}, expected one or more numbers of layers from 0, or None for all."
+            )
         if layers is not None and layer_weights is not None and len(layers) != len(layer_weights):
-            raise ValueError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
+            raise ConfigError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
         self.layers = layers
         self.reduction = reduction
         self.layer_weights = layer_weights
@@ -79,12 +85,12 @@ class MultiScaleL1Loss(nn.Module):
     def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         layers = range(len(features)) if self.layers is None else self.layers
         if max(layers) >= len(features):
-            raise ValueError(
+            raise ConfigError(
                 f"layers {list(layers)} asked for, but the critic has layers 0 to {len(features) - 1} only."
             )
         weights = [1.0] * len(layers) if self.layer_weights is None else self.layer_weights
         if len(weights) != len(layers):
-            raise ValueError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
+            raise ConfigError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
         # The mean of bfloat16 features is taken in float32: it runs over millions of them.
         means = [_MeanAbsolute.apply(features[i], others[i]) for i in layers]
         if self.reduction == "per_layer":

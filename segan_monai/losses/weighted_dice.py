@@ -10,6 +10,8 @@ import torch
 from monai.networks import one_hot
 from torch import Tensor, nn
 
+from segan_monai.errors import ConfigError
+
 
 class WeightedDiceLoss(nn.Module):
     """Weighted Dice loss (Delisle et al. 2019, eq. 2).
@@ -25,7 +27,7 @@ class WeightedDiceLoss(nn.Module):
         epsilon: small constant against division by zero.
 
     Raises:
-        ValueError: if the number of weights is not that of the classes that count.
+        ConfigError: if the number of weights is not that of the classes that count.
 
     Examples:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # two classes, two voxels, softmax 1/2 everywhere
@@ -58,7 +60,9 @@ class WeightedDiceLoss(nn.Module):
         truth = one_hot(label, logits.shape[1], dtype=probability.dtype)[:, first:].flatten(2)
         weights = [1.0] * probability.shape[1] if self.weights is None else self.weights
         if len(weights) != probability.shape[1]:
-            raise ValueError(f"{len(weights)} weights for {probability.shape[1]} classes that count; give one a class.")
+            raise ConfigError(
+                f"{len(weights)} weights for {probability.shape[1]} classes that count; give one a class."
+            )
         factors = torch.tensor(weights, dtype=probability.dtype, device=probability.device)
         common = (probability * truth).sum(dim=2) @ factors
         total = (probability.sum(dim=2) + truth.sum(dim=2)) @ factors

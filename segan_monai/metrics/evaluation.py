@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial, reduce
 from itertools import product
 from pathlib import Path
@@ -27,6 +26,7 @@ from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label
 from segan_monai.metrics.overlap import as_array, overlap_metrics
 from segan_monai.metrics.summary import COLUMNS, Regions, listed, write_evaluation
 from segan_monai.metrics.surface import bounding_box, surface_metrics
+from segan_monai.parallel import available_processes, map_in_processes
 
 GRID_TOLERANCE_MM = 1e-3
 
@@ -205,9 +205,7 @@ def evaluate_folders(
     """
     predicted, true = find_label_maps(Path(predictions)), find_label_maps(Path(references))
     _check_cases(predicted, true, predictions, references)
-    if workers is None:
-        workers = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-    workers = min(workers, len(true))
+    workers = available_processes(len(true), workers)
     if regions is None:
         values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values"))
         if not values:
@@ -233,12 +231,8 @@ def _evaluate_files(
 
 
 def _map_cases(function: Callable[[Any], Any], items: Collection[Any], workers: int, task: str) -> list[Any]:
-    """Maps in processes (threads gain nothing here, most of the work holds the interpreter's lock), with a bar."""
-    bar = partial(tqdm, desc=task, total=len(items), unit="case", disable=None)
-    if workers == 1:
-        return list(bar(map(function, items)))
-    with ProcessPoolExecutor(workers) as pool:
-        return list(bar(pool.map(function, items)))
+    results = map_in_processes(function, [*items], workers, option="--workers")
+    return list(tqdm(results, desc=task, total=len(items), unit="case", disable=None))
 
 
 def _check_cases(predicted: Collection[str], true: Collection[str], predictions: Any, references: Any) -> None:

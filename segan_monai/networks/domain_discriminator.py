@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from monai.networks.layers.factories import Conv, Dropout, Norm
 from torch import Tensor, nn
 
+from segan_monai.errors import ConfigError
+
 
 class DomainDiscriminator(nn.Module):
     """Discriminator D of the authors' code, DCGAN-like: strided 3x3x3 convolutions, then one logit a class.
@@ -25,7 +27,7 @@ class DomainDiscriminator(nn.Module):
         spatial_dims: 2 or 3.
 
     Raises:
-        ValueError: if there is no domain or no block.
+        ConfigError: if there is no domain or no block.
 
     Examples:
         >>> DomainDiscriminator(num_domains=2)(torch.rand(4, 1, 32, 20, 17)).shape
@@ -42,7 +44,7 @@ class DomainDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         if num_domains < 1 or not channels:
-            raise ValueError(f"num_domains is {num_domains} and channels {channels}: expected at least one of each.")
+            raise ConfigError(f"num_domains is {num_domains} and channels {channels}: expected at least one of each.")
         blocks: list[nn.Module] = []
         inputs = in_channels
         for level, width in enumerate(channels):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from segan_monai.errors import ConfigError
 from segan_monai.exclusive import class_to_region_logits, exclusive_classes
 from segan_monai.networks.segan import SegANSegmentor
 
@@ -27,7 +28,7 @@ class ExclusiveClassSegmentor(nn.Module):
         **settings: of `SegANSegmentor`.
 
     Raises:
-        ValueError: if `out_channels` is not the number of regions.
+        ConfigError: if `out_channels` is not the number of regions.
 
     Examples:
         >>> network = ExclusiveClassSegmentor(1, 2, {"tumour": [1, 2], "core": [2]}, base_channels=8)
@@ -40,7 +41,7 @@ class ExclusiveClassSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         if out_channels != len(regions):
-            raise ValueError(f"out_channels is {out_channels}, but there are {len(regions)} regions: {list(regions)}.")
+            raise ConfigError(f"out_channels is {out_channels}, but there are {len(regions)} regions: {list(regions)}.")
         classes = exclusive_classes(regions)
         self.register_buffer("classes", classes, persistent=False)
         self.segmentor = SegANSegmentor(in_channels, 1 + len(classes), **settings)  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from segan_monai.errors import ConfigError
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 
@@ -55,7 +56,7 @@ class SegANSegmentor(nn.Module):
             decoder's before the last one [ours: structures a few pixels thin, as the hippocampus, gain from it].
 
     Raises:
-        ValueError: if a count is not positive.
+        ConfigError: if a count is not positive.
 
     Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
@@ -73,9 +74,9 @@ class SegANSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         if full_resolution_channels < 0:
-            raise ValueError(f"full_resolution_channels is {full_resolution_channels}, expected 0 or more.")
+            raise ConfigError(f"full_resolution_channels is {full_resolution_channels}, expected 0 or more.")
         if min(in_channels, out_channels, base_channels, num_levels) < 1:
-            raise ValueError(
+            raise ConfigError(
                 f"in_channels {in_channels}, out_channels {out_channels}, base_channels {base_channels} and num_levels "
                 f"{num_levels} must all be at least 1."
             )
@@ -150,10 +151,18 @@ class SegANCritic(nn.Module):
         base_channels: width of the first block, doubled from block to block (paper: 64).
         num_levels: down-sampling blocks (paper: 3).
         norm: batch norm from the second block on (paper), or none.
+
+    Raises:
+        ConfigError: if a count is not positive.
     """
 
     def __init__(self, in_channels: int, base_channels: int = 64, num_levels: int = 3, norm: bool = True) -> None:
         super().__init__()
+        if min(in_channels, base_channels, num_levels) < 1:
+            raise ConfigError(
+                f"in_channels {in_channels}, base_channels {base_channels} and num_levels {num_levels} of the critic "
+                "must all be at least 1."
+            )
         self.encoder = _encoder(in_channels, [base_channels * 2**level for level in range(num_levels)], norm)
 
     def forward(self, masked_image: Tensor) -> list[Tensor]:
@@ -211,5 +220,5 @@ class SegANCritics(nn.Module):
         if self.joint:
             masked = [torch.cat(masked, dim=1)]
         if len(masked) != len(self.critics):
-            raise ValueError(f"label map has {label_map.shape[1]} classes, there are critics for {len(self.critics)}.")
+            raise ConfigError(f"label map has {label_map.shape[1]} classes, there are critics for {len(self.critics)}.")
         return [critic(x) for critic, x in zip(self.critics, masked, strict=True)]

@@ -6,14 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from monai.transforms import Orientation
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -22,6 +19,7 @@ from tqdm import tqdm
 from segan_monai.errors import DataError
 from segan_monai.keypoints import object_boxes
 from segan_monai.new_bundle.description import DataDescription
+from segan_monai.parallel import map_in_processes
 from segan_monai.transforms import LoadCased
 
 AIR_HU = -500
@@ -117,7 +115,8 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
     """
     is_ct = [name.strip().lower() for name in data.channels] == ["ct"]
     measure = partial(measure_case, channels=len(data.channels) or None, is_ct=is_ct)
-    found = list(tqdm(_read(data.cases, measure, processes), "fingerprint", len(data.cases), unit="case", disable=None))
+    results = map_in_processes(measure, data.cases, processes)
+    found = list(tqdm(results, "fingerprint", len(data.cases), unit="case", disable=None))
     counts = Counter(len(case.intensities) for case in found)
     if len(counts) > 1:
         (usual, _), *_ = counts.most_common()
@@ -191,20 +190,6 @@ def _planes(values: NDArray) -> Iterator[NDArray]:
 def _box(mask: NDArray) -> list[int]:
     found = ndimage.find_objects(mask.astype(np.uint8))
     return [side.stop - side.start for side in found[0]] if found else [0] * mask.ndim
-
-
-def _read(cases: Sequence[dict[str, Any]], measure: partial[CaseFingerprint], processes: int) -> Iterator[Any]:
-    if processes == 1:
-        yield from map(measure, cases)
-        return
-    try:
-        with ProcessPoolExecutor(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            yield from pool.map(measure, cases)
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"one of {processes} processes that read cases was killed, most likely for want of memory. Give "
-            "--processes with a smaller number."
-        ) from error
 
 
 def _spread(values: Sequence[Sequence[float]]) -> list[list[float]]:

@@ -108,7 +108,6 @@ def adapt_config(
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
     config["dataset_dir"] = str(described.folder)
     config["regions"] = found.regions
-    config["num_classes"] = "$len(@regions)"
     if "published" in config:
         config["published"] = None
     config |= {key: choice.value for key, choice in chosen.items() if key in config}

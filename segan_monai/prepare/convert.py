@@ -4,12 +4,8 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
 from collections.abc import Mapping
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -79,21 +75,3 @@ def _is_there(results: list[dict[str, Any]], folder: Path) -> bool:
     """Whether results are as they were written, by size and time, or else by content."""
     files = [folder / record["path"] for record in results]
     return all(file.is_file() for file in files) and same_content(file_records(files, folder, results), results)
-
-
-def start_worker() -> None:
-    """What each process does first: one thread, no end in the middle of a case by Ctrl-C, but with the main process."""
-    import SimpleITK as sitk  # noqa: N813
-    import torch
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -8,9 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,8 +24,9 @@ from segan_monai.data.cases import find_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import writing
+from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
-from segan_monai.prepare.convert import prepare_case, start_worker
+from segan_monai.prepare.convert import prepare_case
 from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions, write_json
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
@@ -126,7 +125,9 @@ def prepare_data_set(
         write_json(folder / MANIFEST, manifest)
         convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
         journal = folder / JOURNAL
-        for result in _all(convert, work, workers):
+        workers = available_processes(len(work), workers)
+        results = map_in_processes(convert, work, workers, option="--workers", in_order=False)
+        for result in tqdm(results, desc="cases", total=len(work), unit="case", disable=None):
             name = result.pop("case")
             if "error" in result:
                 outcome.failed[name] = result["error"]
@@ -201,29 +202,6 @@ def _check_room(folder: Path, needed: int, what: str) -> None:
             f"{folder}: about {needed / 2**30:.1f} GiB are needed {what}, {free / 2**30:.1f} GiB are free. Make room, "
             "or choose a folder on another disk."
         )
-
-
-def _all(convert: partial, work: list[Any], workers: int | None) -> Iterator[dict[str, Any]]:
-    """Results in the order in which they are ready."""
-    if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(cores, 8)
-    workers = min(workers, len(work))
-    bar = partial(tqdm, total=len(work), desc="cases", unit="case", disable=None)
-    if workers <= 1:
-        yield from bar(map(convert, work))
-        return
-    pool = ProcessPoolExecutor(workers, initializer=start_worker)
-    try:
-        for future in bar(as_completed([pool.submit(convert, one) for one in work])):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            f"one of {workers} processes was killed, most likely for want of memory. Give the same command with a "
-            "smaller --workers; what is done is not repeated."
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[str, Any], outcome: Prepared) -> None:

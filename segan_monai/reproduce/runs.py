@@ -21,13 +21,16 @@ from typing import Any
 
 import pandas as pd
 
+import segan_monai
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.settings import parse_settings
 
 logger = logging.getLogger(__name__)
 
-EXPERIMENTS = Path("configs/experiments")
-BUNDLES = Path("bundles")
+# In a checkout links to ``configs`` and ``bundles``, in an installed package copies
+CONFIGS = (Path(segan_monai.__file__).parent / "configs").resolve()
+BUNDLES = (Path(segan_monai.__file__).parent / "bundles").resolve()
+EXPERIMENTS = CONFIGS / "experiments"
 CALIBRATION_EPOCHS = 10  # enough for a critic that joins late to have its share
 
 
@@ -103,8 +106,8 @@ def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
     found = [wanted] if wanted in known else [table for table in known if table.startswith(f"{wanted}_")]
     if not found:
         raise ConfigError(
-            f"no table '{name}' in {EXPERIMENTS}. Tables here: {', '.join(known).replace('_', '-') or 'none'}; "
-            "the first part of several names runs them all. Start the command at the top of a checkout of this project."
+            f"no table '{name}'. Known tables: {', '.join(known).replace('_', '-') or 'none'}; the first part of "
+            "several names runs them all."
         )
     return sorted((_load_table(EXPERIMENTS / table, bundle) for table in found), key=lambda table: table.source)
 
@@ -112,10 +115,7 @@ def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
 def _load_table(folder: Path, bundle: str | None) -> ResultTable:
     content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     bundle = bundle or content["bundle"]
-    overlays = {
-        row: [(folder / file).resolve().relative_to(Path.cwd()) for file in rest["overlays"]]
-        for row, rest in content["rows"].items()
-    }
+    overlays = {row: [(folder / file).resolve() for file in rest["overlays"]] for row, rest in content["rows"].items()}
     needed = [BUNDLES / bundle / "configs" / file for file in ("train.json", "evaluate.json")]
     for file in (*needed, *(file for files in overlays.values() for file in files)):
         if not file.is_file():
@@ -130,6 +130,19 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         rows=overlays,
         published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
     )
+
+
+def find_overlay(file: Path) -> Path:
+    """Return the overlay file; ``configs/...`` means one of this project's own wherever no such file is below.
+
+    Raises:
+        ConfigError: there is no such file.
+    """
+    for found in (file, CONFIGS.parent / file):
+        if found.is_file():
+            return found
+    known = ", ".join(f"configs/{found.name}" for found in sorted(CONFIGS.glob("*.json")))
+    raise ConfigError(f"there is no config {file}. Give a JSON file of yours, or one of {known}.")
 
 
 def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
@@ -177,7 +190,7 @@ def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[st
     }
     if plan.train_seconds is not None:
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
-    overlays = [str(file) for file in (*plan.configs, *plan.table.rows[row])]
+    overlays = [recorded_name(file) for file in (*plan.configs, *plan.table.rows[row])]
     _claim(folder, {"bundle": plan.table.bundle, "overlays": overlays, "settings": {**plan.overrides, **settings}})
     training, evaluation = folder / "training", folder / "evaluation"
     if not (training / "model.pt").is_file() or not (training / "trained.txt").is_file():
@@ -267,6 +280,11 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
         )
+
+
+def recorded_name(file: Path) -> str:
+    """Name of an overlay that does not depend on where the package is installed."""
+    return f"configs/{file.relative_to(CONFIGS).as_posix()}" if file.is_relative_to(CONFIGS) else str(file)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
-from segan_monai.reproduce.runs import Plan, ResultTable
+from segan_monai.reproduce.runs import Plan, ResultTable, recorded_name
 
 TITLES = {
     "dice": "Dice",
@@ -81,7 +81,7 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         notes.append(
             f"Ours: {plan.dataset_dir.name}, {runs[0]['training_cases']} cases to train, {regions['cases']} kept out "
             f"by subject, split and initialization drawn by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
-            + "".join(f", {file}" for file in plan.configs)
+            + "".join(f", {recorded_name(file)}" for file in plan.configs)
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."
         )

@@ -11,7 +11,7 @@ import sys
 import torch
 from monai.utils import set_determinism
 
-from segan_monai.check import check_cases_before_run, check_configs_before_run
+from segan_monai.check import check_cases_before_run, check_configs_before_run, refuse_wrong_values
 from segan_monai.check.configs import JSON_LITERALS
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.command_line import check_overrides, parser_of_this_run, set_literals
@@ -41,7 +41,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: an override names no key of the config (the message names the nearest keys), or the output folder
-            cannot be written; with `check`, a config that cannot run.
+            cannot be written; a key has a value that it does not take; with `check`, a config that cannot run.
         DataError: with `check`, cases that cannot be used.
     """
     sys.excepthook = say_what_to_do
@@ -54,6 +54,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     check = bool(JSON_LITERALS.get(str(check), check))
     if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         torch.cuda.set_device(device_of_process())
+    if parser is not None:
+        refuse_wrong_values(parser)
     if process_rank() > 0:
         logging.disable(logging.INFO)
         set_determinism(seed + process_rank())  # each process draws patches and slices of its own

@@ -71,11 +71,11 @@ def each_axis(axis: int | Sequence[int]) -> tuple[int, ...]:
     """One axis of a volume or several, as a tuple.
 
     Raises:
-        ValueError: if there is none, one twice, or one that is not 0, 1 or 2.
+        ConfigError: if there is none, one twice, or one that is not 0, 1 or 2.
     """
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     if not axes or len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
-        raise ValueError(
+        raise ConfigError(
             f"axis is {axis}, expected 0, 1 or 2, the axis of the volume that is cut into slices, or a list of them."
         )
     return axes

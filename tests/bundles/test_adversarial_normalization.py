@@ -123,6 +123,14 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
         np.testing.assert_allclose(*pair, atol=1e-5)
 
 
+def test_regions_by_the_name_of_a_convention(brains, tmp_path):
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "regions": "brats2023"}
+    run("training", output_dir=str(tmp_path / "run"), epochs=1, **settings)
+    names = {name for _, name in history(tmp_path / "run")}
+    assert names >= {"whole_tumour", "tumour_core", "enhancing_tumour"}
+    assert not names & {"CSF", "GM", "WM"}
+
+
 def test_a_resumed_run_has_the_same_next_loss(brains, tmp_path):
     settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "learning_rate_decay": 0}
     settings["val_interval"] = 1  # a validation draws random numbers too

@@ -47,7 +47,7 @@ OF_ONE_BUNDLE = {
     },
 }
 OF_EACH_BUNDLE = {
-    *("bundle_root", "dataset_dir", "regions", "num_classes", "base_channels", "published"),  # its data
+    *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data
     *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
     *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
     *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
@@ -55,7 +55,7 @@ OF_EACH_BUNDLE = {
 }
 # what the hippocampus bundle has otherwise than BraTS, with the same method
 OF_THE_HIPPOCAMPUS = {
-    *("bundle_root", "dataset_dir", "modalities", "regions", "num_classes", "published", "cases", "label_regions"),
+    *("bundle_root", "dataset_dir", "modalities", "regions", "published", "cases", "label_regions"),
     *("epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "folds", "base_channels"),
     *("full_resolution_channels", "slice_axis", "neighbours", "in_channels", "slice_size", "augmentation_probability"),
     *("preprocessing", "train"),

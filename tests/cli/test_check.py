@@ -38,7 +38,7 @@ def test_an_error_is_exit_status_1(run, tmp_path):
     assert result.exit_code == 1
     assert "error: unknown label convention regions='brats2020'" in result.output
     written = json.loads((tmp_path / "out" / "check" / "check.json").read_text(encoding="utf-8"))
-    assert [finding["rule"] for finding in written["findings"]] == ["labels"]
+    assert [finding["rule"] for finding in written["findings"]] == ["values"]
 
 
 def test_a_typo_is_exit_status_1(run):

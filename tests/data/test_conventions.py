@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from segan_monai.data.conventions import LABEL_CONVENTIONS, modality_name, resolve_regions
+from segan_monai.data.conventions import LABEL_CONVENTIONS, modality_name, number_of_regions, resolve_regions
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import regions_to_label_map
 
@@ -79,6 +79,13 @@ def test_own_regions_of_bad_values(values):
 def test_no_regions():
     with pytest.raises(ConfigError, match="at least one region"):
         resolve_regions({})
+
+
+def test_number_of_regions():
+    assert [number_of_regions(regions) for regions in ("auto", *LABEL_CONVENTIONS)] == [3] * 5
+    assert number_of_regions({"anterior": [1], "posterior": [2]}) == 2
+    with pytest.raises(ConfigError, match="unknown label convention regions='brats1999'"):
+        number_of_regions("brats1999")
 
 
 def test_unknown_convention():

@@ -22,9 +22,9 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(TOP))
 
 
-def script_of(page: Path) -> str:
-    """All commands of a page, as somebody would type them one block after the other into one shell."""
-    return "".join(text for _, language, text in FENCE.findall(page.read_text(encoding="utf-8")) if language == "bash")
+def script_of(page: Path, language: str = "bash") -> str:
+    """Join all blocks of a page in one language, in their order."""
+    return "".join(text for _, found, text in FENCE.findall(page.read_text(encoding="utf-8")) if found == language)
 
 
 def prose_of(page: Path) -> str:

@@ -1,6 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Every command of the docs is run, with options appended that make it short, or is in the table of what cannot be."""
+"""Every command of the docs is run, with options appended that make it short, or is in the table of what cannot be.
+
+The Python example of README.md is run as it is.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import re
 import subprocess
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 
 from tests.docs import workspace as workspaces
@@ -111,6 +116,21 @@ def look_at(words, folder):
         files = given["config_file"]
         keys = workspaces.config_keys(files, folder)
         assert unknown_overrides(files, dict.fromkeys(keys), set(given) - {"run_id", "config_file"}) == []
+
+
+def test_the_python_example_writes_a_mask_on_the_grid_of_its_image(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    voxels, affine = np.random.default_rng(0).random((32, 40, 6), np.float32), np.diag([2.0, 1.0, 3.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), "image.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((voxels > 0.5).astype(np.uint8), affine), "label.nii.gz")
+    names: dict = {}
+    exec(compile(script_of(TOP / "README.md", "python"), "README.md", "exec"), names)
+    mask = nibabel.load("mask.nii.gz")
+    assert mask.shape == voxels.shape
+    assert np.array_equal(mask.affine, affine)
+    assert set(np.unique(mask.dataobj)) <= {0, 1}
+    for network in ("segmentor", "critics"):
+        assert all(weight.grad.abs().sum() > 0 for weight in names[network].parameters() if weight.ndim > 1), network
 
 
 def test_an_unknown_program_fails(workspace, tmp_path):

@@ -77,7 +77,7 @@ def test_options_exist(page, known):
 
 
 def test_headings_and_options_are_told_from_what_only_looks_so(known):
-    assert "what-more-classes-cost" in anchors(TOP / "docs" / "segan.md")
+    assert "cost-per-class" in anchors(TOP / "docs" / "segan.md")
     assert "sbatch---nodes2" not in anchors(TOP / "docs" / "multi_gpu.md"), "a comment in code is no heading"
     assert {"learning_rate", "train-seconds", "base-channels"} <= known
     assert not {"learning_rte", "train_seconds"} & known

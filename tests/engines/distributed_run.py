@@ -15,7 +15,7 @@ from monai.engines.utils import IterationEvents
 from monai.losses import DiceLoss, FocalLoss
 from torch import nn
 
-from segan_monai import join_processes, share_of_process
+from segan_monai import init_process_group_for, shard
 from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, SegmentationTrainer
 from segan_monai.errors import DataError
 from segan_monai.handlers import EpochLog, EvaluationReport, RunCheckpoint
@@ -152,7 +152,7 @@ def resume(folder, rank):
 
 def evaluate(folder, rank):
     """Three cases, two of them in the first process; then one that is in both."""
-    engine = evaluator(share_of_process(CASES))
+    engine = evaluator(shard(CASES))
     EvaluationReport(folder / "evaluation", REGIONS).attach(engine)
     engine.run()
     engine = evaluator(CASES[:1])
@@ -162,10 +162,10 @@ def evaluate(folder, rank):
     except DataError as error:
         (folder / f"twice_{rank}").write_text(str(error), encoding="utf-8")
     try:
-        share_of_process(CASES[:1])
+        shard(CASES[:1])
     except DataError as error:
         (folder / f"few_{rank}").write_text(str(error), encoding="utf-8")
-    shares = [share_of_process(range(5)), share_of_process(range(5), repeat=True)]
+    shares = [shard(range(5)), shard(range(5), repeat=True)]
     torch.save(shares, folder / f"shares_{rank}.pt")
 
 
@@ -189,7 +189,7 @@ def leave(folder, rank):
 
 
 if __name__ == "__main__":
-    join_processes("cpu")
+    init_process_group_for("cpu")
     for job in sys.argv[2:]:
         globals()[job](Path(sys.argv[1]), torch.distributed.get_rank())
     torch.distributed.destroy_process_group()

@@ -82,7 +82,7 @@ def test_each_process_resumes_with_random_states_of_its_own(trained):
 def test_shares_are_disjoint_or_of_one_size(trained):
     assert of_both(trained, "shares") == [[[0, 2, 4], [0, 2, 4]], [[1, 3], [1, 3, 0]]]
     for rank in (0, 1):
-        assert "1 cases cannot be shared by 2 processes" in (trained / f"few_{rank}").read_text(encoding="utf-8")
+        assert "1 cases cannot be divided among 2 processes" in (trained / f"few_{rank}").read_text(encoding="utf-8")
 
 
 def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
@@ -101,7 +101,7 @@ def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
     ("job", "message"),
     [
         ("be_killed", "Signal 9 (SIGKILL)"),
-        ("leave", "process 0 of 2 can reach the others no more: one of them has ended."),
+        ("leave", "process 0 of 2 can no longer reach the others: one of them has ended."),
     ],
 )
 def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_path):

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segan_monai.engines.adversarial import running_statistics
+from segan_monai.engines.phased import running_statistics
 from segan_monai.handlers.critic_picture import critic_figure, critic_maps
 from segan_monai.handlers.live_slice import LiveSlice
 from segan_monai.losses import MultiScaleL1Loss

@@ -7,6 +7,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 
+from segan_monai.errors import ConfigError
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.networks.segan import SegANSegmentor
 from segan_monai.transforms import cut_slice
@@ -84,13 +85,13 @@ def test_metadata_is_kept(network):
 
 
 def test_bad_arguments(network):
-    with pytest.raises(ValueError, match="axis is 3, expected 0, 1 or 2"):
+    with pytest.raises(ConfigError, match="axis is 3, expected 0, 1 or 2"):
         VolumeSliceInferer(axis=3)
-    with pytest.raises(ValueError, match=r"axis is \[1, 1\], expected 0, 1 or 2, .* or a list of them"):
+    with pytest.raises(ConfigError, match=r"axis is \[1, 1\], expected 0, 1 or 2, .* or a list of them"):
         VolumeSliceInferer(axis=[1, 1])
-    with pytest.raises(ValueError, match="neighbours is -2"):
+    with pytest.raises(ConfigError, match="neighbours is -2"):
         VolumeSliceInferer(neighbours=-2)
-    with pytest.raises(ValueError, match="batch_size is 0"):
+    with pytest.raises(ConfigError, match="batch_size is 0"):
         VolumeSliceInferer(batch_size=0)
     with pytest.raises(ValueError, match=r"input has shape \(1, 2, 16, 16\), expected a batch of volumes"):
         VolumeSliceInferer()(torch.zeros(1, 2, 16, 16), network)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from segan_monai.errors import ConfigError
 from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
 
 # Layer 0 differs by 1 on its 4 elements, layer 1 by 3 on its single element.
@@ -45,13 +46,16 @@ def test_bfloat16_features_are_averaged_in_float32():
 
 
 def test_bad_settings():
-    with pytest.raises(ValueError, match="reduction is 'sum', expected 'per_layer' or 'concat'"):
+    for layers in ([], [-1]):
+        with pytest.raises(ConfigError, match=r"layers is \[.*\], expected one or more numbers of layers from 0"):
+            MultiScaleL1Loss(layers=layers)
+    with pytest.raises(ConfigError, match="reduction is 'sum', expected 'per_layer' or 'concat'"):
         MultiScaleL1Loss(reduction="sum")
-    with pytest.raises(ValueError, match="1 layer_weights for 2 layers"):
+    with pytest.raises(ConfigError, match="1 layer_weights for 2 layers"):
         MultiScaleL1Loss(layers=[0, 1], layer_weights=[1])
-    with pytest.raises(ValueError, match="3 layer_weights for 2 layers"):
+    with pytest.raises(ConfigError, match="3 layer_weights for 2 layers"):
         MultiScaleL1Loss(layer_weights=[1, 1, 1])([FEATURES], [OTHERS])
-    with pytest.raises(ValueError, match=r"layers \[3\] asked for, but the critic has layers 0 to 1"):
+    with pytest.raises(ConfigError, match=r"layers \[3\] asked for, but the critic has layers 0 to 1"):
         MultiScaleL1Loss(layers=[3])([FEATURES], [OTHERS])
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from monai.losses import DiceLoss
 
+from segan_monai.errors import ConfigError
 from segan_monai.losses import WeightedDiceLoss
 
 
@@ -52,5 +53,5 @@ def test_perfect_and_wrong(example):
 
 
 def test_number_of_weights(example):
-    with pytest.raises(ValueError, match="3 weights for 2 classes"):
+    with pytest.raises(ConfigError, match="3 weights for 2 classes"):
         WeightedDiceLoss([1.0, 1.0, 1.0])(*example)

@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
 from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
-from tests.monai_label.test_rules import labels_of
+from tests.monai_label.test_rules import labels_of, read_as_monai_label
 
 if os.environ.get("SEGAN_MONAI_LABEL") != "1":
     pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)
@@ -177,8 +177,7 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     with pytest.raises(client_module.MONAILabelClientException) as refused:
         client.infer(name, "", {"device": "cpu"}, file=str(two))
     say("infer of an image with 2 channels:", refused.value.msg)
-    metadata = json.loads((served / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    modalities = metadata["network_data_format"]["inputs"]["image"]["channel_def"].values()
+    modalities = read_as_monai_label(served).get_parsed_content("preprocessing").transforms[0].modalities
     assert "Status: 422" in refused.value.msg and "found 2" in refused.value.msg
     assert all(modality.lower() in refused.value.msg.lower() for modality in modalities)
 

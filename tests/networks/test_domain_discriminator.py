@@ -7,6 +7,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
+from segan_monai.errors import ConfigError
 from segan_monai.networks import DomainDiscriminator
 
 
@@ -39,5 +40,5 @@ def test_monais_resnet_by_config():
 
 @pytest.mark.parametrize("arguments", [{"num_domains": 0}, {"num_domains": 1, "channels": ()}])
 def test_nothing_to_tell_apart(arguments):
-    with pytest.raises(ValueError, match="expected at least one"):
+    with pytest.raises(ConfigError, match="expected at least one"):
         DomainDiscriminator(**arguments)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from segan_monai.errors import ConfigError
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
@@ -84,7 +85,7 @@ def test_full_resolution_features_see_single_pixels():
 def test_without_full_resolution_the_network_is_that_of_the_paper():
     names = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4).state_dict()
     assert not [name for name in names if name.startswith(("stem", "head"))]
-    with pytest.raises(ValueError, match="full_resolution_channels is -1, expected 0 or more"):
+    with pytest.raises(ConfigError, match="full_resolution_channels is -1, expected 0 or more"):
         SegANSegmentor(in_channels=1, out_channels=2, full_resolution_channels=-1)
 
 
@@ -96,7 +97,7 @@ def test_segmentor_scripts(full):
 
 
 def test_segmentor_refuses_no_channels():
-    with pytest.raises(ValueError, match="in_channels 0, out_channels 1"):
+    with pytest.raises(ConfigError, match="in_channels 0, out_channels 1"):
         SegANSegmentor(in_channels=0, out_channels=1)
 
 
@@ -131,7 +132,7 @@ def test_joint_critic_sees_all_masked_images_at_once():
 
 
 def test_critics_refuse_another_number_of_classes():
-    with pytest.raises(ValueError, match="label map has 1 classes, there are critics for 2"):
+    with pytest.raises(ConfigError, match="label map has 1 classes, there are critics for 2"):
         SegANCritics(in_channels=1, num_classes=2, base_channels=2)(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import Plan, RunFailedError, check_rows, load_tables, parse_overrides, run_row
+from segan_monai.reproduce import Plan, RunFailedError, check_rows, find_overlay, load_tables, parse_overrides, run_row
+from segan_monai.reproduce.runs import recorded_name
 
 TABLES = sorted(file.parent.name for file in Path("configs/experiments").glob("*/table.json"))
 
@@ -29,7 +30,7 @@ def test_tables_that_are_asked_for():
 
 
 def test_an_unknown_table_is_named_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"no table 'segan-unet'.*Tables here: .*segan-components.*top of a checkout"):
+    with pytest.raises(ConfigError, match=r"no table 'segan-unet'.*Known tables: .*segan-components"):
         load_tables("segan-unet")
 
 
@@ -133,3 +134,16 @@ def test_a_run_that_fails_says_why_and_where(plan):
         RunFailedError, match=r"row 'SegAN', seed 0: training ended with status 1: error: .*99.*training.log"
     ):
         run_row(broken, "SegAN", 0)
+
+
+def test_tables_and_overlays_are_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (table,) = load_tables("segan-vs-unet")
+    assert all(file.is_file() for files in table.rows.values() for file in files)
+    assert recorded_name(table.rows["SegAN"][0]) == "configs/experiments/segan_components/s3_3c.json"
+    assert recorded_name(find_overlay(Path("configs/cpu.json"))) == "configs/cpu.json"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "cpu.json").write_text("{}", encoding="utf-8")
+    assert find_overlay(Path("configs/cpu.json")) == Path("configs/cpu.json")  # the user's own comes first
+    with pytest.raises(ConfigError, match=r"there is no config mine.json.*or one of configs/axial_slices.json"):
+        find_overlay(Path("mine.json"))

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.errors import UserError
-from segan_monai.processes import any_process, average_over_processes, copy_from_first_process
+from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
 
 class NonFiniteLossError(UserError):
@@ -77,7 +77,7 @@ def _names(batch: Any) -> str:
     return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
 
 
-class AdversarialSegmentationTrainer(SupervisedTrainer):
+class PhasedTrainer(SupervisedTrainer):
     """Base of trainers that play two networks against each other; `network` is the one that is deployed.
 
     A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
@@ -173,7 +173,7 @@ class AdversarialSegmentationTrainer(SupervisedTrainer):
     def stop_requested(self) -> bool:
         """Whether a signal asks the run to stop: one answer an iteration, for all handlers and all processes."""
         if self._asked[0] != self.state.iteration:
-            self._asked = self.state.iteration, any_process(bool(self.signals.received))
+            self._asked = self.state.iteration, any_rank(bool(self.signals.received))
         return self._asked[1]
 
     def _stop_if_asked(self, at_epoch_end: bool) -> None:

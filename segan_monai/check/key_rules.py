@@ -1,0 +1,170 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""What several keys of a config must be together, each of them being right by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from segan_monai.data import number_of_regions, resolve_regions
+from segan_monai.errors import ConfigError
+from segan_monai.transforms import merged_regions
+
+_WIDEST = 4096
+"""Of a level: a 4x4 convolution to 4096 channels from 2048 has 134 million weights, and each level more has 4 times."""
+
+Values = Mapping[str, Any]
+Problems = Iterator[str]
+
+
+def broken_rules(values: Values, config: Values) -> list[str]:
+    """What is wrong with the values of several keys together.
+
+    Args:
+        values: evaluated keys, each of the right kind. A rule whose keys are not all there is skipped.
+        config: the whole config, not evaluated.
+
+    Returns:
+        One message per problem.
+    """
+    return [problem for rule in RULES for problem in rule(values, config)]
+
+
+def _folds(values: Values, config: Values) -> Problems:
+    if _has(values, "folds", "fold") and not values["fold"] < values["folds"]:
+        yield (
+            f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
+            f"to {values['folds'] - 1}."
+        )
+
+
+def _regions(values: Values, config: Values) -> Problems:
+    if not _has(values, "regions"):
+        return
+    regions = values["regions"]
+    try:
+        expected = number_of_regions(regions)
+    except ConfigError as error:
+        yield str(error)
+        return
+    resolved = config.get("label_regions")
+    if regions == "auto" and isinstance(resolved, Mapping) and "cases" not in resolved:
+        yield (
+            "--regions auto: this config does not ask its cases for their convention. Expected a convention's name or "
+            "regions of your own, such as {'lesion': [1]}."
+        )
+    elif _has(values, "num_classes") and values["num_classes"] != expected:
+        yield f"--num_classes {values['num_classes']}: there are {expected} regions. Set --regions alone."
+    elif regions != "auto" and _has(values, "output_labels"):
+        try:
+            merged_regions(resolve_regions(regions), values["output_labels"])
+        except ConfigError as error:
+            yield f"--output_labels: {error}"
+
+
+def _in_channels(values: Values, config: Values) -> Problems:
+    if _has(values, "in_channels", "neighbours") and values["in_channels"] % (2 * values["neighbours"] + 1):
+        yield (
+            f"--in_channels {values['in_channels']}: with --neighbours {values['neighbours']} the network sees "
+            f"{2 * values['neighbours'] + 1} slices. Expected a multiple of that; set --neighbours alone."
+        )
+
+
+def _levels(values: Values, config: Values) -> Problems:
+    """Each level halves the plane, and doubles the width; with too many nothing but padding is left."""
+    if not _has(values, "num_levels"):
+        return
+    levels = values["num_levels"]
+    for key in ("slice_size", "image_size"):
+        if _has(values, key) and 2**levels > min(values[key]):
+            yield (
+                f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
+                f"{min(values[key]).bit_length() - 1} times at most. Lower --num_levels."
+            )
+    if _has(values, "patch_size"):
+        if levels < 2:
+            yield f"--num_levels {levels}: expected at least 2 levels, between which the U-Nets halve a patch."
+        elif any(side % 2 ** (levels - 1) for side in values["patch_size"]):
+            yield (
+                f"--patch_size {list(values['patch_size'])}: with --num_levels {levels} a patch is halved {levels - 1} "
+                f"times; expected multiples of {2 ** (levels - 1)}."
+            )
+
+
+def _widths(values: Values, config: Values) -> Problems:
+    levels = {"base_channels": "num_levels", "normalizer_base_channels": "num_levels"}
+    doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels, critics 3
+    for key, count in {**doublings, "critic_base_channels": 2}.items():
+        if not _has(values, key):
+            continue
+        widest = values[key] * 2**count
+        if key == "base_channels" and values.get("max_channels"):
+            widest = min(widest, values["max_channels"])
+        if widest > _WIDEST:
+            levels_too = f" and --num_levels {count + 1}" if "num_levels" in values and key in levels else ""
+            yield (
+                f"--{key} {values[key]}{levels_too}: the deepest level would have {widest} channels, too many weights "
+                f"for any memory; expected at most {_WIDEST}. Lower them."
+            )
+
+
+def _critic_layers(values: Values, config: Values) -> Problems:
+    """Layer 0 is the masked image, and each level of the critic gives one more."""
+    if "critic_def" not in config or not _has(values, "loss_layers", "loss_layer_weights"):
+        return
+    last = config["critic_def"].get("num_levels", 3)
+    if not isinstance(last, int):
+        return
+    layers = values["loss_layers"]
+    if layers and max(layers) > last:
+        yield f"--loss_layers {list(layers)}: the critic has layers 0 to {last} only."
+    weights, count = values["loss_layer_weights"], len(layers) if layers else last + 1
+    if weights and len(weights) != count:
+        yield f"--loss_layer_weights {list(weights)}: {count} layers count; expected one weight per layer."
+
+
+def _segmentor_loss(values: Values, config: Values) -> Problems:
+    """Critics may join later than the last epoch: the training may go on with more epochs."""
+    if not _has(values, "critic_start", "adversarial_weight", "supervised_weight") or values["supervised_weight"]:
+        return
+    weight, start = values["adversarial_weight"], values["critic_start"]
+    if not weight or start > 1:
+        yield (
+            f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: the segmentor has "
+            "no loss in the first epoch. Set --supervised_weight 1, or --adversarial_weight and --critic_start to 1."
+        )
+
+
+def _class_weights(values: Values, config: Values) -> Problems:
+    if not _has(values, "class_weights", "include_background", "num_classes") or values["class_weights"] is None:
+        return
+    count = values["num_classes"] + values["include_background"]
+    if len(values["class_weights"]) != count:
+        yield (
+            f"--class_weights {list(values['class_weights'])}: {count} classes count in the loss; expected one weight "
+            "per class."
+        )
+
+
+def _intensity(values: Values, config: Values) -> Problems:
+    known = [name for name in config.get("intensities", {}) if not name.startswith("_")]
+    if known and _has(values, "intensity") and values["intensity"] not in known:
+        yield f"--intensity {values['intensity']}: expected {', '.join(known[:-1])} or {known[-1]}."
+
+
+def _has(values: Values, *keys: str) -> bool:
+    return all(key in values for key in keys)
+
+
+RULES: tuple[Callable[[Values, Values], Problems], ...] = (
+    _folds,
+    _regions,
+    _in_channels,
+    _levels,
+    _widths,
+    _critic_layers,
+    _segmentor_loss,
+    _class_weights,
+    _intensity,
+)

@@ -1,0 +1,98 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Values of a config's keys, compared with what the keys take."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigExpression, ConfigParser, ReferenceResolver
+
+from segan_monai.check.key_rules import broken_rules
+from segan_monai.check.keys import KEYS
+from segan_monai.check.report import Report, counted
+from segan_monai.check.trial import check_device
+from segan_monai.errors import ConfigError
+
+
+def check_values(parser: ConfigParser, report: Report) -> None:
+    """Check that each known key has a value of its kind, and that the values go together.
+
+    Expressions are evaluated, but nothing is built: what an expression needs of a component is not known here, and such
+    a key is passed over. Keys that are not in `KEYS` are the user's own.
+
+    Args:
+        parser: the parsed config.
+        report: gets the row ``values``.
+    """
+    config: Mapping[str, Any] = parser.get()
+    keys = [name for name in KEYS if name in config and not _has_component(config[name])]
+    report.note("values", f"{len(keys)} keys have values that they take")
+    values: dict[str, Any] = {}
+    for name in (name for name in keys if not _is_derived(config[name])):
+        _check_value(name, config[name], values, report)
+    if not report.of_rule("values"):  # what is derived from a wrong value would be found wrong as well
+        plain = {name: value for name, value in config.items() if name != "_meta_" and not _has_component(value)}
+        evaluated = ConfigParser(plain)
+        for name in (name for name in keys if name not in values):
+            try:
+                value = evaluated.get_parsed_content(name)
+            except Exception:  # whatever an expression raises; the run will say it
+                continue
+            _check_value(name, value, values, report)
+    for problem in broken_rules(values, config):
+        report.error("values", "several keys", problem)
+
+
+def refuse_wrong_values(parser: ConfigParser) -> None:
+    """Stop a run before it writes anything if a key has a value that it does not take, or the device is not there.
+
+    Raises:
+        ConfigError: the first wrong value, and how many more there are.
+    """
+    report = Report()
+    check_values(parser, report)
+    if not report.errors:
+        check_device(parser, report)
+    if report.errors:
+        first, *others = report.errors
+        more = f" And {counted(len(others), 'more wrong value')}: segan-monai check lists all." if others else ""
+        raise ConfigError(f"{first.message}{more}")
+
+
+def _check_value(name: str, value: Any, values: dict[str, Any], report: Report) -> None:
+    kind, purpose = KEYS[name]
+    if kind.takes(value):
+        values[name] = value
+    else:
+        report.error("values", name, f"--{name} {shown(value)}: expected {kind.expected} ({name}: {purpose}).")
+
+
+def shown(value: Any) -> str:
+    """A value as in a command or config: ``true``, ``null``; text in quotes only where it looks like another type."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if not isinstance(value, str):
+        return repr(value)
+    try:
+        ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value or "''"
+    return repr(value)
+
+
+def _has_component(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return "_target_" in value or any(map(_has_component, value.values()))
+    return isinstance(value, list) and any(map(_has_component, value))
+
+
+def _is_derived(value: Any) -> bool:
+    """Whether a value, or a part of it, is an expression or refers to other keys."""
+    if isinstance(value, Mapping):
+        return any(map(_is_derived, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_derived, value))
+    return ConfigExpression.is_expression(value) or bool(ReferenceResolver.match_refs_pattern(str(value)))

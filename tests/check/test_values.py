@@ -1,0 +1,294 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Values of the keys: every shipped one passes, every wrong one is refused by name before anything is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from monai.bundle import ConfigParser
+
+from segan_monai.check.keys import KEYS
+from segan_monai.check.report import Report
+from segan_monai.check.values import check_values, refuse_wrong_values, shown
+from segan_monai.errors import ConfigError
+from tests.bundles.workflow import BRATS, BUNDLES, FILES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN
+
+BRAIN = "brain_mri_adversarial_normalization_segmentation"
+CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
+PARTS = ("imports", "train")  # stand above initialize, but are no settings
+OVERLAYS_OF = {
+    BRATS: ["quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    HIPPOCAMPUS: ["axial_slices.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    SKIN: ["skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
+    PANCREAS: [
+        "ct_pictures.json",
+        *(f"experiments/lsnet_{part}/*.json" for part in ("components", "decay", "methods")),
+    ],
+    BRAIN: ["cpu.json", "experiments/adversarial_normalization/*.json"],
+}
+
+
+def parsed(*files, **overrides):
+    parser = ConfigParser(ConfigParser.load_config_files([str(file) for file in files]))
+    parser.update(overrides)
+    parser.parse()
+    return parser
+
+
+def found(*files, **overrides):
+    report = Report()
+    check_values(parsed(*files, **overrides), report)
+    return [finding.message for finding in report.findings]
+
+
+def train(bundle):
+    return BUNDLES / bundle / "configs" / "train.json"
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_key_at_the_top_is_described_and_its_value_passes(config):
+    bundle, file = config.split("/")
+    path = BUNDLES / bundle / "configs" / file
+    names = list(json.loads(path.read_text(encoding="utf-8")))
+    above = names[: names.index("initialize")]
+    above = [name for name in above if name not in PARTS and not name.startswith("_")]  # which are titles
+    assert [name for name in above if name not in KEYS] == []
+    assert found(path) == []
+    for several_gpus in path.parent.glob(f"multi_gpu_{file}"):
+        assert found(path, several_gpus) == []
+
+
+@pytest.mark.parametrize(
+    ("bundle", "overlay"),
+    [
+        (bundle, str(file.relative_to(OVERLAYS)))
+        for bundle, patterns in sorted(OVERLAYS_OF.items())
+        for pattern in patterns
+        for file in sorted(OVERLAYS.glob(pattern))
+        if file.name != "table.json"
+    ],
+)
+def test_every_overlay_passes(bundle, overlay):
+    for file in FILES.values():
+        assert found(train(bundle).with_name(file), OVERLAYS / overlay) == []
+
+
+def test_every_described_key_is_in_a_config_or_in_a_new_bundle():
+    shipped = {name for config in CONFIGS for name in json.loads((BUNDLES / _path(config)).read_text(encoding="utf-8"))}
+    assert set(KEYS) - shipped == {"intensity_window"}
+
+
+def _path(config):
+    return config.replace("/", "/configs/")
+
+
+NAN, INFINITY = float("nan"), float("inf")
+WHOLE = "expected a whole number of at least 1 "
+ABOVE_0 = "expected a finite number above 0 "
+NOT_NEGATIVE = "expected a finite number of at least 0 "
+SHARE = "expected a finite number of at least 0 and of at most 1 "
+YES_NO = "expected true or false "
+WRONG = [
+    (HIPPOCAMPUS, "epochs", 0, "--epochs 0: " + WHOLE + "(epochs: passes over the training cases)."),
+    (HIPPOCAMPUS, "epochs", 2.5, "--epochs 2.5: " + WHOLE),
+    (HIPPOCAMPUS, "epochs", "ten", "--epochs ten: " + WHOLE),
+    (HIPPOCAMPUS, "epochs", "10", "--epochs '10': " + WHOLE),
+    (HIPPOCAMPUS, "epochs", True, "--epochs true: " + WHOLE),
+    (HIPPOCAMPUS, "epochs", None, "--epochs null: " + WHOLE),
+    (HIPPOCAMPUS, "val_interval", 0, "--val_interval 0: " + WHOLE),
+    (HIPPOCAMPUS, "num_workers", -1, "--num_workers -1: expected a whole number of at least 0 "),
+    (HIPPOCAMPUS, "batch_size", 0, "--batch_size 0: " + WHOLE),
+    *[(HIPPOCAMPUS, "learning_rate", value, ABOVE_0) for value in (NAN, INFINITY, -INFINITY, -0.1, 0, "fast", None)],
+    (HIPPOCAMPUS, "learning_rate_decay", -1, NOT_NEGATIVE),
+    (HIPPOCAMPUS, "critic_learning_rate", NAN, "--critic_learning_rate nan: " + ABOVE_0),
+    *[(HIPPOCAMPUS, "slice_size", value, "expected a list of 2, each a whole") for value in (48, [48], [48, 0], "big")],
+    (HIPPOCAMPUS, "mlflow", True, "--mlflow true: expected a path or null "),
+    (HIPPOCAMPUS, "loss_layers", [], "--loss_layers []: expected a list of one or more, each a whole number"),
+    (HIPPOCAMPUS, "loss_layers", [-1], "--loss_layers [-1]: expected a list"),
+    (HIPPOCAMPUS, "loss_layers", [4], "--loss_layers [4]: the critic has layers 0 to 3 only"),
+    (HIPPOCAMPUS, "loss_layer_weights", [1, 2], "--loss_layer_weights [1, 2]: 4 layers count"),
+    (HIPPOCAMPUS, "loss_reduction", "mean", "--loss_reduction mean: expected 'per_layer' or 'concat' "),
+    (
+        HIPPOCAMPUS,
+        "num_levels",
+        9,
+        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved 5",
+    ),
+    (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
+    (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),
+    (HIPPOCAMPUS, "base_channels", 1024, "--base_channels 1024 and --num_levels 4: the deepest level would have 8192"),
+    (HIPPOCAMPUS, "slice_axis", 5, "--slice_axis 5: expected a whole number from 0 to 2 or a list of one or more"),
+    (HIPPOCAMPUS, "slice_axis", [1, 1], "--slice_axis [1, 1]: expected"),
+    (HIPPOCAMPUS, "slice_axis", [], "--slice_axis []: expected"),
+    (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
+    (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),
+    (HIPPOCAMPUS, "folds", 1, "--folds 1: expected a whole number of at least 2 "),
+    (HIPPOCAMPUS, "fold", 5, "--fold 5 of --folds 5: folds are counted from 0; expected a fold from 0 to 4"),
+    (HIPPOCAMPUS, "max_cases", 0, "--max_cases 0: expected a whole number of at least 1 or null "),
+    (HIPPOCAMPUS, "cache_rate", 2, "--cache_rate 2: " + SHARE),
+    (HIPPOCAMPUS, "neighbours", -1, "--neighbours -1: expected a whole number of at least 0 "),
+    (HIPPOCAMPUS, "in_channels", 5, "--in_channels 5: with --neighbours 3 the network sees 7 slices"),
+    (HIPPOCAMPUS, "amp", "maybe", "--amp maybe: " + YES_NO),
+    (HIPPOCAMPUS, "resume", "yes", "--resume yes: " + YES_NO),
+    (HIPPOCAMPUS, "check", 0, "--check 0: " + YES_NO),
+    (HIPPOCAMPUS, "skip_unreadable_cases", 1, "--skip_unreadable_cases 1: " + YES_NO),
+    (HIPPOCAMPUS, "foreground_probability", 1.5, SHARE),
+    (HIPPOCAMPUS, "augmentation_probability", -1, SHARE),
+    (HIPPOCAMPUS, "critic_start", 0, "--critic_start 0: " + WHOLE),
+    (HIPPOCAMPUS, "critic_clamp", -1, "--critic_clamp -1: " + ABOVE_0),
+    (HIPPOCAMPUS, "adversarial_weight", -0.5, NOT_NEGATIVE),
+    (HIPPOCAMPUS, "supervised_weight", NAN, NOT_NEGATIVE),
+    (HIPPOCAMPUS, "modalities", "T1", "--modalities T1: expected a list of one or more, each text "),
+    (HIPPOCAMPUS, "modalities", [], "--modalities []: expected a list of one or more"),
+    (HIPPOCAMPUS, "regions", "brats1999", "unknown label convention regions='brats1999'"),
+    (HIPPOCAMPUS, "regions", "auto", "--regions auto: this config does not ask its cases"),
+    (HIPPOCAMPUS, "regions", {"anterior": [0]}, "regions: region 'anterior' needs one or more positive whole"),
+    (HIPPOCAMPUS, "regions", {}, "regions must name at least one region"),
+    (HIPPOCAMPUS, "regions", 3, "--regions 3: expected a mapping of names to values or text "),
+    (HIPPOCAMPUS, "num_classes", 5, "--num_classes 5: there are 2 regions"),
+    (HIPPOCAMPUS, "dataset_dir", None, "--dataset_dir null: expected a path "),
+    (HIPPOCAMPUS, "cache_dir", "", "--cache_dir '': expected a path or null "),
+    (BRATS, "modalities", ["t1", 2], "--modalities ['t1', 2]: expected a list of one or more, each text "),
+    (BRATS, "num_levels", 9, "--slice_size [160, 160] can be halved 7 times at most"),
+    (BRAIN, "patch_size", [32, 32], "--patch_size [32, 32]: expected a list of 3, each a whole number"),
+    (BRAIN, "patch_size", [32, 32, 30], "--patch_size [32, 32, 30]: with --num_levels 4 a patch is halved 3 times"),
+    (BRAIN, "patch_stride", [8, 8, 0], "--patch_stride [8, 8, 0]: expected a list of 3"),
+    (BRAIN, "num_levels", 1, "--num_levels 1: expected at least 2 levels"),
+    (BRAIN, "num_levels", 9, "--patch_size [32, 32, 32]: with --num_levels 9"),
+    (BRAIN, "spacing_mm", [1, 1, 0], "--spacing_mm [1, 1, 0]: expected a list of 3, each a finite number above 0 "),
+    (BRAIN, "spacing_mm", 1.0, "--spacing_mm 1.0: expected a list of 3"),
+    (BRAIN, "window_overlap", 1, "--window_overlap 1: expected a finite number of at least 0 and below 1 "),
+    (BRAIN, "intensity", "zscore", "--intensity zscore: expected raw, scale or standardize"),
+    (BRAIN, "class_weights", [1, 2], "--class_weights [1, 2]: 3 classes count in the loss"),
+    (BRAIN, "regions", "auto", "--regions auto: this config does not ask its cases"),
+    (BRAIN, "adversarial_loss", "wasserstein", "expected 'minimax', 'non_saturating' or 'confusion' "),
+    (BRAIN, "discriminator_channels", [], "--discriminator_channels []: expected a list of one or more"),
+    (BRAIN, "lr_step_on", 3, "--lr_step_on 3: expected a Python function "),
+    (PANCREAS, "hu_window", [240, -100], "--hu_window [240, -100]: expected a list of 2 numbers, the lower one first "),
+    (PANCREAS, "slice_size", [512, 512, 512], "expected a list of 2, each"),
+    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet' or 'fcn' "),
+    (PANCREAS, "segmentor_depth", 50, "--segmentor_depth 50: expected 18 or 34 "),
+    (PANCREAS, "picture_axes", "XY", "--picture_axes XY: expected 'LA', "),
+    (PANCREAS, "heatmap_threshold", 1, "expected a finite number above 0 and below 1 "),
+    (PANCREAS, "max_rois", 0, "--max_rois 0: " + WHOLE),
+    (PANCREAS, "subject_pattern", "(", "--subject_pattern (: expected a regular expression with a group"),
+    (SKIN, "image_size", 128, "--image_size 128: expected a list of 2"),
+    (SKIN, "image_size", [8, 8], "--image_size [8, 8] can be halved 3 times at most"),
+    (SKIN, "adam_betas", [0.5, 1.0], "--adam_betas [0.5, 1.0]: expected a list of 2, each a finite number of at"),
+    (SKIN, "held_out", -1, "--held_out -1: expected a finite number of at least 0 or null "),
+    (SKIN, "crop_probability", 2, SHARE),
+]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "key", "value", "words"),
+    [pytest.param(*case, id=f"{case[0].split('_')[0]}-{case[1]}-{case[2]}") for case in WRONG],
+)
+def test_a_wrong_value_is_refused_by_name(bundle, key, value, words):
+    messages = found(train(bundle), **{key: value})
+    assert any(words in message and key in message for message in messages), messages
+    with pytest.raises(ConfigError, match=key):
+        refuse_wrong_values(parsed(train(bundle), **{"device": "cpu", key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("subset", "heldout", "--subset heldout: expected 'held_out', 'training', 'validation', 'test' or 'all' "),
+        ("output_labels", "foo", "--output_labels foo: expected 'consecutive' or 'dataset' or a list of one or more"),
+        ("output_labels", [1, 1], "--output_labels [1, 1]: expected"),
+        ("output_labels", [1, 256], "--output_labels [1, 256]: expected"),
+        ("output_labels", [1, 2, 3], "--output_labels: values=[1, 2, 3] for 2 regions"),
+        ("slice_batch_size", 0, "--slice_batch_size 0: " + WHOLE),
+        ("save_probabilities", "no", "--save_probabilities no: " + YES_NO),
+    ],
+)
+def test_wrong_values_in_evaluation_and_inference(key, value, words):
+    for file in ("evaluate.json", "inference.json") if key != "subset" else ("evaluate.json",):
+        (message,) = found(train(HIPPOCAMPUS).with_name(file), **{key: value})
+        assert message.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "overrides"),
+    [
+        (HIPPOCAMPUS, {"slice_size": (48, 48), "slice_axis": (0, 2), "output_dir": "ü b"}),
+        (HIPPOCAMPUS, {"loss_layers": [0, 3], "loss_layer_weights": [1, 0.5]}),
+        (HIPPOCAMPUS, {"loss_layers": [4], "critic_def#num_levels": 4}),
+        (HIPPOCAMPUS, {"epochs": 1, "critic_start": 2, "max_cases": 1, "mlflow": "runs"}),
+        (HIPPOCAMPUS, {"regions": "brats2021", "my_own_key": object(), "epochs": "@my_own_epochs", "my_own_epochs": 3}),
+        (HIPPOCAMPUS, {"epochs": "$len(@cases)"}),  # what needs a component is not judged
+        (BRAIN, {"regions": "brats2021", "norm": ["group", {"num_groups": 4}], "class_weights": [1, 1, 2]}),
+        (BRATS, {"regions": "auto"}),
+        (BRATS, {"regions": {"lesion": [1]}}),
+        (SKIN, {"max_channels": 64, "base_channels": 4096, "critic_base_channels": 64}),
+    ],
+)
+def test_what_is_right_passes(bundle, overrides):
+    assert found(train(bundle), **overrides) == []
+
+
+@pytest.mark.parametrize(("weight", "start"), [(0.0, 1), (1.0, 2)])
+def test_a_segmentor_without_a_loss(weight, start):
+    settings = {"supervised_weight": 0, "adversarial_weight": weight, "critic_start": start}
+    (message,) = found(train(HIPPOCAMPUS), **settings)
+    assert message.startswith(f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: ")
+    assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
+
+
+def test_what_a_wrong_value_makes_of_others_is_not_told():
+    (message,) = found(train(HIPPOCAMPUS), epochs=60.5)  # critic_start is derived from it
+    assert message.startswith("--epochs 60.5: ")
+    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_margin and heatmap_sigma are derived from it
+    assert message.startswith("--slice_size [True, 512]: ")
+    (message,) = found(train(HIPPOCAMPUS), epochs="$2.5")
+    assert message.startswith("--epochs 2.5: ")
+
+
+def test_a_run_names_the_first_of_several_and_check_names_all():
+    wrong = {"epochs": 0, "seed": -1, "amp": "maybe"}
+    assert len(found(train(HIPPOCAMPUS), **wrong)) == 3
+    with pytest.raises(ConfigError, match=r"^--amp maybe: .* And 2 more wrong values: segan-monai check lists all\.$"):
+        refuse_wrong_values(parsed(train(HIPPOCAMPUS), **wrong))
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:77", "cpu:x"])
+def test_a_device_that_is_not_there(device):
+    with pytest.raises(ConfigError, match=f"^--device {device} cannot be used .*This machine has cpu"):
+        refuse_wrong_values(parsed(train(HIPPOCAMPUS), device=device))
+
+
+@pytest.mark.parametrize("bundle", [HIPPOCAMPUS, BRAIN, PANCREAS, SKIN, BRATS])
+@pytest.mark.parametrize("run_id", ["training", "evaluating", "inference"])
+def test_the_number_of_classes_is_that_of_a_named_convention(bundle, run_id):
+    parser = parsed(train(bundle).with_name(FILES[run_id]), regions="brats2021")
+    assert parser.get_parsed_content("num_classes") == 3
+
+
+def test_values_are_shown_as_they_are_written():
+    written = [True, None, "ten", "10", "", [1, "a"], 0.5]
+    assert [shown(value) for value in written] == ["true", "null", "ten", "'10'", "''", "[1, 'a']", "0.5"]
+
+
+@pytest.mark.parametrize("how", ["option", "args_file"])
+def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path, how):
+    wrong = ["--loss_layers", "[]"]
+    if how == "args_file":
+        (tmp_path / "args.json").write_text('{"loss_layers": []}', encoding="utf-8")
+        wrong = ["--args_file", str(tmp_path / "args.json")]
+    config = ["--config_file", str([str(train(HIPPOCAMPUS))]), "--dataset_dir", "nowhere", "--device", "cpu"]
+    places = ["--output_dir", str(tmp_path / "run"), "--ckpt_dir", str(tmp_path / "models"), "--check", "false"]
+    command = [sys.executable, "-m", "monai.bundle", "run", "training", *config, *places, *wrong]
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False, encoding="utf-8"
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.rstrip().splitlines()[-1]
+    assert last.startswith("error: --loss_layers []: expected a list of one or more, each a whole number of at least 0")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "models").exists()

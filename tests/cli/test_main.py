@@ -1,0 +1,55 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+SCRIPT = f"""
+import runpy, sys
+sys.argv = [{shutil.which("segan-monai")!r}, *sys.argv[1:]]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("loaded", sorted({{"torch", "monai", "pandas"}} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["check", "--help"], ["prepare", "--help"]])
+def test_help_does_not_wait_for_pytorch(arguments):
+    shown = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True)
+    assert "Usage: segan-monai" in shown.stdout
+    assert "loaded []" in shown.stdout
+
+
+def test_components_are_registered_at_the_first_use_of_the_package():
+    code = """
+import sys
+sys.argv = ["segan-monai"]
+import segan_monai
+assert "torch" not in sys.modules
+network = segan_monai.networks.SegANSegmentor
+from monai.bundle import ConfigParser
+content = {"_target_": "SegANSegmentor", "in_channels": 1, "out_channels": 2, "base_channels": 4}
+assert type(ConfigParser({"network": content}).get_parsed_content("network")) is network
+try:
+    segan_monai.no_such_name
+except AttributeError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "module 'segan_monai' has no attribute 'no_such_name'"
+
+
+def test_importing_the_package_registers_components_before_monai_is_imported_by_a_script():
+    code = """
+import segan_monai
+from monai.bundle import ConfigParser
+content = {"_target_": "MultiScaleL1Loss"}
+print(type(ConfigParser({"loss": content}).get_parsed_content("loss")).__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "segan_monai.losses.multi_scale_l1"
