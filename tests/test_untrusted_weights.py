@@ -112,7 +112,7 @@ def test_every_bundle_resumes_and_loads_by_these_ways_alone():
         for name in ("CheckpointLoader", "PersistentDataset", "LMDBDataset", "torch.load", "pickle", "extract"):
             assert name not in text, f"{config} names {name}"
         if config.name == "train.json":
-            assert '"_target_": "RunCheckpoint"' in text
+            assert '"_target_": "TrainingHandlers"' in text
         elif config.name in ("evaluate.json", "inference.json"):
             assert (
                 "segan_monai.load_weights(@network_def, @ckpt_dir + '/model.pt')" in json.loads(text)["initialize"][1]

@@ -54,7 +54,7 @@ def unknown_overrides(files: Any, config: Mapping[str, Any], names: Iterable[str
             if isinstance(inside, list):
                 options = [str(index) for index in range(len(inside))]
             elif isinstance(inside, Mapping):
-                options = list(inside)
+                options = list(inside) if depth else known
             else:
                 messages.append(
                     f"unknown key --{name}: in {files}, '{'#'.join(sections[:depth])}' is {inside!r} and has no keys "

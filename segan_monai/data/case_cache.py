@@ -12,9 +12,9 @@ import logging
 import os
 import re
 import sys
-import tempfile
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
@@ -38,10 +38,8 @@ logger = logging.getLogger(__name__)
 _OF_NUMPY = [np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype]
 _OF_NUMPY += [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
 _OF_MONAI = [kind for kind in vars(enums).values() if isinstance(kind, type) and issubclass(kind, Enum)]
-torch.serialization.add_safe_globals([*_OF_NUMPY, *_OF_MONAI])
+_READING = threading.Lock()
 _ABANDONED_SECONDS = 24 * 3600  # a file that a killed process left half written
-_UMASK = os.umask(0)  # it can only be read by setting it, which threads would see
-os.umask(_UMASK)
 _LIBRARIES = ("monai", "torch", "numpy")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
@@ -121,18 +119,15 @@ class CaseCache:
 
     def _write(self, file: Path, write: Callable[[Path], Any]) -> None:
         """Write under a name that no other process has, then give it its own."""
-        descriptor, name = tempfile.mkstemp(dir=self.folder, prefix=".", suffix=".part")
-        temporary = Path(name)
+        temporary = self.folder / f".{uuid.uuid4().hex}.part"  # made with the permissions that the umask leaves
         try:
             write(temporary)
-            os.fsync(descriptor)
-            temporary.chmod(0o666 & ~_UMASK)  # others may use the folder too
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
             temporary.replace(file)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        finally:
-            os.close(descriptor)
 
 
 def describe(value: Any) -> Any:
@@ -203,7 +198,16 @@ def _states_of_files(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def _read(file: Path) -> Any:
-    return torch.load(file, mmap=True, weights_only=True)
+    """Map a prepared case; NumPy's arrays and MONAI's enumerations may be in it, beside what `torch.load` takes.
+
+    PyTorch keeps one list for the process of what it takes: what stood there before must stay, and of the threads that
+    read, none may shorten it while another one needs it.
+    """
+    with _READING:
+        known = torch.serialization.get_safe_globals()
+        own = [kind for kind in (*_OF_NUMPY, *_OF_MONAI) if kind not in known]
+        with torch.serialization.safe_globals(own):
+            return torch.load(file, mmap=True, weights_only=True)
 
 
 def digest(content: Any) -> str:

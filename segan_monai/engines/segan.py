@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -69,8 +68,6 @@ class SegANTrainer(PhasedTrainer):
                 f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from the first epoch: "
                 "set supervised_weight to 1, or adversarial_weight and critic_start to 1."
             )
-        # The schedule of a critic that has not joined yet goes on without steps of its optimizer.
-        warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
         super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
         self.critic = critic
         self.critic_optimizer = critic_optimizer

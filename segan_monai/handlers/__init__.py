@@ -10,6 +10,7 @@ from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.live_view import LiveView
 from segan_monai.handlers.localization_panel import LocalizationPanel
+from segan_monai.handlers.lr_schedule import LrSchedule
 from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.overlay_picture import OverlayPicture
@@ -20,6 +21,7 @@ from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.run_progress import RunProgress
 from segan_monai.handlers.run_report import RunReport
 from segan_monai.handlers.tracked_run import TrackedRun
+from segan_monai.handlers.training_handlers import TrainingHandlers
 from segan_monai.handlers.validate import FinalValidationHandler
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "InferenceCost",
     "LiveView",
     "LocalizationPanel",
+    "LrSchedule",
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
@@ -40,4 +43,5 @@ __all__ = [
     "RunProgress",
     "RunReport",
     "TrackedRun",
+    "TrainingHandlers",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 
-from segan_monai.files import append_line
+from segan_monai.files import append_line, whole_file
 from segan_monai.processes import gather_objects
+from segan_monai.report.history import TRAINING, VALIDATION, with_phases
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +38,14 @@ class EpochLog:
     one writes it, with the averages over the iterations of all.
 
     Args:
-        output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: a row an epoch and name; the
-            seconds are those of training, without validation.
+        output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: one row per epoch and name; the
+            seconds are those of training, without validation. Names are those in TensorBoard: ``training/<term>`` and
+            ``validation/<metric>``. A file of an earlier version, without these prefixes, gets them when its run is
+            resumed.
         validator: its metrics are named in the line of an epoch that was validated.
     """
 
-    def __init__(self, output_dir: str, validator: Engine | None = None) -> None:
+    def __init__(self, output_dir: str | os.PathLike[str], validator: Engine | None = None) -> None:
         self.file = Path(output_dir) / "history.csv"
         self.validator = validator
         self.sums: dict[str, torch.Tensor] = {}
@@ -49,10 +54,25 @@ class EpochLog:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
+        engine.add_event_handler(Events.STARTED, self.name_by_phase)
         engine.add_event_handler(Events.STARTED, self.count_parameters)
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
+
+    def name_by_phase(self) -> None:
+        """Give the names in the file of an earlier version their prefixes; values stay as they are written."""
+        if idist.get_rank() > 0 or not self.file.is_file():
+            return
+        try:
+            written = pd.read_csv(self.file, dtype={"seconds": str, "value": str}, keep_default_na=False)
+            named = with_phases(written)
+        except (ValueError, KeyError) as error:  # the log of what was before; the training needs none of it
+            logger.warning("%s cannot be read (%s); new epochs are appended to it", self.file, error)
+            return
+        if named is not written:
+            with whole_file(self.file) as file:
+                named.to_csv(file, index=False, lineterminator="\r\n")
 
     def count_parameters(self, engine: Engine) -> None:
         """Write how large the players are."""
@@ -93,19 +113,19 @@ class EpochLog:
         if idist.get_rank() > 0:
             return
         text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
+        named = {TRAINING + name: value for name, value in values.items()}
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
             # Ignite also keeps the dictionary of a metric with several values, beside each of them.
             metrics = self.validator.state.metrics.items()
             validated = {name: float(value) for name, value in metrics if not isinstance(value, dict)}
-            values.update(validated)
+            named |= {VALIDATION + name: value for name, value in validated.items()}
             text += [f"{name} {value:.4f}" for name, value in validated.items()]
             text.append(
                 f"best {self.validator.state.best_metric:.4f} in epoch {self.validator.state.best_metric_epoch}"
             )
         logger.info("  ".join([*text, f"{seconds:.1f} s"]))
-        self._append(
-            epoch, seconds, {**values, "peak_memory_mib": peak_memory_mib(getattr(engine.state, "device", None))}
-        )
+        named["peak_memory_mib"] = peak_memory_mib(getattr(engine.state, "device", None))
+        self._append(epoch, seconds, named)
 
     def _append(self, epoch: int, seconds: float, values: Mapping[str, float]) -> None:
         rows = [] if self.file.is_file() else [["epoch", "seconds", "name", "value"]]

@@ -25,6 +25,7 @@ from segan_monai.handlers.normalization_panel import COLUMNS as NORMALIZATION_CO
 from segan_monai.handlers.normalization_panel import draw_normalization, region_legend
 from segan_monai.handlers.overlay_picture import COLOURS, black_figure, draw_slice, outline_legend
 from segan_monai.handlers.photograph_picture import PHOTOGRAPH_COLOURS, draw_photograph
+from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
 _LEGEND = 0.3  # inches of height
@@ -92,7 +93,8 @@ class LiveView:
     It looks with all networks in evaluation mode, without gradients, and draws no random number: weights, running
     averages and random states are bit for bit those of a run without it. A picture that cannot be drawn is said in the
     log and costs nothing else. There is one writer and one file of events, since TensorBoard follows only the newest
-    file of a folder. Attach it after validation, `EpochLog` and `RunCheckpoint`, in the first process only.
+    file of a folder; of several processes, the first one has it. Attach it after validation, `EpochLog` and
+    `RunCheckpoint`.
 
     Args:
         output_dir: gets the events.
@@ -123,6 +125,8 @@ class LiveView:
 
     def attach(self, engine: Engine) -> None:
         """Register with the trainer."""
+        if process_rank() > 0:
+            return
         self.trainer = engine
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_STARTED, self.note_learning_rates)

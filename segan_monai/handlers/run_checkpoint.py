@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import random
 import shutil
 from collections.abc import Mapping
@@ -84,8 +85,8 @@ class RunCheckpoint:
 
     def __init__(
         self,
-        output_dir: str,
-        ckpt_dir: str,
+        output_dir: str | os.PathLike[str],
+        ckpt_dir: str | os.PathLike[str],
         network: nn.Module,
         objects: Mapping[str, Any],
         validator: Engine | None = None,

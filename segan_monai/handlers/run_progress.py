@@ -12,13 +12,15 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from tqdm import tqdm
 
+from segan_monai.processes import process_rank
+
 
 class RunProgress(ProgressBar):
     """Ignite's `ProgressBar`, with the loss and the time left of the whole run in training, the case elsewhere.
 
     The bar itself says how long is left of the epoch, the validation, the evaluation or the inference. When standard
-    error is no terminal there is no bar at all, and nothing is computed for it. In a trainer attach it first, so that
-    it makes room for the bar of the validation.
+    error is no terminal, and in all processes but the first, there is no bar at all, and nothing is computed for it. In
+    a trainer attach it first, so that it makes room for the bar of the validation.
 
     Args:
         desc: what the bar is called.
@@ -32,7 +34,7 @@ class RunProgress(ProgressBar):
 
     def attach(self, engine: Engine, **settings: Any) -> None:
         """Register with a trainer or an evaluator."""
-        if not sys.stderr.isatty():
+        if process_rank() > 0 or not sys.stderr.isatty():
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         super().attach(engine, output_transform=lambda output: self.named(engine), **settings)

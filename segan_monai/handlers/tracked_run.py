@@ -20,6 +20,7 @@ from monai.handlers import MLFlowHandler
 from segan_monai.errors import ConfigError, DataError, UserError
 from segan_monai.handlers.live_view import current_learning_rates, epoch_scalars
 from segan_monai.json_files import read_json_object
+from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
 _LONGEST = 500  # characters of a parameter that every MLflow takes
@@ -34,7 +35,8 @@ class TrackedRun(MLFlowHandler):
     ``report.html``, ``run.json``, ``split.json`` and ``history.csv`` as artifacts. Its id is kept in
     ``mlflow_run.json``, so a resumed training goes on in the same run. It ends as finished, killed (by a signal) or
     failed. MLflow's own telemetry is switched off. What cannot be sent while the training runs is said in the log and
-    costs nothing else. Attach it after `RunReport`, in the first process only.
+    costs nothing else. Of several processes, only the first one has anything to do with MLflow. Attach it after
+    `RunReport`.
 
     Args:
         tracking: URI of an MLflow server or data base, or a folder, which gets the data base ``mlruns.db``.
@@ -42,9 +44,6 @@ class TrackedRun(MLFlowHandler):
         validator: the evaluator that the trainer runs.
         experiment: the run belongs to the experiment of this name; of a path, the last part.
         settings: parameters of the run.
-
-    Raises:
-        ConfigError: MLflow is not installed, or does not take that URI.
     """
 
     def __init__(
@@ -55,25 +54,12 @@ class TrackedRun(MLFlowHandler):
         experiment: str,
         settings: Mapping[str, Any],
     ) -> None:
+        self.tracking = tracking
         self.output_dir = Path(output_dir)
         self.validator = validator
+        self.experiment_path = experiment
+        self.settings = settings
         self.learning_rates: dict[str, float] = {}
-        uri = tracking_uri(tracking)
-        _require_packages(uri)
-        try:
-            super().__init__(
-                tracking_uri=uri,
-                iteration_log=False,
-                experiment_name=Path(experiment).resolve().name,
-                run_name=f"{self.output_dir.resolve().name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-                experiment_param={name: str(value)[:_LONGEST] for name, value in settings.items()},
-                artifacts=[self.output_dir / name for name in ARTIFACTS],
-            )
-        except Exception as error:  # of MLflow and its data base
-            raise ConfigError(
-                f"--mlflow {tracking} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]}). Expected "
-                "a folder, sqlite:///FILE, or the address of an MLflow server (http://HOST:5000)."
-            ) from error
 
     @property
     def file(self) -> Path:
@@ -81,7 +67,14 @@ class TrackedRun(MLFlowHandler):
         return self.output_dir / "mlflow_run.json"
 
     def attach(self, engine: Engine) -> None:
-        """Register with the trainer."""
+        """Connect to MLflow and register with the trainer.
+
+        Raises:
+            ConfigError: MLflow is not installed, or does not take that URI.
+        """
+        if process_rank() > 0:
+            return
+        self._connect()
         super().attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self.note_learning_rates)
         engine.add_event_handler(Events.COMPLETED, lambda: self.end("FINISHED"))
@@ -136,6 +129,25 @@ class TrackedRun(MLFlowHandler):
         """End the run, and let the error through."""
         self.end("FAILED")
         raise error
+
+    def _connect(self) -> None:
+        """Become a handler of MONAI, which connects when it is made: only the process that attaches it may do so."""
+        uri = tracking_uri(self.tracking)
+        _require_packages(uri)
+        try:
+            super().__init__(
+                tracking_uri=uri,
+                iteration_log=False,
+                experiment_name=Path(self.experiment_path).resolve().name,
+                run_name=f"{self.output_dir.resolve().name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
+                experiment_param={name: str(value)[:_LONGEST] for name, value in self.settings.items()},
+                artifacts=[self.output_dir / name for name in ARTIFACTS],
+            )
+        except Exception as error:  # of MLflow and its data base
+            raise ConfigError(
+                f"--mlflow {self.tracking} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]}). "
+                "Expected a folder, sqlite:///FILE, or the address of an MLflow server (http://HOST:5000)."
+            ) from error
 
     def _attempt(self, action: Callable[[], Any]) -> None:
         try:

@@ -14,6 +14,7 @@ import pandas as pd
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.metrics.summary import COLUMNS
+from segan_monai.report.history import with_phases
 from segan_monai.report.previews import CasePreview, load_previews
 
 _HISTORY = ("epoch", "seconds", "name", "value")
@@ -27,7 +28,7 @@ class RunFolder:
     Attributes:
         folder: where they lie.
         record: of ``run.json``: command, seed, versions, hardware, config.
-        history: of ``history.csv``, columns epoch, seconds, name, value.
+        history: of ``history.csv``, columns epoch, seconds, name, value; see `read_history`.
         split: of ``split.json``: names of the training and validation cases.
         metrics: of ``metrics.csv``, a row a case and region.
         summary: of ``summary.json``.
@@ -55,7 +56,8 @@ def read_run(folder: Path) -> RunFolder:
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
     run.split = _json(folder / "split.json")
     run.summary = _json(folder / "summary.json", ("regions",))
-    run.history = _table(folder / "history.csv", _HISTORY)
+    history = _table(folder / "history.csv", _HISTORY)
+    run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)
     try:
         if (folder / "previews.npz").is_file():

@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import Markup
 
 from segan_monai._version import __version__
 from segan_monai.files import whole_file
 from segan_monai.metrics.summary import FAILURE_RULE
 from segan_monai.report.folder import RunFolder, read_runs
-from segan_monai.report.plots import KEY_METRIC, TITLES, boxes, curve_names, curves
+from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
+from segan_monai.report.plots import TITLES, boxes, curves
 from segan_monai.report.slices import region_colours, slice_pictures
 
 MEASURES = ("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm", "roi_iou")
@@ -41,6 +40,8 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
         DataError: a folder holds no run.
         OutputError: the page cannot be written.
     """
+    from jinja2 import Environment, PackageLoader, select_autoescape
+
     runs = read_runs([Path(folder) for folder in folders])
     file = Path(folders[0]) / "report.html" if file is None else Path(file)
     environment = Environment(
@@ -71,14 +72,14 @@ def _section(run: RunFolder) -> dict[str, Any]:
         "pictures": [(file.stem.replace("_", " "), _embedded(file)) for file in run.pictures],
     }
     if run.history is not None:
-        section["losses"] = Markup(curves(run.history, validation=False))
-        section["validation"] = Markup(curves(run.history, validation=True))
+        section["losses"] = curves(run.history, TRAINING)
+        section["validation"] = curves(run.history, VALIDATION)
     if run.metrics is not None:
         measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]
         section["regions"] = _regions(run, measures)
         section["source"] = (run.record.get("config", {}).get("published") or {}).get("source", "")
         section["measures"] = [TITLES[name] for name in measures]
-        section["boxes"] = Markup(boxes(run.metrics, [name for name in PLOTTED if name in measures]))
+        section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["cases"] = _cases(run.metrics, measures)
         section["trouble"] = _trouble(run.metrics)
         section["previews"] = [
@@ -118,8 +119,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
             f"{name.removeprefix('parameters_')} {value / 1e6:.3g} M"
             for name, value in zip(parameters["name"], parameters["value"], strict=True)
         )
-        if KEY_METRIC in curve_names(run.history, validation=True):
-            found = run.history[run.history["name"] == KEY_METRIC].set_index("epoch")["value"]
+        found = run.history[run.history["name"] == VALIDATION + KEY_METRIC].set_index("epoch")["value"]
+        if len(found):
             facts["best validation"] = f"mean Dice {found.max():.3f} in epoch {found.idxmax()}, on the cases it reports"
     hardware = record.get("hardware", {})
     facts["hardware"] = ", ".join(

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from segan_monai.report.history import VALIDATION
+
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
-KEY_METRIC = "mean_dice"
-NOT_CURVES = re.compile("^parameters_|peak_memory_mib$")
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -25,23 +25,24 @@ TITLES = {
 }
 
 
-def curves(history: pd.DataFrame, validation: bool) -> str:
-    """Loss terms, or what the validations found, over the epochs; a panel a term.
+def curves(history: pd.DataFrame, phase: str) -> str:
+    """Loss terms, or what the validations found, over the epochs; one panel per name.
 
     Args:
-        history: of ``history.csv``.
-        validation: which of the two: terms of the training are there in every epoch, of the validation in some.
+        history: of `read_history`.
+        phase: ``training/`` or ``validation/``, with which the names begin.
     """
-    names = curve_names(history, validation)
+    names = curve_names(history, phase)
     if not names:
         return ""
+    validation = phase == VALIDATION
     columns = min(len(names), 4)
     figure, axes = _figure(-(-len(names) // columns), columns, 2.9, 2.0)
     for index, name in enumerate(names):
         axis = axes.flat[index]
         values = history[history["name"] == name].groupby("epoch")["value"].last()
         axis.plot(values.index, values, color=COLOURS[1 if validation else 0], marker="." if len(values) < 40 else None)
-        axis.set_title(name, fontsize=9)
+        axis.set_title(name.removeprefix(phase), fontsize=9)
         if validation and len(values):
             best = values.idxmax()
             axis.plot([best], [values[best]], "o", color=COLOURS[1])
@@ -52,18 +53,9 @@ def curves(history: pd.DataFrame, validation: bool) -> str:
     return _svg(figure, "epoch")
 
 
-def curve_names(history: pd.DataFrame, validation: bool) -> list[str]:
-    """Names in ``history.csv`` of the training's terms, or of the validation's metrics.
-
-    The metrics stand behind the terms in each epoch that was validated, `mean_dice` first.
-    """
-    rows = history[(history["epoch"] > 0) & ~history["name"].str.contains(NOT_CURVES)]
-    of_validation: set[str] = set()
-    for _, names in rows.groupby("epoch")["name"]:
-        listed = names.tolist()
-        if KEY_METRIC in listed:
-            of_validation |= set(listed[listed.index(KEY_METRIC) :])
-    return [name for name in dict.fromkeys(rows["name"]) if (name in of_validation) == validation]
+def curve_names(history: pd.DataFrame, phase: str) -> list[str]:
+    """Names of a phase, in the order in which they came."""
+    return [name for name in dict.fromkeys(history["name"]) if name.startswith(phase)]
 
 
 def boxes(metrics: pd.DataFrame, measures: Sequence[str]) -> str:

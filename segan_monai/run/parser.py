@@ -18,13 +18,15 @@ from segan_monai.typed import config_values, is_path_key, typed_values
 def run_settings() -> dict[str, Any]:
     """The keys of the config above ``initialize``, which a user may set, with the values that they have in this run.
 
-    For an expression in the config itself: ``$segan_monai.run_settings()``. Functions are left out.
+    For an expression in the config itself: ``$segan_monai.run_settings()``. Functions and the titles of sections, whose
+    names begin with ``_``, are omitted.
     """
     parser = parser_of_this_run()
     if parser is None:
         raise ConfigError("run_settings() was called from Python; expected the expression of a config.")
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
-    names = [name for name in takewhile(lambda name: name != "initialize", config) if name not in ("imports", "_meta_")]
+    above = takewhile(lambda name: name != "initialize", config)
+    names = [name for name in above if name != "imports" and not name.startswith("_")]
     values = {name: parser.get_parsed_content(name) for name in names}
     return {name: value for name, value in values.items() if not callable(value)}
 

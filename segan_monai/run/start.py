@@ -93,7 +93,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
 def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str, Any], str]:
     """Give the config the values that were typed, see `set_typed_values`; return it, and the output folder as typed."""
-    config = {key: value for key, value in parser.config.items() if key != "_meta_"}
+    config = {key: value for key, value in parser.config.items() if not key.startswith("_")}
     arguments = arguments_of_process()
     overrides = overrides_of(arguments)
     files = ConfigParser.load_config_files(config_files(arguments)) if arguments else None

@@ -80,11 +80,11 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
         load_weights(validator.network, trained / "model.pt")
         validator.run()
         found = history(trained)
-        assert (3, "mean_dice") in found, "resumed"
+        assert (3, "validation/mean_dice") in found, "resumed"
         epoch = read_checkpoint(trained / "last.pt")["best_metric_epoch"]
         for name, value in validator.state.metrics.items():
             if not isinstance(value, dict):
-                assert found[epoch, name] == pytest.approx(float(value), abs=1e-6), (bundle, name)
+                assert found[epoch, f"validation/{name}"] == pytest.approx(float(value), abs=1e-6), (bundle, name)
 
         run_workflow(bundle, "evaluating", overlays(bundle), **settings, output_dir=str(alone))
         written = {file.name for file in evaluated.iterdir()}
@@ -107,7 +107,7 @@ def test_from_the_command_line(phantoms, tmp_path):
     done = torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *words)
     assert done.returncode == 0, done.stderr[-4000:]
     assert done.stdout.count("epoch 1/1 ") == 1, "the first process alone reports"
-    assert (1, "mean_dice") in history(tmp_path / "run")
+    assert (1, "validation/mean_dice") in history(tmp_path / "run")
     assert (tmp_path / "models" / "model.pt").is_file()
 
 

@@ -15,7 +15,7 @@ import torch
 
 from segan_monai.data import write_phantoms
 from segan_monai.errors import ConfigError, DataError
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -70,20 +70,18 @@ def test_train_evaluate_infer_and_resume(bundle, phantoms, hippocampi, tmp_path)
     split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert len(split["training"]) == len(split["validation"]) == 2
     assert {row["name"] for row in read_rows(tmp_path / "run" / "history.csv")} >= {
-        "critic_l1",
-        "segmentor_l1",
-        "mean_dice",
-        "whole_tumour" if bundle == BRATS else "anterior",
+        "training/critic_l1",
+        "training/segmentor_l1",
+        "validation/mean_dice",
+        "validation/whole_tumour" if bundle == BRATS else "validation/anterior",
     }
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
     assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["config"]["base_channels"] == 4
 
     resumed = run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), resume=True, epochs=2, **settings)
     assert resumed.trainer.state.epoch == 2
-    assert [row["epoch"] for row in read_rows(tmp_path / "run" / "history.csv") if row["name"] == "critic_l1"] == [
-        "1",
-        "2",
-    ]
+    rows = read_rows(tmp_path / "run" / "history.csv")
+    assert [row["epoch"] for row in rows if row["name"] == "training/critic_l1"] == ["1", "2"]
 
     run_workflow(bundle, "evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
     rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
@@ -260,19 +258,3 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
     (tmp_path / "file").write_text("", encoding="utf-8")
     blocked = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "file" / "out")}
     fails("cannot be written", ConfigError, **blocked)
-
-
-def test_configs_stand_alone_and_share_their_numbers():
-    for bundle in (BRATS, HIPPOCAMPUS):
-        configs = {
-            name: json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
-            for name in ("train", "evaluate", "inference")
-        }
-        for name in ("modalities", "num_classes", "base_channels", "num_levels", "slice_axis", "slice_size", "seed"):
-            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
-        for name in ("network_def", "device", "amp", "bundle_root", "ckpt_dir"):
-            assert len({json.dumps(config[name]) for config in configs.values()}) == 1, (bundle, name)
-        keys = ["bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "amp"]
-        training = ["seed", "epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "resume"]
-        assert set(keys + training) <= configs["train"].keys()
-        assert all(set(keys) <= configs[name].keys() for name in ("evaluate", "inference"))

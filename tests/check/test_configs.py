@@ -120,6 +120,7 @@ def test_what_cannot_run_is_found_without_running_it(checked, changes, rule, mes
         {"device": "$(lambda engine: engine)(1)"},
         {"imports": ["$import torch", "$import os.path as p"], "device": "$p.join('a', 'b')"},
         {"device": "$torch.utils.tensorboard.SummaryWriter"},
+        {"_network_": "---- the title of a section ----"},
     ],
 )
 def test_what_monai_accepts_is_no_error(checked, changes):
@@ -130,13 +131,15 @@ def test_what_monai_accepts_is_no_error(checked, changes):
     ("key", "message"),
     [
         ("learning_rte", "unknown key --learning_rte: .*train.json has no such key. Did you mean --learning_rate"),
+        ("_network_", "unknown key --_network_: .*train.json has no such key. Did you mean --network"),
         ("network#in_features#x", "unknown key --network#in_features#x: .*'network#in_features' is 2 and has no keys"),
         ("transforms#tranforms#0", "has no 'tranforms' in 'transforms'. Did you mean --transforms#transforms"),
         ("transforms::transforms::3::keys", "has no '3' in 'transforms#transforms'. Known there: 0"),
     ],
 )
 def test_overrides_that_name_no_key(tmp_path, key, message):
-    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
+    titled = {"_network_": "---- the title of a section ----", **GOOD}
+    (tmp_path / "train.json").write_text(json.dumps(titled), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
         read_configs({"config_file": str(tmp_path / "train.json"), key: 1})
 

@@ -8,6 +8,7 @@ import functools
 import multiprocessing
 import os
 import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +222,28 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(cases, tmp_path):
         os.utime(folder / name, (time.time() - age,) * 2)
     dataset(cases, tmp_path)
     assert [file.name for file in folder.glob(".*.part")] == [".new.part"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_files_have_the_permissions_that_the_umask_leaves(cases, tmp_path):
+    before = os.umask(0o027)
+    try:
+        dataset(cases, tmp_path)
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "cache").glob("*/*")} == {0o640}
+
+
+def test_many_threads_read_and_what_pytorch_loads_elsewhere_stays_as_it_was(cases, tmp_path):
+    dataset(cases, tmp_path)
+    before = set(torch.serialization.get_safe_globals())
+    with torch.serialization.safe_globals([np.dtype]):  # which a prepared case needs too
+        made, _ = dataset(cases, tmp_path)
+        with ThreadPool(8) as pool:
+            read = pool.map(lambda _: made.files.get(cases[0], pytest.fail), range(64))
+        assert set(torch.serialization.get_safe_globals()) == before | {np.dtype}
+    assert set(torch.serialization.get_safe_globals()) == before
+    assert all(torch.equal(item["image"].as_tensor(), read[0]["image"].as_tensor()) for item in read)
 
 
 def test_a_folder_that_cannot_be_written_is_named(cases, tmp_path):

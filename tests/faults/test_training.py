@@ -40,7 +40,7 @@ def checkpoint(folder):
 def validations(folder):
     """Key metric of each epoch that was validated."""
     with (folder / "run" / "history.csv").open(encoding="utf-8") as stream:
-        return {row["epoch"]: row["value"] for row in csv.DictReader(stream) if row["name"] == "mean_dice"}
+        return {row["epoch"]: row["value"] for row in csv.DictReader(stream) if row["name"] == "validation/mean_dice"}
 
 
 def assert_same(found, expected, where=""):

@@ -34,10 +34,10 @@ def test_terms_are_averaged_over_the_epoch_by_name(tmp_path, caplog):
     assert len(peaks) == 2
     assert 100 < peaks[0] <= peaks[1] < 100_000  # torch alone takes more than 100 MiB
     assert [(r["epoch"], r["name"], r["value"]) for r in rows if r["name"] != "peak_memory_mib"] == [
-        ("1", "critic_l1", "2"),
-        ("1", "dice", "2"),
-        ("2", "critic_l1", "7"),
-        ("2", "dice", "2"),
+        ("1", "training/critic_l1", "2"),
+        ("1", "training/dice", "2"),
+        ("2", "training/critic_l1", "7"),
+        ("2", "training/dice", "2"),
     ]
 
 
@@ -73,3 +73,37 @@ def test_terms_that_an_iteration_lacks_are_averaged_over_the_others(tmp_path):
     EpochLog(str(tmp_path)).attach(engine)
     engine.run(outputs)
     assert engine.state.metrics == {"a": 3.0, "b": 5.0, "c": 7.0}
+
+
+def test_values_of_training_and_validation_are_told_apart_by_their_names(tmp_path):
+    validator = Engine(lambda engine, batch: None)
+    validator.state.epoch, validator.state.best_metric, validator.state.best_metric_epoch = 2, 0.5, 2
+    validator.state.metrics = {"mean_dice": 0.5, "dice": 0.25}  # a region called as the loss term
+    run(tmp_path, validator)
+    with (tmp_path / "history.csv").open(encoding="utf-8") as stream:
+        rows = {(row["epoch"], row["name"]): row["value"] for row in csv.DictReader(stream)}
+    assert (rows["2", "training/dice"], rows["2", "validation/dice"]) == ("2", "0.25")
+    assert ("1", "validation/dice") not in rows
+
+
+def test_a_resumed_run_of_an_earlier_version_goes_on_with_names_of_today(tmp_path):
+    file = tmp_path / "history.csv"
+    earlier = ["0,0.000,parameters_network,8", "1,1.250,dice,0.10000001", "1,1.250,mean_dice,0.5", "1,1.250,WT,nan"]
+    file.write_text("\n".join(["epoch,seconds,name,value", *earlier]) + "\n", encoding="utf-8")
+    run(tmp_path)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert lines[:5] == [
+        "epoch,seconds,name,value",
+        "0,0.000,parameters_network,8",
+        "1,1.250,training/dice,0.10000001",
+        "1,1.250,validation/mean_dice,0.5",
+        "1,1.250,validation/WT,nan",
+    ]
+    assert [line.split(",")[2] for line in lines[5:7]] == ["training/critic_l1", "training/dice"]
+
+
+def test_a_damaged_file_does_not_stop_the_training(tmp_path, caplog):
+    (tmp_path / "history.csv").write_bytes(b"epoch,seconds,name,value\nx,1,dice,0.5\n")
+    run(tmp_path)
+    assert "history.csv cannot be read" in caplog.text
+    assert b"\nx,1,dice,0.5\n1," in (tmp_path / "history.csv").read_bytes()

@@ -96,8 +96,10 @@ def test_folders_become_data_bases_and_addresses_stay(tmp_path):
         assert tracking_uri(address) == address
 
 
-def handler(tracking, folder):
-    return TrackedRun(tracking, folder, SimpleNamespace(), "x", {})
+def connect(tracking, folder):
+    trainer = Engine(lambda engine, batch: None)
+    TrackedRun(tracking, folder, SimpleNamespace(), "x", {}).attach(trainer)
+    return trainer
 
 
 def test_what_cannot_be_used_is_said_with_the_remedy(tmp_path):
@@ -105,13 +107,19 @@ def test_what_cannot_be_used_is_said_with_the_remedy(tmp_path):
     with pytest.raises(
         ConfigError, match=r"--mlflow .*file/sub cannot be made .*Expected a folder, sqlite:///FILE, or"
     ):
-        handler(tmp_path / "file" / "sub", tmp_path)
+        connect(tmp_path / "file" / "sub", tmp_path)
     with pytest.raises(ConfigError, match=r"--mlflow nonsense://x cannot be used .*Expected a folder, sqlite:///FILE"):
-        handler("nonsense://x", tmp_path)
+        connect("nonsense://x", tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["mlflow", "alembic"])
 def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, missing):
     monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else object())
     with pytest.raises(ConfigError, match=rf"{missing} cannot be imported. Install it with pip install 'segan-monai\["):
-        handler(tmp_path / "tracking", tmp_path)
+        connect(tmp_path / "tracking", tmp_path)
+
+
+def test_other_processes_than_the_first_have_nothing_to_do_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    connect(tmp_path / "tracking", tmp_path).run([0], max_epochs=1)
+    assert not list(tmp_path.iterdir())

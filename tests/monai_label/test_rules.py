@@ -90,7 +90,7 @@ def test_the_bundle_itself_keeps_the_rules(name):
     assert isinstance(training["train#handlers"], list)
     assert training["run"] and training["network"] and training["network_def"]
     assert training["validate#dataset#data"] and training["train#dataset#data"] and training["train#trainer#max_epochs"]
-    saved = [handler for handler in training["train#handlers"] if handler["_target_"] == "RunCheckpoint"]
+    saved = [handler for handler in training["train#handlers"] if handler["_target_"] == "TrainingHandlers"]
     assert [handler["ckpt_dir"] for handler in saved] == ["@ckpt_dir"]  # models/model.pt is what is served
     assert training["ckpt_dir"] == "$@bundle_root + '/models'"
 

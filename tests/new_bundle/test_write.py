@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from segan_monai.errors import ConfigError
 from segan_monai.new_bundle import new_bundle
-from segan_monai.new_bundle.write import dicom_modality
+from segan_monai.new_bundle.write import BUNDLES, TEMPLATES, dicom_modality
 from segan_monai.verify import run_checks
 from tests.new_bundle.data import MRI, write_raw
 
@@ -68,6 +68,16 @@ def test_json_is_written_as_people_read_it(two_channels):
     assert '    "regions": {\n        "whole": [1, 3],\n        "core": [3]\n    },\n' in text
     assert all((len(line) - len(line.lstrip(" "))) % 4 == 0 for line in text.splitlines())
     assert text.endswith("}\n")
+
+
+def test_sections_keep_their_titles_and_trainings_their_handlers(two_channels):
+    for file in ("train", "evaluate", "inference"):
+        of_project = content(BUNDLES / TEMPLATES["segan"], file)
+        titles = [key for key in of_project if key.startswith("_")]
+        assert [key for key in content(two_channels[1], file) if key.startswith("_")] == titles
+        assert "_network_" in titles
+    (handlers,) = content(two_channels[1], "train")["train"]["handlers"]
+    assert (handlers["_target_"], handlers["regions"]) == ("TrainingHandlers", "$list(@label_regions)")
 
 
 def test_metadata_say_what_goes_in_and_comes_out(two_channels):
@@ -148,7 +158,7 @@ def test_domains_for_adversarial_normalization_pass_verify(tmp_path):
     bundle, *_ = new_bundle("organ_segmentation", "adversarial-normalization", data, tmp_path)
     train = content(bundle, "train")
     assert (train["first_domain"], train["second_domain"]) == ("site 0", "site 1")
-    assert train["load"][0]["modalities"] == ["T1"]
+    assert train["load"][0]["modalities"] == train["train"]["handlers"][0]["modalities"] == ["T1"]
     all_ok(results(bundle))
 
 

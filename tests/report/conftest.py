@@ -48,8 +48,12 @@ def runs(tmp_path) -> tuple[Path, Path]:
     )
     lines = [(0, 0.0, "parameters_network", 2.5e6)]
     for epoch, dice in ((1, None), (2, 0.8), (3, 0.75)):
-        lines += [(epoch, 50.0, "critic", -epoch)]
-        lines += [] if dice is None else [(epoch, 50.0, name, dice) for name in ("mean_dice", "lesion")]
+        lines += [(epoch, 50.0, "training/critic", -epoch)]
+        lines += (
+            []
+            if dice is None
+            else [(epoch, 50.0, name, dice) for name in ("validation/mean_dice", "validation/lesion")]
+        )
         lines += [(epoch, 50.0, "peak_memory_mib", 100.0 + epoch)]
     pd.DataFrame(lines, columns=["epoch", "seconds", "name", "value"]).to_csv(training / "history.csv", index=False)
 

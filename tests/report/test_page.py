@@ -46,8 +46,8 @@ def test_the_page_says_what_the_run_was_and_found(runs):
 
 def test_terms_of_losses_and_of_the_validation_are_told_apart(runs):
     history = pd.read_csv(runs[0] / "history.csv")
-    assert curve_names(history, validation=False) == ["critic"]
-    assert curve_names(history, validation=True) == ["mean_dice", "lesion"]
+    assert curve_names(history, "training/") == ["training/critic"]
+    assert curve_names(history, "validation/") == ["validation/mean_dice", "validation/lesion"]
 
 
 def test_nothing_comes_from_elsewhere_and_names_are_no_markup(runs):

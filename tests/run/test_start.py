@@ -58,6 +58,13 @@ def test_every_generator_is_seeded(tmp_path):
     assert drawn[0] == drawn[1]
 
 
+def test_titles_of_sections_are_no_part_of_the_record(tmp_path):
+    start(tmp_path, config={"_run_": "---- the run ----"})
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert "learning_rate" in record["config"]
+    assert not [key for key in record["config"] if key.startswith("_")]
+
+
 def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError) as caught:
         start(tmp_path / "run", ["--learningrate", "9"], None, monkeypatch, overrides={"learningrate": 9})
@@ -168,6 +175,7 @@ def test_what_to_do_about_errors_of_others_too(error, text):
 def test_settings_are_the_keys_above_initialize_with_their_values():
     content = {
         "imports": ["$import segan_monai"],
+        "_run_": "---- the run ----",
         "epochs": 10,
         "start": "$1 + int(0.7 * @epochs)",
         "transform": "$lambda x: x",

@@ -1,0 +1,164 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Every config stands alone, so what two of them say must be the same, unless there is a reason in a list here."""
+
+from __future__ import annotations
+
+import json
+from itertools import takewhile
+
+import pytest
+from monai.utils import ensure_tuple
+
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
+
+BRAIN = "brain_mri_adversarial_normalization_segmentation"
+NAMES = ("train", "evaluate", "inference")
+TITLE = "---- "
+
+OF_EACH_CONFIG = {
+    "imports": "training also needs monai and sys",
+    "output_dir": "each has a folder of its own",
+    "num_workers": "training reads many cases at once",
+    "initialize": "training has no weights to load",
+    "cases": "inference needs no labels",
+    "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
+    "dataset": "inference goes on after a case that fails",
+    "handlers": "evaluation measures, inference keeps a journal",
+    "evaluator": "inference goes on after a case that fails",
+    "run": "each runs its own",
+}
+OF_ONE_BUNDLE = {
+    BRATS: {
+        "regions": "without labels, inference cannot tell the convention",
+        "label_regions": "the same, and a training must not look at cases that are held out",
+    },
+    BRAIN: {
+        "domains": "evaluation has those of the training, and more",
+        "load": "inference has no labels",
+        "to_grid": "training resamples label maps, evaluation compares them on their own grid",
+        "fits": "of image and label in training",
+        "postprocessing": "evaluation keeps the normalized image",
+    },
+    PANCREAS: {
+        "localizer_def": "only training begins with given weights",
+        "segmentor_def": "only training begins with given weights",
+        "train": "empty in evaluation and inference, for overlays that change the trainer",
+    },
+}
+OF_EACH_BUNDLE = {
+    *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data
+    *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
+    *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
+    *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
+    "evaluator",  # a photograph is no volume: mixed precision is not the inferer's
+}
+# what the hippocampus bundle has otherwise than BraTS, with the same method
+OF_THE_HIPPOCAMPUS = {
+    *("bundle_root", "dataset_dir", "modalities", "regions", "published", "cases", "label_regions"),
+    *("epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "folds", "base_channels"),
+    *("full_resolution_channels", "slice_axis", "neighbours", "in_channels", "slice_size", "augmentation_probability"),
+    *("preprocessing", "train"),
+}
+OF_ALL = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "device", "amp", "seed"}
+OF_EVERY_TRAINING = {
+    "epochs",
+    "batch_size",
+    "num_workers",
+    "learning_rate",
+    "val_interval",
+    "resume",
+    "check",
+    "mlflow",
+}
+# steps on images that need a label map or pad both alike, and what steps say of label maps
+WITH_LABELS = {"StripByLabeld", "SpatialPadd"}
+OF_LABELS = {"keys", "mode", "regions", "resize_masks", "_desc_"}
+BUNDLE_NAMES = sorted(folder.name for folder in BUNDLES.iterdir())
+
+
+def read(bundle, name):
+    return json.loads((BUNDLES / bundle / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def differing(configs):
+    """Keys at the top that stand in two or more of the configs, with values that are not all the same."""
+    keys = dict.fromkeys(key for config in configs for key in config)
+    return {key for key in keys if len({json.dumps(config[key]) for config in configs if key in config}) > 1}
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_the_configs_of_a_bundle_agree(bundle):
+    found = differing([read(bundle, name) for name in NAMES])
+    own = set(OF_ONE_BUNDLE.get(bundle, {}))
+    assert found - set(OF_EACH_CONFIG) == own
+
+
+def test_no_reason_is_left_over():
+    found = [differing([read(bundle, name) for name in NAMES]) for bundle in BUNDLE_NAMES]
+    assert set(OF_EACH_CONFIG) <= set().union(*found)
+
+
+def test_what_all_bundles_have_is_the_same():
+    found = set()
+    for name in NAMES:
+        configs = [read(bundle, name) for bundle in BUNDLE_NAMES]
+        common = set.intersection(*(set(config) for config in configs))
+        found |= differing([{key: config[key] for key in common} for config in configs])
+    assert found == OF_EACH_BUNDLE
+
+
+def test_bundles_of_one_method_differ_in_their_data_alone():
+    found = set().union(*(differing([read(bundle, name) for bundle in (BRATS, HIPPOCAMPUS)]) for name in NAMES))
+    assert found == OF_THE_HIPPOCAMPUS
+    for name in NAMES:
+        assert list(read(BRATS, name)) == list(read(HIPPOCAMPUS, name)), "the same keys in the same order"
+    trainings = [read(bundle, "train") for bundle in (BRATS, HIPPOCAMPUS)]
+    assert differing([config["train"] for config in trainings]) == {"random_slices"}
+
+
+def test_trainings_have_the_same_handlers_and_validation():
+    of_bundle = {"network", "objects", "lr_schedulers", "lr_step_on", "regions", "modalities"}
+    handlers = [read(bundle, "train")["train"]["handlers"] for bundle in BUNDLE_NAMES]
+    assert differing([item for (item,) in handlers]) <= of_bundle
+    validations = [read(bundle, "train")["validate"] for bundle in BUNDLE_NAMES]
+    for part in ("dataset", "pred_and_label", "handlers"):
+        assert part not in differing(validations), part
+
+
+def steps_on_images(bundle, name):
+    """What every image goes through, in order: classes, and settings but for those of label maps."""
+    config = read(bundle, name)
+    if bundle == BRAIN:
+        steps = [*config["load"], *config["to_grid"], *config["fits"]]
+    elif bundle == SKIN and name == "train":
+        steps = config["validate"]["preprocessing"]["transforms"]
+    else:
+        steps = config["preprocessing"]
+        steps = steps if isinstance(steps, list) else steps["transforms"]
+    found = []
+    for step in steps:
+        if "image" in ensure_tuple(step["keys"]) and step["_target_"] not in WITH_LABELS:
+            step["_target_"] = step["_target_"].removeprefix("Isolated")
+            found.append({key: value for key, value in step.items() if key not in OF_LABELS})
+    return found
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_a_network_gets_the_images_that_it_was_trained_on(bundle):
+    training, evaluation, inference = (steps_on_images(bundle, name) for name in NAMES)
+    assert training
+    assert training == evaluation == inference
+
+
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_settings_are_at_the_top_in_titled_sections(bundle, name):
+    config = read(bundle, name)
+    needed = OF_ALL | (OF_EVERY_TRAINING if name == "train" else set())
+    assert needed <= set(takewhile(lambda key: key != "initialize", config))
+    titles = {key: text for key, text in config.items() if key.startswith("_")}
+    assert all(text.startswith(TITLE) for text in titles.values())
+    assert {"_files_", "_run_", "_network_", "_components_"} <= set(titles)
+    before_initialize = list(config)[list(config).index("initialize") - 1]
+    assert before_initialize == "_components_"
