@@ -23,8 +23,8 @@ from monai.losses import DiceLoss
 from benchmarks.segan import make_batch, our_step, trainer_step
 from benchmarks.tables import JsonFile, Rounds, by_turns, report
 from segan_monai.data import write_phantoms
-from segan_monai.data.phantom import make_phantom
 from segan_monai.networks import SegANCritics, SegANSegmentor
+from segan_monai.simulation.phantom import make_phantom
 from segan_monai.transforms import RandSlicesd, SlicesWithContentd, scale_foreground
 
 TOP = Path(__file__).parents[2]

@@ -21,9 +21,9 @@ from benchmarks.nnunet import SIDES, Task, hippocampus
 from benchmarks.segan import train_step
 from benchmarks.tables import JsonFile, Rounds, peak_gib, report
 from benchmarks.volumes import inference
-from segan_monai.data.phantom import make_phantom
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.networks import SegANSegmentor
+from segan_monai.simulation.phantom import make_phantom
 from segan_monai.transforms import scale_foreground
 
 Row = Enum("Row", {name: name for name in ("train-step", "inference", "brats", *SIDES)})

@@ -15,9 +15,9 @@ from monai.losses import DiceLoss
 from benchmarks.convolutions import convolutions, rates
 from benchmarks.segan import as_written, players
 from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
-from segan_monai.data.phantom import make_phantom
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.networks import SegANSegmentor
+from segan_monai.simulation.phantom import make_phantom
 from segan_monai.transforms import scale_foreground
 
 

@@ -25,7 +25,7 @@ def phantoms(
 
     Example: segan-monai phantoms phantoms_2mm --cases 20 --spacing 2 --layout brats2021
     """
-    from segan_monai.data.phantom_files import write_phantoms
+    from segan_monai.simulation.phantom_files import write_phantoms
 
     written = write_phantoms(output_dir, cases, seed, spacing, layout, mass_effect, workers)
     typer.echo(f"{len(written)} simulated phantoms (layout {layout}, no patients) written to {output_dir}")

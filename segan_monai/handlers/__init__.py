@@ -9,13 +9,8 @@ from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.live_view import LiveView
-from segan_monai.handlers.localization_panel import LocalizationPanel
 from segan_monai.handlers.lr_schedule import LrSchedule
-from segan_monai.handlers.normalization_panel import NormalizationPanel
 from segan_monai.handlers.normalization_report import NormalizationReport
-from segan_monai.handlers.overlay_picture import OverlayPicture
-from segan_monai.handlers.photograph_picture import PhotographPicture
-from segan_monai.handlers.roi_picture import RoIPicture
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
 from segan_monai.handlers.run_progress import RunProgress
@@ -23,6 +18,11 @@ from segan_monai.handlers.run_report import RunReport
 from segan_monai.handlers.tracked_run import TrackedRun
 from segan_monai.handlers.training_handlers import TrainingHandlers
 from segan_monai.handlers.validate import FinalValidationHandler
+from segan_monai.pictures.localization_panel import LocalizationPanel
+from segan_monai.pictures.normalization_panel import NormalizationPanel
+from segan_monai.pictures.overlay_picture import OverlayPicture
+from segan_monai.pictures.photograph_picture import PhotographPicture
+from segan_monai.pictures.roi_picture import RoIPicture
 
 __all__ = [
     "CaseJournal",

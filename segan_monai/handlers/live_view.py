@@ -17,14 +17,14 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-from segan_monai.handlers.critic_picture import critic_figure, critic_maps
-from segan_monai.handlers.live_slice import LiveSlice
-from segan_monai.handlers.localization_panel import COLUMNS as LOCALIZATION_COLUMNS
-from segan_monai.handlers.localization_panel import draw_localization, look
-from segan_monai.handlers.normalization_panel import COLUMNS as NORMALIZATION_COLUMNS
-from segan_monai.handlers.normalization_panel import draw_normalization, region_legend
-from segan_monai.handlers.overlay_picture import COLOURS, black_figure, draw_slice, outline_legend
-from segan_monai.handlers.photograph_picture import PHOTOGRAPH_COLOURS, draw_photograph
+from segan_monai.pictures.critic_picture import critic_figure, critic_maps
+from segan_monai.pictures.live_slice import LiveSlice
+from segan_monai.pictures.localization_panel import COLUMNS as LOCALIZATION_COLUMNS
+from segan_monai.pictures.localization_panel import draw_localization, look
+from segan_monai.pictures.normalization_panel import COLUMNS as NORMALIZATION_COLUMNS
+from segan_monai.pictures.normalization_panel import draw_normalization, region_legend
+from segan_monai.pictures.overlay_picture import COLOURS, black_figure, draw_slice, outline_legend
+from segan_monai.pictures.photograph_picture import PHOTOGRAPH_COLOURS, draw_photograph
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
-from segan_monai.keypoints import object_boxes
 from segan_monai.metrics.summary import write_summary
+from segan_monai.networks.keypoints import object_boxes
 from segan_monai.processes import gather_objects
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 
-from segan_monai.exclusive import exclusive_classes, regions_to_classes
+from segan_monai.networks.exclusive import exclusive_classes, regions_to_classes
 
 
 class ExclusiveClassLoss(nn.Module):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.keypoints import keypoint_targets, smallest_sigma
+from segan_monai.networks.keypoints import keypoint_targets, smallest_sigma
 
 
 def distance_iou(found: Tensor, true: Tensor) -> Tensor:

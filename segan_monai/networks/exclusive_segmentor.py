@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.exclusive import class_to_region_logits, exclusive_classes
+from segan_monai.networks.exclusive import class_to_region_logits, exclusive_classes
 from segan_monai.networks.segan import SegANSegmentor
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.finite import require_finite
-from segan_monai.keypoints import component_peaks, heatmap_peaks
+from segan_monai.networks.keypoints import component_peaks, heatmap_peaks
 from segan_monai.networks.resnet_pyramid import ResNetPyramid
 from segan_monai.networks.roi_recalibration import (
     box_edges,

@@ -17,7 +17,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from segan_monai.errors import DataError
-from segan_monai.keypoints import object_boxes
+from segan_monai.networks.keypoints import object_boxes
 from segan_monai.new_bundle.description import DataDescription
 from segan_monai.parallel import map_in_processes
 from segan_monai.transforms import LoadCased

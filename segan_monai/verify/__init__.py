@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
+from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.verify.checks import CHECKS, Check, Trial, format_checks, run_checks
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
-from segan_monai.verify.sample_data import write_sample_data
 
 __all__ = ["CHECKS", "METADATA_SCHEMA", "Check", "Trial", "format_checks", "run_checks", "write_sample_data"]

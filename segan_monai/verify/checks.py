@@ -30,9 +30,9 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.export import ExportedBundle, inference_recipe
 from segan_monai.export.formats import run_exported
 from segan_monai.networks import load_weights
+from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.typed import config_values
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
-from segan_monai.verify.sample_data import write_sample_data
 
 # what makes a run take seconds; keys that a bundle's config does not have are left out
 SMALL: dict[str, Any] = {

@@ -24,8 +24,8 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.verify.checks import SMALL
-from segan_monai.verify.sample_data import write_sample_data
 from tests.data.test_iseg import write_iseg
 from tests.data.test_mrbrains import write_mrbrains
 from tests.docs.pages import TOP

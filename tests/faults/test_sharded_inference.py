@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from segan_monai.data import write_phantoms
-from segan_monai.verify.sample_data import write_sample_data
+from segan_monai.simulation.sample_data import write_sample_data
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
 from tests.faults.processes import SMALL
 from tests.faults.test_inference import BRAIN, START, copy_images, settings

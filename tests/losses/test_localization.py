@@ -9,8 +9,8 @@ import torch
 from monai.losses import DiceFocalLoss
 
 from segan_monai.errors import ConfigError
-from segan_monai.keypoints import keypoint_targets
 from segan_monai.losses import CoarseSegmentationLoss, LocalizationLoss, distance_iou
+from segan_monai.networks.keypoints import keypoint_targets
 
 
 def map_loss():

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.keypoints import keypoint_targets
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
+from segan_monai.networks.keypoints import keypoint_targets
 
 
 class TrueLocalizer(LocalizationNet):

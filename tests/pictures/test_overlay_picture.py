@@ -10,7 +10,7 @@ from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 
 from segan_monai.handlers import OverlayPicture
-from segan_monai.handlers.overlay_picture import MOST_CASES, ShownCase, chosen_cases, chosen_slices, to_ras
+from segan_monai.pictures.overlay_picture import MOST_CASES, ShownCase, chosen_cases, chosen_slices, to_ras
 from segan_monai.report import load_previews
 
 

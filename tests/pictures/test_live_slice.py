@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from segan_monai.handlers.live_slice import LiveSlice
+from segan_monai.pictures.live_slice import LiveSlice
 
 RAS = np.diag([1.0, 2.0, 3.0, 1.0])
 

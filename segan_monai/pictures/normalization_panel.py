@@ -14,7 +14,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import black_figure, content_box, show_plane, to_ras
+from segan_monai.pictures.overlay_picture import black_figure, content_box, show_plane, to_ras
 from segan_monai.processes import gather_objects
 
 COLUMNS = ("input", "normalized", "reference", "prediction")

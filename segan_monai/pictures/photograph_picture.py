@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import OverlayPicture, ShownCase, outline
 from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.pictures.overlay_picture import OverlayPicture, ShownCase, outline
 from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 

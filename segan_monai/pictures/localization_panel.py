@@ -16,9 +16,9 @@ from ignite.engine import Engine, Events
 from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import black_figure, outline_mask, show_plane, to_ras
-from segan_monai.keypoints import object_boxes
+from segan_monai.networks.keypoints import object_boxes
 from segan_monai.networks.roi_recalibration import sample_affine
+from segan_monai.pictures.overlay_picture import black_figure, outline_mask, show_plane, to_ras
 
 COLUMNS = ("slice and boxes", "heatmap", "recalibrated RoI", "mask in the RoI")
 

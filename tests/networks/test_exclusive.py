@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from segan_monai.data.conventions import LABEL_CONVENTIONS
-from segan_monai.exclusive import class_to_region_logits, exclusive_classes, regions_to_classes
+from segan_monai.networks.exclusive import class_to_region_logits, exclusive_classes, regions_to_classes
 from segan_monai.transforms.regions import label_to_regions
 
 OVERLAPPING = {"left": [1, 2], "right": [2, 3]}

@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from segan_monai.engines.phased import running_statistics
-from segan_monai.handlers.critic_picture import critic_figure, critic_maps
-from segan_monai.handlers.live_slice import LiveSlice
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
+from segan_monai.pictures.critic_picture import critic_figure, critic_maps
+from segan_monai.pictures.live_slice import LiveSlice
 
 
 class Same(nn.Module):

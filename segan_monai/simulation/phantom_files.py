@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from segan_monai.data.phantom import MARK, check_spacing, make_phantom
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.parallel import available_processes, map_in_processes
+from segan_monai.simulation.phantom import MARK, check_spacing, make_phantom
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from monai.networks.utils import eval_mode
 from torch import Tensor, nn
 
-from segan_monai.handlers.live_slice import LiveSlice
-from segan_monai.handlers.overlay_picture import black_figure, outline_mask
+from segan_monai.pictures.live_slice import LiveSlice
+from segan_monai.pictures.overlay_picture import black_figure, outline_mask
 from segan_monai.transforms.rand_slices import centre_padding
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from segan_monai.handlers.overlay_picture import OverlayPicture
 from segan_monai.inferers.roi_slices import RoISliceInferer
+from segan_monai.pictures.overlay_picture import OverlayPicture
 
 
 class RoIPicture(OverlayPicture):

@@ -11,7 +11,8 @@ import SimpleITK as sitk  # noqa: N813
 from scipy import ndimage
 
 from segan_monai.data.conventions import LABEL_CONVENTIONS
-from segan_monai.data.phantom import (
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.simulation.phantom import (
     ENHANCING,
     NECROSIS,
     NON_ENHANCING,
@@ -19,8 +20,7 @@ from segan_monai.data.phantom import (
     make_phantom,
     smooth_noise,
 )
-from segan_monai.data.phantom_files import LAYOUTS, write_phantoms
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.simulation.phantom_files import LAYOUTS, write_phantoms
 
 SPACING = 4.0
 CORE = (NECROSIS, NON_ENHANCING, ENHANCING)

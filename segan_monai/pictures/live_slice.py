@@ -16,8 +16,8 @@ from monai.data import MetaTensor
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segan_monai.handlers.overlay_picture import ShownCase, content_box, show_plane, to_ras
 from segan_monai.metrics.overlap import overlap_metrics
+from segan_monai.pictures.overlay_picture import ShownCase, content_box, show_plane, to_ras
 from segan_monai.transforms.rand_slices import neighbouring_slices
 
 _PANEL = 2.4  # inches of height

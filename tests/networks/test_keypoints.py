@@ -11,7 +11,13 @@ import pytest
 import torch
 from scipy import ndimage
 
-from segan_monai.keypoints import component_peaks, heatmap_peaks, keypoint_targets, object_boxes, smallest_sigma
+from segan_monai.networks.keypoints import (
+    component_peaks,
+    heatmap_peaks,
+    keypoint_targets,
+    object_boxes,
+    smallest_sigma,
+)
 
 
 def label_with(*boxes, size=(32, 48)):
