@@ -25,7 +25,8 @@ from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
 from segan_monai.data.phantom import make_phantom
 from segan_monai.data.phantom_files import write_phantoms
-from segan_monai.data.split import held_out, read_split, split_cases
+from segan_monai.data.split import held_out, split_cases
+from segan_monai.data.split_file import read_split
 
 __all__ = [
     "LABEL_CONVENTIONS",
