@@ -27,19 +27,21 @@ def case_digest(case: Mapping[str, Any]) -> str | None:
         case: with ``image``: a file, a folder of slices, or a list of files, one per channel.
 
     Returns:
-        16 hexadecimal digits; None if the case has no image or a file cannot be read, which its loader will say.
+        16 hexadecimal digits; None if the case has no image, or a file is empty or cannot be read, which its loader will say.
     """
     image = case.get("image")
     paths = [image] if isinstance(image, str | os.PathLike) else list(image or ())
     found = hashlib.sha256()
     try:
         files = [file for path in paths if path for file in _files(Path(path))]
+        if not files or not all(file.stat().st_size for file in files):
+            return None
         for file in files:
             with file.open("rb") as stream:
                 found.update(_digest_of_file(stream))
     except (OSError, ValueError):
         return None
-    return found.hexdigest()[:16] if files else None
+    return found.hexdigest()[:16]
 
 
 def _files(path: Path) -> list[Path]:

@@ -111,7 +111,7 @@ def _refuse_other_cases(
                     f"case {name} of the run's split.json is now called {renamed}. Rename it to {name}, {otherwise}"
                 )
         raise DataError(
-            f"{len(gone)} cases of the run's split.json are not in the data set, or no longer have a label map, such as "
+            f"{len(gone)} cases of the run's split.json are not in the data set, or have no label map now, such as "
             f"{gone[0]}. Check --dataset_dir, bring them back, {otherwise}"
         )
     for name in sorted(digests.keys() & known):

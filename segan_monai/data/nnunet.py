@@ -129,7 +129,7 @@ def _set_folds(file: Path, cases: Sequence[dict[str, Any]]) -> None:
     named = {name for fold in sides for side in fold.values() for name in side}
     if not any(case["case"] in named for case in cases):
         raise DataError(
-            f"{file} names none of the {len(cases)} cases beside it, such as {cases[0]['case']}. Correct the names there, "
+            f"{file} names none of the {len(cases)} cases beside it, such as {cases[0]['case']}. Correct the names, "
             "or move the file elsewhere to have folds drawn."
         )
     for case in cases:
