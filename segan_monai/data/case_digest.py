@@ -27,7 +27,8 @@ def case_digest(case: Mapping[str, Any]) -> str | None:
         case: with ``image``: a file, a folder of slices, or a list of files, one per channel.
 
     Returns:
-        16 hexadecimal digits; None if the case has no image, or a file is empty or cannot be read, which its loader will say.
+        16 hexadecimal digits; None if the case has no image, or if a file is empty or cannot be read, which its
+        loader will say.
     """
     image = case.get("image")
     paths = [image] if isinstance(image, str | os.PathLike) else list(image or ())

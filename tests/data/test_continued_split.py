@@ -126,7 +126,7 @@ def test_another_split_is_refused(run, tmp_path, asked, message):
 def test_a_split_by_sections_is_not_drawn_anew_without_them(data, tmp_path):
     settings = {"file": tmp_path / "split.json", "folds": 2}
     split_cases([*data("a", section="training"), *data("b", section="validation")], **settings)
-    with pytest.raises(ConfigError, match="split with the data set's own sections, but .* give the data set its sec"):
+    with pytest.raises(ConfigError, match=r"split with the data set's own sections, but .* give the data set its sec"):
         split_cases(data("a", "b"), resume=True, **settings)
 
 

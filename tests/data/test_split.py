@@ -257,7 +257,7 @@ def test_a_resumed_run_goes_on_with_its_fold_of_the_data_set(tmp_path):
     split = split_cases(with_folds(0, 1, 2, 1, 2), fold=1, **settings)
     assert split["validation"] == first["validation"]
     assert ids(split["training"]) == [*ids(first["training"]), "s4-0", "s4-1"], "and none of fold 1"
-    with pytest.raises(ConfigError, match="split with fold 1, but now asked for is fold 2.* pass --fold 1"):
+    with pytest.raises(ConfigError, match=r"split with fold 1, but now asked for is fold 2.* pass --fold 1"):
         split_cases(with_folds(0, 1, 2), fold=2, **settings)
 
 
