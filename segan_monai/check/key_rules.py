@@ -36,9 +36,9 @@ def broken_rules(values: Values, config: Values) -> list[str]:
 
 def _folds(values: Values, config: Values) -> Problems:
     """A data set may name folds of its own, whatever their number: then its split says so."""
-    folder = values.get("dataset_dir")
-    listed = values.get("datalist") or any((Path(folder or "") / name).is_file() for name in _WITH_FOLDS)
-    if _has(values, "folds", "fold") and not listed and not values["fold"] < values["folds"]:
+    folder = Path(values.get("dataset_dir") or ".")
+    may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _WITH_FOLDS)
+    if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
         yield (
             f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
             f"to {values['folds'] - 1}."
