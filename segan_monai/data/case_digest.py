@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 
 _BLOCK = 64 * 1024
 _GZIP = b"\x1f\x8b"
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)(.+)$", re.IGNORECASE | re.MULTILINE)
 
 
 def case_digest(case: Mapping[str, Any]) -> str | None:
@@ -40,13 +42,24 @@ def case_digest(case: Mapping[str, Any]) -> str | None:
         for file in files:
             with file.open("rb") as stream:
                 found.update(_digest_of_file(stream))
-    except (OSError, ValueError):
+    except (OSError, ValueError, StopIteration):
         return None
     return found.hexdigest()[:16]
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
+    """The files with the voxels: those in a folder, or that beside a header, which may be the same for all cases."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.is_file())
+    if path.suffix.lower() == ".hdr":
+        images = [path.with_suffix(ending) for ending in (".img", ".img.gz", ".IMG")]
+        return [next(file for file in [*images, path] if file.is_file())]
+    if path.suffix.lower() in (".mhd", ".nhdr"):
+        with path.open("rb") as stream:
+            named = _DATA_FILE.search(stream.read(_BLOCK))
+        data = path.parent / os.fsdecode(named[1].strip()) if named else path
+        return [data if data.is_file() else path]
+    return [path]
 
 
 def _digest_of_file(stream: BinaryIO) -> bytes:

@@ -93,6 +93,24 @@ def test_channels_and_the_slices_of_a_folder(tmp_path):
     assert case_digest({"image": files[0]}) != case_digest({"image": files})
 
 
+@pytest.mark.parametrize(
+    ("header", "text", "data"),
+    [
+        ("T1.hdr", "Analyze", "T1.img"),
+        ("T1.mhd", "NDims = 3\nElementDataFile = voxels.raw\n", "voxels.raw"),
+        ("T1.nhdr", "NRRD0004\ndata file: voxels.raw.gz\n", "voxels.raw.gz"),
+    ],
+)
+def test_voxels_beside_a_header_that_all_cases_share(tmp_path, header, text, data):
+    found = []
+    for case, voxels in (("a", b"of a"), ("b", b"of b"), ("renamed", b"of a")):
+        (tmp_path / case).mkdir()
+        (tmp_path / case / header).write_text(text, encoding="utf-8")
+        (tmp_path / case / data).write_bytes(voxels)
+        found.append(case_digest({"image": str(tmp_path / case / header)}))
+    assert found[0] == found[2] != found[1]
+
+
 def test_no_image_no_digest(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.nii").touch()
