@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from segan_monai.data import number_of_regions, resolve_regions
@@ -13,6 +14,8 @@ from segan_monai.transforms import merged_regions
 
 _WIDEST = 4096
 """Of a level: a 4x4 convolution to 4096 channels from 2048 has 134 million weights, and each level more has 4 times."""
+
+_WITH_FOLDS = ("dataset.json", "splits_final.json")
 
 Values = Mapping[str, Any]
 Problems = Iterator[str]
@@ -32,7 +35,10 @@ def broken_rules(values: Values, config: Values) -> list[str]:
 
 
 def _folds(values: Values, config: Values) -> Problems:
-    if _has(values, "folds", "fold") and not values["fold"] < values["folds"]:
+    """A data set may name folds of its own, whatever their number: then its split says so."""
+    folder = Path(values.get("dataset_dir") or ".")
+    may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _WITH_FOLDS)
+    if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
         yield (
             f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
             f"to {values['folds'] - 1}."

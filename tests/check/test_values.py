@@ -241,6 +241,14 @@ def test_a_segmentor_without_a_loss(weight, start):
     assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
 
 
+def test_a_data_set_may_name_folds_of_its_own(tmp_path):
+    """Then `folds` says nothing of their number, and the split refuses a fold that is not there."""
+    settings = {"fold": 7, "dataset_dir": str(tmp_path)}
+    assert len(found(train(HIPPOCAMPUS), **settings)) == 1
+    (tmp_path / "dataset.json").touch()
+    assert found(train(HIPPOCAMPUS), **settings) == []
+
+
 def test_what_a_wrong_value_makes_of_others_is_not_told():
     (message,) = found(train(HIPPOCAMPUS), epochs=60.5)  # critic_start is derived from it
     assert message.startswith("--epochs 60.5: ")
