@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Adversarial segmentation of medical images with MONAI.
 
-Importing the package registers its public classes and functions with MONAI, so that a bundle config finds them by their
-full path and by their short name: ``{"_target_": "SegANSegmentor"}``.
+Importing the package registers its public classes and functions with MONAI. Bundle configs can then refer to them by
+full path or by short name: ``{"_target_": "SegANSegmentor"}``.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ _FUNCTIONS = {
 
 
 def register_components() -> None:
-    """Load all components and let MONAI find them by their short names; calling it again changes nothing."""
+    """Import all components and register their short names with MONAI. Repeated calls have no effect."""
     from monai.bundle.config_item import ComponentLocator
 
     for package in (*_COMPONENTS, *_FUNCTIONS):
         module = import_module(f"{__name__}.{package}")
         globals().update({name: getattr(module, name) for name in _FUNCTIONS.get(package, ())})
-    # MONAI looks for short names in loaded modules whose name starts with MOD_START; str.startswith also takes a tuple
+    # MONAI searches loaded modules whose name starts with MOD_START for short names; str.startswith accepts a tuple
     starts: str | tuple[str, ...] = ComponentLocator.MOD_START
     starts = (starts,) if isinstance(starts, str) else tuple(starts)
     if __name__ not in starts:
@@ -82,13 +82,13 @@ def register_components() -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """Register components at the first use of the package where importing it did not."""
+    """Register components on first access if the import did not."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     register_components()
     return globals()[name]
 
 
-# The command segan-monai registers them when it runs, so that its --help does not wait for PyTorch
+# The segan-monai command registers components when a command runs, so that --help does not wait for PyTorch
 if Path(*sys.argv[:1]).stem != "segan-monai":
     register_components()

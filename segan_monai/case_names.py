@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Names of cases from names of files, whatever characters and bytes these have."""
+"""Safe case names from arbitrary file names."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ from urllib.parse import quote
 from segan_monai.errors import DataError
 
 LONGEST = 200
-"""Bytes of a name: a file name may have 255, and results add ``_probabilities.nii.gz`` and the like."""
+"""Maximum length of a case name in bytes.
+
+File names may have 255 bytes, and results append suffixes such as ``_probabilities.nii.gz``.
+"""
 
 _KEPT_OF_LONG = 180
 
 
 def case_name(name: str) -> str:
-    r"""Return a name that files, tables, logs and pages can carry; nearly always the same one.
+    r"""Return a name that is safe in file names, tables, logs and HTML.
 
-    Slashes, characters that cannot be printed (tabs, line ends) and bytes that are not UTF-8 become ``%`` and two
-    digits each, as in a URL. Of a name above 200 bytes the end is replaced by a digest of the whole.
+    Most names are returned unchanged. Slashes, non-printable characters (tabs, line breaks) and non-UTF-8 bytes are
+    percent-encoded, as in a URL. In names longer than 200 bytes, a digest of the whole name replaces the end.
 
     Args:
-        name: of a file or folder, as Python has it: bytes that are not UTF-8 are lone surrogates.
+        name: name of a file or folder, as Python decodes it: non-UTF-8 bytes are lone surrogates.
 
     Examples:
         >>> case_name("scan\t1"), case_name("scan\udcff"), case_name("Müller 2")
@@ -38,27 +41,29 @@ def case_name(name: str) -> str:
 
 
 def is_case_name(name: Any) -> bool:
-    """Tell whether a name that somebody gave to a case can be one."""
+    """Return whether a user-supplied value is a valid case name."""
     return isinstance(name, str) and bool(name) and case_name(name) == name
 
 
 def with_case_names(case: dict[str, Any]) -> dict[str, Any]:
-    """Return a case that was named after its files, with ``case`` and ``subject`` that everything can carry."""
+    """Return a copy of a case with safe names for ``case`` and ``subject``, see ``case_name``."""
     return {**case, **{key: case_name(case[key]) for key in ("case", "subject")}}
 
 
 def path_for_simpleitk(path: str | os.PathLike[str]) -> str:
-    """Return a path as text, if SimpleITK can open it: it ends the whole process for one that is not UTF-8.
+    """Return a path as text after checking that it is valid UTF-8.
+
+    SimpleITK terminates the process when it is given any other path.
 
     Raises:
-        DataError: the name holds other bytes.
+        DataError: The path contains non-UTF-8 bytes.
     """
     text = os.fspath(path)
     try:
         text.encode()
     except UnicodeEncodeError as error:
         raise DataError(
-            f"{path}: its path holds bytes that are not UTF-8, which SimpleITK cannot open. Rename it."
+            f"{path}: the path contains non-UTF-8 bytes, which SimpleITK cannot open. Rename the file or folder."
         ) from error
     return text
 
@@ -66,5 +71,5 @@ def path_for_simpleitk(path: str | os.PathLike[str]) -> str:
 def _bytes(text: str) -> bytes:
     try:
         return text.encode(errors="surrogateescape")
-    except UnicodeEncodeError:  # a surrogate that stands for no byte, as JSON can have it
+    except UnicodeEncodeError:  # a surrogate that represents no byte, which JSON may contain
         return text.encode(errors="surrogatepass")

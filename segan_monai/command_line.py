@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Reads a command line of ``monai.bundle run``: its options, its overrides and its file of further arguments."""
+"""Parsing of ``monai.bundle run`` command lines: options, overrides and args files."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ MONAI_OPTIONS = frozenset(
     for name, parameter in inspect.signature(function).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD and name != "self"
 )
-"""Options of ``monai.bundle run`` that are no keys of a config."""
+"""Options of ``monai.bundle run`` that are not config keys."""
 
 _FILES = ("config_file", "meta_file", "logging_file", "args_file")
 _COMMANDS = ("run", "run_workflow", "check")
-_TYPED = "="  # marks a word of the user's, so that it differs from the ``True`` that fire puts for a missing value
+_TYPED = "="  # marks words the user typed, to tell them from the ``True`` that fire inserts for a missing value
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
-    """Read arguments of ``python -m monai.bundle run`` as it does, by fire, but paths as they were typed.
+    """Parse the arguments of ``python -m monai.bundle run`` with fire, as MONAI does, but keep paths as typed.
 
     Args:
-        argv: such as ``["training", "--config_file", "['a.json','b.json']", "--learning_rate", "0.1"]``.
+        argv: arguments, such as ``["training", "--config_file", "['a.json','b.json']", "--learning_rate", "0.1"]``.
 
     Returns:
-        ``run_id``, ``config_file`` and whatever else is given, overrides under their ids. What a file given as
-        ``args_file`` holds is part of it; the command line wins. Paths are text with ``~`` expanded.
+        ``run_id``, ``config_file`` and all other arguments, with overrides under their ids. The contents of
+        ``args_file`` are included; the command line takes precedence. Paths are text with ``~`` expanded.
 
     Raises:
-        ConfigError: an option of MONAI's or a path has no value; `monai.bundle` would look for another file than the
-            one that was typed; the args_file cannot be read.
+        ConfigError: A MONAI option or a path has no value, ``monai.bundle`` would open a different file than the one
+            typed, or the args file cannot be read.
     """
     import fire
     from fire.decorators import SetParseFn
@@ -58,7 +58,7 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
     def keep(*positional: Any, **named: Any) -> None:
         given.update(inspect.signature(run).bind(*positional, **named).arguments)
 
-    words, _ = SeparateFlagArgs(list(argv))  # without fire's own flags
+    words, _ = SeparateFlagArgs(list(argv))  # drops fire's own flags
     fire.Fire(keep, command=list(_marked(words)), name="segan-monai check")
     typed = {**given, **given.get("override", {})}
     typed.pop("override", None)
@@ -68,22 +68,22 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
         refuse_byte_order_mark(args_file)
     try:
         merged = merged_arguments(args=args_file, **read)
-    except Exception as error:  # of the file system, JSON and YAML
+    except Exception as error:  # from the file system, JSON or YAML
         reason = " ".join(str(error).split())
         raise ConfigError(f"args_file {args_file} cannot be read ({reason}). Expected a JSON or YAML file.") from error
     if not isinstance(merged, dict):
-        raise ConfigError(f"args_file {args_file} holds a {type(merged).__name__}; expected an object of arguments.")
+        raise ConfigError(f"args_file {args_file} contains a {type(merged).__name__}; expected an object of arguments.")
     return {name: path_value(value) if is_override_of_path(name) else value for name, value in merged.items()}
 
 
 def is_override_of_path(name: str) -> bool:
-    """Whether an argument is a key of a config whose value is a path."""
+    """Return whether an argument overrides a config key whose value is a path."""
     return is_path_key(name) and name not in MONAI_OPTIONS
 
 
 def _marked(argv: Sequence[str]) -> Iterator[str]:
     for word in argv:
-        is_option = word.startswith("--") or re.match("-[a-zA-Z]", word)  # as fire has it: -1 is a number
+        is_option = word.startswith("--") or re.match("-[a-zA-Z]", word)  # as in fire: -1 is a number
         name, equals, value = word.partition("=")
         if is_option:
             yield f"{name}={_TYPED}{value}" if equals else word
@@ -100,7 +100,7 @@ def _read_value(name: str, text: str) -> Any:
     if missing and (is_path or (name in MONAI_OPTIONS and text != "False")):
         raise ConfigError(
             f"--{name} has no value; expected {'a file or folder' if is_path or name in _FILES else 'one'} after it, "
-            f"such as --{name} NAME. A value that begins with - is given as --{name}=-NAME."
+            f"such as --{name} NAME. Write a value that begins with - as --{name}=-NAME."
         )
     if is_path:
         return word
@@ -114,10 +114,10 @@ def _read_value(name: str, text: str) -> Any:
 
 
 def arguments_of_process() -> dict[str, Any]:
-    """The arguments that this process was started with; empty if it was not started as ``monai.bundle run``.
+    """Return the arguments of this process, or an empty dict if it was not started as ``monai.bundle run``.
 
     Raises:
-        ConfigError: see `read_arguments`.
+        ConfigError: See ``read_arguments``.
     """
     command, *words = [*sys.argv[1:], ""]
     if command not in _COMMANDS or not any(re.match("-+(config|args)[_-]file", word) for word in words):
@@ -127,26 +127,26 @@ def arguments_of_process() -> dict[str, Any]:
 
 
 def overrides_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that are keys of a config."""
+    """Return the arguments that override config keys."""
     return {name: value for name, value in arguments.items() if name not in MONAI_OPTIONS}
 
 
 def config_files(arguments: Mapping[str, Any]) -> list[str]:
-    """The config files of a command line, in the order in which they are merged.
+    """Return the config files of a command line in merge order.
 
     Raises:
-        ConfigError: none is given.
+        ConfigError: No config file is given.
     """
     given = arguments.get("config_file")
     if not given:
-        raise ConfigError("no --config_file: give the file or files as to monai.bundle run, such as \"['a.json']\".")
+        raise ConfigError("no --config_file: pass the file or files as to monai.bundle run, such as \"['a.json']\".")
     if isinstance(given, str):
         return given.split(",") if "," in given and not Path(given).is_file() else [given]
     return [str(file) for file in given]
 
 
 def file_argument(file: str | os.PathLike[str]) -> str:
-    """A file as a word of a command line that `monai.bundle` takes for this file and nothing else."""
+    """Return a file as a command line argument that ``monai.bundle`` cannot mistake for another value."""
     from fire.parser import DefaultParseValue
 
     text = os.fspath(file)
@@ -154,11 +154,16 @@ def file_argument(file: str | os.PathLike[str]) -> str:
 
 
 def bundle_root(name: str) -> str:
-    """Find a bundle's folder: that of the config on the command line, the current one, or ``bundles/<name>`` below it.
+    """Find a bundle's folder.
 
-    A bundle may lie anywhere: ``--config_file DIR/configs/train.json`` with a metadata.json beside it says where. Where
-    there is no command line, the model zoo starts in the bundle's folder, and in a checkout of this project one is
-    usually at its top. From anywhere else, pass ``--bundle_root``.
+    The first match is returned:
+
+    1. ``DIR``, if ``--config_file DIR/configs/...`` is given and ``DIR/configs`` contains ``metadata.json``;
+    2. the current folder, if it contains ``configs/metadata.json`` (where the model zoo starts a bundle);
+    3. ``bundles/<name>`` below the current folder (the root of a checkout of this project);
+    4. the current folder.
+
+    From any other folder, pass ``--bundle_root``.
     """
     arguments = arguments_of_process()
     for file in config_files(arguments) if arguments else ():

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Output that any console or file can take."""
+"""Console output that is safe in any encoding."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import sys
 
 
 def escape_what_cannot_be_printed() -> None:
-    r"""Let standard output and error write characters that their encoding lacks as escapes, such as ``\u03bc``.
+    r"""Make stdout and stderr escape characters that their encoding lacks, such as ``\u03bc``.
 
-    A console on Windows, or a file that output is redirected to there, has an encoding such as cp1252; ``LANG=C`` and
-    ``PYTHONIOENCODING`` choose others. By default the first name of a case outside of it would end the program.
+    Consoles and redirected files on Windows use encodings such as cp1252; ``LANG=C`` and ``PYTHONIOENCODING`` select
+    others. By default, the first case name that cannot be encoded would end the program.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # else somebody put an object of another kind there
+        if isinstance(stream, io.TextIOWrapper):  # a test runner or notebook may have replaced the stream
             stream.reconfigure(errors="backslashreplace")

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The errors a user can mend: each names the file, what was found, what was expected and what to do."""
+"""User errors. Each message names the file or key, the value found, the value expected and the remedy."""
 
 from __future__ import annotations
 
@@ -8,37 +8,41 @@ from collections.abc import Iterator
 
 
 class UserError(ValueError):
-    """Something outside the program is wrong: a file, a folder, a setting. The message says how to mend it."""
+    """Base class of errors that the user can fix; the message says how."""
 
 
 class DataError(UserError):
-    """An image, a label map or a folder of them is not as it must be."""
+    """Invalid image, label map or data set folder."""
 
 
 class ConfigError(UserError):
-    """A setting does not fit: an unknown key, a value out of range, a checkpoint of another architecture."""
+    """Invalid setting: an unknown key, a value out of range, a checkpoint of another architecture."""
+
+
+class UnknownKeyError(ConfigError):
+    """Name of a config key or run id on the command line that the config does not have."""
 
 
 class OutputError(UserError):
-    """A result cannot be written: the disk is full, the folder is gone or belongs to somebody else."""
+    """Failure to write a result: disk full, folder missing, permission denied."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The chain of an error, from the one that was caught to the one that it all began with."""
+    """Iterate over an exception chain, from the caught exception to the root cause."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
 
 
 def user_error_in(error: BaseException | None) -> UserError | None:
-    """The error that a user can mend in a chain of exceptions, the outermost of them; None if there is none."""
+    """Return the outermost ``UserError`` of an exception chain, or None."""
     return next((link for link in causes(error) if isinstance(link, UserError)), None)
 
 
 def reason(error: BaseException) -> str:
-    """What to tell the user of an error: the first in its chain that the user can mend, else the one it began with."""
+    """Return the message of the outermost ``UserError`` in an exception chain, else type and message of its root."""
     chain = list(causes(error))
-    mendable = user_error_in(error)
-    if mendable is not None:
-        return str(mendable)
+    user_error = user_error_in(error)
+    if user_error is not None:
+        return str(user_error)
     return f"{type(chain[-1]).__name__}: {chain[-1]}"

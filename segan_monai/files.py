@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Results that are either whole or not there, whatever happens while they are written."""
+"""Atomic file writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segan_monai.errors import OutputError
 
 
 def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
-    """Tell whether a path, which need not exist, is a folder or lies in it, whatever links lead there."""
+    """Return whether a path is a folder or is inside it, after resolving links. The path need not exist."""
     folder = Path(folder).expanduser()
     real = Path(path).expanduser().resolve()
     return folder.is_dir() and any(part.exists() and part.samefile(folder) for part in (real, *real.parents))
@@ -21,10 +21,10 @@ def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> boo
 
 @contextmanager
 def writing(file: str | os.PathLike[str]) -> Iterator[None]:
-    """Turn a failure to write into an error that names the file and says what to do.
+    """Convert an ``OSError`` raised in the block to an ``OutputError`` that names the file and the remedy.
 
     Raises:
-        OutputError: the block raised an `OSError`: no space left, no permission, a disk that is gone.
+        OutputError: The block raised an ``OSError``: no space left, permission denied, disk disconnected.
     """
     try:
         yield
@@ -33,18 +33,20 @@ def writing(file: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def cannot_write(file: str | os.PathLike[str], reason: str) -> OutputError:
-    """The error of a file that cannot be written."""
+    """Return the error for a file that cannot be written."""
     return OutputError(
-        f"{file} cannot be written ({reason}). What was complete before is still there. Free space on that disk, or "
-        "mend its permissions; then start again: training with --resume true, inference with the same command."
+        f"{file} cannot be written ({reason}). Earlier complete results are unchanged. Free space on the disk or fix "
+        "the permissions, then start again: training with --resume true, inference with the same command."
     )
 
 
 def append_line(file: Path, text: str) -> None:
-    """Append a line of a journal; a last line that was cut off when a run was killed stays a line of its own.
+    """Append a line to a file.
+
+    If the last line is incomplete because a run was killed, the new text still starts on a new line.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
     with writing(file), file.open("ab+") as stream:
         if stream.tell():
@@ -56,17 +58,17 @@ def append_line(file: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary name in the same folder; what was written there replaces the file when the block has ended.
+    """Yield a temporary path in the same folder, and move that file to ``file`` when the block succeeds.
 
-    Until then the file is what it was before. The name keeps the extension, by which writers choose the format, and
-    is hidden, so no search for results finds it: ``.case_seg.part.nii.gz`` for ``case_seg.nii.gz``. The content is on
-    the disk before the name is, so that it survives a power failure too.
+    Until then ``file`` is unchanged. The temporary name keeps the extension, from which writers infer the format, and
+    is hidden from searches: ``.case_seg.part.nii.gz`` for ``case_seg.nii.gz``. The content is flushed to disk before
+    the file is renamed, so the write also survives a power failure.
 
     Args:
-        file: where the result goes; its folder exists.
+        file: destination; its folder must exist.
 
     Raises:
-        OutputError: it cannot be written; nothing is left of the attempt.
+        OutputError: The file cannot be written; the temporary file is removed.
     """
     file = Path(file)
     extension = ".nii.gz" if file.name.endswith(".nii.gz") else file.suffix
@@ -81,7 +83,7 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
         with suppress(OSError):
             temporary.unlink()
         raise
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    if os.name == "posix":  # other systems cannot open folders
         folder = os.open(file.parent, os.O_RDONLY)
         try:
             os.fsync(folder)

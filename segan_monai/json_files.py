@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""JSON that comes from outside: in any Unicode encoding, with or without a byte order mark, and perhaps damaged."""
+"""Readers for external JSON files: any Unicode encoding, with or without a byte order mark, possibly damaged."""
 
 from __future__ import annotations
 
@@ -19,50 +19,50 @@ logger = logging.getLogger(__name__)
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
-def read_json(file: str | os.PathLike[str], remedy: str = "Correct it there, or download it again.") -> Any:
-    """Read a JSON file in UTF-8, UTF-16 or UTF-32; a byte order mark, as editors on Windows write it, is no fault.
+def read_json(file: str | os.PathLike[str], remedy: str = "Correct the file, or download it again.") -> Any:
+    """Read a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Args:
         file: the file.
-        remedy: what to do about a damaged one.
+        remedy: sentence that ends the error message if the file is damaged.
 
     Raises:
-        DataError: it is not JSON (with line and column), or cannot be read.
-        FileNotFoundError: there is no such file.
+        DataError: The file is not valid JSON (the message gives line and column) or cannot be read.
+        FileNotFoundError: The file does not exist.
     """
     try:
-        return json.loads(Path(file).read_bytes())  # of bytes, json finds the encoding
+        return json.loads(Path(file).read_bytes())  # json detects the encoding of bytes
     except FileNotFoundError:
         raise
     except (ValueError, RecursionError, OSError) as error:
         raise DataError(f"{file} is not valid JSON ({error}). {remedy}") from error
 
 
-def read_json_object(file: str | os.PathLike[str], remedy: str = "Correct it there, or download it again.") -> dict:
-    """Read a JSON file that holds an object, see `read_json`.
+def read_json_object(file: str | os.PathLike[str], remedy: str = "Correct the file, or download it again.") -> dict:
+    """Read a JSON file that contains an object, see ``read_json``.
 
     Raises:
-        DataError: see `read_json`; it holds something else.
-        FileNotFoundError: there is no such file.
+        DataError: The file cannot be read (see ``read_json``) or contains another type.
+        FileNotFoundError: The file does not exist.
     """
     content = read_json(file, remedy)
     if not isinstance(content, dict):
-        raise DataError(f"{file} holds a {type(content).__name__}. Expected a JSON object {{...}}. {remedy}")
+        raise DataError(f"{file} contains a {type(content).__name__}. Expected a JSON object {{...}}. {remedy}")
     return content
 
 
 def read_json_lines(file: Path) -> Iterator[Any]:
-    """Give the JSON values of a file with one per line; what cannot be read is skipped, with a warning.
+    """Iterate over the values of a JSON Lines file, skipping unreadable lines with a warning.
 
-    A process that was killed leaves its last line cut off, which is expected; anything else is damage. Both are only
-    records of work that can be done again.
+    A killed process may leave its last line incomplete. Skipping damaged lines is safe because each records work that
+    can be repeated.
     """
     try:
         content = file.read_bytes()
     except FileNotFoundError:
         return
     except OSError as error:
-        logger.warning("%s cannot be read (%s) and counts as empty", file, error.strerror)
+        logger.warning("%s cannot be read (%s) and is treated as empty", file, error.strerror)
         return
     skipped = 0
     for line in content.removeprefix(codecs.BOM_UTF8).split(b"\n"):
@@ -74,16 +74,20 @@ def read_json_lines(file: Path) -> Iterator[Any]:
         if value is not None:
             yield value
     if skipped:
-        logger.warning("%s: %d damaged lines are skipped; what they recorded is done again", file, skipped)
+        logger.warning("%s: skipped %d damaged lines; the work they recorded is repeated", file, skipped)
 
 
 def refuse_byte_order_mark(file: str | os.PathLike[str]) -> None:
-    """Raise ConfigError for a config or args file with a byte order mark: MONAI reads both itself, and not with one."""
+    """Check that a config or args file has no byte order mark, with which MONAI cannot read it.
+
+    Raises:
+        ConfigError: The file begins with a byte order mark.
+    """
     with Path(file).open("rb") as stream:
         start = stream.read(3)
     if mark := next((mark for mark in _MARKS if start.startswith(mark)), None):
         name = "UTF-8" if mark == codecs.BOM_UTF8 else "UTF-16"
         raise ConfigError(
-            f"{file} begins with a byte order mark of {name}, with which MONAI cannot read it. Save it as "
+            f"{file} begins with a {name} byte order mark, which MONAI cannot read. Save the file as "
             "UTF-8 without one (in Notepad: encoding UTF-8, not UTF-8 with BOM or UTF-16)."
         )

@@ -1,8 +1,8 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Put a bundle where MONAI Label's app looks for models, with configs that fit what a viewer shows and sends back.
+"""Installation of a bundle in MONAI Label's app, with configs adapted to interactive viewers.
 
-``python -m segan_monai.label_bundle BUNDLE MODELS_DIR [OVERLAY.json ...]``, as scripts/monai_label.sh does.
+Usage: ``python -m segan_monai.label_bundle BUNDLE MODELS_DIR [OVERLAY.json ...]``, as in ``scripts/monai_label.sh``.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import refuse_byte_order_mark
 
-CONTINUED_LEARNING_RATE = 0.1  # of that of a training from scratch
+CONTINUED_LEARNING_RATE = 0.1  # fraction of the learning rate for training from scratch
 
 
 _OTHER_KINDS = ("deepedit", "deepgrow", "detection", "classification")
 
 
 def check_bundle_name(name: str) -> None:
-    """Whether MONAI Label takes a bundle of that name for what it is.
+    """Check that MONAI Label recognizes a bundle of this name as a segmentation model.
 
     Raises:
-        ConfigError: it would take it for another kind of model, or for none.
+        ConfigError: MONAI Label would treat it as another kind of model, or not as a model at all.
     """
     if "segmentation" not in name or any(word in name for word in _OTHER_KINDS):
         raise ConfigError(
-            f"{name}: MONAI Label takes the kind of a model from the name of its folder. Expected a name with "
+            f"{name}: MONAI Label derives the kind of a model from its folder name. Expected a name with "
             f"'segmentation' and without {', '.join(map(repr, _OTHER_KINDS))}, such as "
             f"{re.sub('|'.join(_OTHER_KINDS), '', name.replace('segmentation', '')).strip('_') or 'my'}_segmentation."
         )
 
 
 def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[str | Path] = ()) -> Path:
-    """Copy a bundle into the app, so that it can be served, and trained on what a viewer sends back.
+    """Copy a bundle into the app for inference and for training on labels from a viewer.
 
-    - MONAI Label reads one file for inference and one for training, so overlays are merged into them.
-    - A viewer saves label maps with the values that the bundle predicts, so training takes the regions from those
-      values, whatever the convention of the data set was.
-    - A viewer asks for a number of epochs, so the schedules of the training follow that.
-    - A training goes on from the weights that are served, with new optimizers: there is no warm-up, and the learning
-      rate is a tenth [ours], as the first steps of the full one would undo what was learnt (docs/monai_label.md).
-    - MONAI Label loads what fits of a checkpoint and runs on, so the weights are checked here.
+    - MONAI Label reads one file for inference and one for training, so overlays are merged into both.
+    - A viewer saves label maps with the values that the bundle predicts. Training therefore defines the regions by
+      these values, regardless of the data set's convention.
+    - A viewer chooses the number of epochs, and the training schedules follow it.
+    - Training starts from the served weights with new optimizers: without warm-up and with a tenth of the learning
+      rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
+    - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
-    Weights that an earlier training in the app has written are kept; else those of the bundle are copied.
+    Weights from earlier training in the app are kept; otherwise those of the bundle are copied.
 
     Args:
         bundle: the bundle's folder.
-        models_dir: the app's folder of models; gets a folder of the bundle's name.
+        models_dir: the app's model folder; receives a folder named after the bundle.
         overlays: config files that the weights were trained with.
 
     Returns:
         The bundle's folder in the app.
 
     Raises:
-        ConfigError: MONAI Label would take the name of the folder for another kind of model, or there are no weights,
-            or they do not fit the network of the configs.
+        ConfigError: MONAI Label would treat the folder name as another kind of model, the weights are missing, or they
+            do not match the network in the configs.
     """
     bundle, name = Path(bundle), Path(bundle).resolve().name
     check_bundle_name(name)
@@ -109,10 +109,10 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Place a bundle and say which weights will be served; returns the exit status."""
+    """Install a bundle in MONAI Label's app, print which weights will be served and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m segan_monai.label_bundle", description=main.__doc__)
     parser.add_argument("bundle", help="folder of the bundle")
-    parser.add_argument("models_dir", help="folder 'model' of MONAI Label's app")
+    parser.add_argument("models_dir", help="the folder 'model' of MONAI Label's app")
     parser.add_argument("overlays", nargs="*", help="config files that the weights were trained with")
     given = parser.parse_args(arguments)
     escape_what_cannot_be_printed()
@@ -122,8 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    of_whom = "of an earlier start or training here; delete the file to serve the bundle's" if kept else "the bundle's"
-    print(f"serving {placed / 'models' / 'model.pt'} ({of_whom})", flush=True)
+    source = "from an earlier start or training here; delete the file to serve the bundle's" if kept else "the bundle's"
+    print(f"serving {placed / 'models' / 'model.pt'} ({source})", flush=True)
     return 0
 
 

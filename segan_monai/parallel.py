@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Apply a function to many cases in several processes."""
+"""Parallel map over cases with worker processes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 MOST_PROCESSES = 8
-"""More of them wait for the disk, and each takes memory."""
+"""Default upper limit: more processes wait for the disk, and each needs memory."""
 
 
 def available_processes(tasks: int, wanted: int | None = None) -> int:
-    """Return how many processes to start for so many tasks: `wanted`, by default the processor cores, at most 8."""
+    """Return the number of processes to start: ``wanted`` (default: CPU cores, at most 8), but at most ``tasks``."""
     if wanted is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         wanted = min(cores, MOST_PROCESSES)
@@ -38,21 +38,23 @@ def map_in_processes(
     chunksize: int = 1,
     in_order: bool = True,
 ) -> Iterator[R]:
-    """Apply a function to every item; one process means this one.
+    """Apply a function to every item in worker processes, or in this process if ``processes`` is 1.
+
+    Processes are used because most of the work holds the GIL, so threads would not run it in parallel.
 
     Args:
-        function: a function that can be pickled; threads would gain nothing, most work holds the interpreter's lock.
+        function: a picklable function.
         items: its arguments.
-        processes: how many to start, see `available_processes`.
-        option: command line option to name when a process is killed.
-        chunksize: items sent to a process at once.
-        in_order: whether results come in the order of the items; if not, each comes as soon as it is ready.
+        processes: number of processes, see ``available_processes``.
+        option: command line option that the error message names when a process is killed.
+        chunksize: number of items sent to a process at once.
+        in_order: yield results in the order of the items; otherwise as soon as each is ready.
 
     Yields:
         The results.
 
     Raises:
-        DataError: a process was killed.
+        DataError: A process was killed.
     """
     if processes <= 1:
         yield from map(function, items)
@@ -66,7 +68,7 @@ def map_in_processes(
                 yield future.result()
     except BrokenProcessPool as error:
         raise DataError(
-            f"one of {processes} processes was killed, most likely because the machine ran out of memory. Run the same "
+            f"one of {processes} processes was killed, probably because the machine ran out of memory. Run the same "
             f"command with a smaller {option}."
         ) from error
     finally:
@@ -74,7 +76,7 @@ def map_in_processes(
 
 
 def _start_process() -> None:
-    """Use one thread, leave Ctrl-C to the main process so that no case ends half done, and end with that process."""
+    """Set up a worker: one thread, SIGINT ignored so that the current case completes, exit when the parent exits."""
     import SimpleITK as sitk  # noqa: N813
     import torch
 

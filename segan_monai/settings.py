@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Settings of a config on the command line."""
+"""Parsing of ``--set KEY=VALUE`` options."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from segan_monai.typed import is_path_key, path_value
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:
-    """Read ``KEY=VALUE``: paths as text with ``~`` expanded, other values as JSON or Python literals, else as text.
+    """Parse ``KEY=VALUE`` settings.
+
+    Values of path keys are text with ``~`` expanded. Other values are JSON or Python literals, or else text.
 
     Raises:
-        ConfigError: a text without ``=``.
+        ConfigError: A setting has no ``=`` or no key.
     """
     settings = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise ConfigError(f"cannot read the setting '{text}'; expected KEY=VALUE, for example epochs=10.")
+            raise ConfigError(f"cannot parse the setting '{text}'; expected KEY=VALUE, such as epochs=10.")
         settings[key] = path_value(value) if is_path_key(key) else _literal(value)
     return settings
 

@@ -1,11 +1,13 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Values as the user typed them: paths are text, ``true``, ``false`` and ``null`` what they are in JSON.
+"""Config values as the user typed them: paths stay text; ``true``, ``false`` and ``null`` have their JSON meaning.
 
-`monai.bundle` reads values twice before a config is used. First fire makes Python literals of the command line:
-``20240131`` becomes a number, ``a,b`` a tuple, and ``patient #2`` loses what looks like a comment. Then every text of
-a config is searched for references: ``#`` becomes ``::``, and ``$``, ``@`` and ``%`` at the beginning have a meaning. A
-path has to survive both.
+``monai.bundle`` parses values twice before a config is used, and paths must survive both steps:
+
+1. fire converts the command line to Python literals: ``20240131`` becomes a number, ``a,b`` a tuple, and
+   ``patient #2`` loses what looks like a comment.
+2. MONAI searches every string of a config for references: ``#`` becomes ``::``, and a leading ``$``, ``@`` or ``%``
+   is special.
 """
 
 from __future__ import annotations
@@ -25,21 +27,21 @@ _ESCAPED = str.maketrans({sign: f"\\x{ord(sign):02x}" for sign in "#:@%$"})
 
 
 def is_path_key(name: str) -> bool:
-    """Whether the value of a key is a path: by the ending of its name, or one of the bundles' other keys of paths.
+    """Return whether the value of a key is a path, judged by the suffix of its name or a list of other path keys.
 
     Args:
-        name: id in a config, such as ``dataset_dir`` or ``cases#datalist``; its last part counts.
+        name: config id, such as ``dataset_dir`` or ``cases#datalist``; only its last part is used.
     """
     last = re.split("#|::", name)[-1]
     return last.endswith(_PATH_ENDINGS) or last in _OTHER_PATHS
 
 
 def path_value(value: Any) -> Any:
-    """What was typed for a key of paths: text, with ``~`` expanded; ``null`` is None.
+    """Return the value of a path key as text with ``~`` expanded; ``null`` becomes None.
 
     Args:
-        value: text; a number, which a JSON file may have for a folder called ``20240131``, becomes text. Anything else
-            is returned as it is.
+        value: text, or a number (a JSON file may have one for a folder called ``20240131``), which becomes text.
+            Other values are returned unchanged.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
@@ -49,15 +51,15 @@ def path_value(value: Any) -> Any:
 
 
 def expand_home(text: str) -> str:
-    """Replace ``~`` or ``~user`` at the beginning; all other text, such as an address with ``//``, stays as it is."""
-    return os.path.expanduser(text)  # noqa: PTH111 - a Path would rewrite addresses
+    """Expand a leading ``~`` or ``~user``; other text, such as a URL with ``//``, is returned unchanged."""
+    return os.path.expanduser(text)  # noqa: PTH111 - Path would rewrite URLs
 
 
 def config_value(name: str, value: Any) -> Any:
-    r"""Value of a key in a form that `monai.bundle` gives back unchanged, to be written into a config.
+    r"""Escape a value so that ``monai.bundle`` reads it back unchanged from a config.
 
-    A path that MONAI would read otherwise becomes an expression, a Python string without any of MONAI's signs:
-    ``$'patient \x232'`` for ``patient #2``. Other values stay as they are.
+    A path that MONAI would misread becomes an expression: a Python string without MONAI's special characters, such as
+    ``$'patient \x232'`` for ``patient #2``. Other values are returned unchanged.
     """
     if not isinstance(value, str) or not is_path_key(name):
         return value
@@ -67,29 +69,30 @@ def config_value(name: str, value: Any) -> Any:
 
 
 def config_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings with each value in the form of `config_value`."""
+    """Escape each setting with ``config_value``."""
     return {name: config_value(name, value) for name, value in settings.items()}
 
 
 def read_literals(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the top keys whose text is ``true``, ``false`` or ``null``, with what it means in JSON.
+    """Return the top-level keys whose text is ``true``, ``false`` or ``null``, with their JSON values.
 
-    `monai.bundle` reads them from the command line as text, and ``--amp false`` would be the true string "false".
+    ``monai.bundle`` reads these words from the command line as text, so ``--amp false`` would be the truthy string
+    "false".
     """
     return {key: JSON_LITERALS[value] for key, value in config.items() if str(value) in JSON_LITERALS}
 
 
 def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Find the values that a config must have and `monai.bundle` may have read otherwise.
+    """Return the values as typed of all keys that ``monai.bundle`` may have misread.
 
     Args:
-        config: content of the config files. Text of theirs that begins with ``$``, ``@`` or ``%`` is left to MONAI,
-            but for what `config_value` has written.
-        overrides: values of the command line, see `segan_monai.command_line.read_arguments`. Their paths are text,
-            whatever they begin with.
+        config: content of the config files. Strings that begin with ``$``, ``@`` or ``%`` are left to MONAI, except
+            those that ``config_value`` has escaped.
+        overrides: values from the command line, see ``segan_monai.command_line.read_arguments``. Their paths are plain
+            text, even if they begin with ``$``, ``@`` or ``%``.
 
     Returns:
-        Ids and values: JSON's literals, and all paths.
+        Ids and values of JSON literals and of all paths.
     """
     named = {**config, **overrides}
     found = read_literals({name: value for name, value in named.items() if name == "mlflow" or not is_path_key(name)})
@@ -105,7 +108,7 @@ def typed_values(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> dic
 
 
 def _literal_text(value: str) -> str | None:
-    """The text of an expression that is a Python string and nothing else; None for any other."""
+    """Return the text of an expression that is a single Python string literal, else None."""
     try:
         text = ast.literal_eval(value.removeprefix("$"))
     except (ValueError, SyntaxError):

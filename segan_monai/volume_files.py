@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Volumes from files: the whole content or an error, whatever the header claims."""
+"""Strict readers for volumes: the complete content, or an error if it contradicts the header."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
 from segan_monai.nifti import affine_in_mm, kind_of_nifti, open_by_content, open_nifti
 
 DEFLATE_AT_MOST = 1032
-"""No stream of deflate (gzip) becomes more bytes than this many times its own."""
+"""Maximum compression ratio of deflate (gzip)."""
 LEAST_SPACING_MM = 1e-4
 LARGEST_EXTENT_MM = 1e4
 _CHUNK = 2**22
@@ -27,10 +27,10 @@ _ITK_READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImag
 
 
 class Volume(NamedTuple):
-    """What a file holds.
+    """Content of a volume file.
 
     Attributes:
-        values: (H, W), (H, W, D) or (H, W, D, ...), scaled as the header says, of any type that is a number.
+        values: (H, W), (H, W, D) or (H, W, D, ...), scaled as the header says, of any real numeric type.
         affine: (4, 4), from voxel indices to mm in the RAS frame.
     """
 
@@ -39,19 +39,18 @@ class Volume(NamedTuple):
 
 
 def read_volume(file: Path) -> Volume:
-    """Read NIfTI (1 and 2) and Analyze with nibabel, MetaImage, NRRD and the like with SimpleITK.
+    """Read NIfTI-1, NIfTI-2 and Analyze with nibabel, and MetaImage, NRRD and other formats with SimpleITK.
 
-    Headers are read as the NIfTI C library reads them, and affines are in mm; see `segan_monai.nifti`. The content of a
-    NIfTI, not its name, decides whether it is compressed.
+    Headers are interpreted as in the NIfTI C library, and affines are in mm; see ``segan_monai.nifti``. Whether a NIfTI
+    is compressed is decided by its content, not its name.
 
-    The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
-    checksum is compared.
+    The size that a header declares is compared with the file size before memory is allocated, and the gzip checksum is
+    verified.
 
     Raises:
-        DataError: no such file, or a folder; one that is truncated, damaged or of another format; DICOM in colour;
-            voxels that are no real numbers;
-            an affine that is not finite, not invertible, or of a size that no scanner has: a voxel below 0.0001 mm or
-            a volume above 10 m [ours].
+        DataError: The path does not exist or is a folder; the file is truncated, damaged, of another format or a colour
+            DICOM; the voxels are not real numbers; the affine is not finite, not invertible or implausible (a voxel
+            below 0.0001 mm or a volume above 10 m [ours]).
     """
     if not file.exists():
         raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
@@ -74,15 +73,15 @@ def read_volume(file: Path) -> Volume:
         ) from error
     if volume.values.dtype.kind not in "iubf" or 0 in volume.values.shape:
         raise DataError(
-            f"{file} holds {volume.values.dtype} in the shape {volume.values.shape}. Expected real numbers, one a "
-            "voxel and channel, and at least one voxel; convert colours or complex numbers first."
+            f"{file} contains {volume.values.dtype} values of shape {volume.values.shape}. Expected one real number "
+            "per voxel and channel, and at least one voxel; convert colours or complex numbers first."
         )
     _check_affine(file, volume)
     return volume
 
 
 def is_a_folder(file: Path) -> DataError:
-    """The error of a folder where a file is expected."""
+    """Return the error for a folder where a file is expected."""
     return DataError(
         f"{file} is a folder. Expected a file; convert a folder of DICOM files to one NIfTI first, for example with "
         "dcm2niix or 3D Slicer."
@@ -94,7 +93,7 @@ def _of_nibabel(image: Any) -> Volume:
 
 
 def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
-    """A NIfTI of which all voxels are there; gzipped ones are decompressed, others stay on disk."""
+    """Open a NIfTI and check that it is complete. Gzipped files are decompressed; others stay on disk."""
     compressed = is_gzip(file)
     stored = file.stat().st_size
     with open_by_content(file) as stream:
@@ -103,10 +102,10 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
         header = kind.header_class(start[: kind.header_class.sizeof_hdr])
         shape = header.get_data_shape()
         if not shape or min(shape) < 1:
-            raise ValueError(f"its header declares the shape {shape}")
+            raise ValueError(f"the header declares the shape {shape}")
         last_axis = math.prod(shape[:-1]) * header.get_data_dtype().itemsize
         declared = header.get_data_offset() + last_axis * shape[-1]
-        what = f"its header declares the shape {shape} of {header.get_data_dtype()}, {declared} bytes"
+        what = f"the header declares the shape {shape} of {header.get_data_dtype()}, {declared} bytes"
         if declared > stored * (DEFLATE_AT_MOST if compressed else 1):
             raise EOFError(f"{what}; the file has {stored}{', compressed' if compressed else ''}")
         chunks, missing = [start], declared - len(start)
@@ -116,28 +115,30 @@ def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:
         if compressed and missing > 0:
             raise EOFError(f"{what}; the file has {declared - missing}")
         beyond = max(-missing, 0) if compressed else stored - declared
-        while compressed and beyond < last_axis and (chunk := stream.read(_CHUNK)):  # gzip compares its checksum here
+        while (
+            compressed and beyond < last_axis and (chunk := stream.read(_CHUNK))
+        ):  # reaching the end verifies gzip's checksum
             beyond += len(chunk)
         if beyond >= last_axis:
-            raise ValueError(f"{what}; {beyond} or more bytes follow, so the shape is wrong")
+            raise ValueError(f"{what}; at least {beyond} bytes follow, so the shape is wrong")
     if compressed:
         return kind.from_bytes(b"".join(chunks))
-    if has_ending(file, ".gz"):  # behind which nibabel would look for gzip
+    if has_ending(file, ".gz"):  # nibabel would try to decompress it
         return kind.from_bytes(file.read_bytes())
     holder = nibabel.FileHolder(filename=str(file))
     return kind.from_file_map({"header": holder, "image": holder})
 
 
 def itk_reader(file: Path) -> SimpleITK.ImageFileReader:
-    """A reader that has read the header of a MetaImage, NRRD or other file, see `read_volume`.
+    """Return an ITK reader that has read the header of a MetaImage, NRRD or other file, see ``read_volume``.
 
     Raises:
-        DataError: DICOM in colour.
+        DataError: The file is a colour DICOM.
         RuntimeError: ITK cannot read the file.
     """
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(path_for_simpleitk(file))
-    if image_io := _ITK_READERS.get(file.suffix.lower()):  # left to itself, ITK does not know .MHA
+    if image_io := _ITK_READERS.get(file.suffix.lower()):  # by itself, ITK does not recognize .MHA
         reader.SetImageIO(image_io)
     reader.ReadImageInformation()
     if reader.GetNumberOfComponents() > 1 and is_dicom(file):
@@ -146,20 +147,20 @@ def itk_reader(file: Path) -> SimpleITK.ImageFileReader:
 
 
 def colour_dicom(file: str | os.PathLike[str]) -> DataError:
-    """The error of a DICOM file whose pixels are colours."""
+    """Return the error for a DICOM file with colour pixels."""
     return DataError(
-        f"{file} is DICOM in colour: a screen capture, ultrasound or fused image, not measured values of one channel. "
-        "Expected grey values (SamplesPerPixel 1): take the original series, and move this file elsewhere."
+        f"{file} is a colour DICOM: a screen capture, ultrasound or fused image, not measured values of one channel. "
+        "Expected grey values (SamplesPerPixel 1): use the original series, and move this file elsewhere."
     )
 
 
 def _read_itk(file: Path) -> Volume:
     reader = itk_reader(file)
-    # every component has one byte or more
+    # every component has at least one byte
     least = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()
     stored = file.stat().st_size
     if file.suffix.lower() not in (".mhd", ".nhdr") and least > stored * DEFLATE_AT_MOST:
-        raise EOFError(f"its header declares the shape {reader.GetSize()}; the file has {stored} bytes")
+        raise EOFError(f"the header declares the shape {reader.GetSize()}; the file has {stored} bytes")
     image = reader.Execute()
     values = SimpleITK.GetArrayFromImage(image)
     axes = tuple(reversed(range(image.GetDimension())))
@@ -168,7 +169,7 @@ def _read_itk(file: Path) -> Volume:
 
 
 def affine_of_simpleitk(image: SimpleITK.Image) -> np.ndarray:
-    """Affine in the RAS frame; ITK's own frame is LPS, so the first two world axes change sign."""
+    """Return the affine in the RAS frame. ITK uses LPS, so the first two world axes change sign."""
     dimensions = min(image.GetDimension(), 3)
     affine = np.eye(4)
     direction = np.reshape(image.GetDirection(), (image.GetDimension(), -1))[:dimensions, :dimensions]
@@ -184,8 +185,8 @@ def _check_affine(file: Path, volume: Volume) -> None:
     if fits and (sizes * sides).max() <= LARGEST_EXTENT_MM and abs(np.linalg.det(volume.affine[:3, :3] / sizes)) > 0.01:
         return
     raise DataError(
-        f"{file}: its affine {np.round(volume.affine[:3], 6).tolist()} gives voxels of {sizes.tolist()} mm and a shape "
-        f"of {sides.tolist()}; expected three finite axes that span space, voxels of at least {LEAST_SPACING_MM:g} mm, "
-        f"a volume of at most {LARGEST_EXTENT_MM:g} mm. Correct its header (voxel size, qform, sform, or space "
-        "directions), or export it again."
+        f"{file}: the affine {np.round(volume.affine[:3], 6).tolist()} gives voxels of {sizes.tolist()} mm and a shape "
+        f"of {sides.tolist()}; expected three finite axes that span space, voxels of at least {LEAST_SPACING_MM:g} mm "
+        f"and a volume of at most {LARGEST_EXTENT_MM:g} mm. Correct the header (voxel size, qform, sform or space "
+        "directions), or export the image again."
     )

@@ -132,5 +132,5 @@ def test_evaluation_matches_a_result_with_its_label_map(tmp_path, write_volume):
 def test_simpleitk_would_end_the_process(tmp_path, write_volume, read):
     file = tmp_path / os.fsdecode(b"a\xff.mha")
     write_volume(tmp_path / "a.mha", np.ones((4, 4, 4), np.uint8)).rename(file)
-    with pytest.raises(DataError, match=r"its path holds bytes that are not UTF-8, .* Rename it"):
+    with pytest.raises(DataError, match=r"the path contains non-UTF-8 bytes, .* Rename the file"):
         read(file)

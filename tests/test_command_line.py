@@ -98,7 +98,7 @@ def test_a_config_file_of_which_monai_would_make_another_is_refused():
     assert file_argument("dir/a.json") == "dir/a.json"
 
 
-@pytest.mark.parametrize(("text", "found"), [("{", "cannot be read"), ("[1]", r"holds a list|cannot be read")])
+@pytest.mark.parametrize(("text", "found"), [("{", "cannot be read"), ("[1]", r"contains a list|cannot be read")])
 def test_a_damaged_args_file_is_named(tmp_path, text, found):
     (tmp_path / "args.json").write_text(text, encoding="utf-8")
     with pytest.raises(ConfigError, match=f"args.json {found}"):

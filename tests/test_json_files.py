@@ -23,7 +23,7 @@ def test_every_unicode_encoding_with_and_without_mark(encoding, tmp_path):
     assert decathlon_cases(file)[0]["case"] == "ä"
     split = {"training": ["ä"], "validation": []}
     file.write_text(json.dumps(split, ensure_ascii=False), encoding=encoding)
-    assert read_split(file) == split
+    assert read_split(file).items() >= split.items()
 
 
 @pytest.mark.parametrize("content", [b'{"a": ', b"\xff\x00\x81", "ä".encode("cp1252"), b"", b"[" * 100_000])
@@ -40,7 +40,7 @@ def test_folders_missing_files_and_other_values(tmp_path):
     with pytest.raises(DataError, match="is not valid JSON"):
         read_json(tmp_path)
     (tmp_path / "a.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(DataError, match=r"a\.json holds a list\. Expected a JSON object"):
+    with pytest.raises(DataError, match=r"a\.json contains a list\. Expected a JSON object"):
         read_json_object(tmp_path / "a.json")
 
 
@@ -48,20 +48,20 @@ def test_lines_that_are_damaged_are_skipped_and_said(tmp_path, caplog):
     file = tmp_path / "a.jsonl"
     file.write_bytes(b'\xef\xbb\xbf{"a": 1}\n\xff\xfe\x00\n\n{"a":\n[2]\r\n{"cut')
     assert list(read_json_lines(file)) == [{"a": 1}, [2]]
-    assert "a.jsonl: 3 damaged lines are skipped" in caplog.text
+    assert "a.jsonl: skipped 3 damaged lines" in caplog.text
     assert list(read_json_lines(tmp_path / "none.jsonl")) == []
     caplog.clear()
     assert list(read_json_lines(tmp_path)) == []
-    assert "cannot be read (Is a directory) and counts as empty" in caplog.text
+    assert "cannot be read (Is a directory) and is treated as empty" in caplog.text
 
 
 @pytest.mark.parametrize(("encoding", "name"), [("utf-8-sig", "UTF-8"), ("utf-16", "UTF-16")])
 def test_a_config_with_a_mark_is_refused_in_words(encoding, name, tmp_path):
     file = tmp_path / "a.json"
     file.write_text("{}", encoding=encoding)
-    with pytest.raises(ConfigError, match=rf"a\.json begins with a byte order mark of {name}, .* Save it as UTF-8"):
+    with pytest.raises(ConfigError, match=rf"a\.json begins with a {name} byte order mark, .* Save the file as UTF-8"):
         refuse_byte_order_mark(file)
-    with pytest.raises(ConfigError, match=r"a\.json begins with a byte order mark"):
+    with pytest.raises(ConfigError, match=r"a\.json begins with a UTF-(8|16) byte order mark"):
         read_arguments(["training", "--args_file", str(file)])
     file.write_text("{}", encoding="utf-8")
     refuse_byte_order_mark(file)

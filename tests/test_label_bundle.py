@@ -62,7 +62,7 @@ def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
     trained = {key: value + 1 for key, value in torch.load(served, weights_only=True).items()}
     torch.save(trained, served)
     assert main(arguments) == 0
-    assert "of an earlier start or training here" in capsys.readouterr().out
+    assert "from an earlier start or training here" in capsys.readouterr().out
     assert all(torch.equal(value, trained[key]) for key, value in torch.load(served, weights_only=True).items())
 
 
@@ -76,7 +76,7 @@ def test_weights_of_another_network_are_refused(tmp_path, capsys):
 def test_a_name_that_monai_label_takes_for_another_kind_of_model(tmp_path):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
     renamed = bundle.rename(bundle.parent / "hippocampus_detection")
-    with pytest.raises(ConfigError, match="hippocampus_detection: MONAI Label takes the kind of a model from the name"):
+    with pytest.raises(ConfigError, match="hippocampus_detection: MONAI Label derives the kind of a model from its folder"):
         place_bundle(renamed, tmp_path / "model", [overlay])
 
 

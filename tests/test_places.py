@@ -30,7 +30,7 @@ def test_the_data_set_itself_is_refused(data, output_dir, dataset_dir):
 
 @pytest.mark.parametrize("output_dir", ["data/out", "link/out/of/depth", "data/../link/out", "~/data/out"])
 def test_a_folder_in_a_data_set_that_is_searched_is_refused(data, output_dir):
-    with pytest.raises(ConfigError, match=rf"output_dir {output_dir} lies in the data set link, so a later run"):
+    with pytest.raises(ConfigError, match=rf"output_dir {output_dir} is inside the data set link, so a later run"):
         require_results_outside(output_dir, "link")
 
 

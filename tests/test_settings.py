@@ -23,5 +23,5 @@ def test_paths_are_text(monkeypatch):
 
 @pytest.mark.parametrize("text", ["epochs", "=3"])
 def test_what_is_no_setting(text):
-    with pytest.raises(ConfigError, match=f"cannot read the setting '{text}'; expected KEY=VALUE"):
+    with pytest.raises(ConfigError, match=f"cannot parse the setting '{text}'; expected KEY=VALUE"):
         parse_settings([text])

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Look at configs and data before a run does."""
+"""Checks of configs and data before a run."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a config would run, listed without running any of it: for a person who decides whether to trust it."""
+"""Static audit of configs: lists the code that a config would run, without running it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _HARMLESS = frozenset(
         "None",
     ]
 )
-# parts of the trusted packages that load code or data from elsewhere
+# parts of the trusted packages that load code or data from other places
 _REACHING_OUT = (
     "torch.hub",
     "torch.load",
@@ -77,13 +77,13 @@ _REACHING_OUT = (
 
 
 class Item(NamedTuple):
-    """One thing that a config would run.
+    """One import, class, expression or Python file that a config would run.
 
     Attributes:
-        kind: ``import``, ``class`` or ``expression``; ``python file`` for one in the bundle that an import may load.
-        text: as it stands in the config; of a short name of a class with its full path.
-        places: ids at which it stands.
-        mark: why a reader should look at it; empty if it stays within torch, monai, segan_monai and ignite.
+        kind: ``import``, ``class`` or ``expression``; ``python file`` for a file in the bundle that an import may load.
+        text: source text in the config; short class names are followed by their full path.
+        places: ids where the text occurs.
+        mark: reason for a closer look; empty if only torch, monai, segan_monai and ignite are used.
     """
 
     kind: str
@@ -93,19 +93,19 @@ class Item(NamedTuple):
 
 
 def audit_config(arguments: Mapping[str, Any]) -> list[Item]:
-    """List every import, class and ``$`` expression of the configs and overrides of a command line.
+    """List every import, class and ``$`` expression in the configs and overrides of a command line.
 
-    Nothing of the config is run, no module is imported for it, no file but the configs is read. The marks are a help
-    for a reader and no sandbox: Python is too rich for that.
+    Nothing in the config is run, no module is imported for it, and only the config files are read. The marks help a
+    human reader. They are not a sandbox: Python code can hide what it does.
 
     Args:
-        arguments: see `read_arguments`.
+        arguments: see ``read_arguments``.
 
     Returns:
-        What would be run: what is marked first, else in the order of the config.
+        Items that would be run: marked items first, otherwise in config order.
 
     Raises:
-        ConfigError: the configs cannot be read.
+        ConfigError: The configs cannot be read.
     """
     parser = read_configs(arguments)
     items: dict[str, ConfigItem] = parser.ref_resolver.items
@@ -133,7 +133,7 @@ def audit_config(arguments: Mapping[str, Any]) -> list[Item]:
 
 
 def format_audit(items: Sequence[Item]) -> str:
-    """A line an item, what is marked first, and the count."""
+    """Format one line per item, marked items first, and a line of counts."""
     lines = []
     for item in items:
         where = item.places[0] + (f" and {len(item.places) - 1} more" if len(item.places) > 1 else "")
@@ -155,7 +155,7 @@ def _imported_path(text: str) -> str:
 def _of_class(component: ConfigComponent) -> tuple[str, str]:
     target = component.get_config()["_target_"]
     if not isinstance(target, str):
-        return repr(target), "no name of a class"
+        return repr(target), "not a class name"
     if target.startswith("@"):
         return target, ""
     path = str(component.resolve_module_name())
@@ -163,10 +163,10 @@ def _of_class(component: ConfigComponent) -> tuple[str, str]:
 
 
 def _of_path(path: str) -> str:
-    """Why a dotted path is worth a look; only packages that this process has loaded anyway are followed."""
+    """Return why a dotted path needs a closer look, or "". Only packages that are already imported are followed."""
     top = path.split(".")[0]
     if top not in TRUSTED and not (top == "numpy" and path == "numpy"):
-        return f"outside: {top} is none of the trusted packages"
+        return f"outside: {top} is not a trusted package"
     if top not in sys.modules:
         return ""
     reached, absent = follow(importlib.import_module(top), path.split(".")[1:])
@@ -192,7 +192,7 @@ def _of_expression(text: str, modules: Mapping[str, str]) -> str:
     try:
         tree = parse_expression(text)
     except SyntaxError as error:
-        return f"no Python expression ({error.msg})"
+        return f"not a Python expression ({error.msg})"
     hidden = sorted(name for name in attributes(tree) if name.startswith("__"))
     if hidden:
         return f"reaches into Python itself: {', '.join(hidden)}"
@@ -206,9 +206,9 @@ def _of_expression(text: str, modules: Mapping[str, str]) -> str:
 
 
 def _python_files(files: Iterable[str]) -> list[Item]:
-    """Python files of the bundle: its folder joins the search path of imports when it is run."""
+    """List the bundle's Python files, which are importable because its folder is on the import path during a run."""
     folder = Path(next(iter(files))).resolve().parent
     root = folder.parent if folder.name == "configs" else folder
     python = [*root.glob("*.py"), *root.glob("scripts/**/*.py")] if folder.name == "configs" else []
-    mark = "outside: an import of the config may load it"
+    mark = "outside: an import in the config may load it"
     return [Item("python file", str(file.relative_to(root)), (str(root),), mark) for file in sorted(python)]

@@ -21,7 +21,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import Report
 from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, UnknownKeyError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import config_values, typed_values
 
@@ -98,7 +98,7 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     config = ConfigParser.load_config_files(files)
     overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
-        raise ConfigError(" ".join(unknown))
+        raise UnknownKeyError(" ".join(unknown))
     for name, value in overrides.items():
         _check_first_sign(name, value)
     typed = typed_values(config, overrides)
@@ -160,7 +160,7 @@ def run_id_of(parser: ConfigParser, run_id: str) -> str:
         return run_id
     config: Mapping[str, Any] = parser.get()
     known = [name for name in RUN_IDS if name in config]
-    raise ConfigError(
+    raise UnknownKeyError(
         f"nothing to run is called '{run_id}'. {near(run_id, known)}This config has {', '.join(known) or 'none'}."
     )
 

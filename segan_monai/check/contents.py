@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Read whole cases in several processes, and keep what was found so that the next check reads only what changed."""
+"""Parallel reading of whole cases, with a record so that the next check reads only changed cases."""
 
 from __future__ import annotations
 
@@ -23,31 +23,34 @@ from segan_monai.files import append_line
 from segan_monai.json_files import read_json_lines
 from segan_monai.parallel import available_processes, map_in_processes
 
-_MOST_VALUES = 300  # of a label map that are kept; one with more is an image by mistake
-_AT_ONCE = 8  # cases handed to a process
+_MOST_VALUES = 300  # label values kept per label map; a map with more is probably an image
+_AT_ONCE = 8  # cases sent to a process at once
 _FOUND = {"intensities", "image_hashes", "labels", "label_hashes"}
 
 
 def read_contents(
     cases: Sequence[Case], loader: Any, settings: str, record: Path, processes: int | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Read cases as the run will, and say what is in them.
+    """Read cases as the run will, and summarize their contents.
 
     Args:
         cases: the cases.
-        loader: the transform that reads one.
+        loader: the transform that reads a case.
         settings: text that changes whenever the loader's settings do.
-        record: a file with a line a case, keyed by path, size and time of change of its files. What is in it already is
-            not read again; every case is added as soon as it is read.
-        processes: how many; by default the cores at hand, at most 8.
+        record: JSON Lines file with one line per case, keyed by path, size and modification time of its files. Recorded
+            cases are not read again; each new case is recorded as soon as it is read.
+        processes: number of processes; default: the available cores, at most 8.
 
     Returns:
-        Of each case either ``error`` (a message), or ``intensities`` (least and greatest of each channel),
-        ``image_hashes`` (of each channel that is not one value), ``labels`` (pairs of value and voxels, None without
-        label map), ``label_hashes``.
+        Case name to either ``error`` (a message) or
+
+        - ``intensities``: minimum and maximum of each channel,
+        - ``image_hashes``: digest of each channel that is not constant,
+        - ``labels``: pairs of label value and voxel count; None without a label map,
+        - ``label_hashes``: digest of the label map, if it is not empty.
 
     Raises:
-        DataError: a process was killed.
+        DataError: A process was killed.
     """
     keys = {case["case"]: _key(case, loader, settings) for case in cases}
     known = dict(_read_record(record))
@@ -64,14 +67,14 @@ def read_contents(
 
 
 def read_content(case: Case, loader: Any) -> tuple[str, dict[str, Any]]:
-    """The name of a case and what is in it, see `read_contents`."""
+    """Return the name of a case and its contents, see ``read_contents``."""
     try:
         loaded = loader(dict(case))
     except Exception as error:
-        mendable = user_error_in(error)
-        if mendable is None:
+        user_error = user_error_in(error)
+        if user_error is None:
             raise
-        return case["case"], {"error": str(mendable)}
+        return case["case"], {"error": str(user_error)}
     image_key, *label_keys = loader.keys
     channels = [_pixels(channel) for channel in loaded[image_key]]
     ranges = [[float(channel.min()), float(channel.max())] for channel in channels]
@@ -96,7 +99,7 @@ def _pixels(image: torch.Tensor) -> np.ndarray:
 
 
 def _digest(pixels: np.ndarray) -> str:
-    """Of voxels, not of the file: compressed again, the same image has other bytes."""
+    """Digest the voxels, not the file, whose bytes depend on its compression."""
     return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()[:64]).hexdigest()
 
 
@@ -115,7 +118,7 @@ def _stat(file: str) -> os.stat_result | None:
 
 
 def _read_record(record: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Lines of an earlier check; the last may have been cut off when it was killed."""
+    """Iterate over the keys and contents recorded by an earlier check, which may have been killed."""
     for line in read_json_lines(record):
         match line:
             case [str(key), dict(content)] if "error" in content or content.keys() >= _FOUND:

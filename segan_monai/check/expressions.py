@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a ``$`` expression of a config names, found by reading it and never by running it."""
+"""Static analysis of ``$`` expressions in configs. Expressions are parsed, never run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REFERENCE = "_reference_"
 
 
 def is_import(text: Any) -> bool:
-    """Whether a config's value is an import, such as ``$import torch``."""
+    """Return whether a config value is an import statement, such as ``$import torch``."""
     if not ConfigExpression.is_expression(text):
         return False
     try:
@@ -27,9 +27,10 @@ def is_import(text: Any) -> bool:
 
 
 def imported(text: str) -> tuple[str, str, str]:
-    """Module, name in it (empty for the module itself) and name in the config that an import brings.
+    """Parse an import statement, of which only the first name is used, as in MONAI.
 
-    MONAI reads the first alias of a statement and no more; so does this.
+    Returns:
+        Module, name in the module (empty if the module itself is imported) and name in the config.
     """
     (statement,) = ast.parse(text.removeprefix("$").strip()).body
     assert isinstance(statement, ast.Import | ast.ImportFrom)
@@ -40,23 +41,23 @@ def imported(text: str) -> tuple[str, str, str]:
 
 
 def parse_expression(text: str) -> ast.Expression:
-    """The syntax tree of a ``$`` expression, with a name in place of each ``@reference``.
+    """Parse a ``$`` expression, with a placeholder name for each ``@reference``.
 
     Raises:
-        SyntaxError: it is no Python expression.
+        SyntaxError: The text is not a Python expression.
     """
     code = ReferenceResolver.normalize_id(text.removeprefix("$")).strip()
     return ast.parse(ReferenceResolver.id_matcher.sub(REFERENCE, code), mode="eval")
 
 
 def bound_names(tree: ast.AST) -> set[str]:
-    """Names that an expression binds itself: in comprehensions and as arguments of lambdas."""
+    """Return the names that an expression binds: targets of comprehensions and arguments of lambdas."""
     stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     return stored | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
 
 
 def dotted_names(tree: ast.AST) -> Iterator[list[str]]:
-    """Names in an expression, each with its attributes: ``["torch", "cuda", "device"]``."""
+    """Iterate over the names in an expression, each with its attributes: ``["torch", "cuda", "device"]``."""
     inner = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     for node in ast.walk(tree):
         if id(node) in inner:
@@ -70,7 +71,7 @@ def dotted_names(tree: ast.AST) -> Iterator[list[str]]:
 
 
 def names_any_of(text: Any, names: Collection[str]) -> bool:
-    """Whether an expression of a config uses one of the names, alone or as an attribute; False for anything else."""
+    """Return whether a config value is an expression that uses one of the names, alone or as an attribute."""
     if not ConfigExpression.is_expression(text):
         return False
     try:
@@ -81,20 +82,20 @@ def names_any_of(text: Any, names: Collection[str]) -> bool:
 
 
 def attributes(tree: ast.AST) -> set[str]:
-    """All attributes that an expression asks for, of whatever."""
+    """Return the names of all attributes that an expression accesses."""
     return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
 
 
 def follow(module: ModuleType, names: list[str]) -> tuple[Any, str | None]:
-    """Go from a module along attributes as long as these are modules and classes.
+    """Follow attributes from a module as long as they are modules or classes.
 
     Returns:
-        What was reached, and the first name that is not there, or None.
+        The last object reached, and the first missing name, or None.
     """
     found: Any = module
     for name in names:
         if not isinstance(found, ModuleType | type):
-            break  # attributes of objects come into being as they please
+            break  # attributes of other objects may be created at run time
         if not hasattr(found, name):
             is_module = isinstance(found, ModuleType) and hasattr(found, "__path__")
             not_yet_loaded = is_module and find_spec(f"{found.__name__}.{name}") is not None

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the header of an image file says; no voxel is read, so ten thousand take seconds."""
+"""Fast reading of image headers, without voxels."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _TURNED = (5, 6, 7, 8)
 
 
 class Header(NamedTuple):
-    """What a file says of itself.
+    """Header of an image file.
 
     Attributes:
-        grid: name, (H, W, D) and affine; of a picture (columns, rows, 1) and pixels of 1 mm.
-        channels: number of channels; 1 of a picture in grey, 3 of one in colour.
+        grid: name, shape (H, W, D) and affine; for pictures, shape (columns, rows, 1) and pixels of 1 mm.
+        channels: number of channels; for pictures, 1 if grey and 3 if in colour.
         dtype: type of the stored voxels, such as ``int16``.
-        is_picture: whether the spacing means nothing.
-        placed: whether the header says where the volume lies; if not, the affine is a default.
+        is_picture: whether the file is a picture, whose spacing is meaningless.
+        placed: whether the header gives the volume's position; if not, the affine is a default.
     """
 
     grid: Grid
@@ -45,8 +45,8 @@ def read_header(file: str | os.PathLike[str]) -> Header:
     """Read the header of a NIfTI, Analyze, MetaImage or NRRD volume, or of a picture.
 
     Raises:
-        DataError: the file is missing or damaged, is shorter than its header says, has not three spatial axes, or an
-            affine that is not finite or has an axis of length 0.
+        DataError: The file is missing, damaged or shorter than its header says; it does not have three spatial axes; or
+            its affine is not finite or is singular.
     """
     path = Path(file)
     if not path.exists():
@@ -67,8 +67,8 @@ def read_header(file: str | os.PathLike[str]) -> Header:
     axes = header.grid.affine[:3, :3]
     if not np.isfinite(header.grid.affine).all() or not np.linalg.norm(axes, axis=0).all() or not np.linalg.det(axes):
         raise DataError(
-            f"{path} has the affine {np.round(header.grid.affine, 4).tolist()}, which places its voxels nowhere. "
-            "Expected finite numbers and three axes that differ; export the image again, or correct its header."
+            f"{path} has the affine {np.round(header.grid.affine, 4).tolist()}, which is singular or not finite. "
+            "Expected finite numbers and three independent axes; export the image again, or correct its header."
         )
     return header
 
@@ -81,7 +81,7 @@ def _nibabel(path: Path) -> Header:
         needed = int(image.dataobj.offset) + int(np.prod(image.shape, dtype=np.int64)) * stored.itemsize
         if path.stat().st_size < needed:
             raise DataError(
-                f"{path} cannot be read (it has {path.stat().st_size} bytes, its header announces {needed}). It is "
+                f"{path} cannot be read (it has {path.stat().st_size} bytes, its header declares {needed}). It is "
                 "truncated or damaged; copy or download it again."
             )
     codes = [int(image.header[code]) for code in ("qform_code", "sform_code") if code in image.header]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What several keys of a config must be together, each of them being right by itself."""
+"""Rules that join several config keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from segan_monai.errors import ConfigError
 from segan_monai.transforms import merged_regions
 
 _WIDEST = 4096
-"""Of a level: a 4x4 convolution to 4096 channels from 2048 has 134 million weights, and each level more has 4 times."""
+"""Maximum channels of a level.
+
+A 4x4 convolution from 2048 to 4096 channels has 134 million weights, and each further level has 4 times as many.
+"""
 
 _WITH_FOLDS = ("dataset.json", "splits_final.json")
 
@@ -22,20 +25,17 @@ Problems = Iterator[str]
 
 
 def broken_rules(values: Values, config: Values) -> list[str]:
-    """What is wrong with the values of several keys together.
+    """Return one message per rule violation.
 
     Args:
-        values: evaluated keys, each of the right kind. A rule whose keys are not all there is skipped.
+        values: evaluated keys, each of the right kind. Rules that need missing keys are skipped.
         config: the whole config, not evaluated.
-
-    Returns:
-        One message per problem.
     """
     return [problem for rule in RULES for problem in rule(values, config)]
 
 
 def _folds(values: Values, config: Values) -> Problems:
-    """A data set may name folds of its own, whatever their number: then its split says so."""
+    """Check that ``fold`` is below ``folds``, unless the data set defines its own folds, which the split checks."""
     folder = Path(values.get("dataset_dir") or ".")
     may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _WITH_FOLDS)
     if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
@@ -57,11 +57,11 @@ def _regions(values: Values, config: Values) -> Problems:
     resolved = config.get("label_regions")
     if regions == "auto" and isinstance(resolved, Mapping) and "cases" not in resolved:
         yield (
-            "--regions auto: this config does not ask its cases for their convention. Expected a convention's name or "
-            "regions of your own, such as {'lesion': [1]}."
+            "--regions auto: this config does not detect the convention from its cases. Expected the name of a "
+            "convention or your own regions, such as {'lesion': [1]}."
         )
     elif _has(values, "num_classes") and values["num_classes"] != expected:
-        yield f"--num_classes {values['num_classes']}: there are {expected} regions. Set --regions alone."
+        yield f"--num_classes {values['num_classes']}: there are {expected} regions. Set only --regions."
     elif regions != "auto" and _has(values, "output_labels"):
         try:
             merged_regions(resolve_regions(regions), values["output_labels"])
@@ -73,12 +73,12 @@ def _in_channels(values: Values, config: Values) -> Problems:
     if _has(values, "in_channels", "neighbours") and values["in_channels"] % (2 * values["neighbours"] + 1):
         yield (
             f"--in_channels {values['in_channels']}: with --neighbours {values['neighbours']} the network sees "
-            f"{2 * values['neighbours'] + 1} slices. Expected a multiple of that; set --neighbours alone."
+            f"{2 * values['neighbours'] + 1} slices. Expected a multiple of that; set only --neighbours."
         )
 
 
 def _levels(values: Values, config: Values) -> Problems:
-    """Each level halves the plane, and doubles the width; with too many nothing but padding is left."""
+    """Check that the image can be halved once per level; with too many levels only padding would be left."""
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
@@ -86,7 +86,7 @@ def _levels(values: Values, config: Values) -> Problems:
         if _has(values, key) and 2**levels > min(values[key]):
             yield (
                 f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
-                f"{min(values[key]).bit_length() - 1} times at most. Lower --num_levels."
+                f"at most {min(values[key]).bit_length() - 1} times. Lower --num_levels."
             )
     if _has(values, "patch_size"):
         if levels < 2:
@@ -110,13 +110,13 @@ def _widths(values: Values, config: Values) -> Problems:
         if widest > _WIDEST:
             levels_too = f" and --num_levels {count + 1}" if "num_levels" in values and key in levels else ""
             yield (
-                f"--{key} {values[key]}{levels_too}: the deepest level would have {widest} channels, too many weights "
-                f"for any memory; expected at most {_WIDEST}. Lower them."
+                f"--{key} {values[key]}{levels_too}: the deepest level would have {widest} channels, more weights than "
+                f"fit in memory; expected at most {_WIDEST}. Lower these values."
             )
 
 
 def _critic_layers(values: Values, config: Values) -> Problems:
-    """Layer 0 is the masked image, and each level of the critic gives one more."""
+    """Check layers and weights of the loss: layer 0 is the masked image, and each critic level adds one layer."""
     if "critic_def" not in config or not _has(values, "loss_layers", "loss_layer_weights"):
         return
     last = config["critic_def"].get("num_levels", 3)
@@ -127,11 +127,14 @@ def _critic_layers(values: Values, config: Values) -> Problems:
         yield f"--loss_layers {list(layers)}: the critic has layers 0 to {last} only."
     weights, count = values["loss_layer_weights"], len(layers) if layers else last + 1
     if weights and len(weights) != count:
-        yield f"--loss_layer_weights {list(weights)}: {count} layers count; expected one weight per layer."
+        yield f"--loss_layer_weights {list(weights)}: the loss has {count} layers; expected one weight per layer."
 
 
 def _segmentor_loss(values: Values, config: Values) -> Problems:
-    """Critics may join later than the last epoch: the training may go on with more epochs."""
+    """Check that the segmentor has a loss from the first epoch.
+
+    ``critic_start`` may exceed ``epochs``, because training may be resumed with more epochs.
+    """
     if not _has(values, "critic_start", "adversarial_weight", "supervised_weight") or values["supervised_weight"]:
         return
     weight, start = values["adversarial_weight"], values["critic_start"]
@@ -148,8 +151,8 @@ def _class_weights(values: Values, config: Values) -> Problems:
     count = values["num_classes"] + values["include_background"]
     if len(values["class_weights"]) != count:
         yield (
-            f"--class_weights {list(values['class_weights'])}: {count} classes count in the loss; expected one weight "
-            "per class."
+            f"--class_weights {list(values['class_weights'])}: the loss has {count} classes; expected one weight per "
+            "class."
         )
 
 

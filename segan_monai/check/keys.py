@@ -1,9 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The keys at the top of the bundles' configs: the values that each takes, and what it is for.
+"""Top-level keys of the bundle configs: type, range and purpose.
 
-A key means the same in every bundle, so it is described once. Rules that join several keys are in `key_rules`. Keys
-that are not listed, such as those of a user's own overlay, take every value.
+A key has the same meaning in every bundle. Rules that join several keys are in ``key_rules``. Keys that are not listed,
+such as those of a user's own overlay, accept any value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TEXTS = list_of(TEXT)
 
 
 class Key(NamedTuple):
-    """A key of the configs: what it takes, and what it is for."""
+    """Kind of value and purpose of a config key."""
 
     kind: Kind
     purpose: str
@@ -49,80 +49,80 @@ KEYS: dict[str, Key] = {
     "bundle_root": Key(PATH, "the bundle's folder"),
     "dataset_dir": Key(PATH, "folder of the data set"),
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
-    "output_dir": Key(PATH, "folder for what the run writes"),
+    "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
-    "localizer_weights": Key(PATH | NULL, "weights with which the localizer begins"),
-    "segmentor_weights": Key(PATH | NULL, "weights with which the segmentor begins"),
+    "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
+    "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),
     # the machine
     "device": Key(DEVICE, "where the networks run"),
     "amp": Key(SWITCH, "mixed precision"),
     "num_workers": Key(whole(0), "processes that load data"),
-    "cache_rate": Key(_SHARE, "share of the cases that is kept in memory"),
+    "cache_rate": Key(_SHARE, "fraction of cases kept in memory"),
     # the run
     "seed": Key(whole(0, 2**32 - 1), "seed of all random numbers"),
-    "resume": Key(SWITCH, "go on with the training in output_dir"),
+    "resume": Key(SWITCH, "resume the training in output_dir"),
     "check": Key(SWITCH, "check configs and headers before training"),
-    "repeat_finished": Key(SWITCH, "segment cases again that are finished"),
+    "repeat_finished": Key(SWITCH, "segment finished cases again"),
     "skip_unreadable_cases": Key(SWITCH, "train without cases that cannot be read"),
-    "mlflow": Key(PATH | NULL, "MLflow server, data base or folder for its record"),
+    "mlflow": Key(PATH | NULL, "MLflow server, database or folder for its record"),
     "live_cases": Key(whole(0), "validation cases shown in TensorBoard"),
     "count_operations": Key(SWITCH, "count floating-point operations per slice"),
     "published": Key(MAPPING | NULL, "published figures for the report"),
     # cases and their split
-    "subset": Key(choice("held_out", "training", "validation", "test", "all"), "cases that are evaluated"),
+    "subset": Key(choice("held_out", "training", "validation", "test", "all"), "cases to evaluate"),
     "folds": Key(whole(2), "number of folds"),
     "fold": Key(whole(0), "fold that is held out, counted from 0"),
     "max_cases": Key(_COUNT | NULL, "use only this many cases"),
     "new_cases": Key(choice("unused", "training"), "what a resumed training does with cases added since it began"),
     "official_split": Key(SWITCH, "use the data set's own split"),
-    "held_out": Key(_NOT_NEGATIVE | NULL, "number, or share below 1, of subjects held out instead of folds"),
-    "split_by": Key(choice("subject", "patch"), "what folds are made of"),
+    "held_out": Key(_NOT_NEGATIVE | NULL, "number, or fraction below 1, of subjects held out instead of folds"),
+    "split_by": Key(choice("subject", "patch"), "unit of which folds are made"),
     "first_domain": Key(TEXT, "name of the first domain"),
     "second_domain": Key(TEXT, "name of the second domain"),
     "train_domains": Key(_TEXTS | NULL, "domains to train on; null for all"),
     "test_domains": Key(_TEXTS | NULL, "domains to evaluate; null for all"),
-    "subject_pattern": Key(PATTERN, "its first group is the subject in the name of a picture"),
+    "subject_pattern": Key(PATTERN, "regular expression whose first group is the subject in a picture's file name"),
     # images and labels
     "modalities": Key(_TEXTS, "modalities in channel order, such as ['t1c', 't2']"),
-    "regions": Key(MAPPING | TEXT, "label values of each region, such as {'lesion': [1]}, or a convention's name"),
+    "regions": Key(MAPPING | TEXT, "label values of each region, such as {'lesion': [1]}, or the name of a convention"),
     "num_classes": Key(_COUNT, "number of regions"),
     "output_labels": Key(
-        choice("consecutive", "dataset") | distinct(list_of(whole(1, 255))), "voxel values of the label maps written"
+        choice("consecutive", "dataset") | distinct(list_of(whole(1, 255))), "voxel values in the label maps written"
     ),
     "spacing_mm": Key(list_of(_POSITIVE, 3), "voxel size in mm to which images are resampled"),
     "spacing_known": Key(SWITCH, "whether distances can be measured in mm"),
-    "hu_window": Key(INTERVAL, "Hounsfield units that become 0 and 1"),
+    "hu_window": Key(INTERVAL, "Hounsfield units mapped to 0 and 1"),
     "picture_window": Key(INTERVAL, "Hounsfield units of black and white in pictures"),
     "picture_axes": Key(
         choice(*(x + y for x in "LR" for y in "AP"), *(y + x for x in "LR" for y in "AP")),
-        "where a picture's columns and rows lead",
+        "directions of a picture's columns and rows",
     ),
-    "intensity_window": Key(INTERVAL, "intensities that become 0 and 1"),
+    "intensity_window": Key(INTERVAL, "intensities mapped to 0 and 1"),
     "intensity": Key(TEXT, "how intensities are scaled: a name in intensities"),
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
-    "zero_is_background": Key(SWITCH, "voxels of 0 are outside the head"),
+    "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
-    "save_probabilities": Key(SWITCH, "write probability maps too"),
-    "save_nifti": Key(SWITCH, "write label maps of photographs as NIfTI too"),
+    "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
-    "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis, or axes, in which volumes are cut"),
+    "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
-    "in_channels": Key(_COUNT, "channels that the network takes"),
-    "slices_per_volume": Key(_COUNT, "slices drawn from a volume per epoch"),
-    "foreground_probability": Key(_SHARE, "share of slices with foreground"),
+    "in_channels": Key(_COUNT, "input channels of the network"),
+    "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
+    "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
-    "skip_empty_slices": Key(SWITCH, "do not segment slices without signal"),
+    "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
     "patch_size": Key(list_of(_COUNT, 3), "voxels of a patch"),
-    "patch_stride": Key(list_of(_COUNT, 3), "distance of patch centres in voxels"),
-    "patches_per_volume": Key(_COUNT, "patches drawn from a volume per epoch"),
+    "patch_stride": Key(list_of(_COUNT, 3), "distance between patch centres in voxels"),
+    "patches_per_volume": Key(_COUNT, "patches sampled from a volume per epoch"),
     "pad_small_images": Key(SWITCH, "pad images smaller than a patch"),
     "window_overlap": Key(number(0, below=1), "overlap of the sliding window"),
     "window_batch_size": Key(_COUNT, "windows segmented together"),
-    "image_size": Key(list_of(_COUNT, 2), "columns and rows that the network sees"),
+    "image_size": Key(list_of(_COUNT, 2), "columns and rows of the network's input"),
     "cached_size": Key(list_of(_COUNT, 2), "columns and rows at which photographs are cached"),
     "crop_probability": Key(_SHARE, "probability of a crop instead of the whole photograph"),
     # networks
@@ -134,7 +134,7 @@ KEYS: dict[str, Key] = {
     "norm": Key(
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"
     ),
-    "gain_and_offset": Key(SWITCH, "the normalizer gives a gain and an offset per voxel"),
+    "gain_and_offset": Key(SWITCH, "the normalizer predicts a gain and an offset per voxel"),
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
@@ -144,34 +144,34 @@ KEYS: dict[str, Key] = {
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
-    "heatmap_threshold": Key(number(above=0, below=1), "least heat of a region of interest"),
+    "heatmap_threshold": Key(number(above=0, below=1), "minimum heatmap value of a region of interest"),
     "heatmap_sigma": Key(_POSITIVE, "width in pixels of a heatmap's peaks"),
     "max_rois": Key(_COUNT, "regions of interest per slice and class"),
-    "hard_crop": Key(SWITCH, "crop at whole pixels, without gradient"),
+    "hard_crop": Key(SWITCH, "crop at integer pixels, without gradient"),
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
     "val_interval": Key(_COUNT, "epochs between validations"),
-    "learning_rate": Key(_POSITIVE, "step size of the segmentor's optimizer"),
+    "learning_rate": Key(_POSITIVE, "learning rate of the segmentor's optimizer"),
     "learning_rate_decay": Key(_NOT_NEGATIVE, "power or factor of the decay"),
     "learning_rate_decay_epochs": Key(_COUNT, "epochs between decays"),
-    "critic_learning_rate": Key(_POSITIVE, "step size of the critics' optimizer"),
-    "normalizer_learning_rate": Key(_POSITIVE, "step size of the normalizer"),
-    "discriminator_learning_rate": Key(_POSITIVE, "step size of the discriminator's optimizer"),
-    "adam_betas": Key(list_of(number(0, below=1), 2), "Adam's two averages"),
-    "lr_step_on": Key(FUNCTION, "what the schedule sees of the trainer"),
+    "critic_learning_rate": Key(_POSITIVE, "learning rate of the critics' optimizer"),
+    "normalizer_learning_rate": Key(_POSITIVE, "learning rate of the normalizer"),
+    "discriminator_learning_rate": Key(_POSITIVE, "learning rate of the discriminator's optimizer"),
+    "adam_betas": Key(list_of(number(0, below=1), 2), "decay rates of Adam's two averages"),
+    "lr_step_on": Key(FUNCTION, "maps the trainer to the arguments of the schedule's step"),
     "warm_up_epochs": Key(whole(0), "epochs before the discriminator joins"),
     # losses
     "adversarial_weight": Key(_NOT_NEGATIVE, "weight of the adversarial loss; 0 for none"),
-    "adversarial_loss": Key(choice("minimax", "non_saturating", "confusion"), "what the generator minimizes"),
+    "adversarial_loss": Key(choice("minimax", "non_saturating", "confusion"), "objective of the generator"),
     "supervised_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss; 0 for none"),
     "critic_start": Key(_COUNT, "epoch in which the critics join"),
-    "critic_clamp": Key(_POSITIVE, "bound of the critics' weights"),
-    "loss_layers": Key(list_of(whole(0)) | NULL, "critic layers that count; null for all"),
+    "critic_clamp": Key(_POSITIVE, "absolute bound of the critics' weights"),
+    "loss_layers": Key(list_of(whole(0)) | NULL, "critic layers in the loss; null for all"),
     "loss_reduction": Key(choice("per_layer", "concat"), "how layers are averaged"),
     "loss_layer_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per layer; null for equal weights"),
     "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
-    "include_background": Key(SWITCH, "the background counts in the loss"),
+    "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),

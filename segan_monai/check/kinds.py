@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Kinds of values that a config key takes: each tests a value, and says in words what it expects."""
+"""Kinds of values of config keys. Each tests a value and describes what it expects."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ import torch
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of value; ``a | b`` is one that takes the values of both.
+    """Kind of value; ``a | b`` accepts the values of both.
 
     Attributes:
-        expected: what it takes, in words: ``a whole number of at least 1``.
-        takes: whether a value is of this kind. It gets values of every type.
+        expected: description of the values accepted, such as ``a whole number of at least 1``.
+        takes: function that returns whether a value, of any type, is of this kind.
     """
 
     expected: str
@@ -32,7 +32,7 @@ class Kind:
 
 
 def whole(minimum: int, maximum: int | None = None) -> Kind:
-    """Whole numbers of at least `minimum` and at most `maximum`; ``true`` and ``2.0`` are none."""
+    """Return the kind of integers from ``minimum`` to ``maximum``. ``true`` and ``2.0`` are not integers."""
     limit = f"of at least {minimum}" if maximum is None else f"from {minimum} to {maximum}"
 
     def takes(value: Any) -> bool:
@@ -45,7 +45,7 @@ def whole(minimum: int, maximum: int | None = None) -> Kind:
 def number(
     minimum: float = -math.inf, maximum: float = math.inf, *, above: float = -math.inf, below: float = math.inf
 ) -> Kind:
-    """Finite numbers within limits; `minimum` and `maximum` belong to the range, `above` and `below` do not."""
+    """Return the kind of finite numbers in a range; ``minimum`` and ``maximum`` are inclusive, the others exclusive."""
     limits = [
         f"{words} {limit:g}"
         for words, limit in (("of at least", minimum), ("above", above), ("of at most", maximum), ("below", below))
@@ -60,14 +60,14 @@ def number(
 
 
 def choice(*options: Any) -> Kind:
-    """One of a few texts or whole numbers."""
+    """Return the kind of values that equal one of the options, which are texts or integers."""
     *others, last = (f"'{option}'" if isinstance(option, str) else str(option) for option in options)
     expected = f"{', '.join(others)} or {last}"
     return Kind(expected, lambda value: any(type(value) is type(option) and value == option for option in options))
 
 
 def list_of(item: Kind, length: int | None = None) -> Kind:
-    """Lists of one or more items of a kind, or of as many as `length` says."""
+    """Return the kind of lists with one or more items of a kind, or exactly ``length`` items."""
     how_many = "one or more, each" if length is None else f"{length}, each"
 
     def takes(value: Any) -> bool:
@@ -78,7 +78,7 @@ def list_of(item: Kind, length: int | None = None) -> Kind:
 
 
 def distinct(kind: Kind) -> Kind:
-    """Lists without repeated items."""
+    """Return the kind of lists of another kind that have no repeated items."""
     return Kind(f"{kind.expected}, all different", lambda value: kind.takes(value) and len(set(value)) == len(value))
 
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the label maps of a run hold, taken together, what it is to learn or to judge."""
+"""Check that the label maps of a run contain the regions to learn or evaluate."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def check_learnable(
     relabelled: bool,
     report: Report,
 ) -> None:
-    """Look for parts whose label maps are all empty, and for regions that no label map of a part holds.
+    """Check each part for label maps that are all empty, and for regions that no label map contains.
 
-    A training without a labelled voxel is an error: it would end with a network that finds nothing. Anything else may
-    be meant, so it is a warning.
+    Training cases without a labelled voxel are an error: the network would learn to find nothing. The other findings
+    may be intended, so they are warnings.
 
     Args:
         parts: ``training``, ``validation``, ... to cases.
-        contents: of each case, see `segan_monai.check.contents.read_contents`.
-        regions: label values of each region; None if nobody knows them.
-        relabelled: whether the run gives label maps new values by the cases' ``tissue_values``.
-        report: gets its findings under ``labels``.
+        contents: contents of each case, see ``segan_monai.check.contents.read_contents``.
+        regions: label values of each region; None if unknown.
+        relabelled: whether the run maps label values by the cases' ``tissue_values``.
+        report: receives the findings under ``labels``.
     """
     for part, cases in parts.items():
         values: set[int] = set()
@@ -49,8 +49,8 @@ def check_learnable(
                 "labels",
                 part,
                 f"all {labelled} label maps of the {part} cases are empty: every voxel is background, so there is "
-                f"nothing to {'learn' if part == 'training' else 'compare with'}. See whether they are the right "
-                "files, and whether their values were lost when they were converted.",
+                f"nothing to {'learn' if part == 'training' else 'compare with'}. Check that they are the right "
+                "files, and that their values were not lost in a conversion.",
             )
             continue
         for region, wanted in (regions or {}).items():
@@ -58,7 +58,7 @@ def check_learnable(
                 report.warning(
                     "labels",
                     part,
-                    f"no label map of the {labelled} {part} cases holds region {region} (label values "
-                    f"{', '.join(map(str, wanted))}); found are {', '.join(map(str, sorted(values)))}. See whether "
-                    "the label maps follow another convention: its name or regions of your own go with --regions.",
+                    f"no label map of the {labelled} {part} cases contains region {region} (label values "
+                    f"{', '.join(map(str, wanted))}); found {', '.join(map(str, sorted(values)))}. If the label maps "
+                    "follow another convention, pass its name or your own regions with --regions.",
                 )

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a check found: a row a rule in a table to read, and all of it in ``check.json``."""
+"""Report of a check: a table with one row per rule, and ``check.json`` with all findings."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any, Literal
 
 Level = Literal["error", "warning"]
 
-_SHOWN = 3  # messages a row and level in the table; the file has all
+_SHOWN = 3  # messages per row and level in the table; the file has all
 _WIDTH = 118
 
 
 def counted(number: int, noun: str, plural: str = "s") -> str:
-    """``1 error``, ``2 errors``."""
+    """Format a count with its noun: ``1 error``, ``2 errors``."""
     return f"{number} {noun}{'' if number == 1 else plural}"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One error or warning.
 
     Attributes:
-        rule: the row it belongs to, such as ``spacing``.
+        rule: row in the table, such as ``spacing``.
         level: an error stops a run or makes its result wrong; a warning is for the user to judge.
         where: config id, case or file.
-        message: what was found, what was expected, what to do.
+        message: value found, value expected and remedy.
     """
 
     rule: str
@@ -40,13 +40,13 @@ class Finding:
 
 @dataclass
 class Report:
-    """Rules in the order in which they were looked at, and what they found.
+    """Rules in the order in which they were checked, and their findings.
 
     Attributes:
-        rules: name of each rule to what was looked at, in a few words.
-        findings: everything that was found.
+        rules: name of each rule to a short description of what was checked.
+        findings: all findings.
         measured: figures of the run: cases, memory, times.
-        raised: the exceptions behind those errors that come from building a part of the config.
+        raised: exceptions raised while parts of the config were built.
     """
 
     rules: dict[str, str] = field(default_factory=dict)
@@ -55,15 +55,15 @@ class Report:
     raised: list[Exception] = field(default_factory=list)
 
     def note(self, rule: str, looked_at: str) -> None:
-        """Give a rule its row, and say what was looked at."""
+        """Add a row for a rule, with a short description of what was checked."""
         self.rules[rule] = looked_at
 
     def error(self, rule: str, where: str, message: str) -> None:
-        """Note something that stops a run or makes its result wrong."""
+        """Record a finding that stops a run or makes its result wrong."""
         self._add(Finding(rule, "error", where, message))
 
     def warning(self, rule: str, where: str, message: str) -> None:
-        """Note something that the user should judge."""
+        """Record a finding for the user to judge."""
         self._add(Finding(rule, "warning", where, message))
 
     def _add(self, finding: Finding) -> None:
@@ -71,21 +71,21 @@ class Report:
         self.findings.append(finding)
 
     def of_rule(self, rule: str) -> list[Finding]:
-        """What was found by one rule."""
+        """Return the findings of one rule."""
         return [finding for finding in self.findings if finding.rule == rule]
 
     @property
     def errors(self) -> list[Finding]:
-        """The findings that make the check fail."""
+        """Findings that make the check fail."""
         return [finding for finding in self.findings if finding.level == "error"]
 
     @property
     def warnings(self) -> list[Finding]:
-        """The findings that do not."""
+        """Findings that do not make the check fail."""
         return [finding for finding in self.findings if finding.level == "warning"]
 
     def table(self) -> str:
-        """A line a rule, and below it the first messages; at the end the count."""
+        """Format one row per rule with its first messages, and a last line of counts."""
         lines = []
         for rule, looked_at in self.rules.items():
             counts = []
@@ -114,7 +114,7 @@ class Report:
         return "\n".join(lines)
 
     def write(self, file: Path) -> None:
-        """Write everything as JSON."""
+        """Write all findings as JSON."""
         content = {
             "passed": not self.errors,
             "errors": len(self.errors),

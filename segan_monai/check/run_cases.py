@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which cases a config works on, and how it reads them."""
+"""Cases and loader of a config."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from segan_monai.transforms.tissue_labels import RelabelCased
 
 
 class RunCases(NamedTuple):
-    """The data of a run.
+    """Data of a run.
 
     Attributes:
         parts: ``training`` and ``validation``, or ``evaluated``, or ``cases``, to cases.
-        seen: cases that the weights of an evaluation of kept-out cases were trained on.
+        seen: in an evaluation of held-out cases, the cases that the weights were trained on.
         loader: the transform that reads a case.
-        label_keys: those of its keys that are label maps.
+        label_keys: the loader's keys of label maps.
         settings: text that changes with the loader's settings.
-        regions: label values of each region; None if the config has none, or they cannot be found.
-        relabelled: whether label maps get the values that ``tissue_values`` of a case name.
+        regions: label values of each region; None if the config has none or they cannot be determined.
+        relabelled: whether label values are mapped by the cases' ``tissue_values``.
     """
 
     parts: Parts
@@ -42,20 +42,20 @@ class RunCases(NamedTuple):
 
 
 def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) -> RunCases | None:
-    """Find cases as the run will: the folder or datalist is indexed and split, no image is opened.
+    """Index and split the cases as the run will, without opening images.
 
     Args:
         parser: the parsed config; its ``split``, ``chosen_cases`` or ``cases`` are resolved.
         used: ids that the run resolves.
-        report: gets a row; an error if the data set cannot be used at all.
+        report: receives a row, and an error if the data set cannot be used.
 
     Returns:
-        The data; None if the config has none of these ids or no transform that reads cases, or with an error.
+        The data; None after an error, or if the config has none of these ids or no transform that reads cases.
     """
     source = next((name for name in ("split", "chosen_cases", "cases") if name in used), None)
     loaders = [name for name in used if is_loader(_class_of(parser, name))]
     if source is None or not loaders:
-        report.note("data set", "not looked at: this config has no split, chosen_cases or cases and a loader of them")
+        report.note("data set", "not checked: this config has no cases (split, chosen_cases or cases) or no loader")
         return None
     ok, found = built(parser, source, "data set", report)
     ready, loader = built(parser, loaders[0], "data set", report)
@@ -86,7 +86,7 @@ def _of(part: str) -> str:
 
 
 def _class_of(parser: ConfigParser, name: str) -> type:
-    """The class of a component; `object` of whatever is none."""
+    """Return the class of a component, or ``object`` for any other item."""
     item = parser.ref_resolver.items[name]
     if isinstance(item, ConfigComponent) and isinstance(item.get_config().get("_target_"), str):
         found = locate(str(item.resolve_module_name()))

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The checks together: all of them for a command line, and the quick ones at the beginning of a training."""
+"""Entry points: all checks for a command line, and the quick checks at the start of training."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from segan_monai.check.trial import (
 )
 from segan_monai.check.values import check_values
 from segan_monai.command_line import config_files
-from segan_monai.errors import ConfigError, DataError, UserError, user_error_in
+from segan_monai.errors import ConfigError, DataError, UnknownKeyError, UserError, user_error_in
 from segan_monai.places import require_results_outside
 
 logger = logging.getLogger(__name__)
@@ -46,19 +46,19 @@ CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids")
 def check_command_line(
     arguments: Mapping[str, Any], quick: bool = False, processes: int | None = None
 ) -> tuple[Report, Path | None]:
-    """Check everything that a run of `monai.bundle` would use.
+    """Check everything that a ``monai.bundle`` run would use.
 
-    Configs and headers come first; whole cases are read only if these have no errors in the configs, and a step is
-    taken only if the data have none either.
+    Configs are checked first. Data are checked only if the configs have no errors, and one step is run only if the data
+    have none either.
 
     Args:
-        arguments: see `read_arguments`.
-        quick: configs and headers only.
-        processes: that read cases; by default the cores at hand, at most 8.
+        arguments: see ``read_arguments``.
+        quick: check configs and headers only.
+        processes: number of processes that read cases; default: the available cores, at most 8.
 
     Returns:
-        The report, and the folder in which it was written as ``check.json``: ``check`` in the run's ``output_dir``;
-        None if the configs do not say where that is.
+        The report, and the folder that contains it as ``check.json``: ``check`` in the run's ``output_dir``, or None if
+        the configs do not define that folder.
     """
     report = Report()
     try:
@@ -68,7 +68,7 @@ def check_command_line(
         parser = read_configs(arguments)
         run_id = run_id_of(parser, str(arguments.get("run_id", "run")))
     except ConfigError as error:
-        rule = "keys" if str(error).startswith(("unknown key", "nothing to run")) else "configs"
+        rule = "keys" if isinstance(error, UnknownKeyError) else "configs"
         report.error(rule, "command line", str(error))
         return report, None
     init_id = arguments.get("init_id", "initialize")
@@ -93,7 +93,7 @@ def check_command_line(
 
 
 def _lies_outside(parser: ConfigParser, output_dir: str, report: Report) -> bool:
-    """Whether results are written outside the data set; with an error in the report if not."""
+    """Return whether results are written outside the data set; if not, report an error."""
     found = {key: built(parser, key, "data set", report)[1] for key in ("dataset_dir", "datalist") if key in parser}
     try:
         require_results_outside(output_dir, found.get("dataset_dir"), found.get("datalist"))
@@ -129,7 +129,7 @@ def _check_built(
     if not check_network(trial, report):
         return
     if quick or data_errors:
-        report.note("step", f"not taken: {'--quick' if quick else 'the data have errors'}")
+        report.note("step", f"not run: {'--quick' if quick else 'the data have errors'}")
         return
     check_step(trial, run_id, report)
 
@@ -140,10 +140,10 @@ def _check_data_quickly(data: RunCases, report: Report) -> None:
 
 
 def check_configs_before_run(parser: ConfigParser) -> None:
-    """What a training looks at before anything is written: references, imports, expressions, classes, arguments.
+    """Check references, imports, expressions, classes and arguments before training writes anything.
 
     Raises:
-        ConfigError: the first error, and how many more there are.
+        ConfigError: The first error found and the number of others.
     """
     report = Report()
     used, missing = _used_by_run(parser)
@@ -152,10 +152,10 @@ def check_configs_before_run(parser: ConfigParser) -> None:
 
 
 def check_cases_before_run(parser: ConfigParser) -> None:
-    """What a training looks at before it reads whole images: the split and the headers. Warnings go to the log.
+    """Check split and headers before training reads whole images. Warnings go to the log.
 
     Raises:
-        DataError: the first error, and how many more there are.
+        DataError: The first error found and the number of others.
     """
     report = Report()
     used, _ = _used_by_run(parser)
@@ -181,10 +181,10 @@ def _used_by_run(parser: ConfigParser) -> tuple[list[str], dict[str, str]]:
 
 def _raise_first(report: Report) -> None:
     if report.raised:
-        raise user_error_in(report.raised[0]) or report.raised[0]  # as the run itself would, a moment later
+        raise user_error_in(report.raised[0]) or report.raised[0]  # as the run itself would
     if not report.errors:
         return
     first, *others = report.errors
     kind: type[UserError] = ConfigError if first.rule in CONFIG_RULES else DataError
     more = f" And {counted(len(others), 'more error')}: segan-monai check lists all." if others else ""
-    raise kind(f"{first.message}{more} (Found before the run; --check false skips this look.)")
+    raise kind(f"{first.message}{more} (Found before the run; --check false skips this check.)")

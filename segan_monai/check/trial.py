@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Build everything that a run would, take one step, and say what it costs; nothing stays on the disk."""
+"""Trial of a run: builds its components, runs one step and measures time and memory, without leaving files."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from segan_monai.errors import user_error_in
 from segan_monai.typed import JSON_LITERALS
 
 GROUP_FUNCTIONS = ("init_process_group_for", "join_processes", "init_process_group")
-_ANY_LENGTH = 64  # stands for * in the spatial shape of the metadata
+_ANY_LENGTH = 64  # replaces * in the spatial shape of the metadata
 
 
 def trial_parser(parser: ConfigParser, output_dir: str, run_folder: Path | None = None) -> ConfigParser:
-    """A copy of a config that leaves no trace: another output folder, nothing cached, no worker processes.
+    """Return a copy of a config with a temporary output folder, no caches and no worker processes.
 
-    Nothing is resumed but the split, with a copy of that of the run.
+    Only the split is resumed, from a copy of the run's ``split.json``.
 
     Args:
         parser: the parsed config.
-        output_dir: a folder that is thrown away.
-        run_folder: the folder of the run itself.
+        output_dir: temporary folder.
+        run_folder: output folder of the run itself.
     """
     config: dict[str, Any] = copy.deepcopy(parser.get())
     changed = {"output_dir": output_dir, "num_workers": 0, "resume": False}
@@ -63,7 +63,7 @@ def _cache_nothing(config: Any) -> None:
 
 
 def initialize(parser: ConfigParser, init_id: str, report: Report) -> bool:
-    """Evaluate what comes before the run, all but `start_run`; return whether it succeeded."""
+    """Evaluate the items of ``initialize`` except ``start_run``; return whether this succeeded."""
     if init_id not in parser:
         return True
     content = parser[init_id]
@@ -75,11 +75,11 @@ def initialize(parser: ConfigParser, init_id: str, report: Report) -> bool:
 
 
 def built(parser: ConfigParser, name: str, rule: str, report: Report) -> tuple[bool, Any]:
-    """Resolve an id: whether that succeeded, and what it is. An error goes to the report, once."""
+    """Resolve an id; return whether this succeeded, and the object. Each error is reported once."""
     try:
         with redirect_stdout(StringIO()):
             return True, parser.get_parsed_content(name)
-    except Exception as error:  # whatever a class of a config raises
+    except Exception as error:  # classes in a config may raise anything
         message = explained(error, name)
         if all(finding.message != message for finding in report.findings):
             report.error(rule, name, message)
@@ -88,9 +88,9 @@ def built(parser: ConfigParser, name: str, rule: str, report: Report) -> tuple[b
 
 
 def explained(error: BaseException, name: str, otherwise: str = "cannot be built") -> str:
-    """The message of what the user can mend in a chain of exceptions; else the chain's beginning and where it was."""
-    if mendable := user_error_in(error):
-        return str(mendable)
+    """Return the message of the user error in an exception chain, else the root cause and the failed component."""
+    if user_error := user_error_in(error):
+        return str(user_error)
     steps = []
     cause: BaseException | None = error
     while cause is not None:
@@ -102,7 +102,7 @@ def explained(error: BaseException, name: str, otherwise: str = "cannot be built
 
 
 def check_device(parser: ConfigParser, report: Report) -> bool:
-    """Whether the device of the config is there."""
+    """Return whether the config's device is available; if not, report an error."""
     ok, device = built(parser, "device", "device", report) if "device" in parser else (True, "cpu")
     if not ok:
         return False
@@ -110,19 +110,19 @@ def check_device(parser: ConfigParser, report: Report) -> bool:
         device = torch.device(device)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, ValueError) as error:
-        there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
+        available = ", ".join(["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))])
         reason = str(error).splitlines()[0]
-        report.error("device", "device", f"--device {device} cannot be used ({reason}). This machine has {there}.")
+        report.error("device", "device", f"--device {device} cannot be used ({reason}). This machine has {available}.")
         return False
     report.note("device", f"{device}{f', {torch.cuda.get_device_name(device)}' if device.type == 'cuda' else ''}")
     return True
 
 
 def check_network(parser: ConfigParser, report: Report) -> bool:
-    """Compare what the network takes and gives with the metadata, by MONAI's `verify_net_in_out` on the CPU.
+    """Compare the network's input and output with the metadata, by MONAI's ``verify_net_in_out`` on the CPU.
 
     Returns:
-        Whether there is a network, if the config wants one.
+        False if the config defines a network that cannot be built.
     """
     if "network_def" not in parser:
         return True
@@ -131,25 +131,25 @@ def check_network(parser: ConfigParser, report: Report) -> bool:
     config: Any = copy.deepcopy(parser.get())
     metadata = config.pop("_meta_", None)
     if not metadata:
-        report.note("network", "built; there are no metadata to compare it with")
+        report.note("network", "built; no metadata to compare it with")
         return True
-    report.note("network", "takes and gives what the metadata say")
+    report.note("network", "input and output match the metadata")
     try:
         verify_net_in_out(
             net_id="network_def", meta_file=metadata, config_file=config, device="cpu", any=_ANY_LENGTH, n=4, p=5
         )
-    except Exception as error:  # of the network, of MONAI's comparison
+    except Exception as error:  # from the network or MONAI's comparison
         report.warning(
             "network",
             "network_def",
-            f"the metadata describe another network: {explained(error, 'network_def', 'does not fit')}. Harmless for "
-            "this run; correct network_data_format in metadata.json before the bundle is shared.",
+            f"the metadata describe another network: {explained(error, 'network_def', 'does not match')}. Harmless for "
+            "this run; correct network_data_format in metadata.json before you share the bundle.",
         )
     return True
 
 
 def check_step(parser: ConfigParser, run_id: str, report: Report) -> None:
-    """Build the run's engine and let it do one iteration: the full game of a training, or one case."""
+    """Build the run's engine and run one iteration: a training step with all phases, or one case."""
     names = list(ReferenceResolver.find_refs_in_config(parser[run_id], run_id))
     expressions = [name for name in names if name in parser and isinstance(parser[name], str)]
     for name in expressions:
@@ -173,7 +173,7 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         batch = next(iter(engine.data_loader))
         loaded = time.perf_counter()
         engine.state.batch = batch
-        # the last epoch: whatever joins the game later has joined by then
+        # the last epoch, in which all networks take part
         engine.state.epoch = engine.state.iteration = engine.state.max_epochs or 1
         engine.state.dataloader, engine.state.epoch_length = engine.data_loader, 1
         engine._iteration(engine, batch)
@@ -185,10 +185,10 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
             "step",
             "device",
             f"one step needs more than the {total:.1f} GiB of {device}. Lower --batch_size or --slice_batch_size, or "
-            "the size of slices or windows; --amp true halves activations.",
+            "the size of slices or windows; --amp true halves the memory of activations.",
         )
         return
-    except Exception as error:  # of transforms, networks, losses
+    except Exception as error:  # from transforms, networks or losses
         report.error("step", "run", explained(error, "one step", "fails"))
         return
     measured: dict[str, Any] = {
@@ -197,9 +197,7 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         "step_seconds": round(time.perf_counter() - loaded, 3),
         "resident_peak_gib": round(resident_peak() / 2**30, 3),
     }
-    text = (
-        f"{measured['step_seconds']:.2f} s on {device}, resident memory up to {measured['resident_peak_gib']:.2f} GiB"
-    )
+    text = f"{measured['step_seconds']:.2f} s on {device}, peak resident memory {measured['resident_peak_gib']:.2f} GiB"
     if device.type == "cuda":
         measured["device_peak_gib"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
         measured["device_gib"] = round(torch.cuda.get_device_properties(device).total_memory / 2**30, 3)
@@ -210,7 +208,7 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
 
 
 def _estimate_cache(parser: ConfigParser, engine: Any, report: Report) -> None:
-    """How much a cache of all cases would hold, from the first of them."""
+    """Estimate the memory of a cache of all cases from the first of them."""
     dataset = engine.data_loader.dataset if isinstance(engine.data_loader, DataLoader) else None
     rate = parser.get("cache_rate", 1.0)
     if not isinstance(dataset, CacheDataset) or not isinstance(rate, int | float) or not len(dataset):
@@ -246,15 +244,15 @@ def _size(count: float) -> str:
 
 
 def resident_peak() -> int:
-    """Most bytes of memory that this process has held."""
-    import resource  # not there on Windows
+    """Return the peak resident memory of this process in bytes."""
+    import resource  # missing on Windows
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 @contextmanager
 def as_single_process(expressions: Iterable[Any]) -> Iterator[None]:
-    """Stand in for `torchrun` where an expression initializes a process group, with a group of one process."""
+    """Emulate ``torchrun`` with one process, if an expression initializes a process group."""
     if not any(names_any_of(text, GROUP_FUNCTIONS) for text in expressions) or "RANK" in os.environ:
         yield
         return

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Values of a config's keys, compared with what the keys take."""
+"""Type and range checks for the values of config keys."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from segan_monai.errors import ConfigError
 
 
 def check_values(parser: ConfigParser, report: Report) -> None:
-    """Check that each known key has a value of its kind, and that the values go together.
+    """Check that each known key has a value of its kind, and that the values are consistent.
 
-    Expressions are evaluated, but nothing is built: what an expression needs of a component is not known here, and such
-    a key is passed over. Keys that are not in `KEYS` are the user's own.
+    Expressions are evaluated, but no component is built; keys whose expressions need one are skipped. Keys that are not
+    in ``KEYS`` belong to the user and are not checked.
 
     Args:
         parser: the parsed config.
-        report: gets the row ``values``.
+        report: receives the row ``values``.
     """
     config: Mapping[str, Any] = parser.get()
     keys = [name for name in KEYS if name in config and not _has_component(config[name])]
-    report.note("values", f"{len(keys)} keys have values that they take")
+    report.note("values", f"{len(keys)} keys have valid values")
     values: dict[str, Any] = {}
     for name in (name for name in keys if not _is_derived(config[name])):
         _check_value(name, config[name], values, report)
-    if not report.of_rule("values"):  # what is derived from a wrong value would be found wrong as well
+    if not report.of_rule("values"):  # values derived from a wrong value would be reported too
         plain = {name: value for name, value in config.items() if name != "_meta_" and not _has_component(value)}
         evaluated = ConfigParser(plain)
         for name in (name for name in keys if name not in values):
             try:
                 value = evaluated.get_parsed_content(name)
-            except Exception:  # whatever an expression raises; the run will say it
+            except Exception:  # an expression may raise anything; the run reports it
                 continue
             _check_value(name, value, values, report)
     for problem in broken_rules(values, config):
@@ -47,10 +47,10 @@ def check_values(parser: ConfigParser, report: Report) -> None:
 
 
 def refuse_wrong_values(parser: ConfigParser) -> None:
-    """Stop a run before it writes anything if a key has a value that it does not take, or the device is not there.
+    """Check all values and the device before a run writes anything.
 
     Raises:
-        ConfigError: the first wrong value, and how many more there are.
+        ConfigError: The first wrong value and the number of others.
     """
     report = Report()
     check_values(parser, report)
@@ -71,7 +71,7 @@ def _check_value(name: str, value: Any, values: dict[str, Any], report: Report) 
 
 
 def shown(value: Any) -> str:
-    """A value as in a command or config: ``true``, ``null``; text in quotes only where it looks like another type."""
+    """Format a value as in a command or config: ``true``, ``null``; text is quoted only if it looks like a literal."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if not isinstance(value, str):
@@ -90,7 +90,7 @@ def _has_component(value: Any) -> bool:
 
 
 def _is_derived(value: Any) -> bool:
-    """Whether a value, or a part of it, is an expression or refers to other keys."""
+    """Return whether a value, or a part of it, is an expression or refers to other keys."""
     if isinstance(value, Mapping):
         return any(map(_is_derived, value.values()))
     if isinstance(value, list | tuple):

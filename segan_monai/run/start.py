@@ -21,7 +21,7 @@ from segan_monai.check import (
 )
 from segan_monai.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.console import escape_what_cannot_be_printed
-from segan_monai.errors import ConfigError
+from segan_monai.errors import UnknownKeyError
 from segan_monai.places import require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
@@ -98,7 +98,7 @@ def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str
     overrides = overrides_of(arguments)
     files = ConfigParser.load_config_files(config_files(arguments)) if arguments else None
     if files is not None and (unknown := unknown_overrides(arguments["config_file"], files, overrides)):
-        raise ConfigError(" ".join(unknown))
+        raise UnknownKeyError(" ".join(unknown))
     as_read = parser.ref_resolver.resolved_content.get("output_dir")
     typed = set_typed_values(parser, files, overrides)
     config.update({name: value for name, value in typed.items() if name in config})

@@ -41,8 +41,8 @@ def test_what_stays_within_the_trusted_packages_is_not_marked(tmp_path, value):
 @pytest.mark.parametrize(
     ("value", "mark"),
     [
-        ({"_target_": "subprocess.run"}, "outside: subprocess is none of the trusted packages"),
-        ({"_target_": "builtins.eval"}, "outside: builtins is none of the trusted packages"),
+        ({"_target_": "subprocess.run"}, "outside: subprocess is not a trusted package"),
+        ({"_target_": "builtins.eval"}, "outside: builtins is not a trusted package"),
         ({"_target_": "torch.os.system"}, "outside: torch.os.system is posix.system"),
         ({"_target_": "torch.no_such_thing"}, "torch has no no_such_thing"),
         ("$torch.os.system('x')", "outside: torch.os.system is posix.system"),
@@ -55,7 +55,7 @@ def test_what_stays_within_the_trusted_packages_is_not_marked(tmp_path, value):
         ("$().__class__.__base__.__subclasses__()", "reaches into Python itself: __base__, __class__, __subclasses__"),
         ("$@x.__globals__", "reaches into Python itself: __globals__"),
         ("$[0 for open in [1]] or open('x')", "outside: the built-in open"),
-        ("$1 +", "no Python expression"),
+        ("$1 +", "not a Python expression"),
     ],
 )
 def test_what_reaches_further_is_marked(tmp_path, value, mark):
@@ -145,7 +145,7 @@ def test_the_listing_puts_what_is_marked_first(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(content), encoding="utf-8")
     assert format_audit(audit_config({"config_file": str(tmp_path / "config.json")})).splitlines() == [
         "! import      import os    [imports#1]",
-        "              ^ outside: os is none of the trusted packages",
+        "              ^ outside: os is not a trusted package",
         "  import      import torch    [imports#0]",
         "  expression  $1 + 1    [a and 1 more]",
         "1 expression, 2 imports; 1 to look at, outside torch, monai, segan_monai, ignite. Nothing was run.",

@@ -108,7 +108,7 @@ def test_errors_are_kept_too(cases, tmp_path):
 
 def test_a_killed_process_is_said(cases, tmp_path):
     with pytest.raises(
-        DataError, match="one of 2 processes was killed, most likely because the machine ran out of memory"
+        DataError, match="one of 2 processes was killed, probably because the machine ran out of memory"
     ):
         read_contents(cases, KilledLoader(["image"]), "", tmp_path / "cases.jsonl", 2)
 

@@ -39,7 +39,7 @@ def test_one_voxel_in_one_of_them_is_enough():
 def test_a_region_that_no_case_holds():
     ((level, _, message),) = findings([[0, 1], [0, 2]])
     assert level == "warning"
-    assert "no label map of the 2 training cases holds region ET (label values 4); found are 1, 2." in message
+    assert "no label map of the 2 training cases contains region ET (label values 4); found 1, 2." in message
     assert findings([[0, 1]], regions=None) == []
 
 

@@ -162,7 +162,7 @@ def test_a_damaged_case_and_leakage_between_the_parts(hippocampi, tmp_path):
         file.truncate(3000)
     first = check(tmp_path, hippocampi)
     assert "image_3.nii.gz cannot be read (" in messages(first, "contents")[0]
-    assert first.rules["step"] == "not taken: the data have errors"
+    assert first.rules["step"] == "not run: the data have errors"
 
     split = json.loads((tmp_path / "out" / "check" / "check.json").read_text(encoding="utf-8"))["measured"]["cases"]
     assert split == {"training": 2, "validation": 2}
@@ -179,7 +179,7 @@ def test_quick_reads_no_voxels(hippocampi, tmp_path):
         file.truncate(3000)
     report = check(tmp_path, hippocampi, quick=True)
     assert report.findings == []
-    assert report.rules["step"] == "not taken: --quick"
+    assert report.rules["step"] == "not run: --quick"
     assert not (tmp_path / "out" / "check" / "cases.jsonl").exists()
 
 
@@ -278,7 +278,7 @@ class TestBeforeTraining:
         assert message.startswith(
             "validate#evaluator refers to @netwrk, which the config does not have. Did you mean @network"
         )
-        assert message.endswith("(Found before the run; --check false skips this look.)")
+        assert message.endswith("(Found before the run; --check false skips this check.)")
         assert not (tmp_path / "run").exists()
 
     def test_a_grid_error_stops_it_before_images_are_read(self, hippocampi, tmp_path):

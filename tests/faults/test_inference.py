@@ -276,7 +276,7 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_pat
     failure = str(failure_of(run))
     assert failure.startswith("1 of 2 cases failed; the others have their results.")
     assert "\n  bad: case bad: " in failure
-    assert "values of the network's output are NaN or infinite, so no label map is made of it." in failure
+    assert "values of the network's output are NaN or infinite, so no label map is written." in failure
     assert statuses(tmp_path) == ["failed", "finished"]
     assert {name.split("_")[0] for name in written(tmp_path)} == {"good"}
 
@@ -299,7 +299,7 @@ def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 1
     assert run.last_line.startswith("  odd%FF: ")
-    assert run.last_line.endswith("its path holds bytes that are not UTF-8, which SimpleITK cannot open. Rename it.")
+    assert run.last_line.endswith("the path contains non-UTF-8 bytes, which SimpleITK cannot open. Rename the file or folder.")
     assert set(written(tmp_path)) == {"caf%E9%09%0A_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
     assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
 

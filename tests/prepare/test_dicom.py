@@ -161,7 +161,7 @@ def test_colour_is_named(stored, tmp_path):
     files = [str(file) for file in write_series(tmp_path, stored, LPS)]
     capture = SimpleITK.GetImageFromArray(np.zeros((1, 6, 8, 3), np.uint8), isVector=True)
     SimpleITK.WriteImage(capture, str(tmp_path / "capture.dcm"))
-    with pytest.raises(DataError, match=r"capture\.dcm is DICOM in colour: a screen capture"):
+    with pytest.raises(DataError, match=r"capture\.dcm is a colour DICOM: a screen capture"):
         read_series([*files, str(tmp_path / "capture.dcm")])
 
 

@@ -85,11 +85,11 @@ def test_a_damaged_file_is_named(runs):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("run.json", b"[]", r"run\.json \(.*holds a list"),
+        ("run.json", b"[]", r"run\.json \(.*contains a list"),
         ("run.json", b'{"config": 3}', r"run\.json \('config' is 3\)"),
         ("run.json", b"\xff\x00\x81", r"run\.json \(.*is not valid JSON"),
         ("summary.json", b'{"regions": []}', r"summary\.json \('regions' is \[\]\)"),
-        ("split.json", b"3", r"split\.json \(.*holds a int"),
+        ("split.json", b"3", r"split\.json \(.*contains a int"),
         ("history.csv", b"\xff\xfe\x00", r"history\.csv \("),
         ("history.csv", b"", r"history\.csv \("),
         ("history.csv", b"a,b\n1,2\n", r"history\.csv \(it has no column epoch, seconds, name, value\)"),

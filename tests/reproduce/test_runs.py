@@ -72,7 +72,7 @@ def test_overrides_are_literals_or_text():
     }
     with pytest.raises(ConfigError, match=r"unknown key 'epoch'.*Did you mean epochs"):
         parse_overrides(["epoch=3"], table)
-    with pytest.raises(ConfigError, match="cannot read the setting 'epochs'; expected KEY=VALUE"):
+    with pytest.raises(ConfigError, match="cannot parse the setting 'epochs'; expected KEY=VALUE"):
         parse_overrides(["epochs"], table)
 
 
