@@ -78,15 +78,15 @@ def _in_channels(values: Values, config: Values) -> Problems:
 
 
 def _levels(values: Values, config: Values) -> Problems:
-    """Each level halves the plane, and doubles the width; with too many nothing but padding is left."""
+    """Each level halves the plane and doubles the width; with too many levels most of the plane is padding."""
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
     for key in ("slice_size", "image_size"):
-        if _has(values, key) and 2**levels > min(values[key]):
+        if _has(values, key) and 2**levels > 2 * min(values[key]):
             yield (
                 f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
-                f"{min(values[key]).bit_length() - 1} times at most. Lower --num_levels."
+                f"{min(values[key]).bit_length()} times at most, with padding. Lower --num_levels."
             )
     if _has(values, "patch_size"):
         if levels < 2:
