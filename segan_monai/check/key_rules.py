@@ -78,15 +78,15 @@ def _in_channels(values: Values, config: Values) -> Problems:
 
 
 def _levels(values: Values, config: Values) -> Problems:
-    """Check that the image can be halved once per level; with too many levels only padding would be left."""
+    """Check that the plane can be halved once per level; with too many levels, most of it would be padding."""
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
     for key in ("slice_size", "image_size"):
-        if _has(values, key) and 2**levels > min(values[key]):
+        if _has(values, key) and 2**levels > 2 * min(values[key]):
             yield (
                 f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
-                f"at most {min(values[key]).bit_length() - 1} times. Lower --num_levels."
+                f"at most {min(values[key]).bit_length()} times, with padding. Lower --num_levels."
             )
     if _has(values, "patch_size"):
         if levels < 2:

@@ -14,16 +14,19 @@ from typing import Any, BinaryIO
 
 _BLOCK = 64 * 1024
 _GZIP = b"\x1f\x8b"
+_NIFTI = tuple(size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big"))  # sizes of headers
+_READ_WHOLE = 64 * 2**20
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)(.+)$", re.IGNORECASE | re.MULTILINE)
 
 
 def case_digest(case: Mapping[str, Any]) -> str | None:
     """Digest the image of a case; its names, folders and label map do not count.
 
-    At most three blocks of 64 KiB of each file are read, so the cost does not depend on the size of the volume. Of a
-    gzip file the beginning of the content is taken, and the checksum and length of all of it that end the file: the
-    same volume has the same digest whatever the compression level and the name and time in the gzip header. The same
-    voxels in another format, such as ``.nii`` for ``.nii.gz``, or below a changed header, have another digest.
+    At most three blocks of 64 KiB of each file are read, so the cost does not depend on the size of the volume. The
+    digest of a gzip file covers the beginning of its content, and the checksum and length at its end. The same volume
+    therefore has the same digest whatever the compression level, and the name and time in the gzip header. A NIfTI of
+    up to 64 MiB that is not compressed is read completely and has the digest of its compressed form. The same voxels in
+    another format or below a changed header have another digest.
 
     Args:
         case: with ``image``: a file, a folder of slices, or a list of files, one per channel.
@@ -74,6 +77,11 @@ def _digest_of_file(stream: BinaryIO) -> bytes:
         # several members end in the trailer of the last one, which is empty in files of bgzip
         if content and int.from_bytes(trailer[4:], "little") >= len(content):
             return hashlib.sha256(content + trailer).digest()
+    if start[:4] in _NIFTI and size <= _READ_WHOLE:
+        stream.seek(0)
+        content = stream.read()
+        trailer = zlib.crc32(content).to_bytes(4, "little") + size.to_bytes(4, "little")
+        return hashlib.sha256(content[: _BLOCK // 2] + trailer).digest()
     blocks = start + _read(stream, max((size - _BLOCK) // 2, _BLOCK)) + _read(stream, max(size - _BLOCK, 2 * _BLOCK))
     return hashlib.sha256(f"{size} ".encode() + blocks).digest()
 

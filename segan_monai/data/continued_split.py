@@ -19,6 +19,22 @@ _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
 _OF_CASES = {*PARTS, "digests", "counts", "stratified_by"}
 
 
+def has_split(file: Path) -> bool:
+    """Return whether a run to resume has its split; without a checkpoint it need not have one.
+
+    Raises:
+        ConfigError: there is a checkpoint and no split, so that training cases could become held out.
+    """
+    if file.is_file():
+        return True
+    if (file.parent / "last.pt").is_file():
+        raise ConfigError(
+            f"{file} is missing, so the training and validation cases of {file.parent / 'last.pt'} are unknown. Copy "
+            "split.json back from the weights' folder (ckpt_dir), or start anew in another --output_dir."
+        )
+    return False
+
+
 def continue_split(
     cases: Sequence[Case],
     file: Path,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.continued_split import continue_split
+from segan_monai.data.continued_split import continue_split, has_split
 from segan_monai.data.split import given_validation, split_cases
 from segan_monai.data.split_file import write_split
 from segan_monai.errors import ConfigError, DataError
@@ -123,7 +123,7 @@ def split_domains(
     elif given is None:
         drawn = {"seed": seed, "folds": folds, "fold": fold}
     drawn |= {"max_cases": max_cases, "split_by": by}
-    if resume and file and Path(file).is_file():
+    if resume and file and has_split(Path(file)):
         split = continue_split(usable, Path(file), drawn, new_cases, given or (), stratified_by="domain")
         return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}
     split = {"training": [], "validation": []}

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.continued_split import continue_split
+from segan_monai.data.continued_split import continue_split, has_split
 from segan_monai.data.split_file import Case, cases_of_part, read_split, write_split
 from segan_monai.errors import ConfigError, DataError
 
@@ -51,9 +51,10 @@ def split_cases(
         held_out: instead of folds, draw the cases of so many subjects as validation set, or, below 1, of this share of
             them (500 of 2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases on both sides, to see
             whether a network can overfit; no measure of anything else.
-        use_sections: whether a section ``validation`` is the split. If not, ``training`` is split as if it were alone.
+        use_sections: whether a section ``validation``, or folds that the data set defines, are the split. If not,
+            ``training`` is split as if it were alone.
         resume: take the split of the run, in `file`, see :func:`segan_monai.data.continued_split.continue_split`;
-            without such a file it is drawn.
+            without such a file and without a checkpoint beside it, the split is drawn.
         new_cases: ``unused`` or ``training``: what to do with cases that were added since.
 
     Returns:
@@ -66,11 +67,11 @@ def split_cases(
     """
     apart = ("test",) if use_sections else ("test", "validation")
     usable = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
-    given, how = given_validation(usable, fold if held_out is None else None)
+    given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
         how = {"seed": seed, **({"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out})}
     how["max_cases"] = max_cases
-    if resume and file and Path(file).is_file():
+    if resume and file and has_split(Path(file)):
         return continue_split(usable, Path(file), how, new_cases, given or ())
     if max_cases is not None and max_cases < len(usable):
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))

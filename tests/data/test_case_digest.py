@@ -7,6 +7,7 @@ import os
 import shutil
 import zlib
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -117,3 +118,15 @@ def test_no_image_no_digest(tmp_path):
     assert case_digest({"case": "a", "image": str(tmp_path / "empty.nii")}) is None
     for image in ("", None, [], str(tmp_path / "none.nii"), str(tmp_path / "empty"), "nul\0.nii", os.devnull + "/x"):
         assert case_digest({"case": "a", "image": image}) is None
+
+
+@pytest.mark.parametrize(
+    "values", [np.zeros((4, 5, 6), np.uint8), np.arange(70 * 60 * 50, dtype=np.int32).reshape(70, 60, 50)]
+)
+def test_a_volume_is_known_whether_it_is_compressed_or_not(tmp_path, values):
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "b.nii").write_bytes(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
+    assert case_digest({"image": str(tmp_path / "a.nii.gz")}) == case_digest({"image": str(tmp_path / "b.nii")})
+    values.flat[-1] += 1
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), tmp_path / "c.nii")
+    assert case_digest({"image": str(tmp_path / "c.nii")}) != case_digest({"image": str(tmp_path / "b.nii")})

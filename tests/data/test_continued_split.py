@@ -192,3 +192,11 @@ def test_domains_go_on_with_their_split_too(data, tmp_path, caplog):
         split_domains(cases, resume=True, fold=1, **settings)
     with pytest.raises(ConfigError, match="pass --split_by subject; "):
         split_domains(cases, resume=True, by="patch", **settings)
+
+
+def test_a_checkpoint_without_its_split_is_not_resumed(run, tmp_path):
+    run(resume=True)  # nothing was trained: the split is drawn
+    (tmp_path / "split.json").unlink()
+    (tmp_path / "last.pt").touch()
+    with pytest.raises(ConfigError, match=r"split.json is missing, so the training and validation cases of .*last.pt"):
+        run(resume=True)

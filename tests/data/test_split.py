@@ -266,3 +266,9 @@ def test_a_number_held_out_or_a_validation_section_goes_before_folds():
     assert len(split_cases(cases, held_out=1, fold=7)["validation"]) == 2
     cases[0]["section"] = cases[1]["section"] = "validation"
     assert split_cases(cases, fold=1)["validation"] == cases[:2]
+
+
+def test_folds_of_the_data_set_are_ignored_on_request():
+    cases = [{"case": name, "subject": name, "fold": number % 2} for number, name in enumerate("abcdefgh")]
+    assert [case["case"] for case in split_cases(cases, fold=1)["validation"]] == list("bdfh")
+    assert len(split_cases(cases, folds=4, fold=3, use_sections=False)["validation"]) == 2
