@@ -76,7 +76,9 @@ def test_weights_of_another_network_are_refused(tmp_path, capsys):
 def test_a_name_that_monai_label_takes_for_another_kind_of_model(tmp_path):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
     renamed = bundle.rename(bundle.parent / "hippocampus_detection")
-    with pytest.raises(ConfigError, match="hippocampus_detection: MONAI Label derives the kind of a model from its folder"):
+    with pytest.raises(
+        ConfigError, match="hippocampus_detection: MONAI Label derives the kind of a model from its folder"
+    ):
         place_bundle(renamed, tmp_path / "model", [overlay])
 
 

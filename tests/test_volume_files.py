@@ -252,7 +252,9 @@ def test_colours_and_complex_numbers(tmp_path):
     nibabel.save(nibabel.Nifti1Image(rgb, np.eye(4)), tmp_path / "rgb.nii.gz")
     nibabel.save(nibabel.Nifti1Image(np.full((4, 4, 4), 1 + 2j, np.complex64), np.eye(4)), tmp_path / "complex.nii")
     for name in ("rgb.nii.gz", "complex.nii"):
-        with pytest.raises(DataError, match=f"{name} contains .*Expected one real number per voxel .*convert colours or complex"):
+        with pytest.raises(
+            DataError, match=f"{name} contains .*Expected one real number per voxel .*convert colours or complex"
+        ):
             read_volume(tmp_path / name)
 
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai check`: a command line of `monai.bundle run`, looked at before it is run."""
+"""The command ``segan-monai check``: checks a ``monai.bundle run`` command line before it is run."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def check(
     context: typer.Context,
     quick: Annotated[bool, typer.Option("--quick", help="Configs and headers only: seconds.")] = False,
     audit: Annotated[
-        bool, typer.Option("--audit", help="List what the configs would run, without running any of it.")
+        bool, typer.Option("--audit", help="List the code that the configs would run, without running it.")
     ] = False,
     processes: Annotated[
-        int | None, typer.Option(min=1, help="That read cases; by default the processor cores, at most 8.")
+        int | None, typer.Option(min=1, help="Processes that read cases; default: the CPU cores, at most 8.")
     ] = None,
 ) -> None:
-    """Check a training, evaluation or inference before it is run: configs, data, memory.
+    """Check configs, data and memory of a training, evaluation or inference run before you start it.
 
-    Takes the arguments of python -m monai.bundle run. Writes check.json to the folder check in output_dir; cases that
-    did not change are not read again. Exit status 1 if there are errors; warnings do not count.
+    Takes the arguments of python -m monai.bundle run. Writes check.json to the folder check in output_dir. Unchanged
+    cases are not read again. The exit status is 1 if there are errors; warnings do not count.
 
     Example: segan-monai check training --config_file "['configs/train.json']" --dataset_dir Task04_Hippocampus
     """
@@ -47,7 +47,7 @@ def check(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep warnings and logs of the parts back: the table says it all."""
+    """Suppress warnings and log lines inside the block, because the table contains them."""
     names = ("segan_monai", "monai.bundle.scripts")
     levels = {name: logging.getLogger(name).level for name in names}
     for name in names:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai download`: data sets that may be handed on."""
+"""The command ``segan-monai download``: downloads redistributable data sets."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Annotated
 
 import typer
 
-download = typer.Typer(help="Download a data set that may be handed on, and compare its checksum.")
+download = typer.Typer(help="Download a redistributable data set and verify its checksum.")
 
 
 @download.callback()
 def _data_sets() -> None:
-    """Download a data set that may be handed on, and compare its checksum."""
+    """Download a redistributable data set and verify its checksum."""
 
 
 @download.command()
 def hippocampus(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Gets the folder Task04_Hippocampus.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that receives Task04_Hippocampus.")],
 ) -> None:
-    """Task04_Hippocampus of the Medical Segmentation Decathlon: 260 labelled T1 volumes, 28 MB, CC BY-SA 4.0.
+    """Download Task04_Hippocampus of the Medical Segmentation Decathlon: 260 labelled T1 volumes, 28 MB, CC BY-SA 4.0.
 
     Example: segan-monai download hippocampus .
     """

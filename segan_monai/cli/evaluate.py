@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai evaluate`: metrics of a folder of predicted label maps."""
+"""The command ``segan-monai evaluate``: computes metrics for a folder of predicted label maps."""
 
 from __future__ import annotations
 
@@ -20,25 +20,27 @@ def evaluate(
     references: Annotated[
         Path,
         typer.Option(
-            exists=True, file_okay=False, help="Folder of true label maps; may be a data set with its images."
+            exists=True, file_okay=False, help="Folder of reference label maps; may be a data set with its images."
         ),
     ],
-    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Gets metrics.csv and summary.json.")],
+    output_dir: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder that receives metrics.csv and summary.json.")
+    ],
     regions: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Label convention, or text such as 'WT=1,2,4;TC=1,4;ET=4'. By default every label value is a region.",
+            help="Label convention, or text such as 'WT=1,2,4;TC=1,4;ET=4'. Default: one region per label value.",
         ),
     ] = None,
     prediction_regions: Annotated[
-        str | None, typer.Option(metavar="SPEC", help="The same for the predictions, if their label values differ.")
+        str | None, typer.Option(metavar="SPEC", help="As --regions, for predictions with other label values.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Cases at once; by default the processor cores, at most 8.")
+        int | None, typer.Option(min=1, help="Cases evaluated in parallel; default: the CPU cores, at most 8.")
     ] = None,
 ) -> None:
-    """Dice, IoU, precision, sensitivity, HD95 and ASSD of every case and region.
+    """Compute Dice, IoU, precision, sensitivity, HD95 and ASSD for every case and region.
 
     Example: segan-monai evaluate --predictions results --references BraTS2021 --output-dir report --regions brats2021
     """
@@ -54,16 +56,16 @@ def evaluate(
 
 
 def parse_regions(text: str) -> dict[str, list[int]]:
-    """Reads regions from the command line.
+    """Parse regions from the command line.
 
     Args:
-        text: name of a label convention, or `WT=1,2,4;TC=1,4;ET=4`.
+        text: name of a label convention, or ``WT=1,2,4;TC=1,4;ET=4``.
 
     Returns:
         Label values of every region.
 
     Raises:
-        ConfigError: the text is neither.
+        ConfigError: The text is neither.
     """
     from segan_monai.data.conventions import LABEL_CONVENTIONS
 
@@ -74,7 +76,7 @@ def parse_regions(text: str) -> dict[str, list[int]]:
         match = re.fullmatch(r"\s*([^=,\s][^=,]*?)\s*=\s*(\d+(?:\s*,\s*\d+)*)\s*", part)
         if match is None or match[1] in regions:
             raise ConfigError(
-                f"cannot read '{part}' in the regions '{text}'; expected a label convention "
+                f"cannot parse '{part}' in the regions '{text}'; expected a label convention "
                 f"({', '.join(LABEL_CONVENTIONS)}) or text such as 'WT=1,2,4;TC=1,4;ET=4', each name once"
             )
         regions[match[1]] = [int(value) for value in match[2].split(",")]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The command `segan-monai`: parse, call, print. Exit status 0, 1 for an error, 2 for wrong usage."""
+"""The command ``segan-monai``. Exit status: 0 for success, 1 for an error, 2 for wrong usage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from segan_monai.typed import expand_home
 
 
 class _Commands(TyperGroup):
-    """The commands, with ``~`` expanded also where a shell leaves it, as in ``--output-dir=~/results``."""
+    """Command group that expands ``~`` where the shell does not, as in ``--output-dir=~/results``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, [_with_home(word) for word in args])
@@ -62,13 +62,13 @@ app.add_typer(download, name="download")
 
 @app.callback()
 def _commands() -> None:
-    """Load the components, which configs name, unless only help is asked for."""
+    """Register the components that configs refer to, unless only help is requested."""
     if not {"-h", "--help"} & set(sys.argv):
         segan_monai.register_components()
 
 
 def main() -> None:
-    """Entry point: a user's error is one readable line on standard error, not a traceback."""
+    """Run the command line; print a user error as one line on stderr instead of a traceback."""
     escape_what_cannot_be_printed()
     try:
         app()

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai new-bundle`: a bundle for a data set of one's own."""
+"""The command ``segan-monai new-bundle``: creates a bundle for the user's data set."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ import typer
 
 
 def new_bundle(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the bundle and its folder; ends in _segmentation.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Name of the bundle and its folder; ends in _segmentation.")
+    ],
     method: Annotated[str, typer.Option(help="segan, adversarial-normalization or lsnet.")],
-    data: Annotated[Path, typer.Option(help="Folder in the decathlon's or in nnU-Net's raw format.")],
-    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Gets the bundle's folder.")] = Path(),
+    data: Annotated[Path, typer.Option(help="Folder in Decathlon or nnU-Net raw format.")],
+    output_dir: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder that receives the bundle's folder.")
+    ] = Path(),
     processes: Annotated[
-        int | None, typer.Option(min=1, help="That read cases; by default the processor cores, at most 8.")
+        int | None, typer.Option(min=1, help="Processes that read cases; default: the CPU cores, at most 8.")
     ] = None,
 ) -> None:
-    """Look at a labelled data set and write a bundle for it: JSON only, trains at once.
+    """Analyse a labelled data set and write a bundle for it, which consists of JSON and is ready to train.
 
-    Measures channels, labels, voxels and intensities, chooses settings by rules, and writes each with its reason to
-    the bundle's docs/README.md and fingerprint.json.
+    Measures channels, labels, voxels and intensities, and chooses settings by rules. The bundle's docs/README.md and
+    fingerprint.json list each setting with its reason.
 
     Example: segan-monai new-bundle liver_segmentation --method segan --data Dataset003_Liver
     """
@@ -40,7 +44,7 @@ def new_bundle(
 
 
 def _run_command(run_id: str, config: Path) -> str:
-    """A command to paste into a shell."""
+    """Return a shell command that starts a run of the bundle."""
     from segan_monai.command_line import file_argument
 
     words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", file_argument(config)]

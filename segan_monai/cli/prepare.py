@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai prepare`: from what a data set's site hands out to a folder that is fast to read."""
+"""The command ``segan-monai prepare``: converts downloaded data sets to a format that is fast to read."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import Annotated, Any
 import typer
 
 prepare = typer.Typer(
-    help="From what a data set's site hands out to a checked, compressed folder with dataset.json.",
+    help="Check, convert and compress a downloaded data set, and write its dataset.json.",
     no_args_is_help=True,
 )
 
-Source = Annotated[Path, typer.Argument(metavar="SRC", help="Folder of the data set, or its archive; only read.")]
-Folder = Annotated[Path, typer.Argument(metavar="DST", help="New folder, or one to go on with.")]
-Workers = Annotated[int | None, typer.Option(min=1, help="Cases at once; by default the processor cores, at most 8.")]
-Modalities = Annotated[
-    str | None, typer.Option(metavar="A,B", help="Which images to take, in this order, such as t1c,t2,flair.")
+Source = Annotated[Path, typer.Argument(metavar="SRC", help="Folder or archive of the data set; it is not modified.")]
+Folder = Annotated[Path, typer.Argument(metavar="DST", help="New folder, or the folder of an interrupted conversion.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Cases converted in parallel; default: the CPU cores, at most 8.")
 ]
-FourD = Annotated[bool, typer.Option(help="All modalities in one file (MONAI Label needs it), or a file each.")]
+Modalities = Annotated[
+    str | None, typer.Option(metavar="A,B", help="Modalities to convert, in this order, such as t1c,t2,flair.")
+]
+FourD = Annotated[bool, typer.Option(help="All modalities in one file (required by MONAI Label), or one file each.")]
 N4 = Annotated[bool, typer.Option("--n4", help="Correct the bias field (N4).")]
-N4ShrinkFactor = Annotated[int, typer.Option(min=1, help="Estimate the field on an image so many times smaller.")]
+N4ShrinkFactor = Annotated[
+    int, typer.Option(min=1, help="Factor by which the image is reduced to estimate the bias field.")
+]
 Spacing = Annotated[
-    str | None, typer.Option(metavar="R,A,S", help="Resample to voxels of so many mm, right, forward and up.")
+    str | None, typer.Option(metavar="R,A,S", help="Voxel size in mm to resample to (right, anterior, superior).")
 ]
 
 
@@ -39,9 +43,9 @@ def brats(
     spacing: Spacing = None,
     workers: Workers = None,
 ) -> None:
-    """BraTS of any year: .mha of 2012 to 2015, NIfTI from 2017 on.
+    """Prepare BraTS of any year: .mha of 2012 to 2015, NIfTI from 2017 on.
 
-    One file (H, W, D, 3) a case with T1c, T2 and FLAIR, and its label map with the values of its year.
+    Writes one file (H, W, D, 3) per case with T1c, T2 and FLAIR, and the label map with the values of its year.
 
     Example: segan-monai prepare brats BraTS2021_TrainingData BraTS2021_prepared
     """
@@ -69,7 +73,7 @@ def msd(
     spacing: Spacing = None,
     workers: Workers = None,
 ) -> None:
-    """A task of the Medical Segmentation Decathlon: its folder, or its .tar file.
+    """Prepare a task of the Medical Segmentation Decathlon from its folder or .tar file.
 
     Example: segan-monai prepare msd Task04_Hippocampus Task04_prepared
     """
@@ -90,12 +94,12 @@ def msd(
 def isic(
     source: Source,
     folder: Folder,
-    longest_side: Annotated[int | None, typer.Option(min=1, help="Reduce photographs to so many pixels.")] = None,
+    longest_side: Annotated[int | None, typer.Option(min=1, help="Reduce photographs to this many pixels.")] = None,
     workers: Workers = None,
 ) -> None:
-    """ISIC 2017 or 2018, task 1: its zip files or folders, with the challenge's own sections.
+    """Prepare ISIC 2017 or 2018, task 1, from its zip files or folders, with the challenge's own sections.
 
-    Photographs are copied byte for byte unless they are to be reduced; superpixels are left out.
+    Photographs are copied byte for byte unless --longest-side is given; superpixel images are omitted.
 
     Example: segan-monai prepare isic ISIC2017 ISIC2017_prepared --longest-side 1024
     """
@@ -111,7 +115,7 @@ def iseg(
     spacing: Spacing = None,
     workers: Workers = None,
 ) -> None:
-    """ISEG 2017: Analyze files become NIfTI; T1, and 1 CSF, 2 grey matter, 3 white matter.
+    """Prepare iSEG 2017: convert Analyze to NIfTI, with T1 and the labels 1 CSF, 2 grey matter, 3 white matter.
 
     Example: segan-monai prepare iseg iSeg-2017-Training iSEG_prepared
     """
@@ -129,7 +133,7 @@ def mrbrains(
     spacing: Spacing = None,
     workers: Workers = None,
 ) -> None:
-    """MRBrainS 2013: T1 without skull, and 1 CSF, 2 grey matter, 3 white matter.
+    """Prepare MRBrainS 2013: T1 without skull, with the labels 1 CSF, 2 grey matter, 3 white matter.
 
     Example: segan-monai prepare mrbrains MRBrainS13 MRBrainS13_prepared
     """
@@ -150,12 +154,12 @@ def pancreas_ct(
     source: Source,
     folder: Folder,
     label_flip: Annotated[
-        str, typer.Option(help="How label maps are stored: auto to find out, none, or axes such as y.")
+        str, typer.Option(help="Flipped axes of the label maps: auto to detect them, none, or axes such as y.")
     ] = "auto",
     spacing: Spacing = None,
     workers: Workers = None,
 ) -> None:
-    """NIH Pancreas-CT: DICOM series at any depth, and label0001.nii.gz and so on, on the grid of the series.
+    """Prepare NIH Pancreas-CT: DICOM series at any depth, with label0001.nii.gz etc. on the grid of the series.
 
     Example: segan-monai prepare pancreas-ct Pancreas-CT Pancreas-CT_prepared
     """

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai report`: a run as one HTML page."""
+"""The command ``segan-monai report``: writes the report of a run as one HTML page."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import typer
 
 def report(
     run_dirs: Annotated[
-        list[Path], typer.Argument(exists=True, file_okay=False, help="output_dir of a training or an evaluation.")
+        list[Path], typer.Argument(exists=True, file_okay=False, help="output_dir of a training or evaluation run.")
     ],
     file: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="The page; by default report.html in the first folder.")
+        Path | None, typer.Option(dir_okay=False, help="HTML file to write; default: report.html in the first folder.")
     ] = None,
 ) -> None:
-    """Write what a run was, how it went and what it found as one HTML page that opens offline.
+    """Write settings, progress and results of a run as one HTML page that opens offline.
 
-    Trainings and evaluations write it by themselves when they end; this writes it again, or for a run that goes on.
+    Training and evaluation write the report when they end. Use this command to update it, or while a run is active.
 
     Example: segan-monai report runs/evaluation
     """

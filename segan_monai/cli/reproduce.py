@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai reproduce`: a published table, run again."""
+"""The command ``segan-monai reproduce``: reruns the experiments of a published table."""
 
 from __future__ import annotations
 
@@ -15,21 +15,26 @@ from segan_monai.errors import ConfigError
 
 def reproduce(
     table: Annotated[
-        str, typer.Argument(help="segan-vs-unet, lsnet-methods, ... (see docs/reproduce.md); lsnet: all that begin so")
+        str, typer.Argument(help="segan-vs-unet, lsnet-methods, ... (see docs/reproduce.md), or a prefix such as lsnet")
     ],
     dataset_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data.")],
-    output_dir: Annotated[Path, typer.Option(file_okay=False, help="Gets TABLE.md, TABLE.csv and all runs.")],
+    output_dir: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder that receives TABLE.md, TABLE.csv and all runs.")
+    ],
     datalist: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Decathlon JSON, if cases are not discovered.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Decathlon JSON that lists the cases; default: search DATASET_DIR."
+        ),
     ] = None,
-    bundle: Annotated[str | None, typer.Option(help="Another bundle than the table's own.")] = None,
-    row: Annotated[list[str] | None, typer.Option(help="Run this row only; may be given again.")] = None,
-    seeds: Annotated[str, typer.Option(help="Seeds of split and initialization, as in 0,1,2.")] = "0,1,2",
+    bundle: Annotated[str | None, typer.Option(help="Bundle to use instead of the table's own.")] = None,
+    row: Annotated[list[str] | None, typer.Option(help="Run only this row; may be repeated.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of split and initialization, such as 0,1,2.")] = "0,1,2",
     folds: Annotated[
-        str | None, typer.Option(help="Parts of the split to keep out in turn, as in 0,1,2,3,4: cross-validation.")
+        str | None, typer.Option(help="Folds to hold out in turn for cross-validation, such as 0,1,2,3,4.")
     ] = None,
     train_seconds: Annotated[
-        float | None, typer.Option(min=1, help="Train every row as long as this instead of the bundle's epochs.")
+        float | None, typer.Option(min=1, help="Training time per row, instead of the bundle's epochs.")
     ] = None,
     config: Annotated[
         list[Path] | None,
@@ -37,12 +42,12 @@ def reproduce(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for rows that do not set it."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows that do not set it."),
     ] = None,
 ) -> None:
-    """Train and evaluate the rows of a published table, and print ours beside the published figures.
+    """Train and evaluate the rows of a published table, and print our results beside the published figures.
 
-    What has been run stays; an interrupted command goes on where it stopped.
+    Finished runs are kept, so an interrupted command resumes where it stopped.
 
     Example: segan-monai reproduce segan-components --dataset-dir Task04_Hippocampus --output-dir out
     --bundle hippocampus_mri_segan_segmentation --config configs/cpu.json --train-seconds 150
@@ -99,16 +104,16 @@ def reproduce(
 
 
 def parse_numbers(text: str, what: str) -> list[int]:
-    """Read numbers such as ``0,1,2``.
+    """Parse numbers such as ``0,1,2``.
 
     Args:
-        text: what was given.
-        what: the word for them in the error's message.
+        text: distinct integers, separated by commas.
+        what: name of the numbers, for the error message.
 
     Raises:
-        ConfigError: anything but different whole numbers, separated by commas.
+        ConfigError: The text has another form.
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts) or len(set(parts)) < len(parts):
-        raise ConfigError(f"cannot read the {what} '{text}'; expected different whole numbers, such as 0,1,2.")
+        raise ConfigError(f"cannot parse the {what} '{text}'; expected distinct whole numbers, such as 0,1,2.")
     return [int(part) for part in parts]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""`segan-monai verify`: the model zoo's checks of a bundle, and more."""
+"""The command ``segan-monai verify``: runs the model zoo's checks and further checks of a bundle."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ def verify(
     bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the bundle.")],
     dataset_dir: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Labelled data instead of generated ones (decathlon layout)."),
+        typer.Option(exists=True, file_okay=False, help="Labelled data in Decathlon layout; default: generated data."),
     ] = None,
-    check: Annotated[list[str] | None, typer.Option(help="Only this check; may be given again.")] = None,
+    check: Annotated[list[str] | None, typer.Option(help="Run only this check; may be repeated.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Key of the bundle's configs, instead of the small default."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of the bundle's configs; the defaults are small."),
     ] = None,
     work_dir: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Keep what the checks write here; by default it is removed.")
+        Path | None,
+        typer.Option(file_okay=False, help="Folder that keeps the files of the checks; default: a temporary folder."),
     ] = None,
 ) -> None:
-    """Check metadata and files, train two epochs, resume, evaluate, infer and export, all on small generated data.
+    """Check metadata and files, train two epochs, resume, evaluate, infer and export on small generated data.
 
-    Prints a line a check: ok, skipped or FAILED. Exit status 1 if any failed.
+    Prints one line per check: ok, skipped or FAILED. The exit status is 1 if any check failed.
 
     Example: segan-monai verify bundles/hippocampus_mri_segan_segmentation
     """

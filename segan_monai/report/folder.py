@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the folders of a run hold."""
+"""Reading of the files in a run's output folder."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _TEXTS = ("name", "case", "region")
 
 @dataclass
 class RunFolder:
-    """The files of a run that a report shows; those that are not there are None or empty.
+    """Contents of a run's output folder that a report shows. Missing files are None or empty.
 
     Attributes:
-        folder: where they lie.
-        record: of ``run.json``: command, seed, versions, hardware, config.
-        history: of ``history.csv``, columns epoch, seconds, name, value; see `read_history`.
-        split: of ``split.json``: names of the training and validation cases.
-        metrics: of ``metrics.csv``, a row a case and region.
-        summary: of ``summary.json``.
-        previews: of ``previews.npz``.
-        pictures: other PNG files of the folder.
+        folder: the output folder.
+        record: ``run.json``: command, seed, versions, hardware and config.
+        history: ``history.csv``, with columns epoch, seconds, name, value; see ``read_history``.
+        split: ``split.json``: names of the training and validation cases.
+        metrics: ``metrics.csv``, with one row per case and region.
+        summary: ``summary.json``.
+        previews: ``previews.npz``.
+        pictures: other PNG files in the folder.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ def read_run(folder: Path) -> RunFolder:
     """Read the files of a run's output folder.
 
     Raises:
-        DataError: the folder holds neither a training nor an evaluation, or a file cannot be read.
+        DataError: The folder contains neither a training nor an evaluation run, or a file cannot be read.
     """
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
@@ -62,11 +62,11 @@ def read_run(folder: Path) -> RunFolder:
     try:
         if (folder / "previews.npz").is_file():
             run.previews = load_previews(folder / "previews.npz")
-    except Exception as error:  # of zip, numpy and JSON
+    except Exception as error:  # from zip, numpy or JSON
         raise _damaged(folder / "previews.npz", error) from error
     if run.history is None and run.metrics is None:
         raise DataError(
-            f"{folder} holds neither history.csv (of a training) nor metrics.csv (of an evaluation); expected the "
+            f"{folder} contains neither history.csv (from training) nor metrics.csv (from evaluation); expected the "
             "output_dir of a run of this project."
         )
     shown = {"overlay.png"} if run.previews else set()
@@ -75,7 +75,7 @@ def read_run(folder: Path) -> RunFolder:
 
 
 def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """Read several folders; an evaluation brings in the training whose weights it used, if that still lies there."""
+    """Read several output folders, and add the training run of each evaluation if its folder still exists."""
     runs = [read_run(folder) for folder in folders]
     known = {run.folder.resolve() for run in runs}
     for run in list(runs):
@@ -89,7 +89,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 
 
 def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:
-    """A JSON object, of which some keys hold objects if they are there; empty if there is no such file."""
+    """Read a JSON object, whose keys in ``objects`` must be objects if present; empty if the file does not exist."""
     if not file.is_file():
         return {}
     try:
@@ -103,27 +103,27 @@ def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def _table(file: Path, columns: Sequence[str]) -> pd.DataFrame | None:
-    """A table, its texts first and then numbers; None if there is no such file.
+    """Read a CSV table, or return None if the file does not exist.
 
-    A last row that was cut off when the run was killed is left out.
+    A last row that is incomplete because the run was killed is omitted.
     """
     if not file.is_file():
         return None
     texts = [name for name in columns if name in _TEXTS]
     try:
-        # "NA" may be the name of a case; a number that is unknown is written as nothing
+        # "NA" may be the name of a case; unknown numbers are empty fields
         unknown = {name: ["", "nan"] for name in columns if name not in texts}
         table = pd.read_csv(file, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=unknown)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(f"it has no column {', '.join(missing)}")
         table = table[(table[texts] != "").all(axis=1)]
         return table.astype({name: int if name == "epoch" else float for name in columns if name not in texts})
-    except (ValueError, OSError) as error:  # pandas' and Unicode's errors are ValueErrors too
+    except (ValueError, OSError) as error:  # errors of pandas and Unicode are also ValueErrors
         raise _damaged(file, error) from error
 
 
 def _damaged(file: Path, why: object) -> DataError:
     return DataError(
         f"{file.parent}: a file of the run cannot be read: {file.name} ({' '.join(str(why).split())[:300]}). Run the "
-        "training or evaluation again, or delete that file to see the rest."
+        "training or evaluation again, or delete that file to show the others."
     )

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Names in ``history.csv``: ``training/<term>`` and ``validation/<metric>``, as in TensorBoard."""
+"""Reading of ``history.csv``, whose names are ``training/<term>`` and ``validation/<metric>``, as in TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _OF_NEITHER = "^parameters_|^peak_memory_mib$"
 
 
 def read_history(file: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read ``history.csv``, see `EpochLog`; a file of an earlier version with the names of today."""
+    """Read ``history.csv``, see ``EpochLog``; names in files of earlier versions are converted."""
     return with_phases(pd.read_csv(file))
 
 
 def with_phases(history: pd.DataFrame) -> pd.DataFrame:
-    """Give the names of an earlier version's file, which do not say where a value is from, their prefixes.
+    """Add the prefixes ``training/`` and ``validation/`` to the names in files of earlier versions, which lack them.
 
-    In such a file, the metrics of the validation follow the terms of the training in each validated epoch, `mean_dice`
-    first.
+    In such files, the validation metrics follow the training terms in each validated epoch, and ``mean_dice`` is the
+    first of them.
 
     Args:
-        history: columns ``epoch`` and ``name``, and others.
+        history: table with the columns ``epoch`` and ``name``, among others.
 
     Returns:
-        The same table if the names have prefixes already; else a copy whose names have them.
+        The same table if the names already have prefixes, else a copy with prefixes.
 
     Raises:
-        ValueError: an epoch is no number.
+        ValueError: An epoch is not a number.
     """
     names, epochs = history["name"].astype(str), pd.to_numeric(history["epoch"])
     if names.str.startswith((TRAINING, VALIDATION)).any():

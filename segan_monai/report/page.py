@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The page itself: gathers what the template shows."""
+"""Rendering of the HTML report."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ PLOTTED = ("dice", "hd95_mm", "sensitivity")
 
 
 def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathLike[str] | None = None) -> Path:
-    """Write the report of a run: one HTML file without any reference to other files or the network.
+    """Write the report of one or more runs as one HTML file that needs no other files and no network.
 
     Args:
-        folders: output folders of a training, of an evaluation, or of several; an evaluation brings in its training.
-        file: the page; by default ``report.html`` in the first folder.
+        folders: output folders of training or evaluation runs. The training run of an evaluation is added.
+        file: HTML file to write; default: ``report.html`` in the first folder.
 
     Returns:
-        Where it was written.
+        Path of the HTML file.
 
     Raises:
-        DataError: a folder holds no run.
-        OutputError: the page cannot be written.
+        DataError: A folder does not contain a run.
+        OutputError: The file cannot be written.
     """
     from jinja2 import Environment, PackageLoader, select_autoescape
 
@@ -57,13 +57,14 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
 
 
 def _title(runs: Sequence[RunFolder]) -> str:
-    root = str(runs[0].record.get("config", {}).get("bundle_root", ""))
-    name = root.split("'")[1] if "'" in root else Path(root).name
-    return name.replace("_", " ") or runs[0].folder.name
+    record = runs[0].record
+    root = str(record.get("config", {}).get("bundle_root", ""))
+    of_root = "" if root.startswith("$") else Path(root).name  # records of earlier versions have no "bundle"
+    return (str(record.get("bundle") or "") or of_root).replace("_", " ") or runs[0].folder.name
 
 
 def _section(run: RunFolder) -> dict[str, Any]:
-    """What the template shows of one folder."""
+    """Collect the template's values for one run."""
     section: dict[str, Any] = {
         "kind": "Evaluation" if run.metrics is not None else "Training",
         "folder": run.folder.name,
@@ -139,7 +140,7 @@ def _counts(run: RunFolder) -> str:
 def _split(run: RunFolder, config: dict[str, Any]) -> str:
     if run.metrics is not None:
         file = str(config.get("split_file", ""))
-        shown = "split.json beside the weights" if file.startswith("$") else file  # an expression: the bundle's own
+        shown = "split.json beside the weights" if file.startswith("$") else file  # an expression: the bundle's default
         return f"subset {config['subset']}, {shown}" if "subset" in config else ""
     return f"fold {config['fold']} of {config['folds']}, by subject" if "folds" in config else ""
 
@@ -151,7 +152,7 @@ def _duration(seconds: float) -> str:
 
 
 def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
-    """A line a region: mean and spread of each metric, failures, empty masks, and what was published."""
+    """List mean and standard deviation of each metric, failures, empty masks and published figures per region."""
     assert run.metrics is not None
     published = run.record.get("config", {}).get("published") or {}
     lines = []
@@ -167,7 +168,7 @@ def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
                 if not len(finite)
                 else f"{finite.mean():.3f}" + (f" ± {finite.std(ddof=1):.3f}" if len(finite) > 1 else "")
             )
-            cells.append((text, f"({missing} infinite or unknown left out)" if missing else ""))
+            cells.append((text, f"({missing} infinite or unknown omitted)" if missing else ""))
         theirs = published.get("values", {}).get(region, {})
         lines.append(
             {
@@ -184,7 +185,7 @@ def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _cases(metrics: pd.DataFrame, measures: Sequence[str]) -> list[dict[str, Any]]:
-    """A line a case and region, the values as text and as numbers to sort by."""
+    """List one row per case and region, with each value as text and as a number to sort by."""
     return [
         {
             "case": row["case"],
@@ -197,7 +198,7 @@ def _cases(metrics: pd.DataFrame, measures: Sequence[str]) -> list[dict[str, Any
 
 
 def _trouble(metrics: pd.DataFrame) -> list[str]:
-    """Every failure and every empty mask, in words."""
+    """Describe every failure and every empty mask."""
     lines = []
     for row in metrics.to_dict("records"):
         true, found = row["reference_ml"] != 0, row["prediction_ml"] != 0

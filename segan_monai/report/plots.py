@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The figures of a report, as SVG."""
+"""SVG figures of a report."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ TITLES = {
 
 
 def curves(history: pd.DataFrame, phase: str) -> str:
-    """Loss terms, or what the validations found, over the epochs; one panel per name.
+    """Plot loss terms or validation metrics over the epochs, with one panel per name.
 
     Args:
-        history: of `read_history`.
-        phase: ``training/`` or ``validation/``, with which the names begin.
+        history: table returned by ``read_history``.
+        phase: prefix of the names: ``training/`` or ``validation/``.
     """
     names = curve_names(history, phase)
     if not names:
@@ -54,14 +54,14 @@ def curves(history: pd.DataFrame, phase: str) -> str:
 
 
 def curve_names(history: pd.DataFrame, phase: str) -> list[str]:
-    """Names of a phase, in the order in which they came."""
+    """Return the names of a phase in order of first occurrence."""
     return [name for name in dict.fromkeys(history["name"]) if name.startswith(phase)]
 
 
 def boxes(metrics: pd.DataFrame, measures: Sequence[str]) -> str:
-    """A panel a metric: for each region a box plot, and every case as a point.
+    """Plot one panel per metric, with a box plot per region and a point per case.
 
-    Points have the case's name as a tooltip; infinite distances are drawn as crosses on the upper edge.
+    Points have the case's name as a tooltip. Infinite distances are drawn as crosses at the upper edge.
     """
     regions = list(dict.fromkeys(metrics["region"]))
     shown = [name for name in measures if name in metrics and metrics[name].notna().any()]
@@ -118,5 +118,5 @@ def _svg(figure, label: str | None = None) -> str:
 
 
 def _with_tooltips(svg: str) -> str:
-    """Make the ids that the points were given titles, which browsers show as tooltips."""
+    """Convert the ids of the points to titles, which browsers show as tooltips."""
     return re.sub(r'<g id="([^"]*: [^"]*)">', r"<g><title>\1</title>", svg)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of a few cases as they lie on the screen: what an evaluation keeps for its report."""
+"""Slices of a few cases, in screen orientation, that an evaluation saves for its report."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class CasePreview:
     """Slices of a case; the first row is the top of the picture.
 
     Attributes:
-        case: its name.
-        dice: mean over the regions.
+        case: name of the case.
+        dice: mean Dice over the regions.
         modalities: names of the M panels.
         regions: names of the R regions.
         image: (N, M, H, W) grey, or (N, M, H, W, 3) colour, uint8.
         reference: (N, R, H, W) bool.
-        prediction: the same.
-        aspect: height of a pixel over its width.
-        middle: the slice to begin with.
-        boxes: for each slice the RoIs' edges left, top, right, bottom in pixels from the upper left corner.
+        prediction: (N, R, H, W) bool.
+        aspect: ratio of a pixel's height to its width.
+        middle: index of the slice shown first.
+        boxes: for each slice, the RoIs' edges left, top, right, bottom in pixels from the upper left corner.
     """
 
     case: str
@@ -47,7 +47,7 @@ _ARRAYS = ("image", "reference", "prediction")
 
 
 def save_previews(file: Path, previews: Mapping[str, CasePreview]) -> None:
-    """Write the previews, by their roles (worst, median, best), to a compressed ``.npz``."""
+    """Write previews, keyed by role (worst, median, best), to a compressed ``.npz`` file."""
     arrays, about = {}, []
     for number, (role, preview) in enumerate(previews.items()):
         fields = dict(vars(preview))
@@ -58,7 +58,7 @@ def save_previews(file: Path, previews: Mapping[str, CasePreview]) -> None:
 
 
 def load_previews(file: Path) -> dict[str, CasePreview]:
-    """Read what `save_previews` wrote."""
+    """Read previews written by ``save_previews``."""
     with np.load(file, allow_pickle=False) as content:
         about = json.loads(str(content["about"]))
         return {

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of a case as pictures within a page: grey or colour below, outlines of truth and prediction above."""
+"""Pictures of a case's slices for the report, with outlines of reference and prediction as overlays."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from scipy import ndimage
 
 from segan_monai.report.previews import CasePreview
 
-SHORTEST_SIDE = 220  # of a panel, in pixels of the page: small slices are enlarged, so that outlines stay thin
+SHORTEST_SIDE = 220  # of a panel, in screen pixels: small slices are enlarged so that outlines stay thin
 PALETTE = ((228, 26, 28), (255, 217, 47), (55, 190, 255), (77, 255, 77), (255, 127, 0), (247, 129, 191))
 
 
 def slice_pictures(preview: CasePreview) -> list[dict[str, str]]:
-    """Three pictures a slice, as data URIs: ``image`` (all panels side by side), ``reference`` and ``prediction``.
+    """Draw three pictures per slice, as data URIs: ``image`` (all panels side by side), ``reference``, ``prediction``.
 
-    Outlines run within the mask's own voxels. References are drawn in full, predictions dashed, a colour a region.
+    Outlines are drawn on the mask's own boundary voxels, solid for references and dashed for predictions, with one
+    colour per region.
     """
     factor = max(1, round(SHORTEST_SIDE / max(1, min(preview.image.shape[2:4]))))
     return [
@@ -74,7 +75,7 @@ def _colours(count: int) -> list[tuple[int, int, int]]:
 
 
 def region_colours(regions: Sequence[str]) -> dict[str, str]:
-    """The colour of each region's outline, as CSS."""
+    """Return the outline colour of each region in CSS."""
     return {region: f"rgb{colour}" for region, colour in zip(regions, _colours(len(regions)), strict=True)}
 
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Published tables, run again: rows and seeds in, Markdown and CSV out."""
+"""Reproduction of published tables: runs rows over seeds and folds, and writes Markdown and CSV."""
 
 from segan_monai.reproduce.runs import (
     Plan,

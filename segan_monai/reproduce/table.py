@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The results of a table's runs beside what was published, as Markdown and as CSV."""
+"""Result tables in Markdown and CSV, with our results beside the published figures."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ TITLES = {
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
 }
-EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # of networks that have RoIs
+EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # for networks with RoIs
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Write every run as it was: a line a row, seed, fold and region.
+    """Format all runs as CSV, with one line per row, seed, fold and region.
 
     Args:
-        runs: results of `run_row`.
+        runs: results of ``run_row``.
 
     Returns:
         CSV with the columns ``row,seed,[fold,]region,cases,failures,dice,...,epochs,train_seconds,peak_memory_mib`` and
-        one ``parameters_<network>`` for each network; metrics are means over the cases.
+        one ``parameters_<network>`` per network. Metrics are means over the cases.
     """
     lines = [
         {
@@ -57,15 +57,15 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
 
 
 def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mapping[str, str] | None = None) -> str:
-    """Write the table: a line a row, ours as mean and standard deviation over seeds or folds, beside what is published.
+    """Format the table as Markdown, one line per row: our mean and standard deviation beside the published figures.
 
     Args:
-        plan: what the rows were run with.
-        runs: results of `run_row`.
-        failed: row to error, for rows of which a run failed.
+        plan: settings of all runs.
+        runs: results of ``run_row``.
+        failed: row to error message, for rows with a failed run.
 
     Returns:
-        Markdown, with what is needed to read and repeat it below the table.
+        Markdown table, followed by notes on how to read and repeat it.
     """
     table = plan.table
     by_row: dict[str, list[Mapping[str, Any]]] = {}
@@ -79,23 +79,23 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     if runs:
         regions = next(iter(runs[0]["regions"].values()))
         notes.append(
-            f"Ours: {plan.dataset_dir.name}, {runs[0]['training_cases']} cases to train, {regions['cases']} kept out "
-            f"by subject, split and initialization drawn by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
+            f"Ours: {plan.dataset_dir.name}, {runs[0]['training_cases']} training cases, {regions['cases']} held out "
+            f"by subject, split and initialization by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
             + "".join(f", {recorded_name(file)}" for file in plan.configs)
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."
         )
         if folds:
-            notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were kept out in turn.")
+            notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were held out in turn.")
         if len(seeds) > 1 or len(folds) > 1:
             over = "folds" if len(folds) > 1 else "seeds"
-            notes.append(f"± is the standard deviation over the {over}, of means over cases.")
+            notes.append(f"± is the standard deviation over {over} of the means over cases.")
         failures = {
             run["row"]: sum(region["failures"] for other in by_row[run["row"]] for region in other["regions"].values())
             for run in runs
         }
         missed = [f"{row} {count}" for row, count in failures.items() if count]
-        notes.append(f"Cases with a Dice of 0 (counted in the means): {', '.join(missed) or 'none'}.")
+        notes.append(f"Cases with a Dice of 0 (included in the means): {', '.join(missed) or 'none'}.")
     notes += [f"**{row} failed**: {error}" for row, error in (failed or {}).items()]
     notes.append(
         f"segan-monai {__version__}, torch {torch.__version__}, monai {monai.__version__}, {platform.machine()}, "
@@ -124,12 +124,12 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         "peak MiB": f"{max(run['peak_memory_mib'] for run in runs):.0f}",
         "parameters M": f"{parameters['network'] / 1e6:.3g}"
         + (f" (+ {sum(others) / 1e6:.3g} in training)" if others else ""),
-        **({"GFLOP a slice": f"{runs[0]['gflop_per_slice']:.3g}"} if "gflop_per_slice" in runs[0] else {}),
+        **({"GFLOP per slice": f"{runs[0]['gflop_per_slice']:.3g}"} if "gflop_per_slice" in runs[0] else {}),
     }
 
 
 def mean_of(region: Mapping[str, Any], metric: str) -> float:
-    """Mean of a metric of ``summary.json``: infinite if a case has no finite distance, NaN without a spacing."""
+    """Return a metric's mean in ``summary.json``: infinite if a distance is infinite, NaN if the spacing is unknown."""
     found = region[metric]
     if found["mean"] is not None:
         return float(found["mean"])

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A run of a bundle: its command line, its output folder, its start and its failures."""
+"""Start of a bundle run: command line, output folder, run record and error reporting."""
 
 from segan_monai.command_line import bundle_root, read_arguments
 from segan_monai.run.failures import what_to_do

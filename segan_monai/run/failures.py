@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a run prints when it fails, and what the user can do about it."""
+"""Exception hook that ends a failed run with the remedy."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def say_what_to_do(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print the traceback, and as its last line the error that the user can mend, if there is one in the chain."""
+    """Print the traceback, followed by the message of a known error in its chain, if any."""
     traceback.print_exception(kind, error, trace)
     text = what_to_do(error)
     if text:
@@ -31,11 +31,14 @@ def say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trace
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(1)  # threads that still load other cases would abort the interpreter, with a message of their own
+        os._exit(1)  # threads that still load cases would abort the interpreter with another message
 
 
 def _lost_a_loader(error: BaseException) -> bool:
-    """Whether a loader process is gone: torch says so, or else what it was about to send ends in the middle."""
+    """Return whether an error was caused by a killed data loader process.
+
+    Torch reports most of these; otherwise the connection to the process breaks.
+    """
     if isinstance(error, RuntimeError):
         return "DataLoader worker" in str(error)
     frames = traceback.walk_tb(error.__traceback__) if isinstance(error, ConnectionError | EOFError) else ()
@@ -43,7 +46,7 @@ def _lost_a_loader(error: BaseException) -> bool:
 
 
 def what_to_do(error: BaseException) -> str | None:
-    """What a user can do about an error: our own say it, of others some are known; None for the rest."""
+    """Return the message and remedy for an error: those of a ``UserError`` or a known system error, else None."""
     for link in causes(error):
         if isinstance(link, UserError):
             return str(link)
@@ -51,13 +54,13 @@ def what_to_do(error: BaseException) -> str | None:
             return str(cannot_write(link.filename or "a result", link.strerror or str(link)))
         if isinstance(link, torch.OutOfMemoryError):
             return (
-                f"the accelerator has not enough memory ({str(link).splitlines()[0]}) Lower --batch_size or the size "
-                "of slices or patches, or close what else uses the device; then go on with --resume true."
+                f"the accelerator is out of memory ({str(link).splitlines()[0]}) Lower --batch_size or the size of "
+                "slices or patches, or close other programs on the device; then resume with --resume true."
             )
         if _lost_a_loader(link):
             return (
-                f"a process that loads data was killed ({str(link).splitlines()[0]}), as a rule because the machine "
-                "ran out of memory. Lower --num_workers or --cache_rate, then start again: training with --resume "
-                "true, inference with the same command."
+                f"a data loader process was killed ({str(link).splitlines()[0]}), usually because the machine ran out "
+                "of memory. Lower --num_workers or --cache_rate, then start again: training with --resume true, "
+                "inference with the same command."
             )
     return None

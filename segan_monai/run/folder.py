@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The output folder of a run: earlier results set aside, ``run.json`` and ``log.txt`` written."""
+"""Output folder of a run: moves earlier results aside and writes ``run.json`` and ``log.txt``."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ TRAINING_FILES = (
 
 
 def set_aside(folder: Path) -> None:
-    """Move the files of an earlier training, and nothing else in the folder, to ``previous_1``, ``previous_2``..."""
+    """Move the files of an earlier training run to ``previous_1``, ``previous_2``...; other files stay."""
     earlier = sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)})
     if not any(file.name in ("last.pt", "history.csv") for file in earlier):  # nothing was trained
         return
@@ -55,19 +55,27 @@ def set_aside(folder: Path) -> None:
     aside.mkdir()
     for file in earlier:
         shutil.move(file, aside / file.name)
-    logger.warning("%s held an earlier run; its files are now in %s (--resume true goes on with it)", folder, aside)
+    logger.warning("%s contained an earlier run; moved its files to %s (--resume true resumes it)", folder, aside)
 
 
 def keep_record(folder: Path) -> None:
-    """Keep the ``run.json`` of a run that is being resumed as ``run_before_resume_1.json``..."""
+    """Rename the ``run.json`` of a run to be resumed to ``run_before_resume_1.json``..."""
     if (folder / "run.json").is_file():
         number = 1 + sum(1 for _ in folder.glob("run_before_resume_*.json"))
         (folder / "run.json").rename(folder / f"run_before_resume_{number}.json")
 
 
-def write_record(folder: Path, seed: int, config: Mapping[str, Any]) -> None:
-    """Write ``run.json``: command, config after all overlays and overrides, seed, versions and hardware."""
+def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str = "") -> None:
+    """Write ``run.json``: command, config after all overlays and overrides, seed, versions and hardware.
+
+    Args:
+        folder: output folder of the run.
+        seed: seed of the run.
+        config: config after all overlays and overrides.
+        bundle: name of the bundle's folder; empty if the config has no ``bundle_root``.
+    """
     record = {
+        "bundle": bundle,
         "command": shlex.join(sys.argv),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
@@ -84,7 +92,7 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any]) -> None:
 
 
 def log_to(folder: Path) -> None:
-    """Append what is logged from now on to ``log.txt``, once, however often this is called."""
+    """Append all further log records to ``log.txt``. Repeated calls do not duplicate them."""
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()

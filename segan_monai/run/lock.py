@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One run per output folder at a time."""
+"""File lock that allows one run per output folder at a time."""
 
 from __future__ import annotations
 
@@ -27,28 +27,27 @@ else:
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = ".running.json"
-# the byte that is locked, far behind the text: Windows lets nobody else read what is locked
+# the locked byte is far beyond the text, because on Windows other processes cannot read locked bytes
 _LOCKED_BYTE = 1 << 30
 
 
 class FolderInUseError(UserError):
-    """Another process writes to the output folder."""
+    """Output folder in use by another process."""
 
 
 class FolderLock:
-    """Holds an output folder against other processes, until it is released or collected, or the process ends.
+    """Lock on an output folder, held until it is released or garbage-collected, or the process ends.
 
-    The operating system frees the lock when the process ends, however it ends, so a killed run leaves none behind. It
-    is a POSIX record lock (`fcntl.lockf`), not `flock` as in the package filelock: processes that load data are forked,
-    and would keep an inherited `flock` for as long as they outlive a killed run. A file that a killed run leaves is no
-    lock.
+    The operating system releases the lock when the process ends in any way, so a killed run leaves no lock; the file
+    that it leaves is not locked. The lock is a POSIX record lock (``fcntl.lockf``) and not ``flock``, as in the package
+    filelock: forked data loader processes would inherit a ``flock`` and keep it after a run is killed.
 
     Args:
-        folder: exists and can be written.
+        folder: existing, writable folder.
 
     Raises:
-        FolderInUseError: another process has it: names the folder, that process and what to do.
-        OSError: nothing can be written there.
+        FolderInUseError: Another process holds the lock. The message names the folder, the process and the remedy.
+        OSError: The folder is not writable.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +64,7 @@ class FolderLock:
         self.release = weakref.finalize(self, _release, descriptor, self.file, os.getpid())
 
     def _locked(self) -> int:
-        """Open the file and lock it; again where the holder has removed it in between."""
+        """Open and lock the file, and try again if its previous holder removed it in between."""
         while True:
             descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -73,9 +72,9 @@ class FolderLock:
             except (BlockingIOError, PermissionError) as error:
                 os.close(descriptor)
                 raise FolderInUseError(_in_use(self.file)) from error
-            except OSError as error:  # some network file systems
+            except OSError as error:  # on some network file systems
                 logger.warning(
-                    "%s: its file system has no locks (%s), so nothing keeps a second run out of this folder",
+                    "%s: the file system does not support locks (%s), so a second run in this folder is not prevented",
                     self.file.parent,
                     error.strerror,
                 )
@@ -96,25 +95,25 @@ def _lock(descriptor: int) -> None:
 
 
 def _release(descriptor: int, file: Path, process: int) -> None:
-    """Remove the file while it is still locked, then let go; nothing in a process that was forked from the holder."""
+    """Remove the file while it is locked, then unlock it. Do nothing in processes forked from the holder."""
     if os.getpid() != process:
         return
     with contextlib.suppress(OSError):
         file.unlink()
     with contextlib.suppress(OSError):
         os.close(descriptor)
-        file.unlink(missing_ok=True)  # Windows removes no open file
+        file.unlink(missing_ok=True)  # Windows cannot remove an open file
 
 
 def _in_use(file: Path) -> str:
     try:
         holder = json.loads(file.read_text(encoding="utf-8"))
         who = "process {pid} on {host}, started {started}: {command}".format(**holder)
-    except (OSError, ValueError, KeyError, TypeError):  # it has only just begun
+    except (OSError, ValueError, KeyError, TypeError):  # the holder has not written it yet
         who = "another process"
     return (
-        f"{file.parent} is being written by {who}. Two runs in one folder would mix their files. Wait until it ends, "
-        "stop it, or give another output folder."
+        f"{file.parent} is in use by {who}. Two runs in one folder would mix their files. Wait until it ends, stop it, "
+        "or choose another output folder."
     )
 
 
@@ -122,11 +121,11 @@ _held: weakref.WeakValueDictionary[str, FolderLock] = weakref.WeakValueDictionar
 _of_run: weakref.WeakKeyDictionary[Any, FolderLock] = weakref.WeakKeyDictionary()
 _until_the_end: list[FolderLock] = []
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_held.clear)  # what the parent holds, the child does not
+    os.register_at_fork(after_in_child=_held.clear)  # a child process does not hold its parent's locks
 
 
 def _hold(output_dir: str | os.PathLike[str]) -> FolderLock:
-    """Make a folder and take its lock, or the one that this process has already."""
+    """Create and lock a folder, or return the lock that this process already holds."""
     folder = Path(output_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -137,44 +136,44 @@ def _hold(output_dir: str | os.PathLike[str]) -> FolderLock:
         return lock
     except OSError as error:
         raise ConfigError(
-            f"output_dir {folder} cannot be written ({error.strerror}); expected a folder, or a place where one can be "
-            "made. Pass --output_dir with a folder of yours that has free space."
+            f"output_dir {folder} cannot be written ({error.strerror}); expected a writable folder or a path where one "
+            "can be created. Pass --output_dir with a folder that you can write to and that has free space."
         ) from error
 
 
 def release_output_folders() -> None:
-    """Release all locks of this process, which is about to end without cleaning up."""
+    """Release all locks of this process before it exits without cleanup."""
     for lock in list(_held.values()):
         lock.release()
 
 
 @contextlib.contextmanager
 def output_folder(output_dir: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make an output folder and hold it against other processes inside the block.
+    """Create an output folder and lock it for the duration of the block.
 
     Raises:
-        FolderInUseError: another process writes to it.
-        ConfigError: it cannot be made or written.
+        FolderInUseError: Another process uses the folder.
+        ConfigError: The folder cannot be created or written.
     """
     lock = _hold(output_dir)
     try:
         yield Path(output_dir)
     finally:
-        del lock  # releases it, unless this process holds it elsewhere too
+        del lock  # releases it, unless this process also holds it elsewhere
 
 
 def output_folder_of_run(output_dir: str | os.PathLike[str], run: Any) -> Path:
-    """Make the output folder of a run and hold it for as long as the run's config exists.
+    """Create the output folder of a run and lock it for the lifetime of the run's config.
 
-    MONAI Label and federated learning start a run several times in one process, which does not refuse itself.
+    A process may start a run several times in the same folder, as in MONAI Label and federated learning.
 
     Args:
         output_dir: the folder.
-        run: the parser of the config; None holds the folder until the process ends.
+        run: parser of the run's config; if None, the folder stays locked until the process ends.
 
     Raises:
-        FolderInUseError: another process writes to it.
-        ConfigError: it cannot be made or written.
+        FolderInUseError: Another process uses the folder.
+        ConfigError: The folder cannot be created or written.
     """
     lock = _hold(output_dir)
     if run is None:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The parser whose config is being run: its settings, and the values that were typed for them."""
+"""Access to the parser of the running config: its settings, and correction of misread values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from segan_monai.typed import config_values, is_path_key, typed_values
 
 
 def run_settings() -> dict[str, Any]:
-    """The keys of the config above ``initialize``, which a user may set, with the values that they have in this run.
+    """Return the run's values of the user settings, which are the config keys above ``initialize``.
 
-    For an expression in the config itself: ``$segan_monai.run_settings()``. Functions and the titles of sections, whose
-    names begin with ``_``, are omitted.
+    Use it in an expression of the config itself: ``$segan_monai.run_settings()``. Functions and section titles (keys
+    that begin with ``_``) are omitted.
+
+    Raises:
+        ConfigError: The function is called from Python and not from a config.
     """
     parser = parser_of_this_run()
     if parser is None:
-        raise ConfigError("run_settings() was called from Python; expected the expression of a config.")
+        raise ConfigError("run_settings() was called from Python; expected an expression in a config.")
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
     above = takewhile(lambda name: name != "initialize", config)
     names = [name for name in above if name != "imports" and not name.startswith("_")]
@@ -32,7 +35,7 @@ def run_settings() -> dict[str, Any]:
 
 
 def parser_of_this_run() -> ConfigParser | None:
-    """The parser whose config is being evaluated; it gives expressions no other way to itself than the stack."""
+    """Return the parser whose config is being evaluated, found on the call stack; MONAI does not pass it on."""
     frame = inspect.currentframe()
     while frame is not None:
         parser = frame.f_locals.get("self")
@@ -45,19 +48,19 @@ def parser_of_this_run() -> ConfigParser | None:
 def set_typed_values(
     parser: ConfigParser, files: Mapping[str, Any] | None, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Give a parsed config the values that were typed, where `monai.bundle` has read something else.
+    """Restore the typed values in a parsed config where ``monai.bundle`` has misread them.
 
-    This runs as the first item of ``initialize``, before anything but the arguments of `start_run` has been resolved;
-    these are resolved anew.
+    This runs as the first item of ``initialize``, when only the arguments of ``start_run`` have been resolved; these
+    are resolved again.
 
     Args:
-        parser: of the run.
-        files: content of the config files; None for a run from Python. Then ``::`` in a path is taken for the ``#``
+        parser: parser of the run.
+        files: content of the config files; None for a run from Python, where ``::`` in a path is assumed to be a ``#``
             that MONAI has replaced.
-        overrides: see `typed_values`.
+        overrides: see ``typed_values``.
 
     Returns:
-        The values that were typed, for the record of the run.
+        The typed values, for the run's record.
     """
     if files is None:
         config: dict[str, Any] = parser.config  # type: ignore[assignment]

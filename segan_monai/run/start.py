@@ -1,12 +1,13 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The first step of every run: check it, make its folder, seed it."""
+"""First step of every run: checks, output folder, seed."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,31 +33,33 @@ from segan_monai.typed import JSON_LITERALS
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
-    """Start a run: check the command line, make the output folder, write ``run.json``, seed every random generator.
+    """Check the command line, create the output folder, write ``run.json`` and seed all random generators.
 
-    This is the first item of ``initialize`` in every config of this project. ``run.json`` records the command, the
-    config after all overlays and overrides, seed, versions and hardware; ``log.txt`` receives the log. If `resume` is
-    False, the files of an earlier run in the folder are moved to ``previous_1``, ``previous_2``..., so starting twice
-    never loses a trained network. If a training is resumed, its earlier record is kept as
-    ``run_before_resume_1.json``...
+    This is the first item of ``initialize`` in every config of this project. The output folder receives:
 
-    Of the processes that `torchrun` starts, only the first writes; the others log warnings only. Each has a seed of its
-    own, and ``cuda`` without a number means its own GPU. Federated learning starts the same run twice before it
-    trains; then nothing is moved and nothing logged twice.
+    - ``run.json``: command, config after all overlays and overrides, seed, versions and hardware;
+    - ``log.txt``: the log;
+    - ``previous_1``, ``previous_2``...: if ``resume`` is False, the files of earlier runs in the folder, so that a
+      second start never loses a trained network;
+    - ``run_before_resume_1.json``...: if ``resume`` is True, the earlier records of the run.
+
+    Under ``torchrun``, only rank 0 writes, and the other ranks log warnings only. Each rank has a different seed, and
+    ``cuda`` without an index is its own GPU. Federated learning starts a run twice before it trains; the second start
+    moves no files and does not duplicate the log.
 
     Args:
-        output_dir: folder for everything that the run writes.
-        seed: of all random generators.
-        resume: whether a training is resumed; None for runs that keep no state.
-        check: check the config before anything is written, and split and headers before images are read: the quick
-            part of ``segan-monai check``.
+        output_dir: folder for all output of the run.
+        seed: seed of all random generators.
+        resume: whether to resume training; None for runs that keep no state.
+        check: run the quick part of ``segan-monai check``: configs before anything is written, then split and headers
+            before images are read.
 
     Raises:
-        ConfigError: an override names no key of the config (the message names the nearest keys), or a path has no
-            value; a key has a value that it does not take; the output folder lies in the data set or cannot be
-            written; with `check`, a config that cannot run.
-        FolderInUseError: another process writes to the output folder.
-        DataError: with `check`, cases that cannot be used.
+        ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
+            value, a value is invalid, or the output folder is in the data set or not writable; with ``check``, the
+            config cannot run.
+        FolderInUseError: Another process uses the output folder.
+        DataError: With ``check``, cases cannot be used.
     """
     sys.excepthook = say_what_to_do
     escape_what_cannot_be_printed()
@@ -72,7 +75,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         refuse_wrong_values(parser)
     if process_rank() > 0:
         logging.disable(logging.INFO)
-        set_determinism(seed + process_rank())  # each process draws patches and slices of its own
+        set_determinism(seed + process_rank())  # each process samples different patches and slices
         return
     if parser is not None:
         if check:
@@ -85,14 +88,17 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     elif resume:
         keep_record(folder)
     set_determinism(seed)
-    write_record(folder, seed, config)
+    bundle = ""
+    if parser is not None and "bundle_root" in parser:
+        bundle = Path(parser.get_parsed_content("bundle_root")).resolve().name
+    write_record(folder, seed, config, bundle)
     log_to(folder)
     if check and parser is not None:
         check_cases_before_run(parser)
 
 
 def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str, Any], str]:
-    """Give the config the values that were typed, see `set_typed_values`; return it, and the output folder as typed."""
+    """Restore the typed values in the config, see ``set_typed_values``; return the config and the output folder."""
     config = {key: value for key, value in parser.config.items() if not key.startswith("_")}
     arguments = arguments_of_process()
     overrides = overrides_of(arguments)
@@ -102,6 +108,6 @@ def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str
     as_read = parser.ref_resolver.resolved_content.get("output_dir")
     typed = set_typed_values(parser, files, overrides)
     config.update({name: value for name, value in typed.items() if name in config})
-    if output_dir == as_read:  # the argument was resolved before the folder's name was put right
+    if output_dir == as_read:  # the argument was resolved before the folder's name was corrected
         output_dir = parser.get_parsed_content("output_dir")
     return config, output_dir

@@ -180,7 +180,9 @@ def test_a_damaged_config_file(tmp_path, text, message):
 def test_a_config_with_a_byte_order_mark(tmp_path, encoding):
     file = tmp_path / "overlay.json"
     file.write_text("{}", encoding=encoding)
-    with pytest.raises(ConfigError, match=r"overlay\.json begins with a UTF-.* byte order mark, .* Save the file as UTF-8"):
+    with pytest.raises(
+        ConfigError, match=r"overlay\.json begins with a UTF-.* byte order mark, .* Save the file as UTF-8"
+    ):
         read_configs({"config_file": [str(file)]})
 
 

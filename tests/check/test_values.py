@@ -117,7 +117,7 @@ WRONG = [
         HIPPOCAMPUS,
         "num_levels",
         9,
-        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved 6",
+        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved at most 6",
     ),
     (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),

@@ -97,11 +97,11 @@ def test_piped_output_is_plain_and_quiet(folders, tmp_path):
     assert done.stderr == ""
     failed = subprocess.run([*command, *arguments, "brats1999"], capture_output=True, text=True, encoding="utf-8")
     assert failed.returncode == 1
-    assert failed.stderr.startswith("segan-monai: error: cannot read 'brats1999' in the regions")
+    assert failed.stderr.startswith("segan-monai: error: cannot parse 'brats1999' in the regions")
     assert len(failed.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("text", ["", "WT", "WT=", "WT=1,a", "=1", "WT=1;WT=2", "WT=1;;TC=2", "WT=-1"])
 def test_unreadable_regions(text):
-    with pytest.raises(ConfigError, match=r"cannot read .*; expected a label convention \(brats2015, .*'WT=1,2,4;TC"):
+    with pytest.raises(ConfigError, match=r"cannot parse .*; expected a label convention \(brats2015, .*'WT=1,2,4;TC"):
         parse_regions(text)

@@ -33,7 +33,7 @@ def test_the_command_prints_markdown_and_csv_and_goes_on_after_a_failure(phantom
 
 @pytest.mark.parametrize("text", ["", "0,0", "1;2", "-1", "one"])
 def test_seeds_that_cannot_be_read(text):
-    with pytest.raises(ConfigError, match="cannot read the seeds"):
+    with pytest.raises(ConfigError, match="cannot parse the seeds"):
         parse_numbers(text, "seeds")
 
 

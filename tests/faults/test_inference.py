@@ -299,7 +299,9 @@ def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 1
     assert run.last_line.startswith("  odd%FF: ")
-    assert run.last_line.endswith("the path contains non-UTF-8 bytes, which SimpleITK cannot open. Rename the file or folder.")
+    assert run.last_line.endswith(
+        "the path contains non-UTF-8 bytes, which SimpleITK cannot open. Rename the file or folder."
+    )
     assert set(written(tmp_path)) == {"caf%E9%09%0A_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
     assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
 

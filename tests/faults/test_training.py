@@ -126,7 +126,7 @@ def test_a_full_disk_is_named_and_the_earlier_checkpoint_is_whole(hippocampi, tm
     run = train(tmp_path, hippocampi, epochs=2, resume=True, file_size_limit=len(before) - 1000)
     assert run.wait() == 1
     assert run.last_line.startswith(f"error: {tmp_path}/run/last.pt cannot be written (File too large)")
-    assert "Free space on that disk" in run.last_line
+    assert "Free space on the disk" in run.last_line
     assert "training with --resume true" in run.last_line
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
     assert not list((tmp_path / "run").glob(".*"))
@@ -184,7 +184,7 @@ def test_a_case_that_turns_unreadable_is_skipped_and_reported_if_asked(workflow,
 def test_a_killed_loader_process_is_explained(hippocampi, tmp_path):
     run = train(tmp_path, hippocampi, [send(ITERATIONS + 1, "SIGKILL", to="loader")], num_workers=2)
     assert run.wait() == 1
-    assert run.last_line.startswith("error: a process that loads data was killed (")
+    assert run.last_line.startswith("error: a data loader process was killed (")
     assert "Lower --num_workers" in run.last_line
     assert checkpoint(tmp_path)["epoch"] == 1
 
@@ -237,7 +237,7 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_ends_or_is_killed
         before = {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")}
         second = train(tmp_path, hippocampi)
         assert second.wait() == 1
-        expected = f"error: {tmp_path}/run is being written by process {first.process.pid} on "
+        expected = f"error: {tmp_path}/run is in use by process {first.process.pid} on "
         assert second.last_line.startswith(expected)
         assert second.last_line.endswith("Wait until it ends, stop it, or give another output folder.")
         assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before

@@ -156,7 +156,7 @@ def test_an_interrupted_write_leaves_the_previous_checkpoint_whole(tmp_path):
 
     file = tmp_path / "last.pt"
     save_atomically({"epoch": 1}, file)
-    with pytest.raises(OutputError, match=r"last.pt cannot be written \(disk full\).* Free space on that disk"):
+    with pytest.raises(OutputError, match=r"last.pt cannot be written \(disk full\).* Free space on the disk"):
         save_atomically({"epoch": 2, "broken": Broken()}, file)
     assert torch.load(file, weights_only=True) == {"epoch": 1}
     assert list(tmp_path.iterdir()) == [file]

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
 import re
 
 import pandas as pd
@@ -34,7 +35,7 @@ def test_the_page_says_what_the_run_was_and_found(runs):
         "network 2.5 M",
         "mean Dice 0.800 in epoch 2",
         "0.650 ± 0.451",  # of .9, 0, .7 and 1
-        "1.500 ± 0.000 (1 infinite or unknown left out)",
+        "1.500 ± 0.000 (1 infinite or unknown omitted)",
         "Dice 0.85",
         "Published: Table 9.",
         "Failures and empty masks (1)",
@@ -67,12 +68,27 @@ def test_infinite_distances_are_marked_not_dropped(runs):
 
 def test_a_training_alone(runs):
     page = write_report([runs[0]]).read_text(encoding="utf-8")
-    assert "Terms of the losses" in page
+    assert "Loss terms" in page
     assert "Table of cases" not in page
 
 
+@pytest.mark.parametrize(
+    ("bundle", "root", "title"),
+    [
+        ("liver_segmentation", "$segan_monai.bundle_root('other')", "liver segmentation"),
+        (None, "bundles/tumour_segmentation", "tumour segmentation"),
+        (None, "$segan_monai.bundle_root('other')", "training"),
+    ],
+)
+def test_the_title_is_the_bundle_of_the_record_or_the_folder(bundle, root, title, runs):
+    record = json.loads((runs[0] / "run.json").read_text(encoding="utf-8"))
+    record |= {"bundle": bundle, "config": {"bundle_root": root}}
+    (runs[0] / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert f"<title>{title}</title>" in write_report([runs[0]]).read_text(encoding="utf-8")
+
+
 def test_a_folder_without_a_run_is_named(tmp_path):
-    with pytest.raises(DataError, match=r"holds neither history.csv .* nor metrics.csv .* expected the output_dir"):
+    with pytest.raises(DataError, match=r"contains neither history.csv .* nor metrics.csv .* expected the output_dir"):
         write_report([tmp_path])
 
 

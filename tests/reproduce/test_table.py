@@ -81,8 +81,8 @@ def test_metrics_that_some_rows_have_and_operations():
     text = format_markdown(replace(PLAN, table=table), [with_rois, result("U-Net", 0, 0.7, 0.5)])
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[:4]]
     segan, unet = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
-    assert (segan["RoI IoU left"], segan["GFLOP a slice"]) == ("0.500", "6.23")
-    assert (unet["RoI IoU left"], unet["GFLOP a slice"]) == ("", "")
+    assert (segan["RoI IoU left"], segan["GFLOP per slice"]) == ("0.500", "6.23")
+    assert (unet["RoI IoU left"], unet["GFLOP per slice"]) == ("", "")
     rows = list(csv.DictReader(io.StringIO(format_csv([with_rois, result("U-Net", 0, 0.7, 0.5)]))))
     assert [row["roi_iou"] for row in rows] == ["0.5", "", "", ""]
     assert rows[0]["gflop_per_slice"] == "6.234"
@@ -91,9 +91,9 @@ def test_metrics_that_some_rows_have_and_operations():
 def test_markdown_says_how_to_read_it():
     text = format_markdown(PLAN, RUNS, {"Other": "it broke"})
     assert "Published: a paper, on its data." in text
-    assert "Ours: Task04, 16 cases to train, 4 kept out by subject" in text
-    assert "drawn by seed (0, 2); bundle some_bundle, base_channels=4." in text
-    assert "Dice of 0 (counted in the means): U-Net 2." in text  # one in each of two regions
+    assert "Ours: Task04, 16 training cases, 4 held out by subject" in text
+    assert "initialization by seed (0, 2); bundle some_bundle, base_channels=4." in text
+    assert "Dice of 0 (included in the means): U-Net 2." in text  # one in each of two regions
     assert "| Other |" in text
     assert "**Other failed**: it broke" in text
 

@@ -67,7 +67,7 @@ def try_to_hold(folder):
 
 def test_another_process_is_refused_and_told_who_holds_the_folder(tmp_path):
     with holder(tmp_path) as other:
-        expected = rf"{tmp_path} is being written by process {other.pid} on .+, started 20.+: .+ another output folder"
+        expected = rf"{tmp_path} is in use by process {other.pid} on .+, started 20.+: .+ another output folder"
         with pytest.raises(FolderInUseError, match=expected), output_folder(tmp_path):
             pass
         with output_folder(tmp_path / "beside"):
@@ -116,7 +116,7 @@ def test_a_damaged_file_names_nobody(tmp_path):
     with holder(tmp_path):
         (tmp_path / LOCK_FILE).write_text("{", encoding="utf-8")
         with (
-            pytest.raises(FolderInUseError, match=r"is being written by another process\. Two runs"),
+            pytest.raises(FolderInUseError, match=r"is in use by another process\. Two runs"),
             output_folder(tmp_path),
         ):
             pass
@@ -128,7 +128,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
 
     monkeypatch.setattr(lock, "_lock", no_locks)
     with output_folder(tmp_path):
-        assert f"{tmp_path}: its file system has no locks (No locks available)" in caplog.text
+        assert f"{tmp_path}: the file system does not support locks (No locks available)" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):

@@ -50,6 +50,15 @@ def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
     assert record["command"].endswith(" --learning_rate 0.5")
 
 
+@pytest.mark.parametrize("root", [".", "$'../bundle_segmentation'", "{here}"])
+def test_run_json_names_the_bundle(root, tmp_path, monkeypatch):
+    bundle = tmp_path / "bundle_segmentation"
+    bundle.mkdir()
+    monkeypatch.chdir(bundle)
+    start(tmp_path / "run", config={"bundle_root": root.format(here=bundle)})
+    assert json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["bundle"] == "bundle_segmentation"
+
+
 def test_every_generator_is_seeded(tmp_path):
     drawn = []
     for _ in range(2):
@@ -95,7 +104,7 @@ def test_an_earlier_run_is_set_aside_unless_resumed(tmp_path, caplog):
     assert (tmp_path / "previous_1" / "last.pt").read_text(encoding="utf-8") == "days of training"
     assert not (tmp_path / "previous_2").exists(), "a start without training leaves nothing to keep"
     assert (tmp_path / "notes.txt").read_text(encoding="utf-8") == "mine"
-    assert "held an earlier run; its files are now in" in caplog.text
+    assert "contained an earlier run; moved its files to" in caplog.text
 
 
 def test_a_run_that_is_started_twice_logs_once(tmp_path):
@@ -156,10 +165,10 @@ def test_json_literals_of_the_command_line_are_what_they_are_in_json(tmp_path):
             OSError(errno.ENOSPC, "No space left on device", "out/metrics.csv"),
             r"out/metrics.csv cannot be written \(No sp",
         ),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "the accelerator has not enough memory .*--batch_size"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried"), "the accelerator is out of memory .*--batch_size"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
-            "a process that loads data was killed",
+            "a data loader process was killed",
         ),
         (DataError("scan.nii.gz: truncated"), "scan.nii.gz: truncated"),
     ],
