@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Handlers that watch a run and write what it found."""
+"""Ignite handlers for checkpoints, logs, reports and monitoring."""
 
 from __future__ import annotations
 

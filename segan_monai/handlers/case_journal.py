@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What became of each case of an inference, so that a second start does only what is left to do."""
+"""Journal of finished cases, so that interrupted inference resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_pro
 
 logger = logging.getLogger(__name__)
 
-# keys of a config that say where things are or how to get there, not what comes out
+# config keys for places and resources, which do not affect the results
 _WITHOUT_EFFECT = (
     "bundle_root",
     "ckpt_dir",
@@ -38,21 +38,21 @@ _WITHOUT_EFFECT = (
 
 
 class CaseJournal:
-    """Keeps a line for each case that was run, and knows from it which are finished.
+    """Records the outcome of each case, and skips finished cases when inference is started again.
 
-    ``inference.jsonl`` gets a line as soon as a case has ended, so a run that is killed loses none. A case is finished
-    if its last line says so, its result files are there, and weights, settings and image files are still the same: a
-    folder never holds the results of two models unnoticed. Results of an earlier run are removed when a case fails now.
+    - ``inference.jsonl`` receives one line as soon as a case ends, so a killed run loses no finished case.
+    - ``inference.json`` lists the ``status`` (``finished``, ``failed`` or ``not reached``), ``seconds``, ``error`` and
+      ``files`` of every case, and counts each status.
 
-    Of several processes that `torchrun` starts, each gets a share of what is left to do and writes a journal of its own
-    (``inference_1.jsonl``...), so that no two of them write to one file; the next start reads them all, however many
-    processes it has.
+    A case is finished if its last line says so, its result files exist, and weights, settings and image files are
+    unchanged. A folder therefore never contains results of two models. If a case fails, its results from an earlier run
+    are removed.
 
-    ``inference.json`` says of every case of the run its ``status`` (``finished``, ``failed`` or ``not reached``),
-    ``seconds``, ``error`` and ``files``, and counts them.
+    Under ``torchrun``, the remaining cases are divided among the processes, and each writes its own journal
+    (``inference_1.jsonl``...). The next start reads all journals, regardless of the number of processes.
 
     Args:
-        output_dir: gets both files; holds the ``run.json`` that `start_run` wrote.
+        output_dir: receives both files; contains the ``run.json`` written by ``start_run``.
         weights: file of the network's weights.
         repeat_finished: run finished cases again.
     """
@@ -76,7 +76,7 @@ class CaseJournal:
         self.started = 0.0
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """The cases that are left to do, in their order; of several processes, the share of this one."""
+        """Return the unfinished cases of this process, in their order."""
         if self.journal.is_dir():
             raise cannot_write(self.journal, "it is a folder")
         meet_processes()
@@ -87,12 +87,12 @@ class CaseJournal:
             self.earlier = self._read()
             finished = {} if self.repeat_finished else self.earlier
             self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
-        # the others may look when the first one has begun
+        # other ranks wait until rank 0 has read the journals
         self.keys, self.earlier, self.lines = broadcast_from_rank0((self.keys, self.earlier, self.lines))
         left = [case for case in cases if case["case"] not in self.lines]
         if self.lines:
             logger.info(
-                "%d of %d cases are finished already, %d to do (--repeat_finished true does all of them again)",
+                "%d of %d cases are already finished, %d remaining (--repeat_finished true repeats all cases)",
                 len(cases) - len(left),
                 len(cases),
                 len(left),
@@ -101,7 +101,7 @@ class CaseJournal:
         return left[idist.get_rank() :: idist.get_world_size()]
 
     def attach(self, engine: Engine) -> None:
-        """Register with a `CaseEvaluator`, after all other handlers that write results."""
+        """Register with a ``CaseEvaluator``, after all other handlers that write results."""
         engine.add_event_handler(Events.GET_BATCH_STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_STARTED, self.name)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.record)
@@ -109,16 +109,16 @@ class CaseJournal:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self) -> None:
-        """Begin to measure the time of a case, from its reading on."""
+        """Start the timer of a case before it is read."""
         self.started = time.perf_counter()
 
     def name(self, engine: Engine) -> None:
-        """Remember the case, whose batch an error leaves empty."""
+        """Store the name of the current case, because an error leaves the batch empty."""
         batch: Any = engine.state.batch
         (self.current,) = batch["case"]
 
     def record(self, engine: Engine) -> None:
-        """Add the line of the case that ended."""
+        """Append the line of the case that ended."""
         case, error = self.current, engine.failures.get(self.current)
         output: Any = engine.state.output
         files = [] if error else [os.path.relpath(file, self.output_dir) for file in output[0].get("saved_files", ())]
@@ -133,20 +133,20 @@ class CaseJournal:
         }
         if error:
             for file in self.earlier.get(case, {}).get("files", ()):
-                logger.warning("%s, of an earlier run, is removed", self.output_dir / file)
+                logger.warning("removed %s of an earlier run", self.output_dir / file)
                 (self.output_dir / file).unlink(missing_ok=True)
         self.lines[case] = line
         append_line(self.journal, json.dumps(line))
 
     def finish(self) -> None:
-        """Write ``inference.json`` when all processes have ended their shares."""
+        """Gather the results of all processes and write ``inference.json``."""
         for lines in gather_objects(self.lines):
             newer = {case: line for case, line in lines.items() if _ended(line) >= _ended(self.lines.get(case, {}))}
             self.lines |= newer
         self.write_summary()
 
     def write_summary(self) -> None:
-        """Write ``inference.json``; of several processes, the first one does."""
+        """Write ``inference.json`` on rank 0."""
         if idist.get_rank() > 0:
             return
         not_reached: dict[str, Any] = {"status": "not reached", "seconds": None, "error": None, "files": []}
@@ -162,12 +162,12 @@ class CaseJournal:
             file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
     def fail(self, engine: Engine, error: BaseException) -> None:
-        """Say what was reached, and let the error through."""
+        """Write the summary of the cases so far and re-raise the error."""
         self.write_summary()
         raise error
 
     def _key_of_run(self) -> str:
-        """What the results depend on, beside the images."""
+        """Return a digest of settings and weights, on which the results depend besides the images."""
         record = self.output_dir / "run.json"
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
@@ -175,7 +175,7 @@ class CaseJournal:
         return digest([settings, weights])
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """The last line of each case; a damaged line counts for nothing, so that its case is run again."""
+        """Read the last line of each case. Damaged lines are ignored, so their cases are run again."""
         files = sorted(self.output_dir.glob("inference*.jsonl"))
         lines = [line for file in files for line in read_json_lines(file) if _is_line(line)]
         return {line["case"]: line for line in sorted(lines, key=_ended)}
@@ -186,7 +186,7 @@ class CaseJournal:
 
 
 def _is_line(line: Any) -> bool:
-    """Whether a value is a line as `CaseJournal.record` writes it."""
+    """Return whether a value is a line written by ``CaseJournal.record``."""
     match line:
         case {"case": str(), "status": str(), "files": [*files], "key": str() | None}:
             complete = line.keys() >= {"seconds", "error"} and all(isinstance(file, str) for file in files)
@@ -195,12 +195,12 @@ def _is_line(line: Any) -> bool:
 
 
 def _ended(line: Mapping[str, Any]) -> float:
-    """When a case ended; 0 in journals of versions that did not say so."""
+    """Return the time at which a case ended; 0 in journals of earlier versions, which lack it."""
     return line.get("ended", 0.0)
 
 
 def _files_of(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of a case's images."""
+    """Return name, size and modification time of each of a case's images."""
     images = case["image"]
     paths = [Path(file) for file in ([images] if isinstance(images, str | os.PathLike) else images)]
     stats = [(path, path.stat()) for path in paths if path.exists()]

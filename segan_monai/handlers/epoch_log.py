@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One line an epoch: every loss term by name, what the validation found, how long it took."""
+"""Log of loss terms, validation metrics and time per epoch."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ logger = logging.getLogger(__name__)
 class EpochLog:
     """Averages the loss terms of an epoch, logs them in one line and appends them to ``history.csv``.
 
-    A term that is NaN, or missing, in an iteration is averaged over the others: not every batch has every domain.
-    The averages also become ``engine.state.metrics``, where TensorBoard and other handlers find them. Attach it after
-    validation and before handlers that read the metrics.
+    Iterations in which a term is NaN or missing are excluded from its average, because not every batch has every
+    domain. The averages are also stored in ``engine.state.metrics`` for TensorBoard and other handlers. Attach this
+    handler after validation and before handlers that read the metrics.
 
-    The file also has each epoch's ``peak_memory_mib`` (of the device where that is a GPU, else of the process) and, as
-    epoch 0, the number of parameters of each player, ``parameters_network`` and so on. Of several processes, the first
-    one writes it, with the averages over the iterations of all.
+    ``history.csv`` has the columns ``epoch,seconds,name,value`` and one row per epoch and name:
+
+    - ``training/<term>`` and ``validation/<metric>``, as in TensorBoard;
+    - ``peak_memory_mib``, of the device if it is a GPU, else of the process;
+    - in epoch 0, the parameter count of each network: ``parameters_network`` etc.
+
+    ``seconds`` is the training time of the epoch, without validation. Under ``torchrun``, rank 0 writes averages over
+    the iterations of all ranks. Names in files of earlier versions receive their prefixes when the run is resumed.
 
     Args:
-        output_dir: gets ``history.csv`` with the columns ``epoch,seconds,name,value``: one row per epoch and name; the
-            seconds are those of training, without validation. Names are those in TensorBoard: ``training/<term>`` and
-            ``validation/<metric>``. A file of an earlier version, without these prefixes, gets them when its run is
-            resumed.
-        validator: its metrics are named in the line of an epoch that was validated.
+        output_dir: receives ``history.csv``.
+        validator: evaluator whose metrics are logged after each validation.
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], validator: Engine | None = None) -> None:
@@ -61,13 +63,13 @@ class EpochLog:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.write)
 
     def name_by_phase(self) -> None:
-        """Give the names in the file of an earlier version their prefixes; values stay as they are written."""
+        """Add the prefixes to the names in a file of an earlier version; the values are not changed."""
         if idist.get_rank() > 0 or not self.file.is_file():
             return
         try:
             written = pd.read_csv(self.file, dtype={"seconds": str, "value": str}, keep_default_na=False)
             named = with_phases(written)
-        except (ValueError, KeyError) as error:  # the log of what was before; the training needs none of it
+        except (ValueError, KeyError) as error:  # training does not need earlier entries
             logger.warning("%s cannot be read (%s); new epochs are appended to it", self.file, error)
             return
         if named is not written:
@@ -75,23 +77,23 @@ class EpochLog:
                 named.to_csv(file, index=False, lineterminator="\r\n")
 
     def count_parameters(self, engine: Engine) -> None:
-        """Write how large the players are."""
-        players = {"network": getattr(engine, "network", None), **getattr(engine, "adversaries", {})}
+        """Write the parameter count of each network."""
+        networks = {"network": getattr(engine, "network", None), **getattr(engine, "adversaries", {})}
         counts = {
-            f"parameters_{name}": sum(p.numel() for p in player.parameters())
-            for name, player in players.items()
-            if player is not None
+            f"parameters_{name}": sum(p.numel() for p in network.parameters())
+            for name, network in networks.items()
+            if network is not None
         }
         if counts and idist.get_rank() == 0 and not self.file.is_file():
             self._append(0, 0.0, counts)
 
     def start(self, engine: Engine) -> None:
-        """Forget the last epoch."""
+        """Reset sums, counts and timer."""
         self.sums, self.counts = {}, {}
         self.started = time.perf_counter()
 
     def add(self, engine: Engine) -> None:
-        """Add the terms of one iteration, without waiting for the device."""
+        """Add the terms of one iteration without synchronizing the device."""
         output: Any = engine.state.output
         for name, value in output["terms"].items():
             number = ~torch.isnan(value)
@@ -100,7 +102,7 @@ class EpochLog:
         self.ended = time.perf_counter()
 
     def write(self, engine: Engine) -> None:
-        """Log the epoch that ended."""
+        """Log the completed epoch and append it to ``history.csv``."""
         epoch, seconds = engine.state.epoch, self.ended - self.started
         own = {name: (float(total), int(self.counts[name])) for name, total in self.sums.items()}
         of_all: dict[str, list[tuple[float, int]]] = {}
@@ -115,7 +117,7 @@ class EpochLog:
         text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
         named = {TRAINING + name: value for name, value in values.items()}
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
-            # Ignite also keeps the dictionary of a metric with several values, beside each of them.
+            # Ignite stores a metric with several values both as a dict and as separate values.
             metrics = self.validator.state.metrics.items()
             validated = {name: float(value) for name, value in metrics if not isinstance(value, dict)}
             named |= {VALIDATION + name: value for name, value in validated.items()}
@@ -136,11 +138,11 @@ class EpochLog:
 
 
 def peak_memory_mib(device: torch.device | None) -> float:
-    """The most memory that was in use so far: on the device where that is a GPU, else by this process; in MiB."""
+    """Return the peak memory in MiB, of the device if it is a GPU, else of this process."""
     if device is not None and device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if sys.platform == "win32":
-        return float("nan")  # the standard library does not know it there
+        return float("nan")  # not available in the standard library
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)

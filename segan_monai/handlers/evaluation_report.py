@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluates every case of an evaluator's run and writes `metrics.csv` and `summary.json`."""
+"""Evaluation of every case, written to ``metrics.csv`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ logger = logging.getLogger(__name__)
 
 
 class EvaluationReport:
-    """Writes the evaluation of a `SupervisedEvaluator`'s run, the same as `evaluate_folders` gives for its files.
+    """Evaluates the cases of a ``SupervisedEvaluator``, with the same results as ``evaluate_folders`` on its files.
 
-    After each iteration, decollated, `engine.state.batch` must be a list of dictionaries with
+    After each iteration, ``engine.state.batch`` must be a list (decollated) of dictionaries with
 
-    - `case`: name of the case,
-    - `label`: `MetaTensor` of shape `(1, H, W[, D])`, the label map as it is on disk: its own values, its own grid;
+    - ``case``: name of the case,
+    - ``label``: ``MetaTensor`` of shape ``(1, H, W[, D])``, the label map with the values and the grid of its file;
 
-    and `engine.state.output` a list of dictionaries with
+    and ``engine.state.output`` a list of dictionaries with
 
-    - `pred`: `MetaTensor` of the same shape and affine, integers: the predicted label map after postprocessing
-      (`Invertd`, regions merged into one label map).
+    - ``pred``: integer ``MetaTensor`` of the same shape and affine, the predicted label map after postprocessing
+      (``Invertd``, regions merged into one label map).
 
-    At the end the rows of all processes are gathered; the first process writes `metrics.csv` and `summary.json` and
-    logs the table. Every run starts anew, so a validator that runs every epoch leaves the files of its last run.
+    At the end, the rows of all processes are gathered, and rank 0 writes ``metrics.csv`` and ``summary.json`` and logs
+    the table. Each run of the evaluator overwrites the files.
 
     Args:
-        output_dir: folder of the results, made if missing.
-        regions: label values of every region, such as `{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}`.
-        prediction_regions: the same for the predictions, where their convention differs.
-        spacing_known: False for photographs, whose affine is in pixels: distances and volumes are left empty, but for
-            the zeros and infinities of empty masks.
+        output_dir: folder for the results; created if missing.
+        regions: label values of every region, such as ``{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}``.
+        prediction_regions: label values of every region in the predictions, if they differ.
+        spacing_known: False for photographs, whose affine is in pixels. Distances and volumes are then empty, except
+            for the zeros and infinities of empty masks.
 
     Raises:
-        DataError: while the engine runs: the batch or the output is not as above, a case occurs twice, its two grids
-            differ, or it holds label values outside the regions.
+        DataError: When the engine runs: batch or output has another form, a case occurs twice, its grids differ, or it
+            contains label values outside the regions.
     """
 
     def __init__(
@@ -67,23 +67,25 @@ class EvaluationReport:
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Registers the handler with an evaluator."""
+        """Register with an evaluator."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
-        """Forgets the cases of an earlier run."""
+        """Clear the rows of an earlier run."""
         self.rows = {}
 
     def collect(self, engine: Engine) -> None:
-        """Evaluates the cases of one iteration."""
+        """Evaluate the cases of one iteration."""
         if not isinstance(engine.state.batch, list) or not isinstance(engine.state.output, list):
-            raise DataError("EvaluationReport needs decollated data: give the evaluator decollate=True, postprocessing")
+            raise DataError(
+                "EvaluationReport needs decollated data: pass decollate=True and postprocessing to the evaluator"
+            )
         for batch, output in zip(engine.state.batch, engine.state.output, strict=True):
             case = batch["case"]
             if case in self.rows:
-                raise DataError(f"case {case} occurs twice in one run; expected case names that differ")
+                raise DataError(f"case {case} occurs twice in one run; expected distinct case names")
             prediction = _on_grid(f"prediction of case {case}", output["pred"])
             reference = _on_grid(f"reference of case {case}", batch["label"])
             self.rows[case] = evaluate_case(
@@ -91,22 +93,22 @@ class EvaluationReport:
             )
 
     def write(self, engine: Engine) -> None:
-        """Writes the files and logs the table."""
+        """Write the files and log the table."""
         parts = gather_objects(self.rows)
         rows = {case: of_case for of_process in parts for case, of_case in of_process.items()}
         if len(rows) < sum(map(len, parts)):
             twice = next(case for case in sorted(rows) if sum(case in of_process for of_process in parts) > 1)
-            raise DataError(f"case {twice} occurs in two processes; expected case names that differ, each case in one")
+            raise DataError(f"case {twice} occurs in two processes; expected distinct names, each in one process")
         if idist.get_rank() == 0 and rows:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)
-            logger.info("evaluation, written to %s\n%s", self.output_dir, format_table(table))
+            logger.info("evaluation written to %s\n%s", self.output_dir, format_table(table))
 
 
 def _on_grid(name: str, tensor: torch.Tensor) -> LabelMap:
-    """Makes a tensor of shape `(1, H, W[, D])` a label map."""
+    """Convert a tensor of shape ``(1, H, W[, D])`` to a label map."""
     if not isinstance(tensor, MetaTensor):
-        raise DataError(f"{name} is a {type(tensor).__name__}; expected a MetaTensor, which knows its affine (mm)")
+        raise DataError(f"{name} is a {type(tensor).__name__}; expected a MetaTensor, which has an affine (mm)")
     if tensor.shape[0] != 1:
         raise DataError(
             f"{name} has shape {tuple(tensor.shape)}; expected (1, H, W[, D]): merge the regions into one label map"

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a network's inference costs in arithmetic."""
+"""FLOP count per slice during evaluation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from segan_monai.processes import gather_objects
 
 
 class InferenceCost:
-    """Counts the operations of an evaluator's run and adds ``gflop_per_slice`` to ``summary.json``.
+    """Counts the floating-point operations of an evaluator and adds ``gflop_per_slice`` to ``summary.json``.
 
-    A multiplication and an addition are two operations. Counted is what is really computed: of a two-stage network, the
-    second stage on as many RoIs as were found. Attach it after `EvaluationReport`, which writes the summary.
+    A multiply-add counts as two operations. Only operations that are executed are counted: in a two-stage network, the
+    second stage runs once per RoI found. Attach this handler after ``EvaluationReport``, which writes the summary.
 
     Args:
-        output_dir: where ``summary.json`` is.
-        axis: of the volumes (H, W, D) that is cut into slices.
+        output_dir: folder that contains ``summary.json``.
+        axis: slicing axis of the volumes (H, W, D).
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], axis: int = 2) -> None:
@@ -45,11 +45,11 @@ class InferenceCost:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self, engine: Engine) -> None:
-        """Forget an earlier run."""
+        """Reset the counts."""
         self.operations = self.slices = 0
 
     def begin(self, engine: Engine) -> None:
-        """Begin to count: what the inferer does, and not what other handlers do with the network."""
+        """Start counting the inferer's operations, without those of other handlers."""
         self.counter = FlopCounterMode(display=False)
         self.counter.__enter__()
 
@@ -67,7 +67,7 @@ class InferenceCost:
         )
 
     def write(self, engine: Engine) -> None:
-        """Add the result to the summary; of several processes, the first one does."""
+        """Add the result of all processes to the summary, on rank 0."""
         parts = gather_objects((self.operations, self.slices))
         operations, slices = (sum(column) for column in zip(*parts, strict=True))
         if idist.get_rank() == 0 and self.file.is_file() and slices:
@@ -76,6 +76,6 @@ class InferenceCost:
             write_summary(self.file, summary)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
-        """Stop counting and let the error through."""
+        """Stop counting and re-raise the error."""
         self.end()
         raise error

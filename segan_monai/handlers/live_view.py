@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A training in TensorBoard while it runs: scalars of every epoch, pictures of a few fixed cases at each validation."""
+"""TensorBoard monitoring of training: scalars per epoch, and pictures of a few fixed cases per validation."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _LETTER = 0.072  # inches of width, of a title
 
 
 def epoch_scalars(trainer: Any, validator: Any, learning_rates: Mapping[str, float]) -> dict[str, float]:
-    """What is known of the epoch that ended, by its name in TensorBoard and MLflow.
+    """Return the scalars of the completed epoch by their names in TensorBoard and MLflow.
 
     Returns:
-        ``training/<term>`` for every loss term, ``learning_rate/<optimizer>``, and, in an epoch that was validated,
-        ``validation/<metric>``, a region's Dice by the region's name.
+        ``training/<term>`` for every loss term, ``learning_rate/<optimizer>``, and, after a validation,
+        ``validation/<metric>``, in which a region's Dice has the region's name.
     """
     found = {f"training/{name}": value for name, value in trainer.state.metrics.items()}
     if validator.state.epoch == trainer.state.epoch:
@@ -48,7 +48,7 @@ def epoch_scalars(trainer: Any, validator: Any, learning_rates: Mapping[str, flo
 
 
 def current_learning_rates(trainer: Any) -> dict[str, float]:
-    """Learning rate of each optimizer of a trainer; of each of its groups if it has several."""
+    """Return the learning rate of each optimizer of a trainer, or of each parameter group if there are several."""
     found: dict[str, float] = {}
     for name, optimizer in vars(trainer).items():
         if isinstance(optimizer, Optimizer):
@@ -59,9 +59,9 @@ def current_learning_rates(trainer: Any) -> dict[str, float]:
 
 
 def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
-    """Names of the first cases of a dataset; where cases have a domain, of one domain after the other in turn.
+    """Return the names of the first cases of a dataset, alternating between domains if cases have a domain.
 
-    Cases without a name, as those from a viewer, are not among them.
+    Cases without a name, such as those from a viewer, are skipped.
     """
     counts: Counter[str] = Counter()
     ranked = []
@@ -73,7 +73,7 @@ def first_cases(data: Iterable[Mapping[str, Any]], most: int) -> list[str]:
 
 
 def case_name(item: Mapping[str, Any]) -> str:
-    """The name of a loaded case; of its image's file if it has none."""
+    """Return the name of a loaded case, or that of its image file."""
     if "case" in item:
         return str(item["case"])
     meta = getattr(item["image"], "meta", {})
@@ -81,27 +81,28 @@ def case_name(item: Mapping[str, Any]) -> str:
 
 
 class LiveView:
-    """Writes TensorBoard events of a training into its folder: scalars after every epoch, pictures at each validation.
+    """Writes TensorBoard events to the run's folder: scalars after every epoch, and pictures at each validation.
 
-    Scalars are those of `epoch_scalars`, with the epoch as their step. Pictures are of the same cases and slices each
-    time, also in a resumed run: the first cases of the validation set, the slice with the largest reference area. Under
-    ``slices/<case>`` the image with outlines of truth (solid) and prediction (dashed). Beside that, where there is such
-    a thing: ``critic/<case>``, what SegAN's critic sees (`critic_maps`), once the critic plays; under
-    ``localization/<case>`` heatmap, boxes and RoI of an `LSNet`. Of a network that normalizes, there is
-    ``normalization/<case>`` in place of the slices.
+    Scalars are those of ``epoch_scalars``; the step is the epoch. Pictures show the same cases and slices each time,
+    also in a resumed run: the first validation cases, at the slice with the largest reference area.
 
-    It looks with all networks in evaluation mode, without gradients, and draws no random number: weights, running
-    averages and random states are bit for bit those of a run without it. A picture that cannot be drawn is said in the
-    log and costs nothing else. There is one writer and one file of events, since TensorBoard follows only the newest
-    file of a folder; of several processes, the first one has it. Attach it after validation, `EpochLog` and
-    `RunCheckpoint`.
+    - ``slices/<case>``: image with outlines of reference (solid) and prediction (dashed);
+    - ``critic/<case>``: feature differences in SegAN's critic (``critic_maps``), once the critic has joined;
+    - ``localization/<case>``: heatmap, boxes and RoI of an ``LSNet``;
+    - ``normalization/<case>``: input and normalized image, instead of ``slices``, for networks that normalize.
+
+    Networks are run in evaluation mode without gradients, and no random numbers are drawn. Weights, running averages
+    and random states are therefore bit for bit those of a run without this handler. If drawing a picture fails, the
+    error is logged and training continues. All events are in one file, because TensorBoard follows only the newest file
+    in a folder; under ``torchrun``, rank 0 writes it. Attach this handler after validation, ``EpochLog`` and
+    ``RunCheckpoint``.
 
     Args:
-        output_dir: gets the events.
-        validator: the evaluator that the trainer runs; batches and outputs as `LiveSlice.of_case` takes them.
+        output_dir: receives the events.
+        validator: the trainer's evaluator, with batches and outputs in the form of ``LiveSlice.of_case``.
         regions: names of the K regions.
-        modalities: names of the image's channels; whatever for photographs.
-        most_cases: cases that are shown; 0 for scalars alone.
+        modalities: names of the image's channels; not used for photographs.
+        most_cases: number of cases shown; 0 for scalars only.
     """
 
     def __init__(
@@ -136,28 +137,28 @@ class LiveView:
         self.validator.add_event_handler(Events.ITERATION_COMPLETED, self.write_pictures)
 
     def start(self, engine: Engine) -> None:
-        """Open the file; what an interrupted run wrote of the epochs that come now is not shown."""
+        """Open the event file and purge events that an interrupted run wrote for later epochs."""
         self.writer = SummaryWriter(self.output_dir, purge_step=engine.state.epoch + 1 if engine.state.epoch else None)
 
     def note_learning_rates(self, engine: Engine) -> None:
-        """Keep those of the epoch, which schedules change before it is written."""
+        """Store the epoch's learning rates before schedulers change them."""
         self.learning_rates = current_learning_rates(engine)
 
     def write_scalars(self, engine: Engine) -> None:
-        """Write the epoch that ended."""
+        """Write the scalars of the completed epoch."""
         if self.writer is not None:
             for name, value in epoch_scalars(engine, self.validator, self.learning_rates).items():
                 self.writer.add_scalar(name, value, engine.state.epoch)
             self.writer.flush()
 
     def begin_validation(self) -> None:
-        """Each case is shown once a validation, the first of its patches where it has several."""
+        """Select the cases to show, each once per validation (its first patch, if it has several)."""
         if not self.cases:
             self.cases = first_cases(self.validator.data_loader.dataset.data, self.most_cases)
         self.left = list(self.cases)
 
     def write_pictures(self, engine: Engine) -> None:
-        """Draw those cases of an iteration of the validation that are shown."""
+        """Draw the selected cases of a validation iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
             case = case_name(batch)
@@ -171,17 +172,17 @@ class LiveView:
                 cut = LiveSlice.of_case({**batch, "case": case}, output, len(self.regions), *_cutting(engine.inferer))
                 for name, draw in self._pictures(cut).items():
                     self.writer.add_figure(f"{name}/{case}", draw(cut), self.trainer.state.epoch, close=False)
-            except Exception:  # whatever it is, days of training must not end with it
-                logger.exception("case %s cannot be shown in the live view; the training goes on", case)
+            except Exception:  # an error in a picture must not end days of training
+                logger.exception("case %s cannot be shown in the live view; training continues", case)
 
     def close(self) -> None:
-        """Close the file; another run of the same trainer opens the next."""
+        """Close the event file; the trainer's next run opens a new one."""
         if self.writer is not None:
             self.writer.close()
             self.writer = None
 
     def _pictures(self, cut: LiveSlice) -> dict[str, Callable[[LiveSlice], Any]]:
-        """What there is to see of this training."""
+        """Return the drawing functions for this kind of network, by name."""
         if cut.normalized is not None:
             return {"normalization": self._draw_normalization}
         pictures: dict[str, Callable[[LiveSlice], Any]] = {"slices": self._draw_slices}
@@ -231,5 +232,5 @@ class LiveView:
 
 
 def _cutting(inferer: Any) -> tuple[int, int]:
-    """The axis in which an inferer cuts volumes, the first of several, and how many neighbours a slice comes with."""
+    """Return an inferer's (first) slicing axis, and the number of neighbouring slices on each side."""
     return getattr(inferer, "axes", (2,))[0], getattr(inferer, "neighbours", 0)

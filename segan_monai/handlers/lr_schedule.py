@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A learning-rate schedule that may begin before its optimizer does."""
+"""Learning-rate schedules that may start before their optimizer."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from monai.handlers import LrScheduleHandler
 
 
 class LrSchedule(LrScheduleHandler):
-    """MONAI's `LrScheduleHandler`, without PyTorch's warning that the optimizer has not taken a step yet.
+    """MONAI's ``LrScheduleHandler`` without PyTorch's warning that the optimizer has not taken a step.
 
-    The schedule of a critic that joins later, or of a discriminator during warm-up, goes on from the first epoch, which
-    is no mistake. PyTorch warns at the first step of a schedule only, so the filter is set for that one alone.
+    The schedule of a critic that joins later, or of a discriminator during warm-up, intentionally starts in the first
+    epoch. PyTorch warns only at the first step of a schedule, so only that step is filtered.
 
     Args:
-        lr_scheduler: moved on after every epoch.
-        step_transform: from the trainer to the arguments of the schedule's ``step``.
+        lr_scheduler: scheduler to step after every epoch.
+        step_transform: function from the trainer to the arguments of the scheduler's ``step``.
     """
 
     def __call__(self, engine: Engine) -> None:
-        """Move the schedule on by one epoch."""
+        """Step the scheduler."""
         if engine.state.epoch > 1:
             super().__call__(engine)
             return

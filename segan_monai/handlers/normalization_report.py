@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What normalization did to intensities: histograms by tissue and domain, and how far domains are apart."""
+"""Report of normalization: intensity histograms by tissue and domain, and divergence between domains."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ WHOLE = "whole image"
 
 
 class NormalizationReport:
-    """Writes ``normalization.json`` and ``histograms.png`` for an evaluator's run (Delisle et al., Table 2, Fig. 4).
+    """Writes ``normalization.json`` and ``histograms.png`` (Delisle et al. (2020), Table 2 and Fig. 4).
 
-    The file has the Jensen-Shannon divergence of the domains' intensities (nats; 0 to log K) of inputs and of
-    normalized images, over whole images and within each region. The picture has a row each for inputs and normalized
-    images, a column a region and a line a domain.
+    ``normalization.json`` contains the Jensen-Shannon divergence between the domains' intensities (in nats, 0 to
+    log K), for inputs and normalized images, over the whole image and within each region. ``histograms.png`` has one
+    row each for inputs and normalized images, one column per region and one histogram per domain.
 
-    Expects, decollated, ``label`` (1, H, W, D) and ``domain`` in the batch, and ``input`` and ``normalized``
-    (C, H, W, D) on the label's grid in the output. Background voxels (0) do not count.
+    Expects decollated data: ``label`` (1, H, W, D) and ``domain`` in the batch, and ``input`` and ``normalized``
+    (C, H, W, D) on the label's grid in the output. Background voxels (value 0) are excluded.
 
     Args:
-        output_dir: gets both files.
+        output_dir: receives both files.
         regions: label values of every region.
         domains: names of the domains.
-        bins: of the histograms, over the range that all domains share.
+        bins: number of histogram bins over the common range of all domains.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class NormalizationReport:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self) -> None:
-        """Forget the cases of an earlier run."""
+        """Clear the histograms of an earlier run."""
         self.found = {stage: {name: IntensityHistograms(self.domains) for name in self.regions} for stage in STAGES}
 
     def collect(self, engine: Engine) -> None:
-        """Count the voxels of the cases of an iteration."""
+        """Add the voxels of an iteration's cases to the histograms."""
         for batch, output in zip(cast(list, engine.state.batch), cast(list, engine.state.output), strict=True):
             domain = batch.get("domain", self.domains[0])
             label = torch.as_tensor(batch["label"])[0]
@@ -73,7 +73,7 @@ class NormalizationReport:
                     self.found[stage][name].add(image if mask is None else image[:, mask.cpu()], domain)
 
     def write(self, engine: Engine) -> None:
-        """Write the numbers and the picture; of several processes, the first one does."""
+        """Combine the histograms of all processes and write both files, on rank 0."""
         for by_region in self.found.values():
             for histograms in by_region.values():
                 histograms.counts = torch.stack(gather_objects(histograms.counts)).sum(dim=0)
@@ -92,7 +92,7 @@ class NormalizationReport:
         self.draw(record["jensen_shannon_divergence_nats"])
 
     def draw(self, divergence: dict[str, dict[str, float]]) -> None:
-        """Write the picture."""
+        """Write ``histograms.png``."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
@@ -105,7 +105,7 @@ class NormalizationReport:
                 own_edges, frequencies = found.histograms(self.bins)
                 width = float(own_edges[1] - own_edges[0])
                 for domain, of_domain in zip(self.domains, frequencies, strict=True):
-                    if of_domain.any():  # the outer bins hold all that lies beyond, and would be spikes
+                    if of_domain.any():  # the outer bins contain all values beyond the range and would be spikes
                         density, inner = (of_domain / width)[1:-1].numpy(), own_edges[1:-1].numpy()
                         axis.stairs(density, inner, label=domain, fill=True, alpha=0.45)
                 axis.set_xlim(float(edges[0]), float(edges[-1]))

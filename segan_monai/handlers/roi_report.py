@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The RoIs that a two-stage network found: as JSON beside the label maps, and compared with the true boxes."""
+"""RoIs found by a two-stage network: written as JSON beside the label maps, and compared with reference boxes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from segan_monai.processes import gather_objects
 
 
 def boxes_iou(found: NDArray, true: NDArray) -> float:
-    """Intersection over union of the areas that two sets of boxes cover, exact for edges between pixels.
+    """Compute the intersection over union of the areas covered by two sets of boxes, exactly at subpixel precision.
 
     Args:
-        found: (N, 4) edges: left, top, right, bottom.
-        true: (M, 4).
+        found: (N, 4) predicted edges left, top, right, bottom.
+        true: (M, 4) reference edges.
 
     Returns:
-        0 to 1; 0 if nothing is covered.
+        IoU from 0 to 1; 0 if there are no boxes.
     """
     both = np.concatenate([found, true])
     if not len(both):
@@ -49,22 +49,23 @@ def boxes_iou(found: NDArray, true: NDArray) -> float:
 
 
 class RoIReport:
-    """Writes ``<case>_rois.json`` for each case; with label maps also the mean IoU of the boxes, to ``summary.json``.
+    """Writes ``<case>_rois.json`` for each case and, given label maps, adds the mean IoU of boxes to ``summary.json``.
 
-    A RoI is its box without the margin, on the grid of the input file. IoU is, for each slice and region with a true
-    object, that of the area which the predicted boxes cover and the area of the boxes of the true objects (connected
-    components); the mean is over all such slices. Slices with boxes and without an object are counted. The summary
-    gets, for each region, ``roi_iou`` (``mean``, ``slices``, ``false_positive_slices``). Attach it after
-    `EvaluationReport`, which writes the summary.
+    A RoI is a box without its margin, on the grid of the input file. The summary receives ``roi_iou`` for each region:
 
-    Expects what `EvaluationReport` expects and ``image`` in the batch, as it was shown to the network. Does nothing for
-    networks without RoIs.
+    - ``mean``: mean IoU over all slices with a reference object. In each slice, the area covered by the predicted boxes
+      is compared with the area covered by the boxes of the reference objects (connected components).
+    - ``slices``: number of these slices.
+    - ``false_positive_slices``: number of slices with predicted boxes but without a reference object.
+
+    Expects the data described in ``EvaluationReport``, and ``image`` in the batch as passed to the network. Does
+    nothing for networks without RoIs. Attach this handler after ``EvaluationReport``, which writes the summary.
 
     Args:
-        output_dir: gets the files.
-        inferer: the one that the evaluator uses.
+        output_dir: receives the files.
+        inferer: the evaluator's inferer.
         regions: label values of every region, in channel order.
-        compare: whether there are label maps to compare with.
+        compare: whether label maps are available for comparison.
     """
 
     def __init__(
@@ -88,12 +89,12 @@ class RoIReport:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def start(self, engine: Engine) -> None:
-        """Forget an earlier run."""
+        """Clear the results of an earlier run."""
         self.ious = {name: [] for name in self.regions}
         self.false_positives = dict.fromkeys(self.regions, 0)
 
     def collect(self, engine: Engine) -> None:
-        """Write the RoIs of each case of an iteration."""
+        """Write the RoIs of each case in an iteration."""
         if self.inferer.found is None:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -107,7 +108,7 @@ class RoIReport:
             name = batch.get("case") or Path(image.meta["filename_or_obj"]).name.split(".")[0]
             content = {
                 "case": name,
-                "_desc_": "bounds: continuous voxels of the input, 0 is the outer edge of the first one; mm: RAS+",
+                "_desc_": "bounds: continuous voxel indices of the input, 0 is the outer edge of the first; mm: RAS+",
                 "rois": rois,
             }
             with whole_file(self.output_dir / f"{name}_rois.json") as file:
@@ -116,7 +117,7 @@ class RoIReport:
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis)
 
     def write(self, engine: Engine) -> None:
-        """Add the mean IoU to the summary; of several processes, the first one does."""
+        """Add the mean IoU over all processes to the summary, on rank 0."""
         file = self.output_dir / "summary.json"
         if not self.compare or self.inferer.found is None:
             return
@@ -126,7 +127,7 @@ class RoIReport:
         summary = json.loads(file.read_text(encoding="utf-8"))
         for name in self.regions:
             ious = [iou for of_process, _ in parts for iou in of_process[name]]
-            if not ious:  # no slice has the object
+            if not ious:  # no slice contains the region
                 continue
             summary["regions"][name]["roi_iou"] = {
                 "mean": math.fsum(ious) / len(ious),
@@ -136,7 +137,7 @@ class RoIReport:
         write_summary(file, summary)
 
     def _roi(self, row: NDArray, to_own: NDArray, own: NDArray, axis: int) -> dict[str, Any]:
-        """One RoI on the input's own grid."""
+        """Convert one RoI to the grid of the input file."""
         index, channel, score, left, top, right, bottom = map(float, row)
         corners = np.array([[top, left], [bottom, right]]) - 0.5
         corners = np.insert(corners, self.inferer.axis, [index - 0.5, index + 0.5], axis=1)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One checkpoint with everything, so that a resumed run goes on as if it had never stopped."""
+"""Checkpoints with the complete training state, so that a resumed run equals an uninterrupted one."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, file: Path) -> None:
-    """Write a checkpoint to a temporary name and move it, so that the previous one stays whole until then.
+    """Save a checkpoint to a temporary file and rename it, so that the previous one stays intact until then.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: The file cannot be written.
     """
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         torch.save(content, stream)
 
 
 def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of every generator in use, in types that `torch.load(weights_only=True)` reads."""
+    """Return the state of every random generator in use, in types that ``torch.load(weights_only=True)`` accepts."""
     name, keys, *rest = np.random.get_state(legacy=True)
     numpy_state = (name, np.asarray(keys).tolist(), *rest)
     state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
@@ -48,7 +48,7 @@ def random_state(device: torch.device) -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Restore what `random_state` returned."""
+    """Restore the states returned by ``random_state``."""
     random.setstate(state["python"])
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
@@ -60,27 +60,29 @@ def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 class RunCheckpoint:
     """Saves ``last.pt`` after every epoch and the best segmentor as ``model.pt``; resumes from ``last.pt``.
 
-    ``last.pt`` holds the state of everything in `objects`, the gradient scalers, epoch, best metric and random states
-    of each process. Of several processes the first one writes, and all must see the same `output_dir` to resume.
-    A trainer that a signal asks to stop also leaves one in the middle of an epoch: with the random states as the epoch
-    began, so that the resumed run passes over the very batches that have been learnt from, and as they were then.
-    ``model.pt`` holds the weights of `network` alone (the model zoo's convention). It is written whenever the key
-    metric of the validator is better than ever before, and from the last epoch if there was no validation.
-    Attach it after the handler that validates.
+    ``last.pt`` contains the state of all ``objects``, gradient scalers, epoch, best metric and the random states of
+    each process. Rank 0 writes it, and all ranks must have access to ``output_dir`` to resume.
+
+    If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
+    random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
+
+    ``model.pt`` contains only the weights of ``network`` (the model zoo's convention). It is written when the
+    validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
+    validation handler.
 
     Args:
-        output_dir: gets ``last.pt`` and a copy of ``model.pt``.
-        ckpt_dir: gets ``model.pt``, and ``split.json`` of `output_dir` beside it if there is one, so that an evaluation
-            knows which cases the weights have seen.
+        output_dir: receives ``last.pt`` and a copy of ``model.pt``.
+        ckpt_dir: receives ``model.pt`` and a copy of ``split.json`` from ``output_dir``, if it exists, so that
+            evaluations know the training cases.
         network: the deployed network, for ``model.pt``.
-        objects: name to whatever has ``state_dict``: networks, optimizers, schedulers.
-        validator: the evaluator whose key metric decides what is best; None if there is none.
-        resume: go on from ``last.pt``.
+        objects: name to object with ``state_dict``: networks, optimizers, schedulers.
+        validator: evaluator whose key metric selects the best weights, or None.
+        resume: resume from ``last.pt``.
 
     Raises:
-        ConfigError: if `resume` is set and there is no ``last.pt``, or its content does not fit the objects.
-        OutputError: a checkpoint cannot be written; the previous one is whole.
-        UserError: a weight is not finite; the previous checkpoint stays.
+        ConfigError: ``resume`` is set, and ``last.pt`` is missing or does not match the objects.
+        OutputError: A checkpoint cannot be written; the previous one stays intact.
+        UserError: A weight is not finite; the previous checkpoint is kept.
     """
 
     def __init__(
@@ -104,7 +106,7 @@ class RunCheckpoint:
 
     @property
     def last(self) -> Path:
-        """File with everything."""
+        """Path of the checkpoint with the complete state."""
         return self.output_dir / "last.pt"
 
     def attach(self, engine: Engine) -> None:
@@ -117,14 +119,14 @@ class RunCheckpoint:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
 
     def reseed(self, engine: Engine) -> None:
-        """Let random transforms in this process follow from the global state, as they do in worker processes."""
+        """Seed random transforms in this process from the global state, as in worker processes."""
         self.epoch_began_with = random_state(engine.state.device)
         loader = engine.state.dataloader
         if getattr(loader, "num_workers", None) == 0:
             set_rnd(loader.dataset, int(torch.randint(2**31, ())))
 
     def pass_over(self, engine: Engine) -> None:
-        """Pass over the batches that were learnt from before the run was stopped in the middle of this epoch."""
+        """Skip the batches of this epoch that were used before the run was stopped."""
         for _ in range(self.batches_done):
             next(engine._dataloader_iter)  # type: ignore[arg-type]  # the epoch's own iterator; it has no public name
         if self.batches_done and self.random_state_then:
@@ -132,7 +134,7 @@ class RunCheckpoint:
         self.batches_done = 0
 
     def save_if_asked_to_stop(self, engine: Engine) -> None:
-        """Write a checkpoint in the middle of an epoch; at its end `save` does."""
+        """Write a checkpoint in the middle of an epoch; at its end, ``save`` writes it."""
         done = engine.state.iteration % (engine.state.epoch_length or 1)
         if not done or not getattr(engine, "stop_requested", False):
             return
@@ -141,10 +143,10 @@ class RunCheckpoint:
         middle = {"batches_done": done, "epoch_began_with": gather_objects(self.epoch_began_with)}
         if idist.get_rank() == 0:
             self._save_last(engine, engine.state.epoch - 1, random_states, middle)
-            logger.info("stopped in epoch %d; %s has it all: --resume true goes on", engine.state.epoch, self.last)
+            logger.info("stopped in epoch %d; saved %s: --resume true resumes", engine.state.epoch, self.last)
 
     def save(self, engine: Engine) -> None:
-        """Write the checkpoints of the epoch that ended; of several processes, the first one does."""
+        """Write the checkpoints of the completed epoch, on rank 0."""
         self._check_weights(engine)
         random_states = gather_objects(random_state(engine.state.device))
         if idist.get_rank() > 0:
@@ -157,14 +159,14 @@ class RunCheckpoint:
         self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
-        """Restore everything from ``last.pt``; only once, for federated learning starts a trainer every round."""
+        """Restore the state from ``last.pt``, only once because federated learning starts a trainer every round."""
         if not self.resume:
             return
         self.resume = False
         if not self.last.is_file():
             raise ConfigError(
-                f"--resume true, but {self.last} does not exist. Point --output_dir at the folder of the run to go on "
-                "with, or leave --resume away to start a new one."
+                f"--resume true, but {self.last} does not exist. Set --output_dir to the folder of the run to resume, "
+                "or omit --resume to start a new run."
             )
         checkpoint = read_checkpoint(self.last)
         for name, item in self.objects.items():
@@ -172,8 +174,8 @@ class RunCheckpoint:
                 item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(
-                    f"{self.last}: its '{name}' does not fit this configuration ({error}). Resume with the same config "
-                    "file, overlays and overrides that run.json in that folder lists."
+                    f"{self.last}: its '{name}' does not match this configuration ({error}). Resume with the config "
+                    "file, overlays and overrides listed in run.json in that folder."
                 ) from error
         for phase, state in checkpoint["scalers"].items():
             engine.scalers[phase] = torch.amp.GradScaler(engine.state.device.type)
@@ -185,7 +187,7 @@ class RunCheckpoint:
             self.validator.state.best_metric = checkpoint["best_metric"]
             self.validator.state.best_metric_epoch = checkpoint["best_metric_epoch"]
         began_with = checkpoint["epoch_began_with"] if self.batches_done else checkpoint["random_states"]
-        if idist.get_rank() < len(began_with):  # a process more than there were goes on as it was seeded
+        if idist.get_rank() < len(began_with):  # additional processes keep their seeds
             self.random_state_then = checkpoint["random_states"][idist.get_rank()]
             set_random_state(began_with[idist.get_rank()], engine.state.device)
         logger.info(
@@ -214,7 +216,7 @@ class RunCheckpoint:
         )
 
     def _check_weights(self, engine: Engine) -> None:
-        """A finite loss can have a gradient that is not: such weights must not replace a good checkpoint."""
+        """Check that all weights are finite, because a finite loss can have an infinite gradient."""
         for name, item in self.objects.items():
             if not isinstance(item, nn.Module):
                 continue
@@ -222,8 +224,8 @@ class RunCheckpoint:
                 if not torch.isfinite(value).all():
                     raise UserError(
                         f"weight '{key}' of '{name}' is NaN or infinite after epoch {engine.state.epoch}. {self.last} "
-                        "of the epoch before stays as it is, if there was one. Lower the learning rate or train "
-                        "without amp, and go on with --resume true."
+                        "of the previous epoch, if any, is unchanged. Lower the learning rate or train without amp, "
+                        "and resume with --resume true."
                     )
 
     def _save_model(self) -> None:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Progress bars of training, validation, evaluation and inference; nothing where there is no terminal."""
+"""Progress bars of training, validation, evaluation and inference."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from segan_monai.processes import process_rank
 
 
 class RunProgress(ProgressBar):
-    """Ignite's `ProgressBar`, with the loss and the time left of the whole run in training, the case elsewhere.
+    """Ignite's ``ProgressBar`` with the loss and the remaining time of the whole run (training), or the current case.
 
-    The bar itself says how long is left of the epoch, the validation, the evaluation or the inference. When standard
-    error is no terminal, and in all processes but the first, there is no bar at all, and nothing is computed for it. In
-    a trainer attach it first, so that it makes room for the bar of the validation.
+    The bar itself shows the remaining time of the epoch, validation, evaluation or inference. It is shown only if
+    stderr is a terminal, and only by rank 0; otherwise it costs no time. Attach it to a trainer before other handlers,
+    so that it closes before the validation's bar opens.
 
     Args:
-        desc: what the bar is called.
-        **settings: of `tqdm`.
+        desc: title of the bar.
+        **settings: arguments of ``tqdm``.
     """
 
     def __init__(self, desc: str, **settings: Any) -> None:
@@ -40,7 +40,7 @@ class RunProgress(ProgressBar):
         super().attach(engine, output_transform=lambda output: self.named(engine), **settings)
 
     def start(self, engine: Engine) -> None:
-        """Open the bar before the first iteration, which may take long, and is part of all estimates."""
+        """Open the bar before the first iteration, which may be slow and is included in all estimates."""
         if not self.started:
             self.started, self.iterations_before = time.perf_counter(), engine.state.iteration
         self._reset(engine.state.epoch_length)
@@ -49,7 +49,7 @@ class RunProgress(ProgressBar):
         self.pbar = self.pbar_cls(total=pbar_total, leave=self.persist, bar_format=self.bar_format, **self.tqdm_kwargs)
 
     def named(self, engine: Any) -> dict[str, str]:
-        """What stands beside the bar after an iteration."""
+        """Return the values shown beside the bar after an iteration."""
         output = engine.state.output
         if isinstance(output, dict) and "loss" in output:
             state = engine.state

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the report of a run when it ends."""
+"""HTML report at the end of a run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 
 class RunReport:
-    """Writes ``report.html`` into the folder of a training or an evaluation, see `write_report`.
+    """Writes ``report.html`` to the folder of a training or evaluation run, see ``write_report``.
 
-    Attach it after the handlers that write what it shows. A page that cannot be written is said in the log and costs
-    nothing else of the run.
+    Attach it after the handlers whose files it shows. If the page cannot be written, the error is logged and the run
+    continues.
 
     Args:
         output_dir: the run's folder.
@@ -34,10 +34,10 @@ class RunReport:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def write(self, engine: Engine) -> None:
-        """Write the page; of several processes the first one does."""
+        """Write the page, on rank 0."""
         if idist.get_rank() > 0:
             return
         try:
             logger.info("report: %s", write_report([self.output_dir]))
-        except Exception:  # whatever it is, days of training must not end with it
-            logger.exception("the report of %s could not be written; the run itself is whole", self.output_dir)
+        except Exception:  # an error in the report must not fail days of training
+            logger.exception("the report of %s cannot be written; the run itself is complete", self.output_dir)

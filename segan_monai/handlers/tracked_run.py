@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A training in MLflow: its settings, the metrics of every epoch, its report."""
+"""MLflow tracking of training: settings, metrics per epoch and report."""
 
 from __future__ import annotations
 
@@ -23,26 +23,30 @@ from segan_monai.json_files import read_json_object
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
-_LONGEST = 500  # characters of a parameter that every MLflow takes
-_NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # of metrics
+_LONGEST = 500  # maximum length of a parameter in all MLflow versions
+_NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # characters that metric names must not contain
 ARTIFACTS = ("report.html", "run.json", "split.json", "history.csv")
 
 
 class TrackedRun(MLFlowHandler):
-    """MONAI's `MLFlowHandler` for a trainer and its validator together, in one MLflow run.
+    """MONAI's ``MLFlowHandler`` for a trainer and its validator, in one MLflow run.
 
-    The run gets `settings` as parameters, the values of `epoch_scalars` as metrics by epoch, and at the end
-    ``report.html``, ``run.json``, ``split.json`` and ``history.csv`` as artifacts. Its id is kept in
-    ``mlflow_run.json``, so a resumed training goes on in the same run. It ends as finished, killed (by a signal) or
-    failed. MLflow's own telemetry is switched off. What cannot be sent while the training runs is said in the log and
-    costs nothing else. Of several processes, only the first one has anything to do with MLflow. Attach it after
-    `RunReport`.
+    The MLflow run receives
+
+    - ``settings`` as parameters,
+    - the values of ``epoch_scalars`` as metrics per epoch,
+    - ``report.html``, ``run.json``, ``split.json`` and ``history.csv`` as artifacts at the end,
+    - the status finished, killed (by a signal) or failed.
+
+    Its id is stored in ``mlflow_run.json``, so resumed training continues the same MLflow run. Errors of MLflow during
+    training are logged, and training continues. MLflow's telemetry is disabled. Under ``torchrun``, only rank 0 uses
+    MLflow. Attach this handler after ``RunReport``.
 
     Args:
-        tracking: URI of an MLflow server or data base, or a folder, which gets the data base ``mlruns.db``.
+        tracking: URI of an MLflow server or database, or a folder, in which the database ``mlruns.db`` is created.
         output_dir: the run's folder.
-        validator: the evaluator that the trainer runs.
-        experiment: the run belongs to the experiment of this name; of a path, the last part.
+        validator: the trainer's evaluator.
+        experiment: name of the MLflow experiment; of a path, the last part is used.
         settings: parameters of the run.
     """
 
@@ -63,14 +67,14 @@ class TrackedRun(MLFlowHandler):
 
     @property
     def file(self) -> Path:
-        """The run's id."""
+        """Path of the file with the MLflow run id."""
         return self.output_dir / "mlflow_run.json"
 
     def attach(self, engine: Engine) -> None:
         """Connect to MLflow and register with the trainer.
 
         Raises:
-            ConfigError: MLflow is not installed, or does not take that URI.
+            ConfigError: MLflow is not installed or does not accept the URI.
         """
         if process_rank() > 0:
             return
@@ -82,56 +86,56 @@ class TrackedRun(MLFlowHandler):
         engine.add_event_handler(Events.EXCEPTION_RAISED, self.fail)
 
     def start(self, engine: Engine) -> None:
-        """Begin a run, or go on with that of the training that is resumed."""
+        """Start an MLflow run, or continue that of the training being resumed."""
         try:
             if engine.state.epoch and self.file.is_file():
                 self.cur_run = self.client.get_run(self._earlier_run())
                 self.client.update_run(self.cur_run.info.run_id, status="RUNNING")
-                self._delete_exist_param_in_dict(self.experiment_param or {})  # they cannot be changed
+                self._delete_exist_param_in_dict(self.experiment_param or {})  # MLflow parameters cannot be changed
             super().start(engine)
         except UserError:
             raise
-        except Exception as error:  # of MLflow, its data base or the network
+        except Exception as error:  # from MLflow, its database or the network
             raise ConfigError(
-                f"the MLflow run cannot begin ({type(error).__name__}: {str(error).splitlines()[0]}). See whether the "
-                "server runs, or leave --mlflow away; the training needs none."
+                f"the MLflow run cannot start ({type(error).__name__}: {str(error).splitlines()[0]}). Check that the "
+                "server is running, or omit --mlflow; training does not need it."
             ) from error
         self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n", encoding="utf-8")
 
     def _earlier_run(self) -> str:
-        remedy = "Delete it: the training that is resumed then begins an MLflow run of its own."
+        remedy = "Delete the file; the resumed training then starts a new MLflow run."
         run_id = read_json_object(self.file, remedy).get("run_id")
         if not isinstance(run_id, str):
-            raise DataError(f"{self.file} holds no 'run_id'. {remedy}")
+            raise DataError(f"{self.file} contains no 'run_id'. {remedy}")
         return run_id
 
     def note_learning_rates(self, engine: Engine) -> None:
-        """Keep those of the epoch, which schedules change before it is sent."""
+        """Store the epoch's learning rates before schedulers change them."""
         self.learning_rates = current_learning_rates(engine)
 
     def epoch_completed(self, engine: Engine) -> None:
-        """Send the epoch that ended."""
+        """Send the metrics of the completed epoch."""
         values = epoch_scalars(engine, self.validator, self.learning_rates)
         named = {_NOT_IN_NAMES.sub("_", name): value for name, value in values.items()}
         self._attempt(lambda: self._log_metrics(named, step=engine.state.epoch))
 
     def complete(self) -> None:
-        """Send the report and what it was made from."""
+        """Send the report and its source files."""
         self._attempt(super().complete)
 
     def end(self, status: str) -> None:
-        """End the run as ``FINISHED``, ``KILLED`` or ``FAILED``."""
+        """End the MLflow run with status ``FINISHED``, ``KILLED`` or ``FAILED``."""
         if self.cur_run:
             self.run_finish_status = status
             self._attempt(self.close)
 
     def fail(self, engine: Engine, error: BaseException) -> None:
-        """End the run, and let the error through."""
+        """End the MLflow run as failed and re-raise the error."""
         self.end("FAILED")
         raise error
 
     def _connect(self) -> None:
-        """Become a handler of MONAI, which connects when it is made: only the process that attaches it may do so."""
+        """Initialize the parent class, which connects to MLflow in its constructor; done on rank 0 only."""
         uri = tracking_uri(self.tracking)
         _require_packages(uri)
         try:
@@ -143,7 +147,7 @@ class TrackedRun(MLFlowHandler):
                 experiment_param={name: str(value)[:_LONGEST] for name, value in self.settings.items()},
                 artifacts=[self.output_dir / name for name in ARTIFACTS],
             )
-        except Exception as error:  # of MLflow and its data base
+        except Exception as error:  # from MLflow or its database
             raise ConfigError(
                 f"--mlflow {self.tracking} cannot be used ({type(error).__name__}: {str(error).splitlines()[0]}). "
                 "Expected a folder, sqlite:///FILE, or the address of an MLflow server (http://HOST:5000)."
@@ -152,15 +156,15 @@ class TrackedRun(MLFlowHandler):
     def _attempt(self, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception:  # days of training must not end with a server
-            logger.exception("MLflow does not take it; the training goes on")
+        except Exception:  # a server error must not end days of training
+            logger.exception("an MLflow request failed; training continues")
 
 
 def tracking_uri(tracking: str | os.PathLike[str]) -> str:
-    """The URI that MLflow takes: a folder becomes the data base in it, which is made.
+    """Return the tracking URI. A folder is created and mapped to a database in it.
 
     Raises:
-        ConfigError: the folder cannot be made.
+        ConfigError: The folder cannot be created.
     """
     text = os.fspath(tracking)
     if "://" in text and not text.startswith("file://"):
@@ -170,8 +174,8 @@ def tracking_uri(tracking: str | os.PathLike[str]) -> str:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
-            f"--mlflow {text} cannot be made ({error.strerror}). Expected a folder, sqlite:///FILE, or the address of "
-            "an MLflow server (http://HOST:5000)."
+            f"--mlflow {text} cannot be created ({error.strerror}). Expected a folder, sqlite:///FILE, or the address "
+            "of an MLflow server (http://HOST:5000)."
         ) from error
     return f"sqlite:///{(folder / 'mlruns.db').as_posix()}"
 
@@ -182,9 +186,9 @@ def _require_packages(uri: str) -> None:
     if missing:
         raise ConfigError(
             f"--mlflow is given, but {' and '.join(missing)} cannot be imported. Install it with pip install "
-            "'segan-monai[mlflow]', or leave --mlflow away: TensorBoard needs none of it."
+            "'segan-monai[mlflow]', or omit --mlflow: TensorBoard does not need it."
         )
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.telemetry.client import set_telemetry_client
 
-    set_telemetry_client()  # MONAI has imported MLflow before
+    set_telemetry_client()  # MONAI has already imported MLflow

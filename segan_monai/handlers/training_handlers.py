@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""All handlers that every training of this project has, as one item of ``train#handlers``."""
+"""Composite of all handlers used in training, as one item of ``train#handlers``."""
 
 from __future__ import annotations
 
@@ -23,42 +23,42 @@ from segan_monai.handlers.validate import FinalValidationHandler
 
 
 class TrainingHandlers:
-    """Progress bar, validation, learning-rate schedules, checkpoints, log, live view, report and MLflow of a training.
+    """Progress bar, validation, learning-rate schedules, checkpoints, log, live view, report and MLflow tracking.
 
-    They are attached in the order in which each finds what it needs, and at the end of an epoch run in that order:
+    At the end of an epoch, the handlers run in this order, because each needs the results of those before it:
 
-    1. `RunProgress`, first, so that its bar makes room for that of the validation;
-    2. `FinalValidationHandler`, which finds the best metric;
-    3. `LrSchedule`, one per schedule;
-    4. `RunCheckpoint`, which saves the best metric and the schedules as the next epoch finds them;
-    5. `EpochLog`, which averages the loss terms;
-    6. `LiveView`, which shows the averages and what the validation found;
-    7. `RunReport`, of what the others have written;
-    8. `TrackedRun`, if `mlflow` is given, which sends the report too.
+    1. ``RunProgress``, which closes its bar before that of the validation opens;
+    2. ``FinalValidationHandler``, which determines the best metric;
+    3. ``LrSchedule``, one per scheduler;
+    4. ``RunCheckpoint``, which saves the best metric and the schedulers' state for the next epoch;
+    5. ``EpochLog``, which averages the loss terms;
+    6. ``LiveView``, which shows the averages and the validation metrics;
+    7. ``RunReport``, which shows the files of the other handlers;
+    8. ``TrackedRun``, if ``mlflow`` is given, which also sends the report.
 
-    Handlers of one's own are further items of the list: before this one to run before the validation, behind it to find
-    everything written.
+    Add your own handlers to the list: before this item to run them before validation, or after it to run them when all
+    files are written.
 
     Args:
         output_dir: the run's folder.
-        ckpt_dir: gets ``model.pt``, see `RunCheckpoint`.
-        network: the deployed network, for ``model.pt``; in ``last.pt`` it is called ``network``.
-        objects: what else ``last.pt`` keeps, by name: whatever has ``state_dict``.
-        lr_schedulers: moved on after every epoch, in this order.
-        validator: the evaluator of the validation cases.
+        ckpt_dir: receives ``model.pt``, see ``RunCheckpoint``.
+        network: the deployed network, for ``model.pt``; its name in ``last.pt`` is ``network``.
+        objects: further objects with ``state_dict`` to save in ``last.pt``, by name.
+        lr_schedulers: schedulers to step after every epoch, in this order.
+        validator: evaluator of the validation cases.
         regions: names of the K regions, for pictures.
         modalities: names of the image's channels, for pictures.
         val_interval: epochs between validations.
-        resume: go on from ``last.pt``.
-        lr_step_on: from the trainer to the arguments of the schedules' ``step``, such as the metric that
-            `ReduceLROnPlateau` needs; none by default.
-        live_cases: cases in the live view; 0 for scalars alone.
-        mlflow: where MLflow keeps the run, see `TrackedRun`; None for nowhere.
-        experiment: name of MLflow's experiment; of a path, the last part.
-        settings: parameters of MLflow's run.
+        resume: resume from ``last.pt``.
+        lr_step_on: function from the trainer to the arguments of the schedulers' ``step``, such as the metric for
+            ``ReduceLROnPlateau``; by default, no arguments.
+        live_cases: number of cases in the live view; 0 for scalars only.
+        mlflow: MLflow server, database or folder, see ``TrackedRun``; None disables tracking.
+        experiment: name of the MLflow experiment; of a path, the last part is used.
+        settings: parameters of the MLflow run.
 
     Raises:
-        ConfigError: when attached, `mlflow` cannot be used; when the training starts, there is nothing to resume.
+        ConfigError: When attached, if ``mlflow`` cannot be used; when training starts, if there is nothing to resume.
     """
 
     def __init__(
@@ -92,6 +92,6 @@ class TrainingHandlers:
             self.handlers.append(TrackedRun(mlflow, output_dir, validator, experiment, settings or {}))
 
     def attach(self, engine: Engine) -> None:
-        """Register all with the trainer."""
+        """Register all handlers with the trainer."""
         for handler in self.handlers:
             handler.attach(engine)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Validation that is never forgotten after the last epoch."""
+"""Validation at intervals and after the last epoch."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ logger = logging.getLogger(__name__)
 
 
 class FinalValidationHandler(ValidationHandler):
-    """MONAI's `ValidationHandler`, run every `interval` epochs and also after the last one.
+    """MONAI's ``ValidationHandler``, run every ``interval`` epochs and also after the last epoch.
 
-    Without the last one, a run whose epochs are no multiple of `interval` would end unmeasured, and a run shorter than
-    `interval` without a best model.
+    The last validation matters if the number of epochs is not a multiple of ``interval``: the final weights would not
+    be measured, and a run shorter than ``interval`` would have no best model.
 
-    A key metric of NaN is never the best one. MONAI takes the first value whatever it is, and no later one is greater
-    than NaN.
+    A key metric that is not finite is never the best one. MONAI would keep a NaN from the first validation forever,
+    because no later value is greater than NaN.
 
     Args:
         interval: epochs between validations.
         validator: the evaluator to run.
 
     Raises:
-        NonFiniteOutputError: in the training, the network's output for a case is NaN or infinite.
+        NonFiniteOutputError: During training, if the network's output for a case is NaN or infinite.
     """
 
     def __init__(self, interval: int, validator: Evaluator) -> None:
@@ -44,19 +44,19 @@ class FinalValidationHandler(ValidationHandler):
         engine.add_event_handler(due, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Validate."""
+        """Run the validation."""
         state = self.validator.state
         best = state.best_metric, state.best_metric_epoch
         try:
             super().__call__(engine)
         except NonFiniteOutputError as error:
             raise NonFiniteOutputError(
-                f"validation after epoch {engine.state.epoch}: {error} No checkpoint was written after this epoch; the "
-                "earlier ones are kept, and --resume true goes on from there."
+                f"validation after epoch {engine.state.epoch}: {error} No checkpoint was written after this epoch; "
+                "earlier ones are kept, and --resume true resumes from them."
             ) from error
         if state.best_metric_epoch == engine.state.epoch and not math.isfinite(state.best_metric):
             logger.warning(
-                "validation after epoch %d: the key metric is %s, which is never taken for the best",
+                "validation after epoch %d: the key metric is %s, which is never used as the best value",
                 engine.state.epoch,
                 float(state.best_metric),
             )

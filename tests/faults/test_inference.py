@@ -110,7 +110,7 @@ def test_a_second_start_does_what_is_left_and_no_more(images, hippocampi, tmp_pa
     shutil.copy(hippocampi / "imagesTr" / "case_1.nii.gz", images)
     with caplog.at_level("INFO"):
         assert infer(tmp_path) is None
-    assert "3 of 4 cases are finished already, 1 to do (--repeat_finished true does all of them again)" in caplog.text
+    assert "3 of 4 cases are already finished, 1 remaining (--repeat_finished true repeats all cases)" in caplog.text
     second = written(tmp_path)
     assert second.keys() - first.keys() == {"case_1_seg.nii.gz"}
     assert {name: second[name] for name in first} == first
@@ -192,7 +192,7 @@ def test_killed_while_a_label_map_is_written_the_next_start_goes_on(images, hipp
 
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 0, run.text
-    assert "2 of 4 cases are finished already, 2 to do" in run.text
+    assert "2 of 4 cases are already finished, 2 remaining" in run.text
     assert len(written(tmp_path)) == 4
     assert {name: written(tmp_path)[name] for name in first} == first
     assert statuses(tmp_path) == ["finished"] * 4

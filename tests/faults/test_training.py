@@ -88,7 +88,7 @@ def test_killed_three_times_and_resumed_the_result_is_the_very_same(hippocampi, 
     assert run.wait() == 128 + signal.SIGTERM, run.text
     assert "SIGTERM: stopping after this iteration, with a checkpoint; once more stops at once" in run.text
     assert "stopped in epoch 3" in run.text
-    assert "--resume true goes on" in run.text
+    assert "--resume true resumes" in run.text
     assert (checkpoint(tmp_path)["epoch"], checkpoint(tmp_path)["batches_done"]) == (2, 3)
 
     run = train(tmp_path, hippocampi, resume=True)
@@ -224,7 +224,7 @@ def test_a_validation_that_is_not_finite_stops_before_anything_is_written(workfl
     text = what_to_do(caught.value)
     assert text.startswith("validation after epoch 2: case case_")
     assert "values of the network's output are NaN or infinite" in text
-    assert "--resume true goes on from there" in text
+    assert "--resume true resumes from them" in text
     assert checkpoint(tmp_path)["epoch"] == 1
     assert model.read_bytes() == kept["model"]
 

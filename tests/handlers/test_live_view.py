@@ -91,6 +91,6 @@ def test_what_is_written(tmp_path):
 def test_a_picture_that_cannot_be_drawn_costs_nothing_else(tmp_path, caplog):
     with caplog.at_level(logging.ERROR):
         events = run(tmp_path, labels=False)
-    assert "case x cannot be shown in the live view; the training goes on" in caplog.text
+    assert "case x cannot be shown in the live view; training continues" in caplog.text
     assert len(events.Scalars("training/term")) == 2
     assert events.Tags()["images"] == []

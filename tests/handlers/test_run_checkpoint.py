@@ -175,7 +175,7 @@ def test_resume_with_another_architecture_says_so(tmp_path):
     resumed_handler = RunCheckpoint(
         str(tmp_path / "run"), str(tmp_path), SegANSegmentor(1, 1, 8), {"network": SegANSegmentor(1, 1, 8)}, resume=True
     )
-    with pytest.raises(ConfigError, match=r"last.pt: its 'network' does not fit this configuration"):
+    with pytest.raises(ConfigError, match=r"last.pt: its 'network' does not match this configuration"):
         resumed_handler.load(resumed)
 
 

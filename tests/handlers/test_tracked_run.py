@@ -105,7 +105,7 @@ def connect(tracking, folder):
 def test_what_cannot_be_used_is_said_with_the_remedy(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(
-        ConfigError, match=r"--mlflow .*file/sub cannot be made .*Expected a folder, sqlite:///FILE, or"
+        ConfigError, match=r"--mlflow .*file/sub cannot be created .*Expected a folder, sqlite:///FILE, or"
     ):
         connect(tmp_path / "file" / "sub", tmp_path)
     with pytest.raises(ConfigError, match=r"--mlflow nonsense://x cannot be used .*Expected a folder, sqlite:///FILE"):

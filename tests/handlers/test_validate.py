@@ -62,7 +62,7 @@ def test_nan_is_never_the_best(values, best):
 
 def test_nan_is_said(caplog):
     validate([0.1, 0.2, math.inf])
-    assert "validation after epoch 3: the key metric is inf, which is never taken for the best" in caplog.text
+    assert "validation after epoch 3: the key metric is inf, which is never used as the best value" in caplog.text
 
 
 def test_the_last_epoch_is_always_validated():
