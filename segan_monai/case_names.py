@@ -17,7 +17,7 @@ LONGEST = 200
 File names may have 255 bytes, and results append suffixes such as ``_probabilities.nii.gz``.
 """
 
-_KEPT_OF_LONG = 180
+_PREFIX_BYTES = 180
 
 
 def case_name(name: str) -> str:
@@ -36,7 +36,7 @@ def case_name(name: str) -> str:
     safe = "".join(c if c.isprintable() and c not in "/\\" else quote(_bytes(c), safe="") for c in name)
     if len(safe.encode()) <= LONGEST:
         return safe
-    kept = safe.encode()[:_KEPT_OF_LONG].decode(errors="ignore")
+    kept = safe.encode()[:_PREFIX_BYTES].decode(errors="ignore")
     return f"{kept}~{hashlib.sha256(_bytes(name)).hexdigest()[:12]}"
 
 

@@ -39,7 +39,7 @@ def device_of_process() -> torch.device:
     """Return the GPU of this process, one per process; the CPU on machines without GPUs.
 
     Raises:
-        ConfigError: `torchrun` did not start this process, or starts more processes on this machine than it has GPUs.
+        ConfigError: ``torchrun`` did not start this process, or starts more processes on this machine than it has GPUs.
     """
     if "LOCAL_RANK" not in os.environ:
         raise ConfigError(
@@ -60,14 +60,14 @@ def device_of_process() -> torch.device:
 def meet_processes() -> None:
     """Initialize the process group of a run whose processes exchange results but no tensors, such as inference.
 
-    Processes may wait for each other for days. Calling it again, or without `torchrun`, does nothing.
+    Processes may wait for each other for days. Calling it again, or without ``torchrun``, does nothing.
     """
     several = "LOCAL_RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
     if several:
-        _meet("gloo", timeout=timedelta(days=30))
+        _initialize_process_group("gloo", timeout=timedelta(days=30))
 
 
-def _meet(backend: str, **settings: Any) -> None:
+def _initialize_process_group(backend: str, **settings: Any) -> None:
     """Initialize the process group once, and restore the exception hook that prints what to do about an error.
 
     Torch replaces it by one that buffers standard error; the buffer is lost when our hook ends the process.
@@ -77,10 +77,10 @@ def _meet(backend: str, **settings: Any) -> None:
         torch.distributed.init_process_group(backend, **settings)
         sys.excepthook = hook
         if backend == "gloo":
-            atexit.register(_part)
+            atexit.register(_destroy_process_group)
 
 
-def _part() -> None:
+def _destroy_process_group() -> None:
     """Destroy the process group before Python exits: a gloo thread that is still running could abort the process."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -95,7 +95,7 @@ def init_process_group_for(device: str | torch.device) -> None:
     device = torch.device(device)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    _meet("nccl" if device.type == "cuda" else "gloo")
+    _initialize_process_group("nccl" if device.type == "cuda" else "gloo")
     if process_rank() > 0:
         logging.disable(logging.INFO)
 
@@ -128,7 +128,7 @@ def shard(items: Sequence[T], repeat: bool = False) -> list[T]:
 
 
 @contextmanager
-def _others_needed() -> Iterator[None]:
+def _detect_lost_process() -> Iterator[None]:
     """Turn the error of a collective operation into one that says that another process has ended."""
     try:
         yield
@@ -145,7 +145,7 @@ def gather_objects(value: T) -> list[T]:
     if idist.get_world_size() == 1:
         return [value]
     gathered: list[Any] = [None] * idist.get_world_size()
-    with _others_needed():
+    with _detect_lost_process():
         torch.distributed.all_gather_object(gathered, value)
     return gathered
 
@@ -154,30 +154,30 @@ def broadcast_from_rank0(value: T) -> T:
     """Return the object of rank 0. All processes must call it."""
     if idist.get_world_size() == 1:
         return value
-    said = [value]
-    with _others_needed():
-        torch.distributed.broadcast_object_list(said, src=0)
-    return said[0]
+    values = [value]
+    with _detect_lost_process():
+        torch.distributed.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def any_rank(asks: bool) -> bool:
-    """Return whether `asks` is true on any rank. All processes must call it."""
+    """Return whether ``asks`` is true on any rank. All processes must call it."""
     if idist.get_world_size() == 1:
         return asks
-    together = torch.tensor(int(asks), device=idist.device())
-    with _others_needed():
-        torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
-    return bool(together)
+    combined = torch.tensor(int(asks), device=idist.device())
+    with _detect_lost_process():
+        torch.distributed.all_reduce(combined, torch.distributed.ReduceOp.MAX)
+    return bool(combined)
 
 
 def average_over_processes(tensors: Sequence[Tensor]) -> None:
     """Average tensors over all processes, in place and in one message."""
     if idist.get_world_size() == 1 or not tensors:
         return
-    together = torch.cat([tensor.flatten() for tensor in tensors])
-    with _others_needed():
-        torch.distributed.all_reduce(together)
-    parts = together.div_(idist.get_world_size()).split([tensor.numel() for tensor in tensors])
+    combined = torch.cat([tensor.flatten() for tensor in tensors])
+    with _detect_lost_process():
+        torch.distributed.all_reduce(combined)
+    parts = combined.div_(idist.get_world_size()).split([tensor.numel() for tensor in tensors])
     torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
 
 

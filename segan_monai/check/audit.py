@@ -58,7 +58,7 @@ _HARMLESS = frozenset(
     ]
 )
 # parts of the trusted packages that load code or data from other places
-_REACHING_OUT = (
+_LOAD_EXTERNALLY = (
     "torch.hub",
     "torch.load",
     "torch.serialization",
@@ -120,11 +120,11 @@ def audit_config(arguments: Mapping[str, Any]) -> list[Item]:
         if isinstance(item, ConfigComponent):
             if ConfigExpression.is_expression(item.get_config()["_target_"]):
                 continue  # listed as an expression
-            entry = ("class", *_of_class(item))
+            entry = ("class", *_audit_class(item))
         elif is_import(text):
-            entry = ("import", text.removeprefix("$"), _of_path(_imported_path(text)))
+            entry = ("import", text.removeprefix("$"), _audit_path(_imported_path(text)))
         elif ConfigExpression.is_expression(text):
-            entry = ("expression", text, _of_expression(text, modules))
+            entry = ("expression", text, _audit_expression(text, modules))
         else:
             continue
         found.setdefault(entry, []).append(name.replace("::", "#"))
@@ -152,17 +152,17 @@ def _imported_path(text: str) -> str:
     return f"{module}.{member}" if member else module
 
 
-def _of_class(component: ConfigComponent) -> tuple[str, str]:
+def _audit_class(component: ConfigComponent) -> tuple[str, str]:
     target = component.get_config()["_target_"]
     if not isinstance(target, str):
         return repr(target), "not a class name"
     if target.startswith("@"):
         return target, ""
     path = str(component.resolve_module_name())
-    return (target if path == target else f"{target} = {path}"), _of_path(path)
+    return (target if path == target else f"{target} = {path}"), _audit_path(path)
 
 
-def _of_path(path: str) -> str:
+def _audit_path(path: str) -> str:
     """Return why a dotted path needs a closer look, or "". Only packages that are already imported are followed."""
     top = path.split(".")[0]
     if top not in TRUSTED and not (top == "numpy" and path == "numpy"):
@@ -172,23 +172,23 @@ def _of_path(path: str) -> str:
     reached, absent = follow(importlib.import_module(top), path.split(".")[1:])
     if absent:
         return f"{top} has no {path.removeprefix(top + '.')}"
-    return _of_object(reached, path)
+    return _audit_object(reached, path)
 
 
-def _of_object(reached: Any, path: str) -> str:
+def _audit_object(reached: Any, path: str) -> str:
     owner = reached.__name__ if isinstance(reached, ModuleType) else str(getattr(reached, "__module__", None) or "")
     full = owner if isinstance(reached, ModuleType) else f"{owner}.{getattr(reached, '__name__', '')}"
     if isinstance(reached, ModuleType) or callable(reached):
         if owner and owner.split(".")[0] not in (*TRUSTED, "numpy"):
             # torch.os.system is os.system
             return f"outside: {path} is {full}"
-        for prefix in _REACHING_OUT:
+        for prefix in _LOAD_EXTERNALLY:
             if f"{full}.".startswith(f"{prefix}.") or f"{path}.".startswith(f"{prefix}."):
                 return f"loads code or data from elsewhere: {path}"
     return ""
 
 
-def _of_expression(text: str, modules: Mapping[str, str]) -> str:
+def _audit_expression(text: str, modules: Mapping[str, str]) -> str:
     try:
         tree = parse_expression(text)
     except SyntaxError as error:
@@ -198,7 +198,7 @@ def _of_expression(text: str, modules: Mapping[str, str]) -> str:
         return f"reaches into Python itself: {', '.join(hidden)}"
     for root, *names in dotted_names(tree):
         if root in modules:
-            if mark := _of_path(".".join([modules[root], *names])):
+            if mark := _audit_path(".".join([modules[root], *names])):
                 return mark
         elif hasattr(builtins, root) and root not in _HARMLESS:
             return f"outside: the built-in {root}"

@@ -23,8 +23,8 @@ from segan_monai.files import append_line
 from segan_monai.json_files import read_json_lines
 from segan_monai.parallel import available_processes, map_in_processes
 
-_MOST_VALUES = 300  # label values kept per label map; a map with more is probably an image
-_AT_ONCE = 8  # cases sent to a process at once
+_MAX_VALUES = 300  # label values kept per label map; a map with more is probably an image
+_CHUNK_SIZE = 8  # cases sent to a process at once
 _FOUND = {"intensities", "image_hashes", "labels", "label_hashes"}
 
 
@@ -56,11 +56,11 @@ def read_contents(
     known = dict(_read_record(record))
     found = {name: known[key] for name, key in keys.items() if key in known}
     todo = [case for case in cases if case["case"] not in found]
-    processes = available_processes(-(-len(todo) // _AT_ONCE), processes)
+    processes = available_processes(-(-len(todo) // _CHUNK_SIZE), processes)
     record.parent.mkdir(parents=True, exist_ok=True)
     bar = partial(tqdm, desc="contents", initial=len(found), total=len(cases), unit="case", disable=None)
     read = partial(read_content, loader=loader)
-    for name, content in bar(map_in_processes(read, todo, processes, chunksize=_AT_ONCE)):
+    for name, content in bar(map_in_processes(read, todo, processes, chunksize=_CHUNK_SIZE)):
         append_line(record, json.dumps([keys[name], content]))
         found[name] = content
     return {case["case"]: found[case["case"]] for case in cases}
@@ -88,7 +88,7 @@ def read_content(case: Case, loader: Any) -> tuple[str, dict[str, Any]]:
     if label is not None:
         values, counts = np.unique(label, return_counts=True)
         pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
-        content["labels"] = pairs[:_MOST_VALUES]
+        content["labels"] = pairs[:_MAX_VALUES]
         content["label_hashes"] = [_digest(label)] if values.any() else []
     return case["case"], content
 

@@ -20,7 +20,7 @@ from segan_monai.transforms.load_case import volume_shape
 from segan_monai.volume_files import is_a_folder, itk_reader
 
 _EXIF_ORIENTATION = 0x0112
-_TURNED = (5, 6, 7, 8)
+_ROTATED = (5, 6, 7, 8)
 
 
 class Header(NamedTuple):
@@ -109,7 +109,7 @@ def _itk(path: Path) -> Header:
 def _picture(path: Path) -> Header:
     with Image.open(path) as picture:
         columns, rows = picture.size
-        if picture.getexif().get(_EXIF_ORIENTATION) in _TURNED:
+        if picture.getexif().get(_EXIF_ORIENTATION) in _ROTATED:
             columns, rows = rows, columns
         channels = 3 if picture.mode in ("RGB", "RGBA", "P") else 1
         return Header(Grid(str(path), (columns, rows, 1), np.eye(4)), channels, picture.mode, True, True)

@@ -12,13 +12,13 @@ from segan_monai.data import number_of_regions, resolve_regions
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import merged_regions
 
-_WIDEST = 4096
+_MAX_CHANNELS = 4096
 """Maximum channels of a level.
 
 A 4x4 convolution from 2048 to 4096 channels has 134 million weights, and each further level has 4 times as many.
 """
 
-_WITH_FOLDS = ("dataset.json", "splits_final.json")
+_FILES_WITH_FOLDS = ("dataset.json", "splits_final.json")
 
 Values = Mapping[str, Any]
 Problems = Iterator[str]
@@ -37,7 +37,7 @@ def broken_rules(values: Values, config: Values) -> list[str]:
 def _folds(values: Values, config: Values) -> Problems:
     """Check that ``fold`` is below ``folds``, unless the data set defines its own folds, which the split checks."""
     folder = Path(values.get("dataset_dir") or ".")
-    may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _WITH_FOLDS)
+    may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _FILES_WITH_FOLDS)
     if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
         yield (
             f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
@@ -107,11 +107,11 @@ def _widths(values: Values, config: Values) -> Problems:
         widest = values[key] * 2**count
         if key == "base_channels" and values.get("max_channels"):
             widest = min(widest, values["max_channels"])
-        if widest > _WIDEST:
+        if widest > _MAX_CHANNELS:
             levels_too = f" and --num_levels {count + 1}" if "num_levels" in values and key in levels else ""
             yield (
                 f"--{key} {values[key]}{levels_too}: the deepest level would have {widest} channels, more weights than "
-                f"fit in memory; expected at most {_WIDEST}. Lower these values."
+                f"fit in memory; expected at most {_MAX_CHANNELS}. Lower these values."
             )
 
 

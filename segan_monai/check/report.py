@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 Level = Literal["error", "warning"]
 
-_SHOWN = 3  # messages per row and level in the table; the file has all
+_MAX_MESSAGES = 3  # messages per row and level in the table; the file has all
 _WIDTH = 118
 
 
@@ -94,7 +94,7 @@ class Report:
                 of_rule = [finding for finding in of_level if finding.rule == rule]
                 if of_rule:
                     counts.append(counted(len(of_rule), level))
-                shown += of_rule[:_SHOWN]
+                shown += of_rule[:_MAX_MESSAGES]
             row = f"{rule:15} {', '.join(counts) or 'ok':22} {looked_at}".rstrip()
             lines += textwrap.wrap(row, _WIDTH, subsequent_indent=" " * 39, break_long_words=False)
             for finding in shown:

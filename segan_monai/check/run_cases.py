@@ -62,7 +62,9 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     if not ok or not ready:
         return None
     parts: Parts = found if isinstance(found, Mapping) else {"cases" if source == "cases" else "evaluated": found}
-    report.note("data set", ", ".join(f"{counted(len(cases), 'case')}{_of(part)}" for part, cases in parts.items()))
+    report.note(
+        "data set", ", ".join(f"{counted(len(cases), 'case')}{_part_suffix(part)}" for part, cases in parts.items())
+    )
     report.measured["cases"] = {part: len(cases) for part, cases in parts.items()}
     label_keys = tuple(loader.keys[1:])
     regions: Any = None
@@ -81,7 +83,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     )
 
 
-def _of(part: str) -> str:
+def _part_suffix(part: str) -> str:
     return "" if part == "cases" else f" {'for ' if part != 'evaluated' else 'to be '}{part}"
 
 

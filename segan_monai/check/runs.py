@@ -83,7 +83,7 @@ def check_command_line(
         if "output_dir" in parser:
             where = ConfigParser(dict(parser.get()))
             ok, output_dir = built(where, "output_dir", "references", report)
-            folder = Path(output_dir) / "check" if ok and _lies_outside(where, output_dir, report) else None
+            folder = Path(output_dir) / "check" if ok and _is_outside(where, output_dir, report) else None
         if not report.errors:
             trial = trial_parser(parser, scratch, folder and folder.parent)
             _check_built(trial, run_id, init_id, used, folder, quick, processes, report)
@@ -92,7 +92,7 @@ def check_command_line(
     return report, folder
 
 
-def _lies_outside(parser: ConfigParser, output_dir: str, report: Report) -> bool:
+def _is_outside(parser: ConfigParser, output_dir: str, report: Report) -> bool:
     """Return whether results are written outside the data set; if not, report an error."""
     found = {key: built(parser, key, "data set", report)[1] for key in ("dataset_dir", "datalist") if key in parser}
     try:

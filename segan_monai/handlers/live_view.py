@@ -169,7 +169,7 @@ class LiveView:
                 continue
             self.left.remove(case)
             try:
-                cut = LiveSlice.of_case({**batch, "case": case}, output, len(self.regions), *_cutting(engine.inferer))
+                cut = LiveSlice.of_case({**batch, "case": case}, output, len(self.regions), *_slicing(engine.inferer))
                 for name, draw in self._pictures(cut).items():
                     self.writer.add_figure(f"{name}/{case}", draw(cut), self.trainer.state.epoch, close=False)
             except Exception:  # an error in a picture must not end days of training
@@ -231,6 +231,6 @@ class LiveView:
         return figure
 
 
-def _cutting(inferer: Any) -> tuple[int, int]:
+def _slicing(inferer: Any) -> tuple[int, int]:
     """Return an inferer's (first) slicing axis, and the number of neighbouring slices on each side."""
     return getattr(inferer, "axes", (2,))[0], getattr(inferer, "neighbours", 0)

@@ -23,8 +23,8 @@ from segan_monai.json_files import read_json_object
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
-_LONGEST = 500  # maximum length of a parameter in all MLflow versions
-_NOT_IN_NAMES = re.compile(r"[^\w\-./ ]")  # characters that metric names must not contain
+_MAX_PARAMETER_LENGTH = 500  # maximum length of a parameter in all MLflow versions
+_INVALID_CHARACTERS = re.compile(r"[^\w\-./ ]")  # characters that metric names must not contain
 ARTIFACTS = ("report.html", "run.json", "split.json", "history.csv")
 
 
@@ -116,7 +116,7 @@ class TrackedRun(MLFlowHandler):
     def epoch_completed(self, engine: Engine) -> None:
         """Send the metrics of the completed epoch."""
         values = epoch_scalars(engine, self.validator, self.learning_rates)
-        named = {_NOT_IN_NAMES.sub("_", name): value for name, value in values.items()}
+        named = {_INVALID_CHARACTERS.sub("_", name): value for name, value in values.items()}
         self._attempt(lambda: self._log_metrics(named, step=engine.state.epoch))
 
     def complete(self) -> None:
@@ -144,7 +144,7 @@ class TrackedRun(MLFlowHandler):
                 iteration_log=False,
                 experiment_name=Path(self.experiment_path).resolve().name,
                 run_name=f"{self.output_dir.resolve().name} {time.strftime('%Y-%m-%d %H:%M:%S')}",
-                experiment_param={name: str(value)[:_LONGEST] for name, value in self.settings.items()},
+                experiment_param={name: str(value)[:_MAX_PARAMETER_LENGTH] for name, value in self.settings.items()},
                 artifacts=[self.output_dir / name for name in ARTIFACTS],
             )
         except Exception as error:  # from MLflow or its database

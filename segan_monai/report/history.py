@@ -10,7 +10,7 @@ import pandas as pd
 
 TRAINING, VALIDATION = "training/", "validation/"
 KEY_METRIC = "mean_dice"
-_OF_NEITHER = "^parameters_|^peak_memory_mib$"
+_WITHOUT_PHASE = "^parameters_|^peak_memory_mib$"
 
 
 def read_history(file: str | os.PathLike[str]) -> pd.DataFrame:
@@ -36,7 +36,7 @@ def with_phases(history: pd.DataFrame) -> pd.DataFrame:
     names, epochs = history["name"].astype(str), pd.to_numeric(history["epoch"])
     if names.str.startswith((TRAINING, VALIDATION)).any():
         return history
-    of_phase = (epochs > 0) & ~names.str.contains(_OF_NEITHER)
+    of_phase = (epochs > 0) & ~names.str.contains(_WITHOUT_PHASE)
     of_validation: set[str] = set()
     for _, of_epoch in names[of_phase].groupby(epochs):
         listed = of_epoch.tolist()

@@ -34,7 +34,7 @@ def say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trace
         os._exit(1)  # threads that still load cases would abort the interpreter with another message
 
 
-def _lost_a_loader(error: BaseException) -> bool:
+def _loader_was_killed(error: BaseException) -> bool:
     """Return whether an error was caused by a killed data loader process.
 
     Torch reports most of these; otherwise the connection to the process breaks.
@@ -57,7 +57,7 @@ def what_to_do(error: BaseException) -> str | None:
                 f"the accelerator is out of memory ({str(link).splitlines()[0]}) Lower --batch_size or the size of "
                 "slices or patches, or close other programs on the device; then resume with --resume true."
             )
-        if _lost_a_loader(link):
+        if _loader_was_killed(link):
             return (
                 f"a data loader process was killed ({str(link).splitlines()[0]}), usually because the machine ran out "
                 "of memory. Lower --num_workers or --cache_rate, then start again: training with --resume true, "

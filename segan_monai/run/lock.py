@@ -118,8 +118,8 @@ def _in_use(file: Path) -> str:
 
 
 _held: weakref.WeakValueDictionary[str, FolderLock] = weakref.WeakValueDictionary()
-_of_run: weakref.WeakKeyDictionary[Any, FolderLock] = weakref.WeakKeyDictionary()
-_until_the_end: list[FolderLock] = []
+_locks_of_runs: weakref.WeakKeyDictionary[Any, FolderLock] = weakref.WeakKeyDictionary()
+_locks_of_process: list[FolderLock] = []
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_held.clear)  # a child process does not hold its parent's locks
 
@@ -177,7 +177,7 @@ def output_folder_of_run(output_dir: str | os.PathLike[str], run: Any) -> Path:
     """
     lock = _hold(output_dir)
     if run is None:
-        _until_the_end.append(lock)
+        _locks_of_process.append(lock)
     else:
-        _of_run[run] = lock
+        _locks_of_runs[run] = lock
     return Path(output_dir)
