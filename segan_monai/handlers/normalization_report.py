@@ -24,9 +24,10 @@ WHOLE = "whole image"
 class NormalizationReport:
     """Writes ``normalization.json`` and ``histograms.png`` (Delisle et al. (2020), Table 2 and Fig. 4).
 
-    ``normalization.json`` contains the Jensen-Shannon divergence between the domains' intensities (in nats, 0 to
-    log K), for inputs and normalized images, over the whole image and within each region. ``histograms.png`` has one
-    row each for inputs and normalized images, one column per region and one histogram per domain.
+    ``normalization.json`` contains the Jensen-Shannon divergence between the domains' intensities in nats (0 to
+    log K). It is given for inputs and normalized images, over the whole image and within each region.
+    ``histograms.png`` has one row each for inputs and normalized images, one column per region and one histogram per
+    domain.
 
     Expects decollated data: ``label`` (1, H, W, D) and ``domain`` in the batch, and ``input`` and ``normalized``
     (C, H, W, D) on the label's grid in the output. Background voxels (value 0) are excluded.

@@ -56,7 +56,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
-            value, a value is invalid, or the output folder is in the data set or not writable; with ``check``, the
+            value, or a value is invalid. The output folder is in the data set or not writable. With ``check``, the
             config cannot run.
         FolderInUseError: Another process uses the output folder.
         DataError: With ``check``, cases cannot be used.

@@ -287,7 +287,7 @@ def test_results_are_never_written_among_the_images(images, tmp_path, output_dir
     run = Command("inference", tmp_path, **{**settings(tmp_path), "output_dir": str(tmp_path / output_dir)})
     assert run.wait() == 1
     assert run.last_line.startswith(f"error: output_dir {tmp_path}/{output_dir} ")
-    assert run.last_line.endswith(f"Write beside it, for example --output_dir {images}_results.")
+    assert run.last_line.endswith(f"Use a folder outside, such as --output_dir {images}_results.")
     assert sorted(images.rglob("*")) == before
 
 

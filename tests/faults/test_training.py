@@ -239,7 +239,7 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_ends_or_is_killed
         assert second.wait() == 1
         expected = f"error: {tmp_path}/run is in use by process {first.process.pid} on "
         assert second.last_line.startswith(expected)
-        assert second.last_line.endswith("Wait until it ends, stop it, or give another output folder.")
+        assert second.last_line.endswith("Wait until it ends, stop it, or choose another output folder.")
         assert {file: file.read_bytes() for file in (tmp_path / "run").glob("*.*")} == before
         first.kill()
     third = train(tmp_path, hippocampi, resume=True)

@@ -200,7 +200,9 @@ def test_a_weight_that_is_not_finite_never_replaces_a_good_checkpoint(tmp_path):
             next(objects["critic"].parameters()).view(-1)[0] = float("nan")
 
     run.add_event_handler(Events.ITERATION_COMPLETED(once=2 * run.state.epoch_length), poison)
-    with pytest.raises(UserError, match=r"of 'critic' is NaN or infinite after epoch 2. .*last.pt of the previous epoch"):
+    with pytest.raises(
+        UserError, match=r"of 'critic' is NaN or infinite after epoch 2. .*last.pt of the previous epoch"
+    ):
         run.run()
     assert torch.load(tmp_path / "run" / "last.pt", weights_only=True)["epoch"] == 1
 
