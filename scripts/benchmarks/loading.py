@@ -145,8 +145,8 @@ def start_up(
 ) -> None:
     """Time the BraTS bundle from the command to the end of the first iteration, on generated volumes.
 
-    The sides are: no cache, cache in memory, and cache on disk, empty (cold) and filled (warm). There are `distinct`
-    different volumes under `volumes` names; the network is small (base 8). Nothing is extrapolated.
+    The sides are: no cache, cache in memory, and cache on disk, empty (cold) and filled (warm). There are ``distinct``
+    different volumes under ``volumes`` names; the network is small (base 8). Nothing is extrapolated.
     """
     place = Path(tempfile.mkdtemp(dir=folder))
     try:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs nnU-Net for `benchmark.py peers`; started by nnunet.py in the environment of scripts/install_nnunet.sh.
+"""Runs nnU-Net for ``benchmark.py peers``; started by nnunet.py in the environment of scripts/install_nnunet.sh.
 
 python scripts/benchmarks/nnunet_process.py train|predict SETTINGS.json
 """

@@ -46,7 +46,7 @@ def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None)
 
 
 def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], together: Any, results: Any) -> None:
-    """Run one process of `two_processes`, on a separate core."""
+    """Run one process of ``two_processes``, on a separate core."""
     rounds, size, batch_size = settings
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1 - rank % len(cores)]})
@@ -145,7 +145,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
     """Time inference of a folder of generated volumes of hippocampus size with one and two processes under torchrun.
 
     The last row is two processes that are killed halfway and restarted. It uses the bundle and its weights, and
-    `volumes` links to one file.
+    ``volumes`` links to one file.
     """
     place = Path(tempfile.mkdtemp())
     environment = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}

@@ -49,7 +49,7 @@ class CaseCacheDataset(CacheDataset):
     - Found later (with a ``cache_rate`` below 1, files are read in every epoch), it is replaced by the next readable
       case, so that batches keep their size.
 
-    With ``cache_dir``, preprocessed cases are kept in files for later runs, see `CaseCache`. All cases are then
+    With ``cache_dir``, preprocessed cases are kept in files for later runs, see ``CaseCache``. All cases are then
     preprocessed or found at the start and memory-mapped; ``cache_rate`` has no effect.
 
     Args:

@@ -129,10 +129,10 @@ def number_of_regions(regions: str | Mapping[str, Iterable[int]]) -> int:
     """Return the number of regions of a setting, for config expressions evaluated before cases are found.
 
     Args:
-        regions: See `resolve_regions`. All conventions that ``"auto"`` can find have the same number of regions.
+        regions: See ``resolve_regions``. All conventions that ``"auto"`` can find have the same number of regions.
 
     Raises:
-        ConfigError: See `resolve_regions`.
+        ConfigError: See ``resolve_regions``.
     """
     if regions == "auto":
         (number,) = {len(convention.regions) for convention in LABEL_CONVENTIONS.values()}

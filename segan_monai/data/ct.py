@@ -32,22 +32,22 @@ def ct_cases(
 
     Expects a folder ``images`` with ``masks`` or ``labels`` beside it. An image and its mask have the same name, apart
     from the extension; NIH's ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``. Other layouts are read by
-    `find_cases`.
+    ``find_cases``.
 
     Args:
         dataset_dir: The folder.
-        datalist: A datalist to use instead, see `find_cases`.
+        datalist: A datalist to use instead, see ``find_cases``.
         subject_pattern: Regular expression. Where it matches the whole name of a picture, its first group is the
             patient, such as ``PANCREAS_0001`` in ``PANCREAS_0001-1106``. All slices of a patient then stay in one part
             of the split.
         require_labels: Omit cases without a mask.
 
     Returns:
-        Cases sorted by name, in the form that `find_cases` returns.
+        Cases sorted by name, in the form that ``find_cases`` returns.
 
     Raises:
         DataError: The folder does not exist; two files have the same name; only some images have a mask, or a mask
-            has no image; or `find_cases` raises it.
+            has no image; or ``find_cases`` raises it.
         ConfigError: The pattern is not a regular expression with a group.
     """
     try:

@@ -58,17 +58,17 @@ def decathlon_cases(
 def cases_of_datalist(
     file: Path, datalist: dict[str, Any], folders: Sequence[Path], modalities: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Return the cases of a parsed datalist; see `decathlon_cases`.
+    """Return the cases of a parsed datalist; see ``decathlon_cases``.
 
     Args:
         file: Path for error messages.
-        datalist: Content in the form that `decathlon_cases` describes.
+        datalist: Content in the form that ``decathlon_cases`` describes.
         folders: Folders in which paths are resolved, in order.
-        modalities: See `decathlon_cases`.
+        modalities: See ``decathlon_cases``.
 
     Raises:
-        DataError: See `decathlon_cases`.
-        ConfigError: See `decathlon_cases`.
+        DataError: See ``decathlon_cases``.
+        ConfigError: See ``decathlon_cases``.
     """
     selected, number_named = _select(file, datalist.get("modality"), modalities)
     convention = _convention(datalist.get("labels"))

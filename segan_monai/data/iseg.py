@@ -37,7 +37,7 @@ def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
     Returns:
         Cases sorted by name, with ``case`` (``iSEG_subject-1``), ``subject``, ``image`` (the T1) and ``domain``
-        (``iSEG``). Labelled cases have ``label`` and ``tissue_values``, see `RelabelCased`.
+        (``iSEG``). Labelled cases have ``label`` and ``tissue_values``, see ``RelabelCased``.
 
     Raises:
         DataError: The folder does not exist or holds no iSEG files; a subject has no T1 or two files of one kind; a

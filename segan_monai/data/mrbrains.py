@@ -51,7 +51,7 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     Returns:
         Cases sorted by name, with ``case`` (``MRBrainS_1``; ``MRBrainS_TestData_1`` below ``TestData``), ``subject``,
         ``image`` and ``domain`` (``MRBrainS``). Labelled cases have ``label``, ``tissue_values`` and ``skull_strip``,
-        because the images show whole heads, see `StripByLabeld`.
+        because the images show whole heads, see ``StripByLabeld``.
 
     Raises:
         DataError: The folder does not exist or holds no MRBrainS files.

@@ -85,7 +85,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
 
     Raises:
         DataError: The folder does not exist; the file ending is not that of a volume; a channel is missing, or cases
-            have different numbers of channels; a label map has no image; or `decathlon_cases` raises it.
+            have different numbers of channels; a label map has no image; or ``decathlon_cases`` raises it.
         ConfigError: The data set does not have a modality.
     """
     folder = existing_folder(dataset_dir)

@@ -31,7 +31,7 @@ class ExportedBundle:
     """Exporter of the network defined by a bundle's ``inference.json``.
 
     - Batch and image size are dynamic in ONNX and torch.export files. If the bundle resizes every slice to one size
-      (`ResizeSlicesd`), the image size is fixed.
+      (``ResizeSlicesd``), the image size is fixed.
     - In a torch.export file, sizes must be multiples of the network's divisor, as its guards enforce. ONNX files accept
       the same sizes as the network.
     - An exported L-SNet always processes exactly ``max_rois`` RoIs.
@@ -106,7 +106,7 @@ class ExportedBundle:
         return torch.rand(shape, generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:
-        """Write the network in one of `FORMATS`; create the folder if missing."""
+        """Write the network in one of ``FORMATS``; create the folder if missing."""
         if kind not in FORMATS:
             raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
         file = Path(file)
@@ -173,8 +173,8 @@ def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:
     """Run an exported network, to compare it with the original.
 
     Args:
-        kind: One of `FORMATS`.
-        file: File written by `ExportedBundle.export`.
+        kind: One of ``FORMATS``.
+        file: File written by ``ExportedBundle.export``.
         image: (B, C, H, W[, D]).
 
     Returns:

@@ -121,7 +121,7 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
     """Apply the steps before the network.
 
     Returns:
-        The image, and the steps for `restore` to undo, in order.
+        The image, and the steps for ``restore`` to undo, in order.
     """
     done: list[tuple[str, Any]] = []
     for step in steps:
@@ -232,7 +232,7 @@ def run_slices_along(
 
 
 def run_slices(network: onnxruntime.InferenceSession, image: NDArray, axes: Sequence[int], **settings: Any) -> NDArray:
-    """Average `run_slices_along` over the axes: (C, H, W, D) to (K, H, W, D); see ``VolumeSliceInferer``."""
+    """Average ``run_slices_along`` over the axes: (C, H, W, D) to (K, H, W, D); see ``VolumeSliceInferer``."""
     return np.mean([run_slices_along(network, image, axis, **settings) for axis in axes], axis=0)
 
 

@@ -40,7 +40,7 @@ def choose(method: str, found: Fingerprint) -> dict[str, Choice]:
     """Choose the settings of a bundle.
 
     Args:
-        method: One of `METHODS`.
+        method: One of ``METHODS``.
         found: Fingerprint of the data set.
 
     Returns:

@@ -50,7 +50,7 @@ def describe_data(data: str | Path) -> DataDescription:
 
     Raises:
         DataError: The folder does not exist, or has no labels or fewer than two subjects; names of channels or labels
-            are invalid; there is an ``ignore`` label; or `find_cases` raises it.
+            are invalid; there is an ``ignore`` label; or ``find_cases`` raises it.
     """
     folder = Path(os.path.normpath(existing_folder(data)))
     file = folder / "dataset.json"

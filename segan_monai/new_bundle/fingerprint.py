@@ -110,7 +110,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         processes: Number of processes that read cases.
 
     Raises:
-        DataError: A case is invalid: `LoadCased` raises it (image and label map on different grids, NaN, damaged
+        DataError: A case is invalid: ``LoadCased`` raises it (image and label map on different grids, NaN, damaged
             files), label values have no name, or the number of channels differs from that of other cases.
     """
     is_ct = [name.strip().lower() for name in data.channels] == ["ct"]

@@ -53,7 +53,7 @@ def new_bundle(
     Raises:
         ConfigError: The name is not a valid identifier, or MONAI Label would misinterpret it; the folder exists, or is
             inside the data; the method does not suit the data.
-        DataError: The data cannot be used, see `describe_data` and `take_fingerprint`.
+        DataError: The data cannot be used, see ``describe_data`` and ``take_fingerprint``.
         OutputError: The folder cannot be written.
     """
     folder = Path(output_dir).expanduser() / name
@@ -101,7 +101,7 @@ def adapt_config(
     Args:
         config: Content of ``train.json``, ``evaluate.json`` or ``inference.json``.
         name: Name of the new bundle.
-        method: See `new_bundle`.
+        method: See ``new_bundle``.
         run: ``training``, ``evaluation`` or ``inference``.
         described: Description of the data set.
         found: Fingerprint of the data set.

@@ -28,7 +28,7 @@ class Placed(NamedTuple):
 
     Attributes:
         values: (H, W, D).
-        flip: Stored axes reversed relative to the series: a key of `LABEL_FLIPS`.
+        flip: Stored axes reversed relative to the series: a key of ``LABEL_FLIPS``.
         how: Evidence for the flip, for the manifest.
     """
 
@@ -48,15 +48,15 @@ def place_label(label_file: Path, label: Volume, image_name: str, image: Volume,
     2. The image must agree. An organ is one kind of tissue, while a wrongly flipped label also covers fat, air and
        bone, which raises the standard deviation of the intensities under it.
     3. A guess from directions is kept if no other flip has a smaller standard deviation. It is replaced by a flip whose
-       standard deviation is smaller by `SPREAD_FACTOR`. In between, the case is refused.
-    4. A header that fits in every voxel is refused if the image contradicts it by `SPREAD_FACTOR`.
+       standard deviation is smaller by ``SPREAD_FACTOR``. In between, the case is refused.
+    4. A header that fits in every voxel is refused if the image contradicts it by ``SPREAD_FACTOR``.
 
     Args:
         label_file: Path for error messages.
         label: The label map (H, W, D).
         image_name: Name for error messages.
         image: The image (H, W, D) in Hounsfield units.
-        flip: ``auto``, or a key of `LABEL_FLIPS` if known.
+        flip: ``auto``, or a key of ``LABEL_FLIPS`` if known.
 
     Raises:
         DataError: The shapes or the voxel sizes differ; header and image contradict each other.

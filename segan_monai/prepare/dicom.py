@@ -148,7 +148,7 @@ def _tags(file: str) -> dict[str, str] | None:
 
 
 def read_series(files: Sequence[str]) -> Volume:
-    """Read a series; see `read_slices` and `read_pixels`."""
+    """Read a series; see ``read_slices`` and ``read_pixels``."""
     return read_pixels(read_slices(files))
 
 
@@ -166,7 +166,7 @@ def read_slices(files: Sequence[str]) -> list[Slice]:
 
 
 def read_pixels(slices: Sequence[Slice]) -> Volume:
-    """Read the pixels of the slices returned by `read_slices`.
+    """Read the pixels of the slices returned by ``read_slices``.
 
     Returns:
         Values (columns, rows, slices) in Hounsfield units, and the affine (RAS, mm).
@@ -249,7 +249,7 @@ def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
     """Sort slices along their normal, and check that they form a volume.
 
     Raises:
-        DataError: See `read_slices`.
+        DataError: See ``read_slices``.
     """
     first = slices[0]
     for one in slices:

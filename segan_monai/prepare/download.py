@@ -28,8 +28,8 @@ def download_hippocampus(folder: str | os.PathLike[str]) -> Path:
         Path of ``Task04_Hippocampus``.
 
     Raises:
-        DataError: See `download_archive`.
-        OutputError: See `download_archive`.
+        DataError: See ``download_archive``.
+        OutputError: See ``download_archive``.
     """
     resource, md5 = DecathlonDataset.resource[_HIPPOCAMPUS], DecathlonDataset.md5[_HIPPOCAMPUS]
     return download_archive(resource, md5, folder, _HIPPOCAMPUS)

@@ -32,7 +32,7 @@ class PrepareOptions:
         spacing_mm: Voxel size to resample to, in mm: right, forward, up. None keeps the grid.
         strip_skull: Whether to set images of whole heads to 0 outside their label maps.
         label_flip: Flip of the label maps of Pancreas-CT relative to their series: ``auto`` to detect it, or a key of
-            `LABEL_FLIPS`.
+            ``LABEL_FLIPS``.
         longest_side_px: Length to which photographs are reduced; None copies them unchanged.
 
     Raises:

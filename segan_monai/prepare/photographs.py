@@ -28,7 +28,7 @@ def prepare_photograph(case: Mapping[str, Any], folder: Path, options: PrepareOp
     of quality 95 [ours], rotated according to EXIF; masks are PNG, resized by nearest neighbour.
 
     Args:
-        case: Case from `segan_monai.prepare.sources`, with its ``section``.
+        case: Case from ``segan_monai.prepare.sources``, with its ``section``.
         folder: Parent folder of ``imagesTr/<case>.jpg`` and ``labelsTr/<case>.png`` (``Ts`` for the section ``test``).
         options: Preparation settings.
 

@@ -96,7 +96,7 @@ def prepare_data_set(
     does not affect the others.
 
     Args:
-        data_set: A key of `segan_monai.prepare.sources.FIND`, such as ``brats``.
+        data_set: A key of ``segan_monai.prepare.sources.FIND``, such as ``brats``.
         source: The folder of the data set, a folder above it, or an archive.
         folder: Output folder: new, empty, or from an earlier preparation of this data set.
         options: Preparation settings.

@@ -32,7 +32,7 @@ class Source(NamedTuple):
     """Cases and description of a data set.
 
     Attributes:
-        cases: Dictionaries in the form that `find_cases` returns. For a CT, ``image`` lists all DICOM files of the
+        cases: Dictionaries in the form that ``find_cases`` returns. For a CT, ``image`` lists all DICOM files of the
             series, and ``series`` names it.
         unusable: Error message of each case that cannot be prepared.
         description: Fields of ``dataset.json`` besides the lists of cases.

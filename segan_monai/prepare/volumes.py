@@ -34,7 +34,7 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
     """Write the image and the label map of a case.
 
     Args:
-        case: Case from `segan_monai.prepare.sources`, with its ``section``.
+        case: Case from ``segan_monai.prepare.sources``, with its ``section``.
         folder: Parent folder of ``imagesTr/<case>.nii.gz`` and ``labelsTr/<case>.nii.gz`` (``Ts`` for the section
             ``test``).
         options: Preparation settings.
@@ -125,7 +125,7 @@ def _label(file: Path, label: Volume) -> Volume:
 
 
 def _relabelled(case: Mapping[Any, Any], label: Volume) -> Volume:
-    """Map the label values of the data set to tissues, see `segan_monai.transforms.RelabelCased`."""
+    """Map the label values of the data set to tissues, see ``segan_monai.transforms.RelabelCased``."""
     counts = np.bincount(label.values.ravel(), minlength=_LARGEST_LABEL + 1)
     found: dict[float, int] = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     if message := unknown_tissue_values(case, case["label"], found):
