@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Speed, as ratios of sides that run by turns in one process. Run it on a machine that does nothing else.
+"""Speed ratios, with both sides of each ratio timed alternately in one process. Run it on an idle machine.
 
 python scripts/benchmark.py COMMAND [--json FILE]
 """

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Style check of the JSON configs: they parse, have no key twice, and are indented by 4."""
+"""Style check of the JSON configs: valid syntax, unique keys, indentation by 4."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 def no_key_twice(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Refuse what the JSON module would silently merge."""
+    """Raise an error for duplicate keys, which the JSON module would silently merge."""
     keys = [key for key, _ in pairs]
     if len(keys) != len(set(keys)):
-        raise ValueError(f"a key stands twice among {keys}")
+        raise ValueError(f"duplicate key among {keys}")
     return dict(pairs)
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# SegAN from nothing to NIfTI label maps in minutes, on two CPU cores:
+# Trains SegAN and writes NIfTI label maps in minutes, on two CPU cores:
 #   bash scripts/demo.sh        on simulated tumours in the MNI152 brain (no download)
-#   bash scripts/demo.sh DIR    on your own BraTS folder, or a Medical Segmentation Decathlon one
-# DEMO_DIR names the folder for everything that it writes (default: demo).
+#   bash scripts/demo.sh DIR    on your own BraTS or Medical Segmentation Decathlon folder
+# DEMO_DIR: output folder (default: demo).
 set -euo pipefail
 data="${1:+$(cd "$1" && pwd)}"
 cd "$(dirname "$0")/.."
@@ -26,9 +26,9 @@ run() {
         | grep --line-buffered -v -e ' - INFO - ' -e '^$'
 }
 mkdir -p "$out"
-echo; echo "== training: segmentor against critics, multi-scale L1 loss"
+echo; echo "== training segmentor and critics with the multi-scale L1 loss"
 run training train
-echo; echo "== evaluation of the cases kept out of training"
+echo; echo "== evaluating the held-out cases"
 run evaluating evaluate --subset validation
 echo; echo "label maps (NIfTI):  $out/evaluating/*_seg.nii.gz"
 echo "metrics:             $out/evaluating/metrics.csv, $out/evaluating/summary.json"

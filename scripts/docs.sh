@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the documentation as a site, output/site/index.html; or shows it while it is being written:
+# Builds the documentation site, output/site/index.html; with "serve", serves it and rebuilds on changes:
 #   bash scripts/docs.sh [serve]
 set -euo pipefail
 cd "$(dirname "$0")/.."

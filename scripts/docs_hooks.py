@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What mkdocs does here beyond its plugins (mkdocs.yml): pages that lie outside docs/, reference, links, equations."""
+"""Hooks for mkdocs (mkdocs.yml): pages outside docs/, reference pages, links, equations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mkdocs.structure.files import File
 
 TOP = Path(__file__).parents[1]
 ROOMS = ("networks", "losses", "engines", "inferers", "transforms", "data", "metrics", "handlers")
-# files of the repository that are pages of the site, by their place on it
+# files of the repository that are pages of the site, by site path
 PAGES = {
     "index.md": "README.md",
     "changelog.md": "CHANGELOG.md",
@@ -30,25 +30,25 @@ EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 
 
 def on_files(files, config):
-    """Add the pages that do not lie in docs/."""
+    """Add the pages outside docs/."""
     for page, source in PAGES.items():
         files.append(File.generated(config, page, content=_text(source)))
     for room in ROOMS:
         files.append(File.generated(config, f"reference/{room}.md", content=_reference(room)))
     files.append(File.generated(config, "reference/command_line.md", content=_command_line()))
     files.append(File.generated(config, "reference/keys.md", content=_keys()))
-    font = files_of("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"  # few systems have one that can set an equation
+    font = files_of("ziamath") / "fonts" / "STIXTwoMath-Regular.ttf"  # few systems have a font for equations
     files.append(File.generated(config, "fonts/math.ttf", abs_src_path=str(font)))
     return files
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Lead links between files of the repository to their places on the site; other files are copied to it."""
+    """Rewrite links between files of the repository to site paths; copy other linked files to the site."""
     uri = page.file.src_uri
     folder = posixpath.dirname(PAGES.get(uri, f"docs/{uri}"))
     places = {source: place for place, source in (PAGES | REFERENCE).items()}
 
-    def lead(match):
+    def rewrite(match):
         path = posixpath.normpath(posixpath.join(folder, match[2]))
         if not (TOP / path).is_file():
             return match[0]
@@ -57,11 +57,11 @@ def on_page_markdown(markdown, page, config, files):
             files.append(File.generated(config, place, abs_src_path=str(TOP / path)))
         return match[1] + posixpath.relpath(place, posixpath.dirname(uri) or ".") + match[3]
 
-    return LINK.sub(lead, markdown)
+    return LINK.sub(rewrite, markdown)
 
 
 def on_page_content(content, **_):
-    """Write equations as MathML, which browsers show without a script."""
+    """Convert equations to MathML, which browsers render without JavaScript."""
     return EQUATION.sub(lambda match: _mathml(html.unescape(match[2]), match[1]), content)
 
 
@@ -75,14 +75,14 @@ def _text(source: str) -> str:
     if source == "README.md":
         return f"---\nhide: [toc, navigation]\n---\n\n{text}"
     metadata = (TOP / source).parents[1] / "configs" / "metadata.json"
-    if metadata.is_file():  # the model zoo wants the same heading in all bundles
+    if metadata.is_file():  # the model zoo requires the same heading in all bundles
         name = json.loads(metadata.read_text(encoding="utf-8"))["name"]
         text = text.replace("# Model Overview", f"# {name}\n\n`{metadata.parents[1].name}`", 1)
     return text
 
 
 def _reference(room: str) -> str:
-    """All public names of a package."""
+    """Return the reference page of a package: all its public names."""
     tree = ast.parse((TOP / "segan_monai" / room / "__init__.py").read_text(encoding="utf-8"))
     names = next(
         ast.literal_eval(node.value)
@@ -94,14 +94,14 @@ def _reference(room: str) -> str:
 
 
 def _keys() -> str:
-    """The keys of the bundles' configs, as `segan-monai check` knows them, and the trainings' own values."""
+    """Return the page of the config keys known to ``segan-monai check``, with their values in each ``train.json``."""
     from segan_monai.check.keys import KEYS
 
     trainings = {
         file.parents[1].name.split("_")[0]: json.loads(file.read_text(encoding="utf-8"))
         for file in sorted(TOP.glob("bundles/*/configs/train.json"))
     }
-    rows = ["| key | what it is | values | in `train.json` of |", "|---|---|---|---|"]
+    rows = ["| key | meaning | values | in `train.json` of |", "|---|---|---|---|"]
     for name, key in KEYS.items():
         values: dict[str, list[str]] = {}
         for bundle, config in trainings.items():
@@ -115,7 +115,7 @@ def _keys() -> str:
 
 
 def _command_line() -> str:
-    """The options of every command, as typer knows them."""
+    """Return the page of all commands and options, from typer."""
     import typer.main
     from typer.cli import get_docs_for_click
 

@@ -1,5 +1,6 @@
-# Sourced by the other scripts: makes a virtual environment with this package and its tested versions, once.
-# SEGAN_MONAI_VENV names the folder (default .venv); PYTHON the interpreter to make it with (default python3).
+# Sourced by the other scripts: creates a virtual environment with this package and the tested versions of its
+# dependencies, if there is none or requirements have changed.
+# SEGAN_MONAI_VENV: folder of the environment (default .venv). PYTHON: interpreter to create it with (default python3).
 VENV="${SEGAN_MONAI_VENV:-.venv}"
 STAMP="$VENV/segan_monai_installed"
 WANTED="$(cat setup.cfg constraints.txt | cksum)"

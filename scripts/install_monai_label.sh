@@ -1,5 +1,6 @@
-# Sourced by the scripts for MONAI Label: makes a virtual environment with the server and this package, once.
-# SEGAN_MONAI_LABEL_VENV names the folder (default .venv-monailabel); PYTHON the interpreter (default python3).
+# Sourced by the scripts for MONAI Label: creates a virtual environment with the server and this package, if there is
+# none or requirements have changed.
+# SEGAN_MONAI_LABEL_VENV: folder of the environment (default .venv-monailabel). PYTHON: interpreter (default python3).
 # Several checkouts can share the folder: each installs itself into it, which takes seconds.
 VENV="${SEGAN_MONAI_LABEL_VENV:-.venv-monailabel}"
 STAMP="$VENV/segan_monai_installed"
@@ -7,7 +8,7 @@ WANTED="$(cat setup.cfg requirements-monailabel.txt constraints-monailabel.txt |
 if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     if ! "${PYTHON:-python3}" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))'; then
         echo "error: ${PYTHON:-python3} is $("${PYTHON:-python3}" -V); MONAI Label 0.8.5 needs Python 3.10, 3.11 or 3.12." \
-            "Name one of these: PYTHON=python3.11 bash $0 ..." >&2
+            "Set PYTHON to one of these: PYTHON=python3.11 bash $0 ..." >&2
         exit 1
     fi
     echo "installing MONAI Label into $VENV (first time only)"

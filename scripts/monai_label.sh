@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Serves a bundle to 3D Slicer, OHIF and other clients of MONAI Label (docs/monai_label.md):
 #   bash scripts/monai_label.sh BUNDLE STUDIES [OVERLAY.json ...]
-# BUNDLE: its name or folder, with trained weights in models/model.pt. STUDIES: folder of images, or URL of a DICOMweb
-# server. OVERLAY: those that the weights were trained with. Listens on 127.0.0.1 only; needs no network once installed,
-# but for a DICOMweb server, where MONAI Label downloads a tool for DICOM-SEG the first time.
-# SEGAN_MONAI_LABEL_PORT (default 8000) and SEGAN_MONAI_LABEL_APP (default output/monai_label/<bundle>), the folder of the
-# app: it holds the copy of the bundle that is served and that training from a viewer changes.
+# BUNDLE: name or folder, with trained weights in models/model.pt. STUDIES: folder of images, or URL of a DICOMweb server.
+# OVERLAY: config files that the weights were trained with. The server listens on 127.0.0.1 only. It needs no network
+# once installed, except for a DICOMweb server: MONAI Label then downloads a tool for DICOM-SEG at the first start.
+# SEGAN_MONAI_LABEL_PORT: port (default 8000). SEGAN_MONAI_LABEL_APP: folder of the app (default
+# output/monai_label/<bundle>), with the served copy of the bundle, which training from a viewer changes.
 set -euo pipefail
 if [ $# -lt 2 ]; then sed -n '2,8s/^# //p' "$0" >&2; exit 2; fi
 absolute() { if [ -e "$1" ]; then realpath "$1"; else echo "$1"; fi; }
@@ -19,22 +19,22 @@ cd "$(dirname "$0")/.."
 if [ ! -d "$bundle" ]; then bundle="bundles/$(basename "$bundle")"; fi
 name="$(basename "$bundle")"
 if [ ! -f "$bundle/configs/inference.json" ]; then
-    echo "error: there is no bundle $1. Choose the folder of one, or of $(ls -x bundles | tr -s ' \n' ' ')" >&2
+    echo "error: there is no bundle $1. Give the folder of a bundle, or one of $(ls -x bundles | tr -s ' \n' ' ')" >&2
     exit 1
 fi
 if [ ! -f "$bundle/models/model.pt" ] && [ ! -f "$app/model/$name/models/model.pt" ]; then
     cat >&2 <<MESSAGE
-error: $bundle has no trained weights (models/model.pt), and without them MONAI Label would list no model.
-Train it, which writes them there:
+error: $bundle has no trained weights (models/model.pt). Without them, MONAI Label lists no model.
+Train the bundle, which writes them there:
     python -m monai.bundle run training --config_file $bundle/configs/train.json --bundle_root $bundle --dataset_dir DIR
-or copy the model.pt of a training (it lies in that run's output_dir, too) to $bundle/models/.
-$bundle/docs/README.md says which data it takes.
+or copy model.pt from the output_dir of a training run to $bundle/models/.
+$bundle/docs/README.md describes the data that the bundle takes.
 MESSAGE
     exit 1
 fi
 case "$studies" in
 http://* | https://*) ;;
-*) if [ ! -d "$studies" ]; then echo "error: there is no folder $2 of studies. Make it and put images in." >&2; exit 1; fi ;;
+*) if [ ! -d "$studies" ]; then echo "error: there is no folder $2. Create it and add images." >&2; exit 1; fi ;;
 esac
 
 source scripts/install_monai_label.sh
@@ -47,7 +47,7 @@ if [ ! -f "$app/main.py" ]; then
 fi
 python -m segan_monai.label_bundle "$bundle" "$app/model" ${overlays[@]+"${overlays[@]}"}
 export MONAI_LABEL_TRACKING_ENABLED=false
-# of a DICOMweb server, list the series of the bundle's modality; MONAI Label lists CT otherwise
+# list series of the bundle's modality on a DICOMweb server; the default of MONAI Label is CT
 modality="$(python -c 'import json, sys
 image = json.load(open(sys.argv[1]))["network_data_format"]["inputs"]["image"]
 print(image.get("modality", "CT"))' "$bundle/configs/metadata.json")"

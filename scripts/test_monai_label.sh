@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a real MONAI Label server on each bundle that supports it and asks it what a viewer would, with its own client:
+# Runs a real MONAI Label server for each bundle that supports it, and sends a viewer's requests with MONAI Label's client:
 #   bash scripts/test_monai_label.sh [-k hippocampus]
-# Arguments go to pytest. The first time it installs the server (scripts/monai_label.sh).
+# Arguments are passed to pytest. The first run installs the server (scripts/install_monai_label.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/install_monai_label.sh

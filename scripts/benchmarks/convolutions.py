@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The convolutions of a network: what they are, what a pass needs of them, what this machine makes of each."""
+"""Convolutions of a network: shapes, operations per pass, and rates on this machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ FORWARD, INPUT, WEIGHT = "forward", "input gradient", "weight gradient"
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution as the paper writes it, and what is computed of it: the result or one of its two gradients."""
+    """Convolution as written in the paper, and the computed quantity: the result or one of its two gradients."""
 
-    shape: tuple[int, ...]  # of its input (B, C, H, W)
+    shape: tuple[int, ...]  # shape of the input (B, C, H, W)
     out_channels: int
     kernel: int
     stride: int
@@ -31,13 +31,13 @@ class Convolution:
 
     @property
     def gflop(self) -> float:
-        """Its products and sums; the same for the result and for each gradient."""
+        """Multiplications and additions, equal for the result and each gradient."""
         batch, channels, height, width = self.shape
         outputs = batch * self.out_channels * (height // self.stride) * (width // self.stride)
         return 2e-9 * outputs * channels * self.kernel**2
 
     def run_on(self, device: str, dtype: torch.dtype, memory_format: torch.memory_format) -> Callable[[], object]:
-        """What is timed."""
+        """Return the function to time."""
 
         def tensor(*shape: int) -> Tensor:
             return torch.rand(shape, device=device).to(dtype).contiguous(memory_format=memory_format)
@@ -74,14 +74,14 @@ def convolutions(network: nn.Module, run: Callable[[], object]) -> list[Convolut
 
 
 def needs(forward: list[Convolution], forwards: int, weights: int, inputs: int, image: bool) -> Counter[Convolution]:
-    """What a part of an iteration cannot avoid: passes forward, weight gradients, input gradients.
+    """Count the required convolutions of a part of an iteration: forward passes, weight and input gradients.
 
     Args:
-        forward: convolutions of one pass.
-        forwards: number of passes.
-        weights: of how many of them the weights' gradients are taken.
-        inputs: of how many the inputs' gradients.
-        image: whether the gradient goes on into what the network was given.
+        forward: Convolutions of one pass.
+        forwards: Number of forward passes.
+        weights: Number of passes whose weight gradients are computed.
+        inputs: Number of passes whose input gradients are computed.
+        image: Whether the gradient with respect to the network's input is computed.
     """
     first = {c for c in forward if c.shape[1] == forward[0].shape[1]}  # sees an image, not features
     counted: Counter[Convolution] = Counter()
@@ -93,7 +93,7 @@ def needs(forward: list[Convolution], forwards: int, weights: int, inputs: int, 
 
 
 def needs_by_part(trainer: SegANTrainer, image: Tensor, label: Tensor) -> dict[str, Counter[Convolution]]:
-    """The arithmetic of the parts of an iteration."""
+    """Count the convolutions of each part of an iteration."""
     segmentor = convolutions(trainer.network, lambda: trainer.network(image))
     critic = convolutions(trainer.critic, lambda: trainer.critic(image, label))
     return {
@@ -107,7 +107,7 @@ def needs_by_part(trainer: SegANTrainer, image: Tensor, label: Tensor) -> dict[s
 def rates(
     wanted: Iterable[Convolution], device: str, dtype: torch.dtype, rounds: int, processor_time: bool
 ) -> dict[Convolution, float]:
-    """GFLOP/s of each convolution at its better memory format, at its fastest of so many runs."""
+    """Return the GFLOP/s of each convolution in its faster memory format, from the fastest of ``rounds`` runs."""
     best = {}
     for c in wanted:
         seconds = (
@@ -119,7 +119,7 @@ def rates(
 
 
 def matrix_rate(device: str, dtype: torch.dtype, processor_time: bool) -> float:
-    """GFLOP/s of one large matrix product."""
+    """Return the GFLOP/s of a large matrix product."""
     n = 8192 if device == "cuda" else 2048
     a = torch.rand(n, n, device=device).to(dtype)
     return 2e-9 * n**3 / by_turns({0: lambda: a @ a}, 5, processor_time, fastest=True)[0]

@@ -1,9 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How long training and inference take on so many GPUs: a model, from what is measured here and what is assumed.
+"""Cost model of training and inference time by number of GPUs, from measurements and assumptions.
 
 The formulas are in docs/scaling.md. Measured: operations, kernels, bytes of gradients, and seconds of a CPU core for
-reading, drawing and writing. Assumed: everything about a GPU.
+reading, sampling and writing. Assumed: everything about a GPU.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ GPUS = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a paper trains, on how much.
+    """Training schedule.
 
     Attributes:
-        cases: volumes or photographs for training.
-        epochs: of the paper, or of the bundle where the paper states none.
-        source: whose epochs these are.
-        depth: slices of a volume in inference; 1 for photographs, None if a whole volume is measured.
+        cases: Number of volumes or photographs for training.
+        epochs: Epochs of the paper, or of the bundle if the paper states none.
+        source: Source of the figures.
+        depth: Slices per volume in inference; 1 for photographs, None if a whole volume is measured.
     """
 
     cases: int
@@ -61,15 +61,15 @@ SCHEDULES = {
 
 @dataclass(frozen=True)
 class Assumed:
-    """What is not measured: a GPU, its cores and its network.
+    """Assumptions about a GPU, its CPU cores and its interconnect.
 
     Attributes:
-        peak: operations per second of its tensor cores in bfloat16, dense, as published.
-        fraction: of it that convolutions reach.
-        launch: seconds a kernel takes at least.
-        cores: CPU cores a GPU has for loading.
-        inside: bytes per second between GPUs of a machine, of eight.
-        outside: bytes per second and GPU between machines.
+        peak: Published peak of the tensor cores in dense bfloat16, in operations per second.
+        fraction: Fraction of the peak that convolutions reach.
+        launch: Minimum time of a kernel in seconds.
+        cores: CPU cores per GPU for loading.
+        inside: Bytes per second between the GPUs of a machine with eight.
+        outside: Bytes per second and GPU between machines.
     """
 
     peak: float
@@ -81,7 +81,7 @@ class Assumed:
 
 
 class _Kernels(TorchDispatchMode):
-    """Counts operations that a GPU would start a kernel for: all but views."""
+    """Counter of operations that launch a GPU kernel: all but views."""
 
     count = 0
 
@@ -91,7 +91,7 @@ class _Kernels(TorchDispatchMode):
 
 
 def _volumes(folder: Path, shape: tuple[int, ...], labels: int, offset: float) -> dict[str, Any]:
-    """Four cases with noise in the middle, and a datalist of them."""
+    """Write four cases with noise in the middle, and a datalist."""
     generator = np.random.default_rng(0)
     label = np.zeros(shape, np.uint8)
     inner = tuple(slice(length // 4, 3 * length // 4) for length in shape)
@@ -149,7 +149,7 @@ def _parser(bundle: str, file: str, **changed: Any) -> Iterator[ConfigParser]:
 
 
 def _counted(run: Callable[[], Any]) -> tuple[float, int]:
-    """GFLOP and kernels."""
+    """Return GFLOP and number of kernels."""
     with FlopCounterMode(display=False) as flops:
         run()
     with _Kernels() as kernels:
@@ -158,14 +158,14 @@ def _counted(run: Callable[[], Any]) -> tuple[float, int]:
 
 
 def _timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """What it returns, and the seconds of a core that it takes when it is not the first time."""
+    """Return the result and the processor seconds of a second run."""
     run()
     start = time.process_time()
     return run(), time.process_time() - start
 
 
 def measure_training(bundle: str, data: dict[str, Any]) -> dict[str, float]:
-    """What an image costs in training, the operations of an epoch in which all players play."""
+    """Measure the cost of an image in training, in an epoch that trains all networks."""
     with _parser(bundle, "train.json", **data) as parser:
         parser["train#handlers"] = []
         start = time.process_time()
@@ -186,18 +186,18 @@ def measure_training(bundle: str, data: dict[str, Any]) -> dict[str, float]:
         networks = [trainer.network, *trainer.adversaries.values()]
         in_volume = parser.get("slices_per_volume", parser.get("patches_per_volume", 1))
         return {
-            "GFLOP an image": gflop / len(few["image"]),
-            "kernels a step": kernels,
+            "GFLOP per image": gflop / len(few["image"]),
+            "kernels per step": kernels,
             "MB of gradients": 4 * sum(p.numel() for network in networks for p in network.parameters()) / 1e6,
-            "prepare, s a case": prepare,
-            "loader, images/s a core": rate,
+            "prepare, s per case": prepare,
+            "loader, images/s per core": rate,
             "batch": parser.get_parsed_content("batch_size"),
-            "images of a case": in_volume,
+            "images per case": in_volume,
         }
 
 
 def measure_inference(bundle: str, data: dict[str, Any], depth: int | None) -> dict[str, float]:
-    """What a volume costs in inference; of volumes that are cut into slices, `depth` times what a slice costs."""
+    """Measure the cost of a volume in inference; for sliced volumes, ``depth`` times the cost of a slice."""
     with _parser(bundle, "inference.json", **data) as parser:
         case = parser.get_parsed_content("cases")[0]
         before, after = (parser.get_parsed_content(key) for key in ("preprocessing", "postprocessing"))
@@ -223,46 +223,49 @@ def measure_inference(bundle: str, data: dict[str, Any], depth: int | None) -> d
         prediction[(slice(None), *(slice(n // 3, n // 2) for n in image.shape[1:]))] = 4.0
         _, write = _timed(lambda: after({**item, "pred": prediction}))
         return {
-            "GFLOP a volume": gflop * parts,
-            "kernels a volume": kernels * math.ceil(parts / 16),
+            "GFLOP per volume": gflop * parts,
+            "kernels per volume": kernels * math.ceil(parts / 16),
             "read, s": read * share,
             "write, s": write * share,
         }
 
 
 def exchange_seconds(gpus: int, megabytes: float, assumed: Assumed) -> float:
-    """A ring: every process sends and receives 2 (N - 1) / N times the gradients."""
+    """Estimate the seconds of a ring all-reduce: each process sends and receives 2 (N - 1) / N times the gradients."""
     rate = assumed.inside if gpus <= 8 else assumed.outside
     return 2 * (gpus - 1) / gpus * megabytes * 1e6 / rate
 
 
 def network_seconds(row: dict[str, float], assumed: Assumed) -> float:
-    """Of a training step."""
-    arithmetic = row["batch"] * row["GFLOP an image"] * 1e9 / (assumed.peak * assumed.fraction)
-    return max(arithmetic, row["kernels a step"] * assumed.launch)
+    """Estimate the seconds of the networks in a training step."""
+    arithmetic = row["batch"] * row["GFLOP per image"] * 1e9 / (assumed.peak * assumed.fraction)
+    return max(arithmetic, row["kernels per step"] * assumed.launch)
 
 
 def training_hours(row: dict[str, float], schedule: Schedule, gpus: int, assumed: Assumed) -> tuple[float, str]:
-    """Hours, and what a step waits for."""
+    """Estimate the hours of a training, and name the bottleneck of a step."""
     if gpus > schedule.cases:
         return math.nan, "fewer cases than GPUs"
     batch = row["batch"]
     network = network_seconds(row, assumed)
     exchange = exchange_seconds(gpus, row["MB of gradients"], assumed)
-    loader = batch / (assumed.cores * row["loader, images/s a core"])
-    steps = math.ceil(math.ceil(schedule.cases / gpus) * row["images of a case"] / batch)
-    first = math.ceil(schedule.cases / gpus) / assumed.cores * row["prepare, s a case"]
+    loader = batch / (assumed.cores * row["loader, images/s per core"])
+    steps = math.ceil(math.ceil(schedule.cases / gpus) * row["images per case"] / batch)
+    first = math.ceil(schedule.cases / gpus) / assumed.cores * row["prepare, s per case"]
     hours = (first + schedule.epochs * steps * max(loader, network + exchange)) / 3600
     if loader > network + exchange:
         return hours, "loader"
-    kernels = network == row["kernels a step"] * assumed.launch
+    kernels = network == row["kernels per step"] * assumed.launch
     return hours, "exchange" if exchange > network else "kernels' start" if kernels else "network"
 
 
 def inference_hours(row: dict[str, float], volumes: int, gpus: int, assumed: Assumed) -> tuple[float, str]:
-    """Hours, and what a volume waits for: reading is done by other processes, writing by that of the network."""
-    arithmetic = row["GFLOP a volume"] * 1e9 / (assumed.peak * assumed.fraction)
-    network = max(arithmetic, row["kernels a volume"] * assumed.launch)
+    """Estimate the hours of inference, and name the bottleneck.
+
+    Other processes read; the process of the network writes.
+    """
+    arithmetic = row["GFLOP per volume"] * 1e9 / (assumed.peak * assumed.fraction)
+    network = max(arithmetic, row["kernels per volume"] * assumed.launch)
     reading = row["read, s"] / max(1, assumed.cores - 1)
     hours = math.ceil(volumes / gpus) * max(reading, network + row["write, s"]) / 3600
     if reading > network + row["write, s"]:
@@ -281,10 +284,10 @@ def cost_model(
     measured: Path | None = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Hours to train each bundle at the paper's schedule and to infer many volumes, on 1 to 64 GPUs.
+    """Estimate the hours to train each bundle with the paper's schedule and to infer many volumes, on 1 to 64 GPUs.
 
-    What is counted and timed on this machine (seconds of a core) comes first; --measured FILE takes that from the JSON
-    of an earlier call. GPUs are assumed: the published bfloat16 peak of an A100, and what fraction of it is reached.
+    Operations and processor seconds are measured on this machine first; --measured FILE reads them from the JSON of an
+    earlier call. The GPUs are assumed: the published bfloat16 peak of an A100, and the fraction of it that is reached.
     """
     assumed = Assumed(
         peak_tflops * 1e12, fraction, launch_microseconds / 1e6, cores_a_gpu, inside_gb * 1e9, outside_gb * 1e9
@@ -305,14 +308,14 @@ def cost_model(
         report("cost-model: measured here", rows, None)
     if json_file is not None:
         json_file.write_text(json.dumps({"rows": found}, indent=4) + "\n", encoding="utf-8")
-    how = f"{peak_tflops:g} TFLOP/s x {fraction:g}, {launch_microseconds:g} us a kernel, {cores_a_gpu} cores a GPU"
+    how = f"{peak_tflops:g} TFLOP/s x {fraction:g}, {launch_microseconds:g} us per kernel, {cores_a_gpu} cores per GPU"
     rows: list[dict[str, Any]] = []
     for name in SCHEDULES:
         row, network = by_bundle[name], network_seconds(by_bundle[name], assumed)
         rates = {"network, images/s": row["batch"] / network}
-        rates["loader, images/s"] = cores_a_gpu * row["loader, images/s a core"]
+        rates["loader, images/s"] = cores_a_gpu * row["loader, images/s per core"]
         exchange = {"exchange is the limit below, GB/s": 2e-3 * row["MB of gradients"] / network}
-        rows.append({"side": short[name], "s a step": network, **rates, **exchange})
+        rows.append({"side": short[name], "s per step": network, **rates, **exchange})
     report(f"cost-model: one GPU in training. ASSUMED: {how}", rows, None)
     rows = []
     for name, schedule in SCHEDULES.items():

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How near SegAN comes to what this machine's convolutions allow."""
+"""Speed of SegAN relative to the limit set by the convolutions on this machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Compile = Annotated[str | None, typer.Option(help="backend of torch.compile, suc
 
 
 def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Callable[[], object]]:
-    """The parts of an iteration, each to be run by itself, and the whole; backward parts with the pass before them."""
+    """Return functions that run each part of an iteration, and the whole; backward parts include the forward pass."""
     image, label = trainer.prepare(batch)
     trainer.network.train()
     trainer.critic.train()
@@ -55,7 +55,7 @@ def fractions(
     executed: dict[str, float],
     rate: dict[Convolution, float],
 ) -> list[dict[str, object]]:
-    """The table: of each part its arithmetic, its time, and that time's fractions of the two limits."""
+    """Return a table with the operations and time of each part, and its speed as fractions of the two limits."""
     peak = max(rate.values())
     rows: list[dict[str, object]] = []
     for name, counted in parts.items():
@@ -78,7 +78,7 @@ def fractions(
 
 
 def flop_of(run: Callable[[], object]) -> float:
-    """GFLOP that are really executed by convolutions and matrix products."""
+    """Count the GFLOP executed by convolutions and matrix products."""
     with FlopCounterMode(display=False) as flops:
         run()
     return flops.get_total_flops() / 1e9
@@ -93,7 +93,7 @@ def write_limit(
     processor_time: bool,
     json_file: Path | None,
 ) -> None:
-    """Measure one trainer's limit and parts, and print both tables."""
+    """Measure the limit and the parts of a trainer, and print both tables."""
     runs = parts_of(trainer, batch)
     executed = {name: flop_of(run) for name, run in runs.items()}
     seconds = by_turns(runs, rounds, processor_time)
@@ -130,7 +130,7 @@ def limit(
     processor_time: ProcessorTime = False,
     json_file: JsonFile = None,
 ) -> None:
-    """SegAN's iteration by its parts, as fractions of what the same convolutions reach alone (base 64, 160x160)."""
+    """Time the parts of a SegAN iteration, relative to the same convolutions alone (base 64, 160x160)."""
     for amp in (False, True):
         dtype = torch.bfloat16 if amp else torch.float32
         batch = make_batch(batch_size)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the training waits for: its data, while it trains and before it begins."""
+"""Data loading: throughput during training, and start-up time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ KEYS = ["image", "label"]
 
 
 def hippocampus_step(batch_size: int) -> Callable[[], Any]:
-    """One iteration at the sizes of the hippocampus bundle with configs/axial_slices.json: base 16, 64x64, K = 2."""
+    """Return an iteration with the sizes of the hippocampus bundle and configs/axial_slices.json (base 16, 64x64)."""
     torch.manual_seed(0)
     label = (torch.rand(batch_size, 2, 64, 64) > 0.5).float()
     batch = {"image": torch.rand(batch_size, 1, 64, 64), "label": label}
@@ -43,7 +43,7 @@ def hippocampus_step(batch_size: int) -> Callable[[], Any]:
 
 
 def brats_case() -> dict[str, torch.Tensor]:
-    """A simulated case as the BraTS bundle caches it, but for the crop: 3 channels and regions, 240x240x155."""
+    """Simulate a case as cached by the BraTS bundle, but uncropped: 3 channels and regions, 240x240x155."""
     phantom = make_phantom(seed=1, spacing_mm=1.0)
     image = torch.stack([torch.as_tensor(phantom.images[name]).float() for name in ("t1c", "t2", "flair")])
     label = torch.stack([torch.as_tensor(phantom.label > 0)] * 3).to(torch.uint8)
@@ -51,7 +51,7 @@ def brats_case() -> dict[str, torch.Tensor]:
 
 
 def hippocampus_case() -> dict[str, torch.Tensor]:
-    """A volume of the median size of Task04, one channel and two regions."""
+    """Return a random volume of the median size of Task04, with one channel and two regions."""
     torch.manual_seed(0)
     label = torch.zeros(2, 35, 51, 35, dtype=torch.uint8)
     label[:, 10:25, 15:35, 8:26] = 1
@@ -61,7 +61,7 @@ def hippocampus_case() -> dict[str, torch.Tensor]:
 def slices_loader(
     case: dict[str, torch.Tensor], size: int, batch_size: int, workers: int, contiguous: bool = False
 ) -> DataLoader:
-    """The loader of the SegAN bundles over 16 copies of a case; `contiguous` is MONAI's order of the voxels."""
+    """Return the loader of the SegAN bundles for 16 copies of a case; ``contiguous`` selects MONAI's memory layout."""
     transforms = [SlicesWithContentd(KEYS), RandSlicesd(KEYS, "label", num_samples=8, roi_size=(size, size))]
     dataset = CacheDataset([case] * 16, transforms, progress=False, copy_cache=False, as_contiguous=contiguous)
     volumes = max(1, batch_size // 8)
@@ -69,7 +69,7 @@ def slices_loader(
 
 
 def data(batch_size: int = 8, rounds: Rounds = 3, json_file: JsonFile = None) -> None:
-    """Slices per second of the training loaders, without and with two workers, against what a training step takes."""
+    """Compare the slices per second of the training loaders, with 0 and 2 workers, with those of a training step."""
     batch = make_batch(batch_size)
     sides: dict[Any, Callable[[], Any]] = {
         "BraTS, base 64, 160x160, float32": our_step(batch, amp=False)[1],
@@ -94,17 +94,17 @@ def data(batch_size: int = 8, rounds: Rounds = 3, json_file: JsonFile = None) ->
         for workers in (0, 2):
             rate = 4 * slices / seconds[name, workers]
             row |= {f"loader, {workers} workers": rate, f"ratio, {workers}": rate / need}
-        row["0 workers, volumes in MONAI's order"] = 4 * slices / seconds[name, "contiguous"]
+        row["0 workers, MONAI's memory layout"] = 4 * slices / seconds[name, "contiguous"]
         rows.append(row)
     cores = len(os.sched_getaffinity(0))
-    report(f"data: slices/s of cached volumes, 8 a volume; {cores} cores for loader and step", rows, json_file)
+    report(f"data: slices/s of cached volumes, 8 per volume; {cores} cores for loader and step", rows, json_file)
 
 
 class FirstIteration:
-    """Writes down when the first iteration has ended and how much memory the process has, and ends it.
+    """Handler that records the end time of the first iteration and the memory of the process, then exits.
 
     Args:
-        file: gets the figures, JSON.
+        file: Output file, JSON.
     """
 
     def __init__(self, file: str) -> None:
@@ -115,7 +115,7 @@ class FirstIteration:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.end)
 
     def end(self) -> None:
-        """Write and end."""
+        """Write the figures and exit the process."""
         status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines())
         gib = {name: int(status[name].split()[0]) / 2**20 for name in ("VmHWM", "RssAnon", "RssFile")}
         self.file.write_text(json.dumps({"ended": time.time(), **gib}), encoding="utf-8")
@@ -123,7 +123,7 @@ class FirstIteration:
 
 
 def link_cases(folder: Path, volumes: int, distinct: int, spacing_mm: float) -> Path:
-    """Phantoms in BraTS's layout, of which each stands there under many names (hard links)."""
+    """Write phantoms in BraTS's layout, each under many names (hard links)."""
     write_phantoms(folder / "distinct", cases=distinct, spacing_mm=spacing_mm, workers=1)
     sources = sorted(path for path in (folder / "distinct").iterdir() if path.is_dir())
     for number in range(volumes):
@@ -143,10 +143,10 @@ def start_up(
     folder: Path | None = None,
     json_file: JsonFile = None,
 ) -> None:
-    """From the command to the end of the first iteration of the BraTS bundle on generated volumes.
+    """Time the BraTS bundle from the command to the end of the first iteration, on generated volumes.
 
-    Without a cache, with the cache in memory, and with that on disk, empty (cold) and filled (warm). The volumes are
-    `distinct` ones under `volumes` names; the network is small (base 8). Nothing is extrapolated.
+    The sides are: no cache, cache in memory, and cache on disk, empty (cold) and filled (warm). There are ``distinct``
+    different volumes under ``volumes`` names; the network is small (base 8). Nothing is extrapolated.
     """
     place = Path(tempfile.mkdtemp(dir=folder))
     try:
@@ -201,6 +201,6 @@ def _start(side: str, place: Path, cases: Path, workers: int) -> dict[str, Any]:
         "side": f"cache: {side}",
         "seconds to first iteration": found["ended"] - start,
         "peak memory GiB": found["VmHWM"],
-        "of its own GiB": found["RssAnon"],
+        "private memory GiB": found["RssAnon"],
         "mapped files GiB": found["RssFile"],
     }

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Inference by L-SNet."""
+"""Inference with L-SNet."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def rois(
     base_channels: int = 64,
     json_file: JsonFile = None,
 ) -> None:
-    """Inference of a CT volume by L-SNet and by the coarse-to-fine baseline on the same backbones (ResNet-18 and 34).
+    """Time L-SNet and the coarse-to-fine baseline on a CT volume, with the same backbones (ResNet-18 and 34).
 
-    The first stages are untrained, so what they find is replaced by the same RoIs for both: one in each slice that
-    has the organ.
+    The first stages are untrained, so their output is replaced by the same RoIs for both: one in each slice with the
+    organ.
     """
     volume = torch.rand(slices, 1, size, size)
     organ = range(round(with_organ * slices))

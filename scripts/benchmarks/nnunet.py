@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""nnU-Net v2's 2-D configuration and this project's hippocampus bundle: same cases, same split, same seconds."""
+"""Comparison of nnU-Net v2 (2-D) with the hippocampus bundle: same cases, split and training time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from segan_monai.reproduce.runs import read_training
 
 BUNDLE = Path("bundles/hippocampus_mri_segan_segmentation")
 CPU = Path("configs/cpu.json")
-AXIAL = Path("configs/axial_slices.json")  # slices of one axis, as the 2-D plan of nnU-Net has them
+AXIAL = Path("configs/axial_slices.json")  # slices along one axis, as in nnU-Net's 2-D plan
 DATASET = "Dataset004_Hippocampus"
 REGIONS = {"anterior": [1], "posterior": [2]}
 SEED = 0
@@ -37,7 +37,7 @@ CALIBRATION_EPOCHS = 10
 
 @dataclass(frozen=True)
 class Ours:
-    """A row of the table `segan-vs-unet`, and keys that are set for it."""
+    """Row of the table ``segan-vs-unet``, and additional config keys."""
 
     row: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Ours:
 
 @dataclass(frozen=True)
 class Theirs:
-    """nnU-Net as its planner sets it, or with another batch size and in bfloat16."""
+    """NnU-Net with its planner's settings, optionally with another batch size and in bfloat16."""
 
     batch_size: int | None = None
     bfloat16: bool = False
@@ -69,7 +69,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Task:
-    """The data, the time and the folder of a comparison."""
+    """Data, training time and folder of a comparison."""
 
     dataset_dir: Path
     output_dir: Path
@@ -78,18 +78,18 @@ class Task:
 
     @property
     def held_out(self) -> list[dict[str, Any]]:
-        """The cases that the bundle keeps out with its own settings."""
+        """Cases held out by the bundle with its default settings."""
         return self.split["validation"]
 
     @property
     def split(self) -> dict[str, list[dict[str, Any]]]:
-        """The bundle's split."""
+        """Split of the bundle."""
         settings = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
         cases = find_cases(self.dataset_dir, require_labels=True)
         return split_cases(cases, settings["folds"], settings["fold"], SEED)
 
     def links(self, kind: str) -> Path:
-        """Folder of links to the held-out images or label maps, and nothing else."""
+        """Create a folder of links to only the held-out images or label maps."""
         folder = self.output_dir / f"held_out_{kind}s"
         folder.mkdir(parents=True, exist_ok=True)
         for case in self.held_out:
@@ -100,7 +100,7 @@ class Task:
         return folder
 
     def dice(self, predictions: Path) -> dict[str, float]:
-        """Mean Dice of each region, as `segan-monai evaluate` has it."""
+        """Return the mean Dice of each region, as computed by ``segan-monai evaluate``."""
         folder = predictions.with_name(f"{predictions.name}_metrics")
         evaluate_folders(predictions, self.links("label"), folder, REGIONS)
         regions = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["regions"]
@@ -108,9 +108,9 @@ class Task:
 
 
 def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | None) -> None:
-    """Train each side for the same time, then let the sides predict the held-out volumes by turns.
+    """Train each side for the same time, then predict the held-out volumes with each side alternately.
 
-    Times are seconds of the processor, on one thread: those of the clock on a core that does nothing else.
+    Times are processor seconds on one thread, equal to elapsed time on an idle core.
     """
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | Non
         row["s/volume"] = statistics.median(times) / len(task.held_out)
         row |= {f"{name[:4]}.": value for name, value in task.dice(folder).items()}
     sizes = f"{len(task.split['training'])} cases to train, {len(task.held_out)} held out"
-    report(f"hippocampus: {task.train_seconds:g} s of training each; {sizes}; Dice of whole volumes", rows, json_file)
+    report(f"hippocampus: {task.train_seconds:g} s of training per side; {sizes}; volume Dice", rows, json_file)
 
 
 def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Callable[[], float], Path]:
@@ -186,7 +186,7 @@ def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Call
 
 
 def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, epochs: int) -> float:
-    """Train the bundle; seconds of the processor from the first batch to the last validation."""
+    """Train the bundle; return the processor seconds from the first batch to the last validation."""
     folder.mkdir(parents=True, exist_ok=True)
     own = {
         **side.settings,
@@ -256,9 +256,9 @@ def _train_theirs(
 
 
 def _prepare_nnunet(task: Task) -> None:
-    """Data set, split, plan and preprocessed cases, once."""
+    """Create data set, split, plan and preprocessed cases, unless they exist."""
     if not task.python.is_file():
-        typer.echo(f"{task.python} does not exist: run bash scripts/install_nnunet.sh, or leave out nnU-Net's rows.")
+        typer.echo(f"{task.python} does not exist: run bash scripts/install_nnunet.sh, or select rows without nnU-Net.")
         raise typer.Exit(1)
     folder = task.output_dir / "nnunet"
     write_nnunet_split(task.split, folder / "preprocessed" / DATASET / "splits_final.json")
@@ -277,13 +277,13 @@ def _nnunet(task: Task, command: str, settings: dict[str, Any], result: Path) ->
     file = result.with_suffix(f".{command}.json")
     file.write_text(json.dumps({**settings, "result": str(result)}, indent=4), encoding="utf-8")
     program = str(Path(__file__).with_name("nnunet_process.py"))
-    # augmented in the same process: the processor's seconds of all that training takes are counted
+    # augment in the same process, so that its processor time is counted
     alone = {"nnUNet_n_proc_DA": "0"} if command == "train" else {}
     _call(task, [str(task.python), program, command, str(file)], result.with_suffix(".log"), alone)
 
 
 def _call(task: Task, command: list[str], log: Path, more: Mapping[str, str] = MappingProxyType({})) -> None:
-    """Run a program on one thread; what it prints goes to a file."""
+    """Run a program on one thread, and redirect its output to a file."""
     folder = (task.output_dir / "nnunet").resolve()
     environment = {
         **os.environ,

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""nnU-Net's side of `benchmark.py peers`, started by nnunet.py in the environment of scripts/install_nnunet.sh.
+"""Runs nnU-Net for ``benchmark.py peers``; started by nnunet.py in the environment of scripts/install_nnunet.sh.
 
 python scripts/benchmarks/nnunet_process.py train|predict SETTINGS.json
 """
@@ -21,7 +21,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def make_trainer(settings: dict[str, Any]) -> nnUNetTrainer:
-    """Trainer of fold 0 with the planner's settings, but for the batch size if one is given."""
+    """Create a trainer of fold 0 with the planner's settings, and the given batch size if any."""
     folder = Path(settings["preprocessed"])
     plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     if settings["batch_size"]:
@@ -32,7 +32,7 @@ def make_trainer(settings: dict[str, Any]) -> nnUNetTrainer:
 
 
 def train(settings: dict[str, Any]) -> dict[str, Any]:
-    """Iterations of nnU-Net for so many seconds of the processor; its polynomial decay ends with them."""
+    """Train nnU-Net for a given processor time; its polynomial decay ends with this time."""
     torch.manual_seed(settings["seed"])
     np.random.seed(settings["seed"])
     trainer = make_trainer(settings)
@@ -64,7 +64,7 @@ def train(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def predict(settings: dict[str, Any]) -> dict[str, Any]:
-    """Read, predict and write all cases, with mirrored copies or without."""
+    """Read, predict and write all cases, with or without mirroring."""
     trainer = make_trainer(settings)
     trainer.initialize()
     trainer.set_deep_supervision_enabled(False)

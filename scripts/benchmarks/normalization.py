@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training steps of adversarial normalization."""
+"""Speed of training steps of adversarial normalization."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segan_monai.losses import DomainAdversarialLoss, WeightedDiceLoss
 from segan_monai.networks import DomainDiscriminator, NormalizerSegmentor
 
 
-def normalization_players(base_channels: int) -> tuple[NormalizerSegmentor, DomainDiscriminator]:
+def normalization_networks(base_channels: int) -> tuple[NormalizerSegmentor, DomainDiscriminator]:
     """Return the bundle's networks: 3-D U-Nets, three tissues, two domains."""
     torch.manual_seed(0)
     channels = [base_channels * 2**level for level in range(4)]
@@ -25,8 +25,8 @@ def normalization_players(base_channels: int) -> tuple[NormalizerSegmentor, Doma
 
 
 def literal_normalization_step(batch: dict[str, torch.Tensor], base_channels: int) -> Callable[[], None]:
-    """One iteration as eq. 1 is written: the whole formula in both steps, every network where it is named."""
-    network, discriminator = normalization_players(base_channels)
+    """Return an iteration as in Eq. 1: the whole formula in both steps, every network evaluated where it appears."""
+    network, discriminator = normalization_networks(base_channels)
     dice, domains = WeightedDiceLoss(), DomainAdversarialLoss()
     optimizers = [torch.optim.SGD(net.parameters(), lr=1e-4, momentum=0.9) for net in (network, discriminator)]
 
@@ -36,16 +36,16 @@ def literal_normalization_step(batch: dict[str, torch.Tensor], base_channels: in
             network.zero_grad()
             discriminator.zero_grad()
             segmentation = dice(network.segmentor(network.normalize(image)), label)
-            game = domains(discriminator(image), discriminator(network.normalize(image)), domain)
-            (sign * (segmentation - game)).backward()
+            adversarial = domains(discriminator(image), discriminator(network.normalize(image)), domain)
+            (sign * (segmentation - adversarial)).backward()
             optimizer.step()
 
     return run
 
 
 def our_normalization_step(batch: dict[str, torch.Tensor], base_channels: int, amp: bool) -> Callable[[], None]:
-    """One iteration of the trainer, after the warm-up."""
-    network, discriminator = normalization_players(base_channels)
+    """Return an iteration of the trainer, after the warm-up."""
+    network, discriminator = normalization_networks(base_channels)
     trainer = AdversarialNormalizationTrainer(
         device="cpu",
         max_epochs=1,
@@ -67,7 +67,7 @@ def our_normalization_step(batch: dict[str, torch.Tensor], base_channels: int, a
 def normalization_step(
     rounds: Rounds = 7, batch_size: int = 16, base_channels: int = 16, json_file: JsonFile = None
 ) -> None:
-    """One iteration of adversarial normalization on 32^3 patches, literal and ours."""
+    """Time an iteration of adversarial normalization on 32^3 patches, literal and ours."""
     torch.manual_seed(0)
     size = (batch_size, 1, 32, 32, 32)
     batch = {"image": torch.rand(size), "label": torch.randint(0, 4, size), "domain": torch.arange(batch_size) % 2}

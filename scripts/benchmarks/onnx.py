@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Exported networks."""
+"""Speed of exported networks."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from segan_monai.export import ExportedBundle
 def exports(
     rounds: Rounds = 5,
     bundle: Annotated[
-        list[str] | None, typer.Option(help="folder of bundles/; may be given again; by default all")
+        list[str] | None, typer.Option(help="folder in bundles/; can be repeated; by default all")
     ] = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Bundles' networks as configured, onnxruntime against PyTorch in float32 on equal threads.
+    """Compare onnxruntime with PyTorch on the bundles' networks, in float32 on the same number of threads.
 
-    Weights are random; the threshold of L-SNet's heatmap is so low that something is found. Its exported network looks
-    at all RoIs that there may be, PyTorch at those that it finds.
+    Weights are random; L-SNet's heatmap threshold is lowered so that objects are found. Its exported network processes
+    the maximum number of RoIs, PyTorch only those found.
     """
     import onnxruntime
 
@@ -52,4 +52,4 @@ def exports(
         row |= {f"{name} ms": round(1000 * value, 1) for name, value in seconds.items()}
         row |= {"ratio": round(seconds["torch"] / seconds["onnxruntime"], 2), "logits differ by": f"{difference:.1g}"}
         rows.append(row)
-    report("onnxruntime against PyTorch", rows, json_file)
+    report("onnxruntime compared with PyTorch", rows, json_file)

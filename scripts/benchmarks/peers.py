@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""This project against its peers: the literal algorithm, MONAI's inference of slices, a bundle of MONAI's, nnU-Net."""
+"""Comparison with peers: the literal algorithm, MONAI's slice inference, a MONAI bundle, nnU-Net."""
 
 from __future__ import annotations
 
@@ -30,19 +30,21 @@ Row = Enum("Row", {name: name for name in ("train-step", "inference", "brats", *
 
 
 def peers(
-    row: Annotated[list[Row] | None, typer.Option(help="Only this row; may be given again.")] = None,
-    dataset_dir: Annotated[Path, typer.Option(help="Decathlon folder, for the hippocampus.")] = Path(
+    row: Annotated[list[Row] | None, typer.Option(help="Run only this row; can be repeated.")] = None,
+    dataset_dir: Annotated[Path, typer.Option(help="Decathlon folder of the hippocampus data.")] = Path(
         "Task04_Hippocampus"
     ),
-    output_dir: Annotated[Path, typer.Option(help="Keeps what was trained.")] = Path("output/peers"),
-    train_seconds: Annotated[float, typer.Option(help="Training time of each side on the hippocampus.")] = 240,
-    nnunet_python: Annotated[Path, typer.Option(help="Made by scripts/install_nnunet.sh.")] = Path(
+    output_dir: Annotated[Path, typer.Option(help="Folder of the trained networks.")] = Path("output/peers"),
+    train_seconds: Annotated[
+        float, typer.Option(help="Training time per side on the hippocampus data, in seconds.")
+    ] = 240,
+    nnunet_python: Annotated[Path, typer.Option(help="Interpreter created by scripts/install_nnunet.sh.")] = Path(
         ".venv-nnunet/bin/python"
     ),
     rounds: Rounds = 3,
     json_file: JsonFile = None,
 ) -> None:
-    """This project against its peers, a table each: train-step, inference, brats, and the hippocampus' other rows."""
+    """Compare this project with its peers, one table each: train-step, inference, brats, hippocampus (other rows)."""
     chosen = [choice.value for choice in row or Row]
 
     def file(name: str) -> Path | None:
@@ -60,7 +62,7 @@ def peers(
 
 
 def brats(rounds: int, json_file: Path | None) -> None:
-    """A 240x240x155 volume: MONAI's bundle brats_mri_segmentation and this project's, with random weights."""
+    """Compare MONAI's bundle brats_mri_segmentation with this project's on a 240x240x155 volume, random weights."""
     phantom = make_phantom(seed=1, spacing_mm=1.0)
     image = torch.stack([torch.as_tensor(phantom.images[name]).float() for name in ("t1c", "t2", "flair", "t1")])
     four = scale_foreground(image)[None]
@@ -91,11 +93,11 @@ def brats(rounds: int, json_file: Path | None) -> None:
         row = {"side": name, "processor s": seconds, "ratio": first / seconds}
         operations = gflop(*sides[name][:3])
         rows.append(row | {"GFLOP": operations, "GFLOP/s": operations / seconds, "memory GiB": peak})
-    report("brats: 240x240x155, random weights: cost alone; memory beyond network and image", rows, json_file)
+    report("brats: 240x240x155, random weights: cost only; memory beyond network and image", rows, json_file)
 
 
 def cost(inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: bool) -> tuple[float, float]:
-    """Seconds of the processor of one prediction, and GiB beyond what was held before."""
+    """Return the processor seconds of one prediction, and its additional memory in GiB."""
 
     def run() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=amp):
@@ -107,7 +109,7 @@ def cost(inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor, amp: 
 
 
 def gflop(inferer: Inferer, network: torch.nn.Module, volume: torch.Tensor) -> float:
-    """GFLOP of a prediction: of the batches that the inferer shows, counted without computing them."""
+    """Return the GFLOP of a prediction, counted from the shapes of the inferer's batches without computing them."""
     shapes = []
 
     def look(batch: torch.Tensor) -> torch.Tensor:

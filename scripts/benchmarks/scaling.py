@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What more classes, larger slices, more volumes and more processes cost."""
+"""Cost by number of classes, slice size, number of volumes and number of processes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HIPPOCAMPUS = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs"
 
 
 def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None) -> None:
-    """Cost of an iteration against the number of classes and the size of the slices; light critics, base 32."""
+    """Time an iteration by number of classes and slice size; light critics, base 32."""
     by_classes = {k: iteration_of("S3-3C", k, True, 96, batch_size)[0] for k in (1, 2, 4, 8, 16)}
     by_size = {size: iteration_of("S3-3C", 3, True, size, batch_size)[0] for size in (64, 96, 128, 192, 256)}
     sides = {("classes", k): run for k, run in by_classes.items()} | {("size", n): run for n, run in by_size.items()}
@@ -41,12 +41,12 @@ def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None)
         text = f"{n} classes, 96x96" if kind == "classes" else f"{n}x{n}, 3 classes"
         pixels = batch_size * (96 if kind == "classes" else n) ** 2
         values = {"seconds": seconds[kind, n], "ratio": seconds[kind, n] / first}
-        rows.append({"side": text, **values, "microseconds a pixel": 1e6 * seconds[kind, n] / pixels})
-    report(f"scaling: an iteration, base 32, batch {batch_size}, one critic a class at base 16", rows, json_file)
+        rows.append({"side": text, **values, "microseconds per pixel": 1e6 * seconds[kind, n] / pixels})
+    report(f"scaling: one iteration, base 32, batch {batch_size}, one critic per class at base 16", rows, json_file)
 
 
 def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], together: Any, results: Any) -> None:
-    """One of the processes of `two_processes`, on a core of its own."""
+    """Run one process of ``two_processes``, on a separate core."""
     rounds, size, batch_size = settings
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cores[-1 - rank % len(cores)]})
@@ -67,7 +67,7 @@ def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int],
     if processes > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=processes)
     joined = median(step, rounds)
-    message = torch.rand(4 * 2**20)  # not the gradients themselves: their time is to be predicted
+    message = torch.rand(4 * 2**20)  # not the gradients themselves, whose time is predicted
     exchange = median(lambda: average_over_processes([message]), 10)
     results.put((alone, joined, exchange, parameters))
     if processes > 1:
@@ -75,7 +75,11 @@ def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int],
 
 
 def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, float, int]:
-    """Of the slowest process: s a step without exchange, with it, s an exchange of 16 MiB; and weights."""
+    """Return the figures of the slowest process.
+
+    Returns:
+        Seconds per step without and with exchange, seconds per exchange of 16 MiB, and number of parameters.
+    """
     context = multiprocessing.get_context("spawn")
     results, together = context.Queue(), context.Barrier(processes)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,15 +96,15 @@ def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[flo
 def two_processes(
     rounds: Rounds = 5, starts: int = 2, size: int = 96, batch_size: int = 8, json_file: JsonFile = None
 ) -> None:
-    """A training step by one process and by two (gloo, one core each), and what the cost model predicts for two.
+    """Time a training step with one and two processes (gloo, one core each), and predict it by the cost model.
 
-    The prediction is the formula of ``cost-model``: a step without exchange, of the slower of two processes that run at
-    the same time but have not met, plus the bytes of the gradients at the rate of another message of 16 MiB. So it is
-    fair where other programs slow a core down.
+    The prediction is the formula of ``cost-model``: the step time of the slower of two concurrent processes without
+    exchange, plus the bytes of the gradients at the rate of another 16 MiB message. It stays fair if other programs
+    slow a core down.
     """
     settings = (rounds, size, batch_size)
     ones, twos = [], []
-    for _ in range(starts):  # by turns
+    for _ in range(starts):  # alternately
         ones.append(_train_together(1, settings))
         twos.append(_train_together(2, settings))
     one = min(row[1] for row in ones)
@@ -109,17 +113,17 @@ def two_processes(
     gradients = 4 * ones[0][3]
     predicted = apart + gradients / rate
     rows = [
-        {"side": "one process", "s a step": one, "images/s": batch_size / one, "speed": 1.0},
-        {"side": "two, no exchange", "s a step": apart, "images/s": 2 * batch_size / apart},
-        {"side": "two, predicted", "s a step": predicted, "images/s": 2 * batch_size / predicted},
-        {"side": "two, measured", "s a step": two, "images/s": 2 * batch_size / two},
+        {"side": "one process", "s per step": one, "images/s": batch_size / one, "speed": 1.0},
+        {"side": "two, no exchange", "s per step": apart, "images/s": 2 * batch_size / apart},
+        {"side": "two, predicted", "s per step": predicted, "images/s": 2 * batch_size / predicted},
+        {"side": "two, measured", "s per step": two, "images/s": 2 * batch_size / two},
     ]
     for row in rows:
         row["speed"] = row["images/s"] / rows[0]["images/s"]  # type: ignore[operator]
     title = (
-        f"two-processes: base 32, {size}x{size}, batch {batch_size} a process, gradients {gradients / 2**20:.1f} MiB"
+        f"two-processes: base 32, {size}x{size}, batch {batch_size} per process, gradients {gradients / 2**20:.1f} MiB"
     )
-    report(f"{title}, exchange {rate / 2**20:.0f} MiB/s; measured {two / predicted:.2f} of predicted", rows, json_file)
+    report(f"{title}, exchange {rate / 2**20:.0f} MiB/s; measured / predicted {two / predicted:.2f}", rows, json_file)
 
 
 def _command(images: Path, output: Path, processes: int) -> list[str]:
@@ -138,10 +142,10 @@ def _lines(output: Path) -> list[dict[str, Any]]:
 
 
 def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
-    """Inference of a folder of generated volumes of the hippocampus' size by one process and by two under torchrun.
+    """Time inference of a folder of generated volumes of hippocampus size with one and two processes under torchrun.
 
-    At last by two that are killed halfway and started again. The bundle and its weights; `volumes` names of one file
-    (links).
+    The last row is two processes that are killed halfway and restarted. It uses the bundle and its weights, and
+    ``volumes`` links to one file.
     """
     place = Path(tempfile.mkdtemp())
     environment = {**os.environ, "PYTHONPATH": str(TOP), "OMP_NUM_THREADS": "1"}
@@ -174,7 +178,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
         counts = json.loads((output / "inference.json").read_text(encoding="utf-8"))["counts"]
         working = max(line["ended"] for line in lines) - min(line["ended"] - line["seconds"] for line in lines)
         return {
-            "side": f"{processes} process{'es' * (processes > 1)}" + (", killed and again" if kill_at else ""),
+            "side": f"{processes} process{'es' * (processes > 1)}" + (", killed and restarted" if kill_at else ""),
             "volumes": count,
             "seconds": whole,
             "from first to last case": working,
@@ -193,7 +197,7 @@ def folder(volumes: int = 500, json_file: JsonFile = None) -> None:
 
 
 def _kill_all(running: subprocess.Popen) -> None:
-    """SIGKILL to torchrun and to what it started, which are not in one group."""
+    """Send SIGKILL to torchrun and its children, which are in different process groups."""
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(running.pid)], capture_output=True, check=False)
     for pid in [running.pid, *map(int, children.stdout.split())]:
         os.kill(pid, 9)

@@ -20,14 +20,14 @@ from segan_monai.networks import SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 
-def players() -> tuple[SegANSegmentor, SegANCritics]:
+def paper_networks() -> tuple[SegANSegmentor, SegANCritics]:
     """Return the networks of the paper: base 64, three modalities, three classes."""
     torch.manual_seed(0)
     return SegANSegmentor(3, 3), SegANCritics(3, 3)
 
 
 def as_written(segmentor: SegANSegmentor) -> SegANSegmentor:
-    """Let the decoder upsample, then convolve."""
+    """Make the decoder upsample, then convolve, as written in the paper."""
     for layer in segmentor.modules():
         if isinstance(layer, UpsampledConv2d):
             layer.forward = layer.as_written  # type: ignore[method-assign]
@@ -35,26 +35,26 @@ def as_written(segmentor: SegANSegmentor) -> SegANSegmentor:
 
 
 def plain_l1(features: list[list[torch.Tensor]], others: list[list[torch.Tensor]]) -> torch.Tensor:
-    """The multi-scale loss by autograd's own operations."""
+    """Return the multi-scale L1 loss, computed by plain autograd operations."""
     distances = [(u - v).abs().mean() for a, b in zip(features, others, strict=True) for u, v in zip(a, b, strict=True)]
     return torch.stack(distances).mean()
 
 
 def literal_step(batch: dict[str, torch.Tensor]) -> Callable[[], None]:
-    """One iteration as the paper writes it: two segmentor passes, gradients into everything, default memory format."""
-    segmentor, critic = players()
+    """Return an iteration as in the paper: two segmentor passes, all gradients, default memory format."""
+    segmentor, critic = paper_networks()
     segmentor = as_written(segmentor)
     optimizer = torch.optim.RMSprop(segmentor.parameters(), lr=2e-5)
     critic_optimizer = torch.optim.RMSprop(critic.parameters(), lr=2e-5)
 
     def run() -> None:
         image, label = batch["image"], batch["label"]
-        for sign, player in ((-1, critic_optimizer), (1, optimizer)):
+        for sign, current in ((-1, critic_optimizer), (1, optimizer)):
             segmentor.zero_grad()
             critic.zero_grad()
             prediction = segmentor(image).sigmoid()
             (sign * plain_l1(critic(image, prediction), critic(image, label))).backward()
-            player.step()
+            current.step()
             if sign < 0:
                 for parameter in critic.parameters():
                     parameter.data.clamp_(-0.01, 0.01)
@@ -86,8 +86,8 @@ def trainer_step(
 def our_step(
     batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compile: str | None = None
 ) -> tuple[SegANTrainer, Callable[[], None]]:
-    """One iteration of the trainer with the paper's players and optimizer."""
-    segmentor, critic = (player.to(device) for player in players())
+    """Return the trainer with the paper's networks and optimizer, and one iteration of it."""
+    segmentor, critic = (network.to(device) for network in paper_networks())
     optimizer = functools.partial(torch.optim.RMSprop, lr=2e-5)
     return trainer_step(batch, segmentor, critic, optimizer, device=device, amp=amp, compile=compile)
 
@@ -101,7 +101,7 @@ def make_batch(size: int) -> dict[str, torch.Tensor]:
 def train_step(
     rounds: Rounds = 7, batch_size: int = 8, processor_time: ProcessorTime = False, json_file: JsonFile = None
 ) -> None:
-    """One SegAN iteration at the paper's size (base 64, 160x160, K = 3, three critics), literal and ours."""
+    """Time a SegAN iteration at the paper's size (base 64, 160x160, K = 3, three critics), literal and ours."""
     batch = make_batch(batch_size)
     trainer, float32 = our_step(batch, amp=False)
     _, bfloat16 = our_step(batch, amp=True)
@@ -124,12 +124,12 @@ def train_step(
                 "of own rates": sum(c.gflop * times / own[c] for c, times in needed.items()) / s,
             }
         )
-    title = f"train-step: batch {batch_size}, base 64, 160x160, K = 3; {gflop:.4g} GFLOP cannot be avoided as written"
+    title = f"train-step: batch {batch_size}, base 64, 160x160, K = 3; {gflop:.4g} GFLOP required as written"
     report(title, rows, json_file)
 
 
 def grouped(critics: SegANCritics) -> SegANCritics:
-    """The same critics as one network whose convolutions have a group a class."""
+    """Combine critics into one network with grouped convolutions, one group per class."""
     one = SegANCritics(3, len(critics.critics), 64 * len(critics.critics), joint=True)
     for index, block in enumerate(one.critics[0].encoder):
         blocks = [critic.encoder[index] for critic in critics.critics]
@@ -149,11 +149,11 @@ def critics(
     device: str = "cpu",
     json_file: JsonFile = None,
 ) -> None:
-    """Two passes of three critics, forward and back, one critic after the other and as groups of one network."""
+    """Time two forward and backward passes of three critics, one after the other and as groups of one network."""
     batch = {name: tensor.to(device) for name, tensor in make_batch(batch_size).items()}
     image = batch["image"].to(memory_format=torch.channels_last)
     prediction = torch.rand_like(batch["label"])
-    separate = players()[1].to(device)
+    separate = paper_networks()[1].to(device)
     networks = {"one after the other": separate, "groups of one network": grouped(separate).to(device)}
     loss, losses = MultiScaleL1Loss(), {}
 
@@ -184,7 +184,7 @@ def critics(
 
 
 def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size: int) -> tuple[Callable[[], Any], int]:
-    """One iteration of a variant of SegAN for K classes, or of the U-Net, at base 32; and the number of parameters."""
+    """Return an iteration of a SegAN variant or of the U-Net for K classes at base 32, and the parameter count."""
     torch.manual_seed(0)
     label = (torch.rand(batch_size, classes, size, size) > 0.5).float()
     batch = {"image": torch.rand(batch_size, 3, size, size), "label": label}
@@ -206,7 +206,7 @@ def iteration_of(variant: str, classes: int, light: bool, size: int, batch_size:
 
 
 def classes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: JsonFile = None) -> None:
-    """What K = 1, 2, 3, 8 classes cost in each variant, with the paper's critics and with the bundles' light ones."""
+    """Time each variant for K = 1, 2, 3, 8 classes, with the paper's critics and with the bundles' light ones."""
     variants = ["S1-1C", "S3-1C", "S3-3C", "S3-3C-s0", "S3-3C-s3", "U-Net"]
     sides, parameters = {}, {}
     for name in variants:
@@ -221,4 +221,4 @@ def classes(rounds: Rounds = 5, size: int = 96, batch_size: int = 8, json_file: 
             rows.append({"side": name, "critics": critics if name != "U-Net" else "none"})
         rows[-1][f"s, K={k}"] = seconds[name, critics, k]
         rows[-1][f"M, K={k}"] = parameters[name, critics, k] / 1e6
-    report(f"classes: s an iteration and M parameters; base 32, batch {batch_size}, {size}x{size}", rows, json_file)
+    report(f"classes: s per iteration and M parameters; base 32, batch {batch_size}, {size}x{size}", rows, json_file)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What every comparison uses: sides that run by turns, a table of the figures, its JSON file."""
+"""Helpers for all comparisons: alternating timing, tables, JSON output."""
 
 from __future__ import annotations
 
@@ -18,20 +18,18 @@ from rich.console import Console
 from rich.table import Table
 
 JsonFile = Annotated[Path | None, typer.Option("--json", help="also write the figures to this file")]
-Rounds = Annotated[int, typer.Option(help="times that each side runs; the median counts")]
+Rounds = Annotated[int, typer.Option(help="number of timed runs per side; the median is reported")]
 
 
-ProcessorTime = Annotated[
-    bool, typer.Option("--processor-time", help="time on the processor, for a machine that does other work as well")
-]
+ProcessorTime = Annotated[bool, typer.Option("--processor-time", help="measure processor time, for a busy machine")]
 
 
 def by_turns(
     sides: dict[Any, Callable[[], Any]], rounds: int, processor_time: bool = False, fastest: bool = False
 ) -> dict[Any, float]:
-    """Seconds of each side, the median or the fastest; one unmeasured run first, then the sides take turns.
+    """Time the sides alternately after one unmeasured run each; return the median or fastest seconds of each side.
 
-    Time on the processor is that of all threads together, divided by their number.
+    Processor time is that of all threads, divided by their number.
     """
 
     def now() -> float:
@@ -50,7 +48,7 @@ def by_turns(
 
 
 def peak_gib(run: Callable[[], Any]) -> float:
-    """GiB that a run holds at most beyond what the process held before; Linux alone, elsewhere not a number."""
+    """Return the peak additional memory of a run in GiB; NaN on systems other than Linux."""
     status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
     if not reset.exists():
         run()
@@ -62,13 +60,13 @@ def peak_gib(run: Callable[[], Any]) -> float:
         )
 
     before = kib("VmRSS")
-    reset.write_text("5", encoding="utf-8")  # the high-water mark starts again
+    reset.write_text("5", encoding="utf-8")  # resets the high-water mark
     run()
     return (kib("VmHWM") - before) / 2**20
 
 
 def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
-    """Print a table and write the JSON."""
+    """Print a table and optionally write it as JSON."""
     hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     table = Table(title=f"{title}\n{hardware}")
     for name in rows[0]:

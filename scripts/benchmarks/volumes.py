@@ -13,7 +13,7 @@ from monai.inferers import SliceInferer
 from monai.losses import DiceLoss
 
 from benchmarks.convolutions import convolutions, rates
-from benchmarks.segan import as_written, players
+from benchmarks.segan import as_written, paper_networks
 from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.networks import SegANSegmentor
@@ -22,13 +22,13 @@ from segan_monai.transforms import scale_foreground
 
 
 def trained_on_phantom(iterations: int) -> tuple[SegANSegmentor, torch.Tensor]:
-    """Return a base 64 segmentor that has seen a simulated case, and the case (1, 3, 240, 240, 155)."""
+    """Return a base 64 segmentor trained on a simulated case, and the case (1, 3, 240, 240, 155)."""
     phantom = make_phantom(seed=1, spacing_mm=1.0)
     image = torch.stack([torch.as_tensor(phantom.images[name]).float() for name in ("t1c", "t2", "flair")])
     image = scale_foreground(image)
     label = torch.as_tensor(phantom.label)
     tumour = torch.nonzero((label > 0).flatten(0, 1).any(0)).flatten()
-    segmentor = players()[0].to(memory_format=torch.channels_last)
+    segmentor = paper_networks()[0].to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(segmentor.parameters(), lr=1e-3)
     loss = DiceLoss(sigmoid=True, squared_pred=True, batch=True)
     for _ in range(iterations):
@@ -47,7 +47,7 @@ def trained_on_phantom(iterations: int) -> tuple[SegANSegmentor, torch.Tensor]:
 def fraction(
     run: Callable[[], None], network: torch.nn.Module, dtype: torch.dtype, processor_time: bool
 ) -> list[float]:
-    """Seconds that the convolutions of a run would take at the peak of them all, and each at its own rate."""
+    """Return the seconds of a run's convolutions, all at the peak rate, and each at its individual rate."""
     needed = Counter(convolutions(network, run))
     rate = rates(needed, "cpu", dtype, 2, processor_time)
     gflop = sum(c.gflop * times for c, times in needed.items())
@@ -61,10 +61,10 @@ def inference(
     processor_time: ProcessorTime = False,
     json_file: JsonFile = None,
 ) -> None:
-    """A 240x240x155x3 volume, or slices of its middle, base 64: MONAI's SliceInferer (160x160 windows) and ours."""
+    """Time MONAI's SliceInferer (160x160 windows) and ours, base 64, on a 240x240x155x3 volume or its middle slices."""
     segmentor, volume = trained_on_phantom(training_iterations)
     volume = volume[..., (155 - slices) // 2 :][..., :slices].contiguous()
-    plain = players()[0].eval()
+    plain = paper_networks()[0].eval()
     plain.load_state_dict(segmentor.state_dict())
     plain = as_written(plain).to(memory_format=torch.contiguous_format)
     theirs = SliceInferer(roi_size=(160, 160), sw_batch_size=16, spatial_dim=2, overlap=0.25)

@@ -1,8 +1,8 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""MONAI Label's server, except that errors which a user can mend are answered with their message.
+"""MONAI Label's server, extended to return the message of errors that a user can fix.
 
-The server itself answers every error of a model with "Internal Server Error". scripts/monai_label.sh starts this one:
+The original server answers every error of a model with "Internal Server Error". scripts/monai_label.sh starts this one:
 ``monailabel start_server --uvicorn_app label_server:app``.
 """
 
@@ -17,5 +17,5 @@ from segan_monai.errors import UserError
 
 @app.exception_handler(UserError)
 async def answer_with_message(request: Request, error: UserError) -> PlainTextResponse:
-    """HTTP 422: the request was understood, and what it asked about is not as it must be."""
+    """Return the message of an error with HTTP 422: the request is valid, but its content cannot be processed."""
     return PlainTextResponse(f"{type(error).__name__}: {error}", status_code=422)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From the folders people have to cases: layouts, label conventions, splits."""
+"""Cases of public and private data sets: folder layouts, label conventions, splits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
 from segan_monai.data.split import held_out, split_cases
 from segan_monai.data.split_file import read_split
-from segan_monai.simulation import make_phantom, write_phantoms  # where they were before
+from segan_monai.simulation import make_phantom, write_phantoms  # kept for backward compatibility
 
 __all__ = [
     "LABEL_CONVENTIONS",

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""BraTS as people have it on disk, any year: which files make up a case."""
+"""File layouts of the BraTS challenges, 2012 to date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNDERSCORE = re.compile(
 # 2023 on: <case>-t1c.nii.gz
 _HYPHEN = re.compile(r"(?P<case>.+)-(?P<kind>t1n|t1c|t2w|t2f|seg)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 
-# case folders whose last number is a time point of one subject
+# case folders whose last number is a time point of the subject
 _TIME_POINTS = re.compile(r"(?P<subject>brats_tcia_pat\d+)_\d+|(?P<subject2023>.+-\d{5})-\d{3}", re.IGNORECASE)
 
 _GRADES = {"HGG": "HGG", "HG": "HGG", "LGG": "LGG", "LG": "LGG"}
@@ -37,8 +37,8 @@ LAYOUTS = (
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
-    """All files below a folder in sorted order, through links; not those that start with a dot, as macOS leaves."""
-    seen: set[str] = set()  # a link may lead back up
+    """Yield all files below a folder in sorted order, following links; skip hidden files, which macOS creates."""
+    seen: set[str] = set()  # a link may point to a parent folder
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
@@ -48,20 +48,20 @@ def walk_files(folder: Path) -> Iterator[Path]:
 
 
 def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:
-    """The absolute path of a folder.
+    """Return the absolute path of an existing folder.
 
     Raises:
-        DataError: it does not exist or is a file.
+        DataError: The folder does not exist or is a file.
     """
     folder = Path(dataset_dir).expanduser().absolute()
     if not folder.is_dir():
         found = "it is a file" if folder.exists() else "there is no such folder"
-        raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder that holds the images.")
+        raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder of the images.")
     return folder
 
 
 def brats_file(path: Path) -> tuple[Path, str, str, str] | None:
-    """What the name of a file says, if it is one of BraTS.
+    """Parse the name of a BraTS file.
 
     Returns:
         Folder of the case, name of the case, modality (or ``seg``) and label convention; None for any other file.
@@ -85,26 +85,27 @@ def brats_cases(
     modalities: Sequence[str] = ("t1c", "t2", "flair"),
     unusable: dict[str, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Cases of a BraTS folder of any year, found by their file names at any depth.
+    """Find the cases of a BraTS folder of any year by their file names, at any depth.
 
-    The grade comes from a folder ``HGG`` or ``LGG`` (``HG``, ``LG``) above the case or from ``name_mapping.csv``
-    (2019, 2020). Cases of 2013 and 2015 are called ``<grade folder>_<case folder>``, since the same case folder,
-    such as ``0001`` or ``brats_2013_pat0001_1``, occurs under both grades. BraTS-PED labels mean something else
-    and get no convention.
+    The grade comes from a folder ``HGG`` or ``LGG`` (``HG``, ``LG``) above the case, or from ``name_mapping.csv``
+    (2019, 2020). Cases of 2013 and 2015 are named ``<grade folder>_<case folder>``, because a case folder such as
+    ``0001`` or ``brats_2013_pat0001_1`` occurs under both grades. BraTS-PED uses different labels and gets no
+    convention.
 
     Args:
-        dataset_dir: the folder, or any folder above it.
-        modalities: which images to take, in this order: of ``t1``, ``t1c``, ``t2``, ``flair`` or their synonyms.
-        unusable: gets the names of cases that lack a modality or have two files for one, and what is wrong with each,
-            instead of an error.
+        dataset_dir: The folder, or any folder above it.
+        modalities: Images to use, in this order: ``t1``, ``t1c``, ``t2``, ``flair`` or synonyms.
+        unusable: If given, receives the name and the fault of each case that lacks a modality or has two files for
+            one. Without it, such a case is an error.
 
     Returns:
-        Cases sorted by name, with ``case``, ``subject`` (time points of one subject share it), ``image`` (paths in
-        the order of ``modalities``), ``convention``, and, if there are any, ``label`` and ``grade``.
+        Cases sorted by name. Each has ``case``, ``subject`` (shared by the time points of a subject), ``image`` (paths
+        in the order of ``modalities``) and ``convention``, and where available ``label`` and ``grade``.
 
     Raises:
-        ConfigError: a modality that BraTS does not have.
-        DataError: no such folder; nothing of BraTS in it; a case that lacks a modality or has two files for one.
+        ConfigError: BraTS does not have a modality.
+        DataError: The folder does not exist or holds no BraTS files; a case lacks a modality or has two files for
+            one.
     """
     wanted = [modality_name(modality) for modality in modalities]
     if not wanted or not set(wanted) <= set(_MODALITIES):
@@ -136,7 +137,7 @@ def brats_cases(
         found_instead = f"{len(others)} other files, such as {', '.join(others[:3])}" if others else "no files at all"
         raise DataError(
             f"no BraTS case in {root}. Looked at any depth for {LAYOUTS}; found {found_instead}. "
-            "Set --dataset_dir to the unpacked data set, or describe your own layout in a --datalist file."
+            "Set --dataset_dir to the unpacked data set, or list the cases of another layout in a --datalist file."
         )
     cases = []
     for (folder, name), of_case in files.items():
@@ -145,7 +146,7 @@ def brats_cases(
             fault = (
                 f"BraTS case {name} in {folder} has no file for {', '.join(missing)}; it has "
                 f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
-                f"or leave the modality out of --modalities (now {', '.join(modalities)})."
+                f"or remove the modality from --modalities (now {', '.join(modalities)})."
             )
         if fault is None:
             cases.append(
@@ -192,14 +193,14 @@ def _grade_folder(folder: Path, root: Path) -> str | None:
 
 
 def _read_grades(path: Path) -> dict[str, str]:
-    """Grade of each case from ``name_mapping.csv``, whatever the year of its columns ``BraTS_<year>_subject_ID``."""
+    """Read the grade of each case from ``name_mapping.csv``, with columns ``BraTS_<year>_subject_ID`` of any year."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read ({error}). Expected a table in UTF-8 with the columns Grade and "
-            "BraTS_<year>_subject_ID: save it again, or move it elsewhere; it only tells the grades."
+            f"{path} cannot be read ({error}). Expected a CSV table in UTF-8 with the columns Grade and "
+            "BraTS_<year>_subject_ID: save it again, or move it elsewhere; only the grades are read from it."
         ) from error
     return {
         row[column]: row["Grade"]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Prepared cases on disk: what a preprocessing made of a case, as long as neither of them changes."""
+"""Disk cache of preprocessed cases, invalidated by changes to the case or the preprocessing."""
 
 from __future__ import annotations
 
@@ -33,37 +33,42 @@ from segan_monai.files import writing
 
 logger = logging.getLogger(__name__)
 
-# What stands in metadata: arrays and numbers, which numpy pickles with functions whose names differ by version, and
-# MONAI's names of things. To make them calls nothing.
+# Types that occur in metadata: NumPy arrays and numbers, whose pickle functions have names that differ by version, and
+# MONAI's enumerations. Unpickling them runs no other code.
 _OF_NUMPY = [np.zeros(0).__reduce__()[0], np.float64(0).__reduce__()[0], np.ndarray, np.dtype]
 _OF_NUMPY += [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"]
 _OF_MONAI = [kind for kind in vars(enums).values() if isinstance(kind, type) and issubclass(kind, Enum)]
 _READING = threading.Lock()
-_ABANDONED_SECONDS = 24 * 3600  # a file that a killed process left half written
+_ABANDONED_SECONDS = 24 * 3600  # age at which a partial file must come from a killed process
 _LIBRARIES = ("monai", "torch", "numpy")
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class CaseCache:
-    """Keeps prepared cases as files, and gives them back mapped into memory: bit for bit what was prepared.
+    """Disk cache of preprocessed cases, returned memory-mapped and bit-identical to what was stored.
 
-    A file is read when its voxels are used, and its pages are the kernel's: shared by all processes, and given up when
-    memory is needed for something else. Tensors are kept in the type and the order in memory that they have.
+    Voxels are read on access. The kernel shares the pages among all processes and evicts them under memory pressure.
+    Tensors keep their dtype and memory layout.
 
-    A case is prepared again if its dictionary or one of its files (path, size, time of change) has changed, if a
-    transform or one of its settings has, or the source file of one that is not MONAI's, or the version of this package,
-    MONAI or torch. Its file of before, of the same preprocessing, is removed. Files are written whole or not
-    at all, so that several processes may use one folder. One that cannot be read is made again, with a warning; its
-    voxels are not compared with a checksum, which would read all of them.
+    A case is preprocessed again if any of these has changed:
 
-    Each preprocessing has a folder of its own, with ``preprocessing.json``, which says what it is. Any of them may be
+    - the case dictionary, or the path, size or modification time of one of its files;
+    - a transform, one of its settings, or the source file of a transform that is not MONAI's;
+    - the version of this package, MONAI or torch.
+
+    The outdated file of the same preprocessing is then removed. Files are written atomically, so several processes can
+    share a folder. An unreadable file is recreated with a warning. Voxels have no checksum, because verifying it would
+    read all of them.
+
+    Each preprocessing has its own subfolder, described by the ``preprocessing.json`` in it. Any subfolder can be
     deleted while nothing runs.
 
-    MONAI's `PersistentDataset` knows a case by its paths alone, stops at a truncated file and reads files as a whole.
+    In contrast, MONAI's ``PersistentDataset`` identifies a case by its paths alone, stops at a truncated file and reads
+    whole files.
 
     Args:
-        folder: for the files; made if need be.
-        preparation: everything that the result depends on beside the case: transforms and settings.
+        folder: Folder of the cache; created if missing.
+        preparation: Everything besides the case that determines the result: transforms and settings.
     """
 
     def __init__(self, folder: str | os.PathLike[str], preparation: Sequence[Any]) -> None:
@@ -84,17 +89,17 @@ class CaseCache:
                         file.unlink()
 
     def get(self, case: Mapping[str, Any], prepare: Callable[[], Any]) -> Any:
-        """Give what is made of a case.
+        """Return a preprocessed case from the cache, or preprocess and store it.
 
         Args:
-            case: with its name under ``case``.
-            prepare: makes it; called only if there is no file of it that can be used.
+            case: Case dictionary with its name under ``case``.
+            prepare: Preprocesses the case; called only if no valid file exists.
 
         Returns:
-            What `prepare` returns, its tensors mapped from the file.
+            The result of ``prepare``, with tensors mapped from the file.
 
         Raises:
-            OutputError: the file cannot be written.
+            OutputError: The file cannot be written.
         """
         of_case = f"{case['case']}_{digest(describe(case))}"
         file = self.folder / f"{of_case}_{digest(_states_of_files(case))}.pt"
@@ -102,12 +107,12 @@ class CaseCache:
             try:
                 found = _read(file)
             except Exception as error:  # torch raises errors of many kinds
-                logger.warning("%s is damaged and made again (%s)", file, str(error).splitlines()[0])
+                logger.warning("%s is damaged and is created again (%s)", file, str(error).splitlines()[0])
             else:
                 self.read += 1
                 return found
         item = prepare()
-        reset_ops_id(item)  # names of transforms in this process
+        reset_ops_id(item)  # transform ids are valid in this process only
         with writing(file):
             self._write(file, lambda temporary: torch.save(item, temporary))
             for earlier in self.folder.glob(f"{_escaped(of_case)}_*.pt"):
@@ -118,8 +123,8 @@ class CaseCache:
         return _read(file)
 
     def _write(self, file: Path, write: Callable[[Path], Any]) -> None:
-        """Write under a name that no other process has, then give it its own."""
-        temporary = self.folder / f".{uuid.uuid4().hex}.part"  # made with the permissions that the umask leaves
+        """Write to a uniquely named temporary file, then rename it."""
+        temporary = self.folder / f".{uuid.uuid4().hex}.part"  # created with the permissions of the umask
         try:
             write(temporary)
             with temporary.open("r+b") as stream:
@@ -131,10 +136,12 @@ class CaseCache:
 
 
 def describe(value: Any) -> Any:
-    """Say what a transform, a setting or a case is, as JSON that is the same in every process.
+    """Describe a transform, a setting or a case as JSON that is identical in every process.
 
-    Objects are described by their class and attributes, functions by their code, arrays by a hash of their content, and
-    classes and functions that are neither MONAI's nor of a library by a hash of the file that they are in, too.
+    - Objects: class and attributes.
+    - Functions: code.
+    - Arrays: dtype, shape and a hash of the content.
+    - Instances and functions defined outside MONAI, torch and NumPy: also a hash of the source file.
     """
     return _describe(value, ())
 
@@ -174,14 +181,14 @@ def _describe(value: Any, above: tuple[int, ...]) -> Any:
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if not hasattr(value, "__dict__"):
         return [kind, _ADDRESS.sub("", repr(value))]
-    # a transform that has been used has notes for its threads
+    # a transform that has been used holds thread-local state
     settings = {name: item for name, item in vars(value).items() if not isinstance(item, threading.local)}
     return [kind, _source(type(value).__module__), inside(settings)]
 
 
 @functools.cache
 def _source(module: str) -> str | None:
-    """A hash of a module's file, if it is not a library's, whose version says enough."""
+    """Return a hash of a module's file; None for a library, which is identified by its version."""
     if module.split(".")[0] in _LIBRARIES:
         return None
     with suppress(TypeError, OSError, KeyError):
@@ -190,7 +197,7 @@ def _source(module: str) -> str | None:
 
 
 def _states_of_files(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Path, size and time of change of all files that a case names; of a folder, those of the files in it."""
+    """Return path, size and modification time of all files of a case, including the files in its folders."""
     values = [item for value in case.values() for item in (value if isinstance(value, list | tuple) else [value])]
     paths = [Path(value).absolute() for value in values if isinstance(value, str | os.PathLike)]
     files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
@@ -198,10 +205,10 @@ def _states_of_files(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
 
 
 def _read(file: Path) -> Any:
-    """Map a prepared case; NumPy's arrays and MONAI's enumerations may be in it, beside what `torch.load` takes.
+    """Memory-map a preprocessed case, allowing NumPy arrays and MONAI enumerations.
 
-    PyTorch keeps one list for the process of what it takes: what stood there before must stay, and of the threads that
-    read, none may shorten it while another one needs it.
+    PyTorch has one list of safe globals per process. Earlier entries must remain, and no thread may shorten the list
+    while another thread reads, hence the lock.
     """
     with _READING:
         known = torch.serialization.get_safe_globals()
@@ -211,10 +218,10 @@ def _read(file: Path) -> Any:
 
 
 def digest(content: Any) -> str:
-    """A short hash of what JSON can say, equal for equal content."""
+    """Return a short hash of JSON-serializable content, equal for equal content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _escaped(name: str) -> str:
-    """A name as a pattern of `Path.glob`."""
+    """Escape a name for ``Path.glob``."""
     return re.sub(r"([\[*?])", r"[\1]", name)

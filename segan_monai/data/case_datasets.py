@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""MONAI's datasets for data in which a case may be bad: one does not cost the others."""
+"""MONAI datasets that tolerate unreadable cases."""
 
 from __future__ import annotations
 
@@ -26,40 +26,42 @@ logger = logging.getLogger(__name__)
 
 
 class CaseDataset(Dataset):
-    """Cases for inference: one that cannot be read or prepared comes as its name and what is wrong with it.
+    """Dataset for inference that returns an error record for a case that cannot be read or transformed.
 
-    Takes what MONAI's ``Dataset`` takes; each case has its name under ``case``. Gives for each index what the transform
-    made of the case, or ``{"case": name, "error": text}``.
+    Takes the arguments of MONAI's ``Dataset``; each case has its name under ``case``. Each item is the transformed
+    case, or ``{"case": name, "error": text}``.
     """
 
     def _transform(self, index: int) -> Any:
         try:
             return super()._transform(index)
-        except Exception as error:  # whatever a reader or a transform may raise; `CaseEvaluator` records it
+        except Exception as error:  # readers and transforms raise many types; `CaseEvaluator` records the error
             return {"case": self.data[index]["case"], "error": reason(error)}
 
 
 class CaseCacheDataset(CacheDataset):
-    """MONAI's `CacheDataset` that can pass over the cases which cannot be read, and says which they are.
+    """``CacheDataset`` that can skip and report unreadable cases, and can cache on disk.
 
-    With `skip_unreadable`, cases that are bad while the cache is filled are left out (in a run of several processes,
-    which must take as many steps each, they are replaced by good ones). One that turns bad later (with
-    a `cache_rate` below 1 files are read in every epoch) is replaced by the next good case, so that batches keep their
-    size. Both are logged, and listed in a file.
+    With ``skip_unreadable``, each unreadable case is logged and listed in ``report``:
 
-    With `cache_dir`, what is cached is kept in files for later runs, see `CaseCache`: all cases are prepared, or found
-    prepared, at the start and mapped into memory, so `cache_rate` has no part in it.
+    - Found while the cache is filled, the case is removed. In a distributed run it is replaced by a readable case,
+      because all processes must take the same number of steps.
+    - Found later (with a ``cache_rate`` below 1, files are read in every epoch), it is replaced by the next readable
+      case, so that batches keep their size.
+
+    With ``cache_dir``, preprocessed cases are kept in files for later runs, see ``CaseCache``. All cases are then
+    preprocessed or found at the start and memory-mapped; ``cache_rate`` has no effect.
 
     Args:
-        data: cases, each with its name under ``case``.
-        transform: called with a case.
-        cache_dir: folder of prepared cases, for any number of data sets and configs; None for none.
-        skip_unreadable: whether to go on without bad cases; if not, the first one stops the run.
-        report: the list of bad cases, CSV with the columns ``case,error``.
-        **settings: of `CacheDataset`.
+        data: Cases, each with its name under ``case``.
+        transform: Called with a case.
+        cache_dir: Folder of preprocessed cases, shared by any number of data sets and configs; None to disable.
+        skip_unreadable: Whether to skip unreadable cases; if False, the first one stops the run.
+        report: List of unreadable cases, a CSV file with the columns ``case,error``.
+        **settings: Further arguments of ``CacheDataset``.
 
     Raises:
-        DataError: a case is bad and `skip_unreadable` is not set, or all are bad.
+        DataError: A case is unreadable and ``skip_unreadable`` is False, or all cases are unreadable.
     """
 
     def __init__(
@@ -82,15 +84,13 @@ class CaseCacheDataset(CacheDataset):
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
         cache = super()._fill_cache(indices)
         if self.files is not None and cache:
-            logger.info(
-                "%d cases found prepared in %s, %d made now", self.files.read, self.files.folder, self.files.made
-            )
+            logger.info("%d cases found in the cache %s, %d added", self.files.read, self.files.folder, self.files.made)
         good = [index for index, item in enumerate(cache) if item is not None]
         if len(good) == len(cache):
             return cache
         if not good and len(cache) == len(self.data):
             raise self._all_bad()
-        if good and idist.get_world_size() > 1:  # where all processes must take the same number of steps
+        if good and idist.get_world_size() > 1:  # all processes must take the same number of steps
             good = [index if item is not None else good[index % len(good)] for index, item in enumerate(cache)]
         self.data = [*(self.data[index] for index in good), *self.data[len(cache) :]]
         self.cache_num = len(good)
@@ -116,7 +116,7 @@ class CaseCacheDataset(CacheDataset):
         raise self._all_bad()
 
     def _skip(self, index: int, error: Exception) -> None:
-        """Note a bad case, or let the error through if it is not to be skipped or not one of the data."""
+        """Record an unreadable case; raise the error again if cases are not skipped or the data is not its cause."""
         if not self.skip_unreadable or not any(isinstance(link, DataError) for link in causes(error)):
             raise error
         text = reason(error).encode(errors="backslashreplace").decode()  # a path may hold bytes that are not UTF-8
@@ -131,11 +131,11 @@ class CaseCacheDataset(CacheDataset):
             csv.writer(stream).writerows([row] if known else [["case", "error"], row])
 
     def _all_bad(self) -> DataError:
-        return DataError(f"none of {len(self.data)} cases can be read; {self.report} says why. Mend or replace them.")
+        return DataError(f"none of {len(self.data)} cases can be read; see {self.report}. Fix or replace the files.")
 
 
 def _cached_part(transform: Sequence[Callable] | Callable | None) -> list[Any]:
-    """The transforms whose results a `CacheDataset` keeps: those before the first random one."""
-    # to make or to flatten a Compose would seed the random transforms in it
+    """Return the transforms whose results ``CacheDataset`` caches: those before the first random one."""
+    # creating or flattening a Compose would reseed its random transforms
     transforms = transform.transforms if isinstance(transform, Compose) else ensure_tuple(transform)
     return list(takewhile(lambda t: isinstance(t, Transform) and not isinstance(t, RandomizableTrait), transforms))

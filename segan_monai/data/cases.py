@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From the folder that people have to a list of cases, whatever its layout."""
+"""Finds the cases of a data set in any supported layout."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_di
 
 logger = logging.getLogger(__name__)
 
-_WITH_NAMES = ("datalist", "decathlon", "nnU-Net")  # layouts that may name their cases themselves
+_WITH_NAMES = ("datalist", "decathlon", "nnU-Net")  # layouts whose files can name the cases
 
 
 def find_cases(
@@ -32,30 +32,41 @@ def find_cases(
     modalities: Sequence[str] | None = None,
     require_labels: bool = False,
 ) -> list[dict[str, Any]]:
-    """The cases of a data set: what every run begins with.
+    """Find the cases of a data set.
 
-    In this order: the datalist, if one is given; nnU-Net's raw format; ``dataset.json`` in the folder (decathlon);
-    BraTS of any year, if modalities are given; iSEG 2017 and MRBrainS 2013, both if both lie there; else every volume
-    in the folder itself is a case without label, for inference, or, where names end in nnU-Net's channel numbers
-    (``<case>_0000.nii.gz``), one channel of a case; else, if no modalities are given, photographs: ISIC 2017,
-    ``images`` with ``masks``, or those in the folder itself.
+    The first layout that matches is used:
 
-    A case is a plain dictionary with ``case`` and ``subject`` (names), ``image`` (a path, or paths in the order of
-    the modalities), ``label`` (absent if there is none), ``channels`` (only for one 4-D image: which of its channels),
-    ``grade``, ``convention`` and ``domain`` (absent if unknown), and whatever else a datalist says of it.
+    1. the datalist, if given;
+    2. nnU-Net's raw format;
+    3. ``dataset.json`` in the folder (Medical Segmentation Decathlon);
+    4. BraTS of any year, if modalities are given;
+    5. iSEG 2017 and MRBrainS 2013, or both together;
+    6. volumes directly in the folder. Each is a case without label, for inference. Where names end in nnU-Net's channel
+       numbers (``<case>_0000.nii.gz``), each is one channel of a case;
+    7. photographs, if no modalities are given: ISIC 2017 and 2018, ``images`` with ``masks``, or photographs directly
+       in the folder.
+
+    A case is a plain dictionary:
+
+    - ``case`` and ``subject``: names.
+    - ``image``: a path, or paths in the order of the modalities.
+    - ``label``: path of the label map; absent if there is none.
+    - ``channels``: indices of the channels to use; only for a 4-D image.
+    - ``grade``, ``convention`` and ``domain``: absent if unknown.
+    - further fields from the datalist.
 
     Args:
-        dataset_dir: the folder; may be None if a datalist is given.
-        datalist: a JSON file of the decathlon's form, see :func:`segan_monai.data.decathlon_cases`.
-        modalities: names of the wanted modalities in channel order, such as ``("t1c", "t2", "flair")``.
-        require_labels: leave out cases without label map, and say in the log how many.
+        dataset_dir: The folder; may be None if a datalist is given.
+        datalist: JSON file in the decathlon's format, see :func:`segan_monai.data.decathlon_cases`.
+        modalities: Names of the modalities in channel order, such as ``("t1c", "t2", "flair")``.
+        require_labels: Omit cases without a label map, and log their number.
 
     Returns:
-        The cases. One line in the log says what was found.
+        The cases. A log line summarizes what was found.
 
     Raises:
-        DataError: no such folder; no images; two cases of one name; labels required and none there; and whatever
-            the functions for the single layouts raise.
+        DataError: The folder does not exist or holds no images; two cases have the same name; labels are required and
+            there are none; or the function for a layout raises it.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist
@@ -98,12 +109,12 @@ def find_cases(
         )
     if without := [case["case"] for case in cases if "label" not in case]:
         more = ", ..." if len(without) > 5 else ""
-        logger.warning("left out %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
+        logger.warning("omitted %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
     return labelled
 
 
 def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
-    """Cases of the two challenges of brain tissue, together if the folder holds both."""
+    """Find the cases of the two brain tissue challenges, together if the folder holds both."""
     files = list(walk_files(folder))
     found: dict[str, list[dict[str, Any]]] = {}
     if any(iseg_file(path) for path in files):
@@ -119,7 +130,7 @@ def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
     grouped = by_channel(images)
     if grouped is None or any(list(numbers) != list(range(channels)) for numbers in grouped.values()):
         grouped = {file_id(name): {0: name} for name in images}
-        if len(grouped) < len(images):  # one name with two endings: the check of the names says which
+        if len(grouped) < len(images):  # one name with two endings: _check_ids reports it
             return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
     cases: list[dict[str, Any]] = []
     for case, files in grouped.items():
@@ -133,35 +144,35 @@ def _nothing_in(folder: Path) -> NoReturn:
     refuse_dicom(folder)
     found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
     raise DataError(
-        f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself, a "
-        f"dataset.json, with --modalities given, {LAYOUTS}, without them photographs ({', '.join(PICTURES)}) in the "
-        f"folder itself or {PHOTOGRAPH_LAYOUTS}. Any other layout: write a --datalist file."
+        f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself or a "
+        f"dataset.json; with --modalities, {LAYOUTS}; without, photographs ({', '.join(PICTURES)}) in the "
+        f"folder itself or {PHOTOGRAPH_LAYOUTS}. For any other layout, write a --datalist file."
     )
 
 
 def refuse_dicom(folder: Path) -> None:
-    """Raise DataError for a folder without images in which, or one level below, a file is DICOM."""
+    """Raise DataError if the folder or one of its subfolders holds a DICOM file; call it if no images were found."""
     files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))[:50] if path.is_file())
     if dicom := next(filter(is_dicom, files), None):
         raise DataError(
-            f"no cases in {folder}: {dicom.relative_to(folder)} is DICOM. Convert each series to one NIfTI first, for "
-            "example with segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
+            f"no cases in {folder}: {dicom.relative_to(folder)} is DICOM. Convert each series to one NIfTI file first, "
+            "for example with segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
         )
 
 
 def _check_ids(cases: Sequence[dict[str, Any]], where: str | os.PathLike[str]) -> None:
-    """Names of cases become names of result files, so two cases may not share one."""
+    """Check that case names are valid and unique, because result files are named after them."""
     first: dict[str, dict[str, Any]] = {}
     for case in cases:
         name = case["case"]
         if not is_case_name(name):
             raise DataError(
-                f"{where}: case name {str(name)[:200]!r} cannot be a file name. Give a 'case' without slashes and "
-                f"control characters, of {LONGEST} bytes at most."
+                f"{where}: case name {str(name)[:200]!r} cannot be a file name. Set 'case' to a name without slashes "
+                f"and control characters, of at most {LONGEST} bytes."
             )
         if name in first:
             raise DataError(
-                f"{where}: two cases are called {name}: {first[name]['image']} and {case['image']}. Rename or move one "
-                "of them, or name both with a field 'case' in a --datalist file."
+                f"{where}: two cases are named {name}: {first[name]['image']} and {case['image']}. Rename or move one "
+                "of them, or name both in the field 'case' of a --datalist file."
             )
         first[name] = case

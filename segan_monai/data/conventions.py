@@ -1,9 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the numbers in a label map mean: the conventions of the public brain tumour data sets, and their regions.
+"""Label conventions of the public brain tumour data sets, and the regions made of the label values.
 
-The same voxel value means different tissue in different years (4 is enhancing tumour until 2022, 3 from 2023 on), so
-a convention is always named and never guessed from the values of one label map.
+Label values changed over the years: enhancing tumour is 4 until 2022 and 3 from 2023 on. A convention is therefore
+always named, never guessed from the values of a label map.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from segan_monai.errors import ConfigError
 
 @dataclass(frozen=True)
 class LabelConvention:
-    """The label values of a data set and the nested regions made of them.
+    """Label values of a data set and the nested regions made of them.
 
     Attributes:
-        name: as it is written in settings, for example ``brats2021``.
-        labels: tissue of each label value; background (0) is not listed.
-        regions: label values that make up each region, the enclosing region first.
+        name: Name used in settings, for example ``brats2021``.
+        labels: Tissue of each label value, without background (0).
+        regions: Label values of each region, the enclosing region first.
     """
 
     name: str
@@ -76,13 +76,13 @@ _MODALITY_SYNONYMS = {
 
 
 def modality_name(name: str) -> str:
-    """The one name by which this project knows an MRI modality: ``t1``, ``t1c``, ``t2`` or ``flair``.
+    """Return the canonical name of an MRI modality: ``t1``, ``t1c``, ``t2`` or ``flair``.
 
     Args:
-        name: as data sets write it: ``T1w``, ``t1n``, ``t1gd``, ``t1ce``, ``T2w``, ``t2f``, ``FLAIR``, ``MR_T1c``, ...
+        name: Name in a data set: ``T1w``, ``t1n``, ``t1gd``, ``t1ce``, ``T2w``, ``t2f``, ``FLAIR``, ``MR_T1c``, ...
 
     Returns:
-        The common name; a name that is none of these comes back in lower case.
+        The canonical name; any other name in lower case.
     """
     name = name.strip().lower().removeprefix("mr_")
     return _MODALITY_SYNONYMS.get(name, name)
@@ -91,30 +91,33 @@ def modality_name(name: str) -> str:
 def resolve_regions(
     regions: str | Mapping[str, Iterable[int]], cases: Sequence[Mapping[str, Any]] = ()
 ) -> dict[str, list[int]]:
-    """Label values of each region, from a setting.
+    """Resolve the setting ``regions`` to the label values of each region.
 
     Args:
-        regions: the name of a convention (a key of ``LABEL_CONVENTIONS``); or the regions themselves, name to label
-            values, such as ``{"anterior": [1], "posterior": [2]}``; or ``"auto"``: the convention that the cases have.
-        cases: the cases, for ``"auto"``.
+        regions: One of:
+
+            - the name of a convention, a key of ``LABEL_CONVENTIONS``;
+            - a mapping of region names to label values, such as ``{"anterior": [1], "posterior": [2]}``;
+            - ``"auto"``: the convention of the cases.
+        cases: The cases; used by ``"auto"``.
 
     Returns:
-        Region name to label values, in the order of the setting.
+        Mapping of region names to label values, in the order of the setting.
 
     Raises:
-        ConfigError: unknown convention; ``"auto"`` where the cases have none or several; a region without label
-            values or with a value that is not a positive whole number.
+        ConfigError: The convention is unknown; ``"auto"`` finds no convention or several; a region has no label
+            values, or one that is not a positive integer.
     """
     if not isinstance(regions, str):
         return _checked(regions)
-    choices = f"a convention ({', '.join(LABEL_CONVENTIONS)}) or regions of your own, such as {{'lesion': [1]}}"
+    choices = f"a convention ({', '.join(LABEL_CONVENTIONS)}) or your own regions, such as {{'lesion': [1]}}"
     if regions == "auto":
         found = {str(case.get("convention", "unknown")) for case in cases}
         if len(found) != 1 or not found <= LABEL_CONVENTIONS.keys():
             what = ", ".join(sorted(found)) if found else "no cases"
             raise ConfigError(
                 f"regions='auto' needs cases of one known label convention, but found: {what}. "
-                f"Say what the label values mean with --regions: {choices}."
+                f"Set --regions to {choices}."
             )
         (regions,) = found
     if regions not in LABEL_CONVENTIONS:
@@ -123,13 +126,13 @@ def resolve_regions(
 
 
 def number_of_regions(regions: str | Mapping[str, Iterable[int]]) -> int:
-    """Number of regions of a setting, for expressions that need it before there are cases.
+    """Return the number of regions of a setting, for config expressions evaluated before cases are found.
 
     Args:
-        regions: see `resolve_regions`. Of the conventions that ``"auto"`` may find, all have as many regions.
+        regions: See ``resolve_regions``. All conventions that ``"auto"`` can find have the same number of regions.
 
     Raises:
-        ConfigError: see `resolve_regions`.
+        ConfigError: See ``resolve_regions``.
     """
     if regions == "auto":
         (number,) = {len(convention.regions) for convention in LABEL_CONVENTIONS.values()}
@@ -147,7 +150,7 @@ def _checked(regions: Mapping[str, Iterable[int]]) -> dict[str, list[int]]:
         values = list(values) if isinstance(values, Iterable) and not isinstance(values, str) else [values]
         if not values or not all(isinstance(value, int) and value > 0 and value is not True for value in values):
             raise ConfigError(
-                f"regions: region {name!r} needs one or more positive whole label values (0 is background), such as "
+                f"regions: region {name!r} needs one or more positive integer label values (0 is background), such as "
                 f"[1, 2]; found {values!r}."
             )
         checked[name] = values

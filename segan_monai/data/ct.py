@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""CT as volumes or as single slices saved as pictures: a folder of images beside a folder of masks."""
+"""CT data sets of volumes or of slices saved as pictures: a folder of images beside a folder of masks."""
 
 from __future__ import annotations
 
@@ -28,25 +28,27 @@ def ct_cases(
     subject_pattern: str = "(.+)-[0-9]+",
     require_labels: bool = False,
 ) -> list[dict[str, Any]]:
-    """Cases of a folder of CT volumes, or of axial slices saved as pictures.
+    """Find the cases of a folder of CT volumes, or of axial slices saved as pictures.
 
-    A folder ``images`` with ``masks`` or ``labels`` beside it, files of equal names (but for the extension; NIH's
-    ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``); anything else as `find_cases` finds it.
+    Expects a folder ``images`` with ``masks`` or ``labels`` beside it. An image and its mask have the same name, apart
+    from the extension; NIH's ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``. Other layouts are read by
+    ``find_cases``.
 
     Args:
-        dataset_dir: the folder.
-        datalist: a datalist instead, see `find_cases`.
-        subject_pattern: a regular expression; where it matches the whole name of a picture, its first group is the
-            patient: ``PANCREAS_0001`` of ``PANCREAS_0001-1106``. So the slices of a patient are never split.
-        require_labels: leave out cases without mask.
+        dataset_dir: The folder.
+        datalist: A datalist to use instead, see ``find_cases``.
+        subject_pattern: Regular expression. Where it matches the whole name of a picture, its first group is the
+            patient, such as ``PANCREAS_0001`` in ``PANCREAS_0001-1106``. All slices of a patient then stay in one part
+            of the split.
+        require_labels: Omit cases without a mask.
 
     Returns:
-        Cases sorted by name, as `find_cases` returns them.
+        Cases sorted by name, in the form that ``find_cases`` returns.
 
     Raises:
-        DataError: no such folder; two files of one name; an image without mask beside others that have one, or a mask
-            without image; what `find_cases` raises.
-        ConfigError: a pattern that is no regular expression with a group.
+        DataError: The folder does not exist; two files have the same name; only some images have a mask, or a mask
+            has no image; or ``find_cases`` raises it.
+        ConfigError: The pattern is not a regular expression with a group.
     """
     try:
         pattern = re.compile(subject_pattern)

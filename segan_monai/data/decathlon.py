@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The Medical Segmentation Decathlon's ``dataset.json``, and datalists of the same form that people write."""
+"""Datalists in the format of the Medical Segmentation Decathlon's ``dataset.json``."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def decathlon_cases(
     modalities: Sequence[str] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Cases of a decathlon ``dataset.json``, or of a datalist of one's own.
+    """Read the cases of a decathlon ``dataset.json`` or of another datalist.
 
-    A datalist has a section ``training`` and perhaps ``validation`` and ``test`` (or ``testing``). An entry is a path
-    or an object with ``image`` (one path, or a list of them in modality order), ``label`` and any other fields, which
-    are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number under ``fold`` in each entry of
-    ``training`` makes the folds of :func:`segan_monai.data.split_cases`.
+    A datalist has a section ``training`` and optionally ``validation`` and ``test`` (or ``testing``). An entry is a
+    path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``, and further
+    fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number ``fold`` in
+    each entry of ``training`` defines the folds of :func:`segan_monai.data.split_cases`.
 
     Args:
-        dataset_dir_or_json: the datalist, or the folder in which it is called ``dataset.json``.
-        modalities: take only these channels, in this order, by the names under ``modality`` in the file (synonyms
-            such as T1gd and t1ce are understood). Without such names there, or with None, all are taken.
-        base_dir: paths are looked for in this folder, then in that of the file; any other place is refused.
+        dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.
+        modalities: Channels to use, in this order, by the names under ``modality`` in the file; synonyms such as T1gd
+            and t1ce are equivalent. All channels are used if this is None or the file has no names.
+        base_dir: Paths are resolved in this folder, then in the folder of the file. Paths outside both are refused.
 
     Returns:
-        Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``); ``channels``
-        if ``modalities`` selects from one 4-D image; ``convention`` for the brain tumours of Task01.
+        Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``). They have
+        ``channels`` if ``modalities`` selects from a 4-D image, and ``convention`` for the brain tumours of Task01.
 
     Raises:
-        DataError: no such file; not JSON; no entries; an entry without image, or with fields of other types than
-            these; files that do not exist or lie outside both folders; a number of images that differs from that of
-            the modalities' names.
-        ConfigError: a modality that the data set does not have.
+        DataError: The file does not exist, is not JSON or has no entries; an entry has no image or a field of the wrong
+            type; a file does not exist or is outside both folders; the number of images differs from the number of
+            modality names.
+        ConfigError: The data set does not have a modality.
     """
     file = Path(dataset_dir_or_json).expanduser().absolute()
     if file.is_dir():
@@ -59,17 +59,17 @@ def decathlon_cases(
 def cases_of_datalist(
     file: Path, datalist: dict[str, Any], folders: Sequence[Path], modalities: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Cases of the content of a datalist; see `decathlon_cases`.
+    """Return the cases of a parsed datalist; see ``decathlon_cases``.
 
     Args:
-        file: for messages.
-        datalist: content of the form that `decathlon_cases` describes.
-        folders: in which paths are looked for.
-        modalities: see `decathlon_cases`.
+        file: Path for error messages.
+        datalist: Content in the form that ``decathlon_cases`` describes.
+        folders: Folders in which paths are resolved, in order.
+        modalities: See ``decathlon_cases``.
 
     Raises:
-        DataError: see `decathlon_cases`.
-        ConfigError: see `decathlon_cases`.
+        DataError: See ``decathlon_cases``.
+        ConfigError: See ``decathlon_cases``.
     """
     selected, number_named = _select(file, datalist.get("modality"), modalities)
     convention = _convention(datalist.get("labels"))
@@ -83,7 +83,7 @@ def cases_of_datalist(
             entry = _checked_entry(f"{file}: entry {position} of '{section}'", entry)
             image = entry["image"]
             images = [image] if isinstance(image, str) else list(image)
-            if Path(images[0]).name.startswith("._"):  # left by macOS beside every file
+            if Path(images[0]).name.startswith("._"):  # macOS creates one for every file
                 continue
             case = {**entry, "image": _find(file, images, folders), "section": name}
             if case.get("label"):
@@ -101,15 +101,15 @@ def cases_of_datalist(
             elif selected is not None:
                 if len(images) != number_named:
                     raise DataError(
-                        f"{file}: entry {position} of '{section}' has {len(images)} images where 'modality' names "
-                        f"{number_named}. Give one image a modality, in that order."
+                        f"{file}: entry {position} of '{section}' has {len(images)} images, but 'modality' names "
+                        f"{number_named}. Give one image per modality, in that order."
                     )
                 case["image"] = [case["image"][index] for index in selected]
             cases.append(case)
     if not cases:
         raise DataError(
             f"{file} has no entries. Expected a list 'training' of "
-            "{\"image\": ..., \"label\": ...}, and perhaps 'validation' and 'test'; "
+            "{\"image\": ..., \"label\": ...}, and optionally 'validation' and 'test'; "
             f"found the keys {', '.join(datalist) or 'none'}."
         )
     _check_files(file, cases, folders)
@@ -117,10 +117,10 @@ def cases_of_datalist(
 
 
 def read_datalist(file: Path) -> dict[str, Any]:
-    """The content of a datalist or a ``dataset.json``.
+    """Read a datalist or a ``dataset.json``.
 
     Raises:
-        DataError: no such file, or no JSON object in it.
+        DataError: The file does not exist or does not hold a JSON object.
     """
     try:
         datalist = read_json(file)
@@ -135,19 +135,19 @@ def read_datalist(file: Path) -> dict[str, Any]:
 
 
 def _select(file: Path, names: Any, modalities: Sequence[str] | None) -> tuple[list[int] | None, int]:
-    """Positions of the wanted modalities among those that the file names, and how many it names."""
+    """Return the indices of the requested modalities among those named in the file, and the number named."""
     if not names or not modalities:
         return None, 0
     try:
         names = [names[key] for key in sorted(names, key=int)] if isinstance(names, dict) else list(names)
     except (TypeError, ValueError) as error:
         raise DataError(
-            f"{file}: 'modality' is {str(names)[:200]}. Expected the names of the channels by their numbers, such as "
+            f"{file}: 'modality' is {str(names)[:200]}. Expected channel names by number, such as "
             '{"0": "FLAIR", "1": "T2"}.'
         ) from error
     known = [modality_name(str(name)) for name in names]
     wanted = [modality_name(modality) for modality in modalities]
-    if wanted == known:  # all of them, even where several have one name, such as that of a normalization
+    if wanted == known:  # all, even if several share a name, such as that of a normalization
         return list(range(len(names))), len(names)
     if missing := [modality for modality, name in zip(modalities, wanted, strict=True) if name not in known]:
         raise ConfigError(
@@ -158,7 +158,7 @@ def _select(file: Path, names: Any, modalities: Sequence[str] | None) -> tuple[l
 
 
 def _convention(labels: Any) -> str | None:
-    """The convention of Task01 if the names of the labels are its own."""
+    """Return the convention of Task01 if the label names match it."""
     if not isinstance(labels, dict):
         return None
     oedema, non_enhancing, enhancing = (str(labels.get(value, "")).lower() for value in "123")
@@ -167,7 +167,7 @@ def _convention(labels: Any) -> str | None:
 
 
 def _checked_entry(what: str, entry: Any) -> dict[str, Any]:
-    """An entry as a dictionary whose known fields are of the types that everything after relies on."""
+    """Convert an entry to a dictionary and check the types of its known fields."""
     entry = {"image": entry} if isinstance(entry, str) else entry
     image = entry.get("image") if isinstance(entry, dict) else None
     images = [image] if isinstance(image, str) else image
@@ -179,7 +179,7 @@ def _checked_entry(what: str, entry: Any) -> dict[str, Any]:
     entry = {key: value for key, value in {**entry, **numbers}.items() if value is not None}
     channels, values = entry.get("channels", []), entry.get("tissue_values", {})
     for key, fits, expected in (
-        *((key, isinstance(entry.get(key, ""), str), "a text") for key in _TEXTS),
+        *((key, isinstance(entry.get(key, ""), str), "a string") for key in _TEXTS),
         ("fold", type(entry.get("fold", 0)) is int and entry.get("fold", 0) >= 0, "a whole number of at least 0"),
         ("channels", isinstance(channels, list) and all(type(c) is int and c >= 0 for c in channels), "[0, 2]"),
         ("tissue_values", isinstance(values, dict) and all(map(_are_numbers, values.items())), '{"10": 1, "250": 3}'),
@@ -194,9 +194,9 @@ def _are_numbers(of_value: tuple[str, Any]) -> bool:
 
 
 def _find(file: Path, paths: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Absolute paths: in the first of the folders that has the file, or in the last one if none has.
+    """Resolve paths in the first folder that has the file, or in the last one if none has.
 
-    A datalist comes from elsewhere more often than not, and must not make a run read whatever it names.
+    Datalists often come from third parties, so they must not make a run read arbitrary files.
     """
     found = []
     for path in paths:
@@ -204,21 +204,21 @@ def _find(file: Path, paths: Sequence[str], folders: Sequence[Path]) -> list[str
             candidates = [Path(os.path.normpath(folder / Path(path).expanduser())) for folder in folders]
             inside = [one for one in candidates if any(one.is_relative_to(os.path.normpath(f)) for f in folders)]
             chosen = next((one for one in inside if one.exists()), inside[-1] if inside else None)
-        except (OSError, ValueError, RuntimeError) as error:  # too long, characters that no path has, no such home
+        except (OSError, ValueError, RuntimeError) as error:  # too long, invalid characters, unknown home folder
             raise DataError(f"{file}: {path[:200]!r} cannot be a path ({error}). Correct it there.") from error
         if chosen is None:
-            holds_all = os.path.commonpath([folders[0], *candidates])
+            common = os.path.commonpath([folders[0], *candidates])
             raise DataError(
-                f"{file} names {path}, which lies outside {' and '.join(map(str, dict.fromkeys(folders)))}. A datalist "
-                "may name files in dataset_dir and in its own folder only: correct the path, or allow more by setting "
-                f"--dataset_dir to a folder that holds all of the files, such as {holds_all}."
+                f"{file} names {path}, which is outside {' and '.join(map(str, dict.fromkeys(folders)))}. A datalist "
+                "may name files in dataset_dir and in its own folder only: correct the path, or set --dataset_dir to a "
+                f"folder that contains all of the files, such as {common}."
             )
         found.append(str(chosen))
     return found
 
 
 def _case_id(images: Sequence[str]) -> str:
-    """The file's name, or for several files what their names begin with, or else the name of their folder."""
+    """Return the name of the file; for several files their common prefix, or else the name of their folder."""
     names = [file_id(image) for image in images]
     if len(names) == 1:
         return names[0]
@@ -228,7 +228,7 @@ def _case_id(images: Sequence[str]) -> str:
 
 
 def _check_files(file: Path, cases: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
-    """Test images are often not unpacked, so only those of the other sections must be there."""
+    """Check that the files of all sections but ``test`` exist; test images are often not unpacked."""
     missing = []
     for case in cases:
         if case["section"] != "test":

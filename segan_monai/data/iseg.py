@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The iSEG 2017 challenge as people have it on disk: T1 and T2 of six-month-old infants, three tissues."""
+"""File layout of the iSEG 2017 challenge: T1 and T2 of six-month-old infants, three tissues."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from segan_monai.data.brats import existing_folder, walk_files
 from segan_monai.errors import DataError
 
 ISEG_LABEL_VALUES = {10: 1, 150: 2, 250: 3}
-"""What the label maps hold (CSF, grey, white matter) to this project's tissues: 1 CSF, 2 GM, 3 WM."""
+"""Label values of iSEG (CSF, grey matter, white matter) mapped to this project's: 1 CSF, 2 GM, 3 WM."""
 
 _FILE = re.compile(r"(?P<subject>subject-\d+)-(?P<kind>T1|T2|label)\.(?P<ext>hdr|img|nii|nii\.gz)", re.IGNORECASE)
 
 
 def iseg_file(path: Path) -> tuple[str, str] | None:
-    """Subject and kind (``t1``, ``t2``, ``label``) of a file of iSEG; None for any other, and for an ``.img``."""
+    """Return subject and kind (``t1``, ``t2``, ``label``) of an iSEG file; None for any other and for ``.img``."""
     match = _FILE.fullmatch(path.name)
     if match is None or match["ext"].lower() == "img":
         return None
@@ -27,17 +27,21 @@ def iseg_file(path: Path) -> tuple[str, str] | None:
 
 
 def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Cases of iSEG 2017: ``subject-1-T1.hdr/.img`` (Analyze; NIfTI is taken too), ``subject-1-label.hdr/.img``.
+    """Find the cases of iSEG 2017.
+
+    Files are named ``subject-1-T1.hdr/.img`` and ``subject-1-label.hdr/.img`` (Analyze), or end in ``.nii`` or
+    ``.nii.gz``.
 
     Args:
-        dataset_dir: the folder, or any folder above it.
+        dataset_dir: The folder, or any folder above it.
 
     Returns:
-        Cases sorted by name, with ``case`` (``iSEG_subject-1``), ``subject``, ``image`` (the T1), ``domain`` (``iSEG``)
-        and, if there is one, ``label`` with its ``tissue_values``, see `RelabelCased`.
+        Cases sorted by name, with ``case`` (``iSEG_subject-1``), ``subject``, ``image`` (the T1) and ``domain``
+        (``iSEG``). Labelled cases have ``label`` and ``tissue_values``, see ``RelabelCased``.
 
     Raises:
-        DataError: no such folder; nothing of iSEG in it; a subject without T1 or with two; a header without voxels.
+        DataError: The folder does not exist or holds no iSEG files; a subject has no T1 or two files of one kind; a
+            header has no voxel file.
     """
     root = existing_folder(dataset_dir)
     files: dict[str, dict[str, Path]] = {}
@@ -49,7 +53,7 @@ def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
                 raise DataError(f"iSEG {subject} has two files for {kind}: {of_subject[kind]} and {path}. Keep one.")
             of_subject[kind] = path
             if path.suffix.lower() == ".hdr" and not any(path.with_suffix(ext).exists() for ext in (".img", ".IMG")):
-                raise DataError(f"{path} has no {path.with_suffix('.img').name} beside it, which holds the voxels.")
+                raise DataError(f"{path} has no {path.with_suffix('.img').name} beside it for the voxels. Add it.")
     if not files:
         raise DataError(f"no iSEG case in {root}: expected subject-1-T1.hdr and .img, subject-1-label.hdr and .img.")
     cases = []

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Photographs with masks: the folders of ISIC 2017 and 2018, plain ``images`` and ``masks``, and photographs alone."""
+"""File layouts of photographs with masks: ISIC 2017 and 2018, ``images`` and ``masks``, photographs alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from segan_monai.data.brats import existing_folder
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, has_ending
 
-# the challenges' task of segmentation: section, photographs, and the folder of their masks
+# segmentation tasks of the challenges: section, folder of photographs, folder of masks
 _OFFICIAL = (
     ("training", "ISIC-2017_Training_Data", "ISIC-2017_Training_Part1_GroundTruth"),
     ("validation", "ISIC-2017_Validation_Data", "ISIC-2017_Validation_Part1_GroundTruth"),
@@ -31,24 +31,29 @@ PHOTOGRAPH_LAYOUTS = (
 
 
 def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Cases of a folder of dermoscopic photographs.
+    """Find the cases of a folder of dermoscopic photographs.
 
-    Found are the challenges' folders of 2017 and 2018 as they are unpacked (training, validation, test; those that are
-    there), or else ``images`` and ``masks`` (``<case>_segmentation.png``, ``<case>_mask.png`` or ``<case>.png``), or
-    else photographs in the folder itself. Superpixels (``<case>_superpixels.png``) and tables are passed over. A folder
-    of photographs whose folder of masks is not there gives cases without label, for inference.
+    The first layout that matches is used:
+
+    1. the unpacked folders of ISIC 2017 and 2018: training, validation and test, as far as they exist;
+    2. ``images`` and ``masks`` (``<case>_segmentation.png``, ``<case>_mask.png``, ``<case>_seg.png`` or
+       ``<case>.png``);
+    3. photographs directly in the folder.
+
+    Superpixels (``<case>_superpixels.png``) and tables are ignored. Without a folder of masks, cases have no label, as
+    for inference.
 
     Args:
-        dataset_dir: the folder.
+        dataset_dir: The folder.
 
     Returns:
-        Cases sorted by name, with ``case``, ``subject`` (ISIC tells no patients: each photograph is a subject),
-        ``image``, ``label`` if there are masks, and in the challenge's folders ``section`` (``training``,
-        ``validation`` or ``test``). No cases if the folder holds no photographs.
+        Cases sorted by name, with ``case``, ``subject`` (each photograph, because ISIC does not name patients),
+        ``image``, ``label`` if there are masks, and for ISIC ``section`` (``training``, ``validation`` or ``test``).
+        Empty if the folder holds no photographs.
 
     Raises:
-        DataError: no such folder; a photograph without mask beside others that have one, or a mask without photograph;
-            two masks of one photograph.
+        DataError: The folder does not exist; only some photographs have a mask, or a mask has no photograph; a
+            photograph has two masks.
     """
     root = existing_folder(dataset_dir)
     cases = [

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The MRBrainS 2013 challenge as people have it on disk: whole heads of adults, eight labels."""
+"""File layout of the MRBrainS 2013 challenge: whole heads of adults, eight labels."""
 
 from __future__ import annotations
 
@@ -16,43 +16,45 @@ MRBRAINS_LABEL_VALUES = {
     "LabelsForTraining": {1: 2, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 0, 8: 0},
     "LabelsForTesting": {1: 1, 2: 2, 3: 3},
 }
-"""To this project's tissues: 1 CSF, 2 GM, 3 WM. Cortical grey matter and basal ganglia are GM, white matter and its
-lesions WM, extracerebral fluid and ventricles CSF (so says the challenge); cerebellum and brainstem are background, as
-in LabelsForTesting and as iSEG has them removed."""
+"""Label values of MRBrainS mapped to this project's: 1 CSF, 2 GM, 3 WM.
+
+As defined by the challenge, cortical grey matter and basal ganglia are GM, white matter and its lesions are WM, and
+extracerebral fluid and ventricles are CSF. Cerebellum and brainstem become background, as in LabelsForTesting and in
+iSEG, where they are removed."""
 
 _ENDINGS = (".nii", ".nii.gz", ".mhd")
 _BESIDE = ("T2_FLAIR", "T1_IR", "T1_1mm", *MRBRAINS_LABEL_VALUES)
 
 
 def mrbrains_file(path: Path) -> bool:
-    """Whether a file is the T1 of a case of MRBrainS: ``T1.nii`` beside another file of the challenge."""
+    """Check whether a file is the T1 of an MRBrainS case: ``T1.nii`` beside another file of the challenge."""
     if not has_ending(path, _ENDINGS) or file_id(path) != "T1":
         return False
     return any(_named(path.parent, name) for name in _BESIDE)
 
 
 def _named(folder: Path, name: str) -> Path | None:
-    """The volume of a folder that is called `name`, with any ending."""
+    """Return the volume called ``name`` in a folder, with any known ending, or None."""
     found = (folder / f"{name}{ending}" for known in _ENDINGS for ending in (known, known.upper()))
     return next((path for path in found if path.exists()), None)
 
 
 def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Cases of MRBrainS 2013: ``TrainingData/1/T1.nii``, ``LabelsForTraining.nii``, ...
+    """Find the cases of MRBrainS 2013: ``TrainingData/1/T1.nii``, ``LabelsForTraining.nii``, ...
 
-    The T1 is the one on the grid of the labels (0.958x0.958x3 mm), not ``T1_1mm``. LabelsForTraining is taken where it
-    is there, else LabelsForTesting.
+    The image is the T1 on the grid of the labels (0.958x0.958x3 mm), not ``T1_1mm``. The label map is
+    LabelsForTraining, or else LabelsForTesting.
 
     Args:
-        dataset_dir: the folder, or any folder above it.
+        dataset_dir: The folder, or any folder above it.
 
     Returns:
-        Cases sorted by name, with ``case`` (``MRBrainS_1``; ``MRBrainS_TestData_1`` under that folder), ``subject``,
-        ``image``, ``domain`` (``MRBrainS``) and, if there is one, ``label`` with its ``tissue_values`` and
-        ``skull_strip``: the images are of whole heads, see `StripByLabeld`.
+        Cases sorted by name, with ``case`` (``MRBrainS_1``; ``MRBrainS_TestData_1`` below ``TestData``), ``subject``,
+        ``image`` and ``domain`` (``MRBrainS``). Labelled cases have ``label``, ``tissue_values`` and ``skull_strip``,
+        because the images show whole heads, see ``StripByLabeld``.
 
     Raises:
-        DataError: no such folder, or nothing of MRBrainS in it.
+        DataError: The folder does not exist or holds no MRBrainS files.
     """
     root = existing_folder(dataset_dir)
     cases = []
@@ -70,6 +72,6 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         cases.append(case)
     if not cases:
         raise DataError(
-            f"no MRBrainS case in {root}: expected folders such as TrainingData/1 with T1.nii, T2_FLAIR.nii"
+            f"no MRBrainS case in {root}: expected folders such as TrainingData/1 with T1.nii and T2_FLAIR.nii."
         )
     return sorted(cases, key=lambda case: case["case"])

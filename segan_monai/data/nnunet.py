@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""nnU-Net's raw format: ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``, nothing to convert."""
+"""Reader of nnU-Net's raw format: ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})", re.DOTALL)
 
 
 def by_channel(names: Sequence[str]) -> dict[str, dict[int, str]] | None:
-    """Group files by case, where the last four digits of their names count channels.
+    """Group files by case, if their names end in four-digit channel numbers.
 
     Args:
-        names: of volumes.
+        names: File names of volumes.
 
     Returns:
-        Case to number of the channel to file, both sorted; None if a name has no such digits, or a case no channel
-        0000: then they mean something else, as in ``PANCREAS_0001.nii.gz``, or number a channel twice.
+        Mapping of case to channel number to file, sorted. None if a name has no such number, a case has no channel 0000
+        (the digits then have another meaning, as in ``PANCREAS_0001.nii.gz``), or a channel occurs twice.
     """
     found: dict[str, dict[int, str]] = {}
     for name in sorted(names):
@@ -43,10 +43,14 @@ def by_channel(names: Sequence[str]) -> dict[str, dict[int, str]] | None:
 
 
 def is_nnunet(folder: Path) -> bool:
-    """Whether a folder is in nnU-Net's raw format: ``imagesTr``, and a ``dataset.json`` that names no files, or none.
+    """Check whether a folder is in nnU-Net's raw format.
 
-    Also if it names files as nnU-Net's first version does, without the numbers of channels that they have; and if it
-    has files by case under ``dataset``, with or without ``imagesTr``.
+    Any of these matches:
+
+    - ``imagesTr`` with volumes, and no ``dataset.json``;
+    - ``imagesTr``, and a ``dataset.json`` that lists no files;
+    - a ``dataset.json`` that lists files without their channel numbers, as in nnU-Net's first version;
+    - a ``dataset.json`` that lists files by case under ``dataset``, with or without ``imagesTr``.
     """
     file = folder / "dataset.json"
     if not file.is_file():
@@ -62,30 +66,32 @@ def is_nnunet(folder: Path) -> bool:
     numbered = name.replace(file_id(name), f"{file_id(name)}_0000", 1)
     try:
         return not (folder / first).exists() and (folder / first).with_name(numbered).exists()
-    except (OSError, ValueError):  # no path at all: decathlon_cases says so
+    except (OSError, ValueError):  # not a valid path: decathlon_cases reports it
         return False
 
 
 def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None) -> list[dict[str, Any]]:
-    """Cases of nnU-Net's raw format, of its first and second version.
+    """Read the cases of nnU-Net's raw format, version 1 or 2.
 
-    ``imagesTr`` holds a file a channel (``<case>_0000.nii.gz``, ``<case>_0001.nii.gz``) or a file a case; ``labelsTr``
-    a label map ``<case>.nii.gz``; ``imagesTs`` and ``labelsTs`` those of the section ``test``, which is never trained
-    on. ``dataset.json`` may be absent. Of it are read ``channel_names`` (or ``modality``), ``file_ending``,
-    ``dataset`` (files by case, where they lie elsewhere below the folder) and, which nnU-Net does not know,
-    ``domains``: names by case. The folds of a ``splits_final.json`` in the folder are kept as ``fold`` of the cases.
+    - ``imagesTr``: one file per channel (``<case>_0000.nii.gz``, ``<case>_0001.nii.gz``) or one file per case.
+    - ``labelsTr``: label maps ``<case>.nii.gz``.
+    - ``imagesTs`` and ``labelsTs``: the section ``test``, which is never used for training.
+    - ``dataset.json``: optional. These keys are read: ``channel_names`` (or ``modality``), ``file_ending``, ``dataset``
+      (files by case, for files elsewhere below the folder) and ``domains`` (domain names by case, an extension
+      of this project).
+    - ``splits_final.json``: optional. Its folds are kept as ``fold`` of the cases.
 
     Args:
-        dataset_dir: the folder.
-        modalities: take only these channels, in this order, by their names in ``dataset.json``.
+        dataset_dir: The folder.
+        modalities: Channels to use, in this order, by their names in ``dataset.json``.
 
     Returns:
-        Cases as :func:`segan_monai.data.decathlon_cases` returns them; without ``label`` where there is none.
+        Cases in the form that :func:`segan_monai.data.decathlon_cases` returns; unlabelled cases have no ``label``.
 
     Raises:
-        DataError: no such folder; another ending than volumes have; a channel is missing, or cases differ in their
-            number of channels; a label map without image; what `decathlon_cases` raises.
-        ConfigError: a modality that the data set does not have.
+        DataError: The folder does not exist; the file ending is not that of a volume; a channel is missing, or cases
+            have different numbers of channels; a label map has no image; or ``decathlon_cases`` raises it.
+        ConfigError: The data set does not have a modality.
     """
     folder = existing_folder(dataset_dir)
     file = folder / "dataset.json"
@@ -94,8 +100,8 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     ending = ending.lower() if isinstance(ending, str) else ending
     if ending is not None and ending not in VOLUMES:
         raise DataError(
-            f"{file}: file_ending is {ending!r}. Expected volumes: {', '.join(VOLUMES)}; convert the images, for "
-            "example with SimpleITK."
+            f"{file}: file_ending is {ending!r}. Expected that of a volume: {', '.join(VOLUMES)}; convert the images, "
+            "for example with SimpleITK."
         )
     names = content.get("channel_names", content.get("modality"))
     expected = len(names) if isinstance(names, dict | list) else None
@@ -106,7 +112,9 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     test = _entries(folder, "Ts", ending, expected) if (folder / "imagesTs").is_dir() else []
     domains = content.get("domains") or {}
     if not isinstance(domains, dict):
-        raise DataError(f'{file}: \'domains\' is {str(domains)[:200]}. Expected a name a case: {{"case": "site A"}}.')
+        raise DataError(
+            f'{file}: \'domains\' is {str(domains)[:200]}. Expected one name per case: {{"case": "site A"}}.'
+        )
     for entry in (*training, *test):
         if entry["case"] in domains:
             entry["domain"] = domains[entry["case"]]
@@ -149,20 +157,20 @@ def _volumes(folder: Path, ending: str | None = None) -> list[str]:
 
 
 def _entries(folder: Path, part: str, ending: str | None, expected: int | None) -> list[dict[str, Any]]:
-    """Entries of a datalist for ``imagesTr`` or ``imagesTs``, with paths relative to the folder."""
+    """Return datalist entries for ``imagesTr`` or ``imagesTs``, with paths relative to the folder."""
     images = folder / f"images{part}"
     names = _volumes(images, ending) if images.is_dir() else []
     if not names:
         raise DataError(
             f"{images} holds no volume{f' that ends in {ending}' if ending else ''}. Expected nnU-Net's raw format: "
-            f"{images / f'<case>_0000{ending or VOLUMES[1]}'}, one file a channel."
+            f"{images / f'<case>_0000{ending or VOLUMES[1]}'}, one file per channel."
         )
     grouped = by_channel(names)
     if grouped is None:
         odd = [name for name in names if not _CHANNEL.fullmatch(file_id(name))]
         if odd and len(odd) < len(names) and any(file_id(name).endswith("_0000") for name in names):
             raise DataError(
-                f"{images / odd[0]}: its name does not end in the number of a channel, as those of others do. "
+                f"{images / odd[0]}: its name does not end in a channel number, unlike others. "
                 f"Expected {file_id(odd[0])}_0000{odd[0].removeprefix(file_id(odd[0]))}."
             )
         grouped = {file_id(name): {0: name} for name in names}
@@ -191,12 +199,12 @@ def _entries(folder: Path, part: str, ending: str | None, expected: int | None) 
 
 
 def _entry_of(file: Path, case: str, files: Any) -> dict[str, Any]:
-    """An entry of a datalist for one of the object ``dataset``."""
+    """Convert an entry of the object ``dataset`` to a datalist entry."""
     images = files.get("images") if isinstance(files, dict) else None
     if not isinstance(images, list) or not images:
         raise DataError(
             f"{file}: 'dataset' has {str(files)[:200]} for {case}. Expected "
-            '{"images": ["a file a channel"], "label": "file"}.'
+            '{"images": ["one file per channel"], "label": "file"}.'
         )
     rest = {key: value for key, value in files.items() if key != "images"}
     return {**rest, "case": case, "image": images if len(images) > 1 else images[0]}

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The same cases and the same split for nnU-Net v2, without a copy of any image."""
+"""Export of cases and split to nnU-Net v2, without copying images."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ def write_nnunet(
     channels: Sequence[str],
     labels: Mapping[str, int],
 ) -> Path:
-    """Write ``dataset.json`` of nnU-Net's raw format; images and label maps stay where they are.
+    """Write ``dataset.json`` of nnU-Net's raw format, without copying images and label maps.
 
-    The object ``dataset`` of it names the files of every case by absolute paths. :func:`nnunet_cases` reads it, too, if
-    they lie below the folder.
+    Its object ``dataset`` names the files of each case by absolute paths. :func:`nnunet_cases` also reads it, if the
+    files are below the folder.
 
     Args:
-        cases: labelled ones, as :func:`segan_monai.data.find_cases` returns them.
-        folder: ``$nnUNet_raw/Dataset<three digits>_<name>``; made if there is none.
-        channels: names of the images of each case, in their order.
-        labels: name of each class to its value in the label maps, without the background.
+        cases: Labelled cases, as :func:`segan_monai.data.find_cases` returns them.
+        folder: ``$nnUNet_raw/Dataset<three digits>_<name>``; created if missing.
+        channels: Names of the images of each case, in their order.
+        labels: Mapping of class names to values in the label maps, without background.
 
     Returns:
-        The file.
+        Path of ``dataset.json``.
 
     Raises:
-        DataError: a case without label map, with another number of images than ``channels``, or with several channels
-            in one file; files with several endings.
-        ConfigError: the values of the labels are not 1, 2, 3, ...: nnU-Net takes no others.
+        DataError: A case has no label map, a number of images other than that of ``channels``, or several channels in
+            one file; the files have different endings.
+        ConfigError: The label values are not 1, 2, 3, ..., as nnU-Net requires.
     """
     if sorted(labels.values()) != list(range(1, len(labels) + 1)):
         raise ConfigError(
-            f"labels have the values {sorted(labels.values())}. nnU-Net expects 1 to {len(labels)}: change the label "
-            "maps, for example by segan-monai prepare."
+            f"labels have the values {sorted(labels.values())}. nnU-Net expects 1 to {len(labels)}: convert the label "
+            "maps, for example with segan-monai prepare."
         )
     files: dict[str, dict[str, Any]] = {}
     for case in cases:
         images = [case["image"]] if isinstance(case["image"], str) else list(case["image"])
         if "label" not in case:
-            raise DataError(f"case {case['case']} has no label map. Give labelled cases only.")
+            raise DataError(f"case {case['case']} has no label map. Pass labelled cases only.")
         if len(images) != len(channels) or len(case.get("channels", [])) > 1:
             raise DataError(
                 f"case {case['case']} has {len(images)} files for the {len(channels)} channels {', '.join(channels)}. "
-                "nnU-Net expects a file a channel: split the volume."
+                "nnU-Net expects one file per channel: split the volume."
             )
         paths = [str(Path(path).resolve()) for path in (*images, case["label"])]
         files[case["case"]] = {"images": paths[:-1], "label": paths[-1]}
@@ -59,7 +59,7 @@ def write_nnunet(
     if len(endings) != 1:
         raise DataError(
             f"the files end in {', '.join(sorted(endings)) or 'nothing: there are no cases'}. nnU-Net expects one "
-            "ending for images and label maps: convert them, for example by segan-monai prepare."
+            "ending for images and label maps: convert them, for example with segan-monai prepare."
         )
     content = {
         "channel_names": {str(number): name for number, name in enumerate(channels)},
@@ -76,11 +76,11 @@ def write_nnunet_split(split: Mapping[str, Sequence[Mapping[str, Any]]], file: s
 
     Args:
         split: ``training`` and ``validation``, as :func:`segan_monai.data.split_cases` returns them.
-        file: ``$nnUNet_preprocessed/Dataset<three digits>_<name>/splits_final.json``; nnU-Net draws folds of its own if
-            it is not there when the training starts.
+        file: ``$nnUNet_preprocessed/Dataset<three digits>_<name>/splits_final.json``. If it does not exist when
+            training starts, nnU-Net generates its own folds.
 
     Returns:
-        The file.
+        Path of the file.
     """
     train, val = ([case["case"] for case in split[part]] for part in ("training", "validation"))
     return _written(Path(file), [{"train": train, "val": val}])

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Bundles for programs that have no MONAI: TorchScript, ONNX, torch.export, and a script that runs ONNX on NIfTI."""
+"""Export of bundles for use without MONAI: TorchScript, ONNX, torch.export, and a script that runs ONNX on NIfTI."""
 
 from __future__ import annotations
 

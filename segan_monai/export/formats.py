@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle's trained network as a file of another format, by `monai.bundle`'s own exports where it has one."""
+"""Export of a bundle's trained network to other formats, by ``monai.bundle``'s exporters where available."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
 FORMATS = ("torchscript", "onnx", "torch-export")
-_PLANES = ((64, 96, 32), (96, 64, 64))  # any multiples of what networks divide by, twice
+_PLANES = ((64, 96, 32), (96, 64, 64))  # two arbitrary sizes, multiples of the networks' divisors
 
 
 class ExportedBundle:
-    """Exports of the network that a bundle's ``inference.json`` defines.
+    """Exporter of the network defined by a bundle's ``inference.json``.
 
-    Batch and image size are free in ONNX and torch.export files, unless the bundle resizes every slice to one size
-    (`ResizeSlicesd`): then that is the size. In a torch.export file sizes must be multiples of what the network divides
-    by (its guards say so); ONNX files take those that the network takes. An L-SNet looks at exactly ``max_rois`` RoIs.
+    - Batch and image size are dynamic in ONNX and torch.export files. If the bundle resizes every slice to one size
+      (``ResizeSlicesd``), the image size is fixed.
+    - In a torch.export file, sizes must be multiples of the network's divisor, as its guards enforce. ONNX files accept
+      the same sizes as the network.
+    - An exported L-SNet always processes exactly ``max_rois`` RoIs.
 
     Args:
-        bundle: its folder.
-        weights: file of weights; by default ``models/model.pt`` of the bundle.
-        overlays: config files merged over ``inference.json``.
-        overrides: keys of the config and their values.
+        bundle: Folder of the bundle.
+        weights: File of weights; by default ``models/model.pt`` of the bundle.
+        overlays: Config files merged over ``inference.json``.
+        overrides: Config keys and their values.
 
     Raises:
-        ConfigError: no such bundle, or weights that are missing or of another architecture.
+        ConfigError: The bundle does not exist, or the weights are missing or of another architecture.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ExportedBundle:
         self.meta_file = str(self.bundle / "configs" / "metadata.json")
         for file in (self.files[0], self.meta_file):
             if not Path(file).is_file():
-                raise ConfigError(f"{file}: no such file; expected a bundle's folder, with configs/ in it.")
+                raise ConfigError(f"{file}: no such file; expected the folder of a bundle, with configs/ in it.")
         self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
         self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
 
@@ -71,7 +73,7 @@ class ExportedBundle:
         for key, value in self.overrides.items():
             parser[key] = value
         if "cases" in parser:
-            parser["cases"] = []  # an export is of no case
+            parser["cases"] = []  # exports need no data
         return parser
 
     @cached_property
@@ -81,16 +83,16 @@ class ExportedBundle:
 
     @cached_property
     def fixed_size(self) -> tuple[int, ...] | None:
-        """The one image size that the network sees, or None if any."""
+        """The fixed image size of the network, or None if it is dynamic."""
         steps = getattr(self.parser.get_parsed_content("preprocessing"), "transforms", [])
         return next((step.size for step in steps if isinstance(step, ResizeSlicesd)), None)
 
     def example(self, other: bool = False, any_size: bool = False) -> Tensor:
-        """A random input (B, C, H, W[, D]).
+        """Return a random input (B, C, H, W[, D]).
 
         Args:
-            other: of another batch and image size.
-            any_size: the other size is odd, where the metadata say that any will do.
+            other: Whether to use another batch and image size.
+            any_size: Whether the other size is odd, if the metadata allow any size.
         """
         image = self.parser["_meta_"]["network_data_format"]["inputs"]["image"]
         dimensions = len(image["spatial_shape"])
@@ -98,18 +100,18 @@ class ExportedBundle:
         if other and any_size and set(image["spatial_shape"]) == {"*"}:
             sizes = [size - 13 for size in sizes]
         generator = torch.Generator().manual_seed(int(other))
-        own = "in_channels" in self.parser  # slices beside each other are channels of one config and not of another
+        own = "in_channels" in self.parser  # the config decides whether neighbouring slices are channels
         channels = self.parser.get_parsed_content("in_channels") if own else image["num_channels"]
         shape = (3 if other else 2, channels, *(self.fixed_size or sizes))
         return torch.rand(shape, generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:
-        """Write one of `FORMATS`; the folder is made if need be."""
+        """Write the network in one of ``FORMATS``; create the folder if missing."""
         if kind not in FORMATS:
             raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
-        _ = self.network  # says what is wrong with the weights, if anything is
+        _ = self.network  # raises an error if the weights cannot be loaded
         {"torchscript": self._torchscript, "onnx": self._onnx, "torch-export": self._program}[kind](file)
         return file
 
@@ -121,7 +123,7 @@ class ExportedBundle:
 
         exporter = logging.getLogger("torch.onnx")
         level = exporter.level
-        exporter.setLevel(logging.ERROR)  # it warns of torchvision, which no network here needs
+        exporter.setLevel(logging.ERROR)  # it warns about torchvision, which no network here needs
         try:
             onnx_export(
                 "network_def",
@@ -168,11 +170,11 @@ class ExportedBundle:
 
 
 def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:
-    """The answer of an exported network, to compare it with the one it was made from.
+    """Run an exported network, to compare it with the original.
 
     Args:
-        kind: one of `FORMATS`.
-        file: what `ExportedBundle.export` wrote.
+        kind: One of ``FORMATS``.
+        file: File written by ``ExportedBundle.export``.
         image: (B, C, H, W[, D]).
 
     Returns:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a bundle does around its network, as plain values that an ONNX file can carry."""
+"""Pre- and postprocessing of a bundle as plain values that are stored in an ONNX file."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def inference_recipe(parser: ConfigParser) -> dict[str, Any]:
     """Read preprocessing, inferer and postprocessing of a bundle's inference config.
 
     Args:
-        parser: of the config, with its overrides.
+        parser: Parser of the config, with overrides applied.
 
     Returns:
-        ``channels`` (of the image), ``steps`` before the network, ``inferer``, ``activation`` and ``labels``: what
-        `segan_monai/export/run_onnx.py` reads.
+        The recipe that ``segan_monai/export/run_onnx.py`` reads: ``channels`` of the image, ``steps`` before the
+        network, ``inferer``, ``activation`` and ``labels``.
 
     Raises:
-        ConfigError: a component that the script cannot do without MONAI.
+        ConfigError: A component is not supported by the script, which runs without MONAI.
     """
     channels, steps = 0, []
     for transform in _transforms(parser, "preprocessing"):
@@ -121,7 +121,7 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
         elif not isinstance(transform, Invertd | SaveImaged | SplitNormalizedd):
             raise _unknown(transform)
     if found.keys() != {"activation", "labels"}:
-        raise ConfigError("the postprocessing has no activation (sigmoid or softmax) or makes no label map.")
+        raise ConfigError("the postprocessing has no activation (sigmoid or softmax) or creates no label map.")
     return found
 
 

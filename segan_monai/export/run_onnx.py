@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Run an exported ONNX network on a NIfTI image; needs numpy, nibabel and onnxruntime, nothing else of this package.
+"""Run an exported ONNX network on a NIfTI image. Requires only numpy, nibabel and onnxruntime.
 
 Example: python run_onnx.py model.onnx image.nii.gz --output label_map.nii.gz
 
-All that it must know (orientation, intensities, slices or windows, label values) lies in the ONNX file, where
-`segan-monai export onnx` wrote it. The label map is that of the bundle's inference.
+The ONNX file, written by `segan-monai export onnx`, contains all settings: orientation, intensities, slices or windows,
+label values. The label map equals that of the bundle's inference.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.N
 
 
 def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
-    """Percentiles of the voxels other than 0, channel by channel, to 0 and 1, clipped."""
+    """Scale two percentiles of the non-zero voxels of each channel to 0 and 1, and clip."""
     result = np.zeros_like(image)
     for channel, scaled in zip(image, result, strict=True):
         values = channel[channel != 0]
@@ -203,12 +203,12 @@ def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
 
 
 def scale_window(image: NDArray, lower: float, upper: float) -> NDArray:
-    """A window of intensities to 0 to 1, clipped."""
+    """Scale an intensity window to [0, 1] and clip."""
     return np.clip((image - np.float32(lower)) / np.float32(upper - lower), 0, 1)
 
 
 def standardize(image: NDArray, nonzero: bool) -> NDArray:
-    """Mean 0 and standard deviation 1; of voxels other than 0 only, if wanted."""
+    """Scale to mean 0 and standard deviation 1, optionally of the non-zero voxels only."""
     used = image != 0 if nonzero else np.ones(image.shape, bool)
     if not used.any():
         return image
@@ -218,7 +218,7 @@ def standardize(image: NDArray, nonzero: bool) -> NDArray:
 
 
 def resize_weights(old: int, new: int) -> NDArray:
-    """Matrix (new, old) of a bilinear resize with antialiasing: triangles over the area of each new pixel."""
+    """Return the matrix (new, old) of a bilinear resize with antialiasing: triangle filters around new pixels."""
     scale = old / new
     support = max(scale, 1.0)
     centre = (np.arange(new) + 0.5)[:, None] * scale
@@ -242,7 +242,7 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
     """Apply the steps before the network.
 
     Returns:
-        The image, and what `restore` needs to undo, in order.
+        The image, and the steps for ``restore`` to undo, in order.
     """
     done: list[tuple[str, Any]] = []
     for step in steps:
@@ -259,7 +259,7 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
                 raise SystemExit(
                     f"the image has a spacing of {found.round(4).tolist()} mm, the network was trained at "
                     f"{wanted.tolist()}. Resample the image first (for example with SimpleITK or nilearn), or use the "
-                    "bundle's own inference, which does it."
+                    "bundle's own inference, which resamples."
                 )
         elif kind == "crop":
             box = foreground_box(np.asarray((image > 0).any(0)))
@@ -275,12 +275,12 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
             done.append((kind, image.shape[1:3]))
             image = resize_image_planes(image, step["size"])
         else:
-            raise SystemExit(f"the ONNX file asks for a step '{kind}' that this script does not know: use a newer one.")
+            raise SystemExit(f"unknown step '{kind}' in the ONNX file: use a newer version of this script.")
     return np.ascontiguousarray(image, np.float32), done
 
 
 def restore(maps: NDArray, done: Sequence[tuple[str, Any]]) -> NDArray:
-    """Bring probabilities (K, ...) back to the image's own grid."""
+    """Restore probabilities (K, ...) to the image's original grid."""
     for kind, what in reversed(done):
         if kind == "orientation":
             maps = np.stack([apply_orientation(channel, what) for channel in maps])
@@ -295,12 +295,12 @@ def restore(maps: NDArray, done: Sequence[tuple[str, Any]]) -> NDArray:
 
 
 def of_all_channels(box: Sequence[slice]) -> tuple[slice, ...]:
-    """Index of a box in (C, H, W, D)."""
+    """Return the index of a box in (C, H, W, D)."""
     return (slice(None), *box)
 
 
 def foreground_box(mask: NDArray) -> tuple[slice, ...]:
-    """The smallest box around a mask; all of it if it is empty."""
+    """Return the bounding box of a mask; the whole volume if the mask is empty."""
     if not mask.any():
         return tuple(slice(0, length) for length in mask.shape)
     spans = [np.flatnonzero(mask.any(tuple(i for i in range(mask.ndim) if i != axis))) for axis in range(mask.ndim)]
@@ -318,7 +318,7 @@ def run_slices_along(
     min_size: Sequence[int],
     neighbours: int = 0,
 ) -> NDArray:
-    """Slices of (C, H, W, D) across one axis through a 2-D network, restacked: (K, H, W, D)."""
+    """Apply a 2-D network to the slices of (C, H, W, D) across one axis, and restack to (K, H, W, D)."""
     slices = np.moveaxis(image, 1 + axis, 0)  # (S, C, U, V)
     wanted = np.arange(len(slices))
     spans = [slice(0, length) for length in slices.shape[2:]]
@@ -353,12 +353,12 @@ def run_slices_along(
 
 
 def run_slices(network: onnxruntime.InferenceSession, image: NDArray, axes: Sequence[int], **settings: Any) -> NDArray:
-    """Mean of `run_slices_along` over the axes: (C, H, W, D) to (K, H, W, D); see `VolumeSliceInferer`."""
+    """Average ``run_slices_along`` over the axes: (C, H, W, D) to (K, H, W, D); see ``VolumeSliceInferer``."""
     return np.mean([run_slices_along(network, image, axis, **settings) for axis in axes], axis=0)
 
 
 def window_starts(length: int, size: int, overlap: float) -> Iterator[int]:
-    """Where windows begin along one axis."""
+    """Yield the start positions of the windows along one axis."""
     step = size if size == length else max(int(size * (1 - overlap)), 1)
     for start in range(0, length, step):
         yield min(start, length - size)
@@ -374,7 +374,7 @@ def run_windows(
     batch_size: int,
     sigma_scale: float,
 ) -> NDArray:
-    """Overlapping windows of (C, H, W, D) through a 3-D network, averaged with Gaussian weights: (K, H, W, D)."""
+    """Apply a 3-D network to overlapping windows of (C, H, W, D); average with Gaussian weights to (K, H, W, D)."""
     pads = [max(wanted - found, 0) for wanted, found in zip(size, image.shape[1:], strict=True)]
     padded = np.pad(image, [(0, 0), *((pad // 2, pad - pad // 2) for pad in pads)])
     starts = [list(window_starts(n, s, overlap)) for n, s in zip(padded.shape[1:], size, strict=True)]
@@ -407,7 +407,7 @@ def run_windows(
 
 
 def activate(logits: NDArray, kind: str) -> NDArray:
-    """Logits (K, ...) to probabilities."""
+    """Convert logits (K, ...) to probabilities."""
     if kind == "softmax":
         odds = np.exp(logits - logits.max(0, keepdims=True))
         return odds / odds.sum(0, keepdims=True)
@@ -416,7 +416,7 @@ def activate(logits: NDArray, kind: str) -> NDArray:
 
 
 def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, order: Sequence[int]) -> NDArray:
-    """Probabilities (K, H, W, D) to one label map (H, W, D) in uint8."""
+    """Convert probabilities (K, H, W, D) to one label map (H, W, D), uint8."""
     if rule == "argmax":
         return np.array(values, np.uint8)[maps.argmax(0)]
     if rule == "highest":
@@ -439,7 +439,7 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
     if not np.isfinite(logits).all():
         raise SystemExit(
             f"{files[0]}: {int((~np.isfinite(logits)).sum())} of {logits.size} values of the network's output are NaN "
-            "or infinite, so no label map is made of it. Look for extreme intensities in the image, or export other "
+            "or infinite, so no label map is written. Check the image for extreme intensities, or export other "
             "weights."
         )
     probabilities = restore(activate(logits, recipe["activation"]), done)
@@ -447,22 +447,22 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
 
 
 def read_recipe(network: onnxruntime.InferenceSession) -> dict[str, Any]:
-    """What `segan-monai export onnx` wrote into the file."""
+    """Read the recipe that ``segan-monai export onnx`` wrote to the file."""
     text = network.get_modelmeta().custom_metadata_map.get(RECIPE)
     recipe = json.loads(text) if text else {}
     if "steps" not in recipe:
         why = recipe.get("without", "it was not written by `segan-monai export onnx`")
-        raise SystemExit(f"this ONNX file does not say how volumes are prepared for it: {why}.")
+        raise SystemExit(f"this ONNX file does not describe the preprocessing of volumes: {why}.")
     return recipe
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, run, save."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="ONNX file")
-    parser.add_argument("image", type=Path, nargs="+", help="NIfTI: one 4-D image, or a 3-D image a modality, in order")
+    parser.add_argument("image", type=Path, nargs="+", help="NIfTI: one 4-D image, or one 3-D image per modality")
     parser.add_argument("--output", type=Path, required=True, help="label map to write, .nii or .nii.gz")
-    parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 for all")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0 for all")
     given = parser.parse_args(arguments)
     for file in (given.model, *given.image):
         if not file.is_file():

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle for a data set of one's own: look at it, choose settings by rule, write configs."""
+"""Creates a bundle for a new data set: measures the data, chooses settings by rule, writes configs."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set says of itself: the names of its channels and labels, its licence."""
+"""Description of a data set from its files: channel names, labels, licence."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _NAMED_BOTH_WAYS = 'Expected {"background": 0, "tumour": 1} or {"0": "background
 
 @dataclass(frozen=True)
 class DataDescription:
-    """A labelled data set before any image of it has been read.
+    """Description of a labelled data set, before any image is read.
 
     Attributes:
-        folder: as an absolute path.
-        title: its name.
-        channels: names of the channels; empty if nobody says them.
-        regions: label values of each region; empty if nobody says them.
-        licence: of the images; empty if unknown.
-        reference: who made it; empty if unknown.
-        cases: those with a label map, as :func:`segan_monai.data.find_cases` returns them.
+        folder: Absolute path.
+        title: Name of the data set.
+        channels: Names of the channels; empty if unknown.
+        regions: Label values of each region; empty if unknown.
+        licence: Licence of the images; empty if unknown.
+        reference: Authors or publication; empty if unknown.
+        cases: Cases with a label map, as :func:`segan_monai.data.find_cases` returns them.
     """
 
     folder: Path
@@ -43,14 +43,14 @@ class DataDescription:
 
 
 def describe_data(data: str | Path) -> DataDescription:
-    """Look at a folder in the decathlon's format or nnU-Net's raw format; no image is read.
+    """Describe a folder in the decathlon's format or nnU-Net's raw format, without reading images.
 
     Args:
-        data: the folder, with ``imagesTr`` and ``labelsTr``; ``dataset.json`` may be absent.
+        data: The folder, with ``imagesTr`` and ``labelsTr``; ``dataset.json`` is optional.
 
     Raises:
-        DataError: no such folder, no labels, fewer than two subjects; names of channels or labels that cannot be
-            used; an ``ignore`` label; what `find_cases` raises.
+        DataError: The folder does not exist, or has no labels or fewer than two subjects; names of channels or labels
+            are invalid; there is an ``ignore`` label; or ``find_cases`` raises it.
     """
     folder = Path(os.path.normpath(existing_folder(data)))
     file = folder / "dataset.json"
@@ -68,8 +68,8 @@ def describe_data(data: str | Path) -> DataDescription:
     subjects = {case["subject"] for case in cases}
     if len(subjects) < 2:
         raise DataError(
-            f"{folder} has {len(subjects)} labelled subject for training. Expected at least 2: one is kept out, to "
-            "judge what was learnt."
+            f"{folder} has {len(subjects)} labelled subject for training. Expected at least 2: one is held out for "
+            "evaluation."
         )
     return DataDescription(
         folder,
@@ -83,7 +83,7 @@ def describe_data(data: str | Path) -> DataDescription:
 
 
 def _channels(file: Path, names: Any) -> list[str]:
-    """Names by number, as both formats write them."""
+    """Return the channel names in order, from a list or a mapping of numbers to names."""
     if not names:
         return []
     try:
@@ -92,15 +92,15 @@ def _channels(file: Path, names: Any) -> list[str]:
         )
     except (TypeError, ValueError) as error:
         raise DataError(
-            f'{file}: the names of the channels are {str(names)[:200]}. Expected them by number: {{"0": "T1"}}.'
+            f'{file}: the channel names are {str(names)[:200]}. Expected them by number: {{"0": "T1"}}.'
         ) from error
     if odd := [name for name in found if not name.strip() or name[0] in "$@%"]:
-        raise DataError(f"{file}: a channel is called {odd[0]!r}. Expected a name that begins with a letter.")
+        raise DataError(f"{file}: a channel is named {odd[0]!r}. Expected a name that begins with a letter.")
     return found
 
 
 def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
-    """Regions of either way round; those of nnU-Net are lists of values."""
+    """Return the regions, from names to values or values to names; nnU-Net's regions are lists of values."""
     if not isinstance(labels, Mapping):
         raise DataError(f"{file}: 'labels' is {str(labels)[:200]}. {_NAMED_BOTH_WAYS}.")
     decathlon = all(str(key).isdecimal() for key in labels)
@@ -111,24 +111,24 @@ def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
         values = [int(value) if isinstance(value, str) and value.isdecimal() else value for value in values]
         if not values or not all(type(value) is int and value >= 0 for value in values):
             raise DataError(
-                f"{file}: label {name!r} is {str(values)[:200]}. {_NAMED_BOTH_WAYS}; a region of several values is a "
-                "list, [1, 2]."
+                f"{file}: label {name!r} is {str(values)[:200]}. {_NAMED_BOTH_WAYS}; write a region of several values "
+                "as a list, [1, 2]."
             )
         if name.strip().lower() == "ignore":
             raise DataError(
-                f"{file} has an 'ignore' label ({', '.join(map(str, values))}), voxels that nobody labelled; losses "
-                "and metrics here have no such thing. Take the cases with it out of the data set, or give these voxels "
-                "a label, and remove 'ignore' from 'labels'."
+                f"{file} has an 'ignore' label ({', '.join(map(str, values))}) for unlabelled voxels, which the losses "
+                "and metrics here do not support. Remove the cases with it from the data set, or label these voxels, "
+                "and remove 'ignore' from 'labels'."
             )
         if values == [0]:
             continue
         cleaned = re.sub(r"[^\w .()-]+", "_", name).strip(" ._-")
         if not cleaned or cleaned in regions or 0 in values:
             raise DataError(
-                f"{file}: label {name!r} of {values}. Expected names that differ in their letters and digits, and 0 "
-                "for background alone."
+                f"{file}: label {name!r} has the values {values}. Expected names that differ in letters and digits, "
+                "and 0 for background only."
             )
         regions[cleaned] = sorted(set(values))
     if not regions:
-        raise DataError(f"{file}: 'labels' names no label but background. {_NAMED_BOTH_WAYS}.")
+        raise DataError(f"{file}: 'labels' names only the background. {_NAMED_BOTH_WAYS}.")
     return regions

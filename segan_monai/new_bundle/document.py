@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A new bundle in words: its docs/README.md, in the model zoo's order, and what the command line prints."""
+"""Text about a new bundle: docs/README.md in the model zoo's order, and the output of the command line."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from segan_monai.new_bundle.fingerprint import Fingerprint
 
 _METHODS = {
     "segan": (
-        "SegAN: a segmentor and one critic a region play a min-max game over a multi-scale L1 loss. It sees slices of "
-        "volumes; its predictions are restacked on the volume's own grid.",
+        "SegAN: a segmentor and one critic per region, trained adversarially with a multi-scale L1 loss. The network "
+        "sees slices of volumes; its predictions are restacked on the grid of the volume.",
         "Xue Y, Xu T, Zhang H, Long LR, Huang X. SegAN: Adversarial Network with Multi-scale L1 Loss for Medical "
         "Image Segmentation. Neuroinformatics 16, 383-392 (2018).",
     ),
     "adversarial-normalization": (
-        "Adversarial normalization: a normalizer brings images of several domains to one appearance, a segmentor "
-        "labels what it gives, a discriminator of domains keeps it realistic. Inference needs no domain, and writes "
-        "the normalized image beside the label map.",
+        "Adversarial normalization: a normalizer maps images of several domains to a common appearance, a segmentor "
+        "segments the normalized images, and a domain discriminator keeps them realistic. Inference needs no domain, "
+        "and writes the normalized image beside the label map.",
         "Delisle PL, Anctil-Robitaille B, Desrosiers C, Lombaert H. Adversarial Normalization for Multi Domain Image "
         "Segmentation. IEEE ISBI (2020).",
     ),
     "lsnet": (
-        "L-SNet: a localization network finds objects as keypoints with boxes in axial slices, a differentiable RoI "
-        "recalibration brings each box to full size, and a segmentation network outlines it there.",
+        "L-SNet: a localization network detects objects as keypoints with boxes in axial slices, a differentiable RoI "
+        "recalibration resizes each box to full size, and a segmentation network segments it.",
         "L-SNet: From region localization to scale invariant medical image segmentation. arXiv.",
     ),
 }
 
 
 def format_choices(found: Fingerprint, chosen: Mapping[str, Choice]) -> str:
-    """What was measured and chosen, as text of a line each."""
+    """Format the measurements and the chosen settings, one per line."""
     lines = [*fingerprint_lines(found), ""]
     width = max(map(len, chosen)) + 1
     values = {key: json.dumps(choice.value, ensure_ascii=False) for key, choice in chosen.items()}
@@ -45,14 +45,14 @@ def format_choices(found: Fingerprint, chosen: Mapping[str, Choice]) -> str:
 
 
 def fingerprint_lines(found: Fingerprint) -> list[str]:
-    """The fingerprint in a few sentences."""
+    """Summarize the fingerprint in a few lines."""
     regions = ", ".join(
         f"{region} ({'/'.join(map(str, values))}) in {found.cases_with[region]}"
         for region, values in found.regions.items()
     )
     lines = [
         f"{found.cases} labelled cases of {found.subjects} subjects; channels: {', '.join(found.channels)}",
-        f"regions (label values) and the cases that hold them: {regions}",
+        f"regions (label values) and the number of cases with each: {regions}",
         f"voxels: {_ranges(found.shape)}; mm: {_ranges(found.spacing)} (median, 5th to 95th percentile; RAS)",
         "labelled intensities: "
         + ", ".join(
@@ -63,19 +63,19 @@ def fingerprint_lines(found: Fingerprint) -> list[str]:
     if found.domains:
         lines.append(f"domains: {', '.join(f'{name} {count}' for name, count in found.domains.items())}")
     if absent := [region for region, count in found.cases_with.items() if not count]:
-        lines.append(f"WARNING: no case holds {', '.join(absent)}; nothing can be learnt of it")
+        lines.append(f"WARNING: no case contains {', '.join(absent)}; it cannot be learned")
     return lines
 
 
 def bundle_document(
     name: str, method: str, described: DataDescription, found: Fingerprint, chosen: Mapping[str, Choice]
 ) -> str:
-    """The text of docs/README.md."""
+    """Return the text of docs/README.md."""
     about, reference = _METHODS[method]
     outputs = ", ".join(f"{value} {region}" for value, region in enumerate(found.regions, start=1))
     several = (
-        f"In MONAI Label an image is one 4-D file (H, W, D, {len(found.channels)}) with the channels in this order; "
-        "everywhere else a file a channel will do.\n\n"
+        f"MONAI Label requires one 4-D file per image (H, W, D, {len(found.channels)}) with the channels in this "
+        "order; all other commands also accept one file per channel.\n\n"
         if len(found.channels) > 1
         else ""
     )
@@ -84,25 +84,25 @@ def bundle_document(
 
 {about}
 
-Made by `segan-monai new-bundle` from what it measured; complete what only you know.
+Created by `segan-monai new-bundle` from measurements of the data. Complete the missing information.
 
 ## Data
 
-{described.title}. Licence: {described.licence or "unknown, ask who made it"}.
+{described.title}. Licence: {described.licence or "unknown, ask its authors"}.
 
 {_listed(fingerprint_lines(found))}
 
-`dataset_dir` takes nnU-Net's raw format and the decathlon's as they are, and, for inference, a plain folder of images
+`dataset_dir` accepts nnU-Net's raw format, the decathlon's format and, for inference, a plain folder of images
 (`<case>_0000.nii.gz`, or any names if there is one channel).
 
 ## Training configuration
 
-| key | value | why |
+| key | value | reason |
 |---|---|---|
 {_table(chosen)}
 
-All others are those of the project's own bundle for this method. Any key at the top of a config is an option:
-`--epochs 20`. Everything measured is in `fingerprint.json`.
+All other settings are those of segan-monai's own bundle for this method. Any key at the top of a config is a
+command-line option, such as `--epochs 20`. All measurements are in `fingerprint.json`.
 
 ### Input
 
@@ -110,11 +110,11 @@ All others are those of the project's own bundle for this method. Any key at the
 
 {several}### Output
 
-One label map, uint8, on the input's grid: {outputs}.
+One label map, uint8, on the grid of the input: {outputs}.
 
 ## Performance
 
-Not measured yet: training and evaluation write `report.html` into their output folders.
+Not measured yet. Training and evaluation write `report.html` to their output folders.
 
 ## MONAI Bundle Commands
 
@@ -127,8 +127,8 @@ segan-monai verify {name}
 segan-monai export onnx {name} --output {name}.onnx
 ```
 
-Without `--dataset_dir` it is the folder that the bundle was made from. MONAI Label:
-`bash scripts/monai_label.sh {name} STUDIES`, from a checkout of segan-monai.
+The default of `--dataset_dir` is the folder that the bundle was created from. To serve the bundle in MONAI Label, run
+`bash scripts/monai_label.sh {name} STUDIES` from a checkout of segan-monai.
 
 ## Limitations
 
@@ -140,7 +140,7 @@ Research software. Not a medical device; not for diagnosis or treatment.
 
 ## License
 
-The configs are under the Apache License 2.0 (LICENSE); for the data see data_license.txt.
+The configs are licensed under the Apache License 2.0 (LICENSE). For the data, see data_license.txt.
 """
 
 

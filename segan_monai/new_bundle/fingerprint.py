@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a data set looks like, measured: grids, planes, labels, intensities. The choices follow from this alone."""
+"""Fingerprint of a data set: grids, planes, labels, intensities. All choices depend on it alone."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from segan_monai.parallel import map_in_processes
 from segan_monai.transforms import LoadCased
 
 AIR_HU = -500
-"""Voxels of a CT below this are no content of a plane."""
+"""CT voxels at or below this count as background."""
 SAMPLES = 10_000
-"""Voxels of the foreground that are drawn from each case [nnU-Net]."""
+"""Maximum number of foreground voxels sampled per case [nnU-Net]."""
 PERCENTILES = (0.5, 99.5)
-"""Of the foreground's intensities: the window of a CT [nnU-Net]."""
+"""Percentiles of the foreground intensities that define the window of a CT [nnU-Net]."""
 
 
 @dataclass(frozen=True)
 class CaseFingerprint:
-    """Of one case; axes are those of the volume turned to RAS.
+    """Fingerprint of one case; axes are in RAS orientation.
 
     Attributes:
-        case: its name.
-        shape: in voxels.
-        spacing: in mm.
-        content: the box of what is not background, in voxels: other than 0, of a CT above -500 HU.
-        foreground: the box of all labels, in voxels; zeros if nothing is labelled.
-        zeros: share of voxels that are 0 in every channel.
-        labels: voxels of each label value.
-        objects: the most connected objects of one label value in an axial slice.
-        intensities: drawn from the foreground, a row a channel; not kept.
+        case: Name of the case.
+        shape: Shape in voxels.
+        spacing: Voxel size in mm.
+        content: Size in voxels of the bounding box of the content: non-zero voxels, for CT those above -500 HU.
+        foreground: Size in voxels of the bounding box of all labels; zeros if nothing is labelled.
+        zeros: Fraction of voxels that are 0 in every channel.
+        labels: Number of voxels of each label value.
+        objects: Largest number of connected objects of one label value in an axial slice.
+        intensities: Samples from the foreground, one row per channel; not stored.
     """
 
     case: str
@@ -59,25 +59,25 @@ class CaseFingerprint:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Of a data set.
+    """Fingerprint of a data set.
 
     Attributes:
-        cases: with a label map.
-        subjects: of them.
-        channels: names.
-        is_ct: there is one channel, and it is called CT.
-        regions: label values of each region.
-        cases_with: how many cases hold each region.
-        domains: cases of each domain; empty if they have none.
-        shape: per axis (RAS) 5th percentile, median and 95th percentile of the cases, in voxels.
-        spacing: the same, in mm.
-        content: the same, of what is not background, in voxels.
-        foreground: the same, of the box of all labels.
-        smallest: shortest side of each axis, in mm.
-        zeros: median share of voxels that are 0.
-        objects: the most objects of a label value in an axial slice.
-        intensities: per channel 0.5th percentile, mean, standard deviation and 99.5th percentile in the foreground.
-        gigabytes: of all images and label maps in memory, as float32.
+        cases: Number of cases with a label map.
+        subjects: Number of their subjects.
+        channels: Names of the channels.
+        is_ct: Whether there is one channel, named CT.
+        regions: Label values of each region.
+        cases_with: Number of cases that contain each region.
+        domains: Number of cases of each domain; empty if there are no domains.
+        shape: 5th percentile, median and 95th percentile over the cases per axis (RAS), in voxels.
+        spacing: The same of the voxel size, in mm.
+        content: The same of the bounding box of the content, in voxels.
+        foreground: The same of the bounding box of all labels, in voxels.
+        smallest: Smallest extent along each axis, in mm.
+        zeros: Median fraction of voxels that are 0.
+        objects: Largest number of objects of one label value in an axial slice.
+        intensities: 0.5th percentile, mean, standard deviation and 99.5th percentile of the foreground per channel.
+        gigabytes: Memory in GiB of all images (float32) and region masks (bytes).
     """
 
     cases: int
@@ -98,20 +98,20 @@ class Fingerprint:
     gigabytes: float
 
     def as_json(self) -> dict[str, Any]:
-        """As plain values, for ``fingerprint.json``."""
+        """Return plain values, for ``fingerprint.json``."""
         return asdict(self)
 
 
 def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
-    """Read every case once.
+    """Read every case once and compute the fingerprint.
 
     Args:
-        data: what the data set says of itself.
-        processes: that read cases.
+        data: Description of the data set.
+        processes: Number of processes that read cases.
 
     Raises:
-        DataError: a case that cannot be used: what `LoadCased` raises (image and label map on different grids, NaN,
-            damaged files), label values that nobody named, another number of channels than the first case has.
+        DataError: A case is invalid: ``LoadCased`` raises it (image and label map on different grids, NaN, damaged
+            files), label values have no name, or the number of channels differs from that of other cases.
     """
     is_ct = [name.strip().lower() for name in data.channels] == ["ct"]
     measure = partial(measure_case, channels=len(data.channels) or None, is_ct=is_ct)
@@ -157,7 +157,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
 
 
 def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> CaseFingerprint:
-    """Read a case as training does, and measure it."""
+    """Read a case as in training, and measure it."""
     to_ras = Orientation(axcodes="RAS", labels=None)
     read = LoadCased(keys=("image", "label"), num_channels=channels)(dict(case))
     image, label = to_ras(read["image"]), to_ras(read["label"])
@@ -183,7 +183,7 @@ def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> 
 
 
 def _planes(values: NDArray) -> Iterator[NDArray]:
-    """Axial slices with anything in them."""
+    """Yield the axial slices that are not empty."""
     return (values[..., index] for index in np.flatnonzero(values.any(axis=(0, 1))))
 
 
@@ -193,7 +193,7 @@ def _box(mask: NDArray) -> list[int]:
 
 
 def _spread(values: Sequence[Sequence[float]]) -> list[list[float]]:
-    """Per axis 5th percentile, median, 95th percentile."""
+    """Return 5th percentile, median and 95th percentile per axis."""
     table = np.array(values if len(values) else [[0, 0, 0]], dtype=float)
     return np.round(np.percentile(table, (5, 50, 95), axis=0).T, 4).tolist()
 
@@ -210,8 +210,8 @@ def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: S
     known = {value for values in regions.values() for value in values}
     if not any(case.labels for case in found):
         raise DataError(
-            f"no label map of {data.folder} has a voxel other than 0. Expected labels to learn from: see whether "
-            "labelsTr holds the right files."
+            f"all label maps of {data.folder} are empty: every voxel is 0. Check whether labelsTr holds the right "
+            "files."
         )
     for case, entry in zip(found, data.cases, strict=True):
         if odd := sorted(set(case.labels) - known):

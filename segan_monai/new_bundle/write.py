@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A bundle of one's own: the configs of one of this project's, with what the fingerprint says."""
+"""Writes a new bundle: the configs of one of this project's bundles, adapted to the fingerprint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TEMPLATES = {
     "lsnet": "pancreas_ct_lsnet_segmentation",
 }
 BUNDLES = Path(segan_monai.__file__).parent / "bundles"
-"""In a checkout a link to ``bundles``, in an installed package a copy of its configs."""
+"""Folder of the templates: a link to ``bundles`` in a checkout, a copy of the configs in an installed package."""
 
 _COPIED = ("LICENSE", "configs/logging.conf", "configs/multi_gpu_train.json", "configs/multi_gpu_evaluate.json")
 _ONE_LINE = 100
@@ -37,24 +37,24 @@ _ONE_LINE = 100
 def new_bundle(
     name: str, method: str, data: str | Path, output_dir: str | Path = ".", processes: int = 1
 ) -> tuple[Path, Fingerprint, dict[str, Choice]]:
-    """Look at a labelled data set and write a bundle for it that can be trained at once.
+    """Measure a labelled data set and write a bundle for it that is ready for training.
 
     Args:
-        name: of the bundle and its folder.
+        name: Name of the bundle and its folder.
         method: ``segan``, ``adversarial-normalization`` or ``lsnet``.
-        data: a folder in the decathlon's format or nnU-Net's raw format.
-        output_dir: folder that gets the bundle's folder.
-        processes: that read cases.
+        data: Folder in the decathlon's format or nnU-Net's raw format.
+        output_dir: Parent folder of the bundle.
+        processes: Number of processes that read cases.
 
     Returns:
-        The bundle's folder; what was measured; what was chosen, with the reasons. Both are also in the folder, in
-        ``docs/README.md`` and ``fingerprint.json``.
+        The folder of the bundle, the fingerprint, and the chosen settings with reasons. The bundle also records the
+        last two in ``docs/README.md`` and ``fingerprint.json``.
 
     Raises:
-        ConfigError: a name that is no name of a Python variable or that MONAI Label would misunderstand; the folder
-            exists, or lies among the images; the method does not fit the data.
-        DataError: the data cannot be used, see `describe_data` and `take_fingerprint`.
-        OutputError: the folder cannot be written.
+        ConfigError: The name is not a valid identifier, or MONAI Label would misinterpret it; the folder exists, or is
+            inside the data; the method does not suit the data.
+        DataError: The data cannot be used, see ``describe_data`` and ``take_fingerprint``.
+        OutputError: The folder cannot be written.
     """
     folder = Path(output_dir).expanduser() / name
     _check_name(name, folder)
@@ -65,8 +65,8 @@ def new_bundle(
     chosen = choose(method, found)
     if not (template / "configs" / "metadata.json").is_file():
         raise ConfigError(
-            f"{template} is not there, the bundle that new ones are made from. In a checkout, segan_monai/bundles is a "
-            "link to bundles (git config core.symlinks true, then check out again); else install the package again."
+            f"the template bundle {template} does not exist. In a checkout, segan_monai/bundles must be a link to "
+            "bundles (git config core.symlinks true, then check out again); otherwise reinstall the package."
         )
     with writing(folder):
         for sub in ("configs", "docs", "models"):
@@ -96,16 +96,16 @@ def adapt_config(
     found: Fingerprint,
     chosen: Mapping[str, Choice],
 ) -> dict[str, Any]:
-    """Turn a config of the project's own bundle into that of a new one; key order stays.
+    """Adapt a config of a template bundle, preserving the order of its keys.
 
     Args:
-        config: content of ``train.json``, ``evaluate.json`` or ``inference.json``.
-        name: of the new bundle.
-        method: see `new_bundle`.
+        config: Content of ``train.json``, ``evaluate.json`` or ``inference.json``.
+        name: Name of the new bundle.
+        method: See ``new_bundle``.
         run: ``training``, ``evaluation`` or ``inference``.
-        described: the data set.
-        found: its fingerprint.
-        chosen: settings; those that the config does not have are left out.
+        described: Description of the data set.
+        found: Fingerprint of the data set.
+        chosen: Settings; those without a key in the config are omitted, except those that add a transform.
     """
     labelled = run == "training"
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
@@ -116,7 +116,7 @@ def adapt_config(
     config |= {key: choice.value for key, choice in chosen.items() if key in config}
     if method == "segan":
         config["modalities"] = found.channels
-        if len(found.channels) == 1:  # whatever another folder calls its only channel
+        if len(found.channels) == 1:  # other folders may name their only channel differently
             del config["cases"]["modalities"]
         config["label_regions"].pop("cases", None)
     else:
@@ -141,13 +141,15 @@ def adapt_metadata(
     found: Fingerprint,
     chosen: Mapping[str, Choice],
 ) -> dict[str, Any]:
-    """Turn the metadata of the project's own bundle into those of a new one."""
+    """Adapt the metadata of a template bundle."""
     regions, channels = list(found.regions), found.channels
     title = {"segan": "SegAN", "lsnet": "L-SNet"}.get(method, "adversarial normalization")
     labels = "one label map: " + ", ".join(f"{value} {region}" for value, region in enumerate(regions, start=1))
     metadata["name"] = f"{described.title}: segmentation with {title}"
     metadata["task"] = f"Segmentation of {', '.join(regions)}"
-    metadata["description"] = f"{title} on {', '.join(channels)}: {', '.join(regions)}. Made by segan-monai new-bundle"
+    metadata["description"] = (
+        f"{title} on {', '.join(channels)}: {', '.join(regions)}. Created by segan-monai new-bundle"
+    )
     metadata["data_source"] = f"{described.title} ({described.licence or 'licence unknown'})"
     metadata["data_type"] = "nibabel, itk"
     metadata["image_classes"] = f"{len(channels)} channel{'s' * (len(channels) > 1)}: {', '.join(channels)}"
@@ -171,14 +173,14 @@ def adapt_metadata(
 
 
 def dicom_modality(channels: list[str]) -> str:
-    """DICOM's code of a modality, by the name of the first channel: CT, PT, US, and MR for every other name."""
+    """Return the DICOM modality of the first channel, by its name: CT, PT, US, or MR for any other name."""
     words = re.split(r"[^a-z]+", channels[0].lower())
     codes = {"ct": "CT", "cta": "CT", "pet": "PT", "pt": "PT", "us": "US", "ultrasound": "US"}
     return next((codes[word] for word in words if word in codes), "MR")
 
 
 def _place(offset: int) -> str:
-    """Where a slice beside another one lies, for the name of its channel."""
+    """Return the suffix of a channel name for a neighbouring slice."""
     if not offset:
         return ""
     return f", {abs(offset)} slice{'s' * (abs(offset) > 1)} {'before' if offset < 0 else 'after'}"
@@ -187,16 +189,16 @@ def _place(offset: int) -> str:
 def _check_name(name: str, folder: Path) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ConfigError(
-            f"a bundle cannot be called {name!r}. Expected letters, digits and _, beginning with a letter, such as "
+            f"invalid bundle name {name!r}. Expected letters, digits and _, beginning with a letter, such as "
             f"{re.sub('[^A-Za-z0-9]+', '_', name).strip('_0123456789') or 'my'}_segmentation."
         )
     check_bundle_name(name)
     if folder.exists():
-        raise ConfigError(f"{folder} exists. Choose another name or --output-dir, or remove it if it is not needed.")
+        raise ConfigError(f"{folder} exists. Choose another name or --output-dir, or remove the folder.")
 
 
 def _licence(described: DataDescription) -> str:
-    text = f"i. {described.title}\n   {described.licence or 'Licence unknown: ask who made the data set.'}\n"
+    text = f"i. {described.title}\n   {described.licence or 'Licence unknown: ask the authors of the data set.'}\n"
     if described.reference:
         text += f"   {described.reference}\n"
     return f"{text}   None of its images are part of this bundle.\n"
@@ -207,7 +209,7 @@ def _values(regions: Mapping[str, list[int]]) -> str:
 
 
 def _each_component(part: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """Show every dictionary with a ``_target_`` to a function that changes it in place."""
+    """Apply an in-place change to every dictionary with a ``_target_``."""
     if isinstance(part, dict):
         if "_target_" in part:
             change(part)
@@ -236,7 +238,7 @@ def _percentiles_instead_of_window(component: dict[str, Any]) -> None:
 
 
 def _resample_after_orientation(part: Any, labelled: bool) -> None:
-    """Add a step to every list of transforms that has an orientation; of a label map only where training needs it."""
+    """Add resampling after every orientation transform; label maps are resampled only for training."""
     if isinstance(part, dict):
         part = list(part.values())
     if not isinstance(part, list):
@@ -258,7 +260,7 @@ def _before(config: dict[str, Any], key: str, added: dict[str, Any]) -> dict[str
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
-    """Indented by 4, short lists of plain values on one line."""
+    """Write JSON indented by 4, with short lists of plain values on one line."""
     text = json.dumps(content, indent=4, ensure_ascii=False)
 
     def on_one_line(match: re.Match[str]) -> str:

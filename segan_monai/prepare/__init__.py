@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From what the data sets' sites hand out to a folder that is checked, compressed and fast to read."""
+"""Conversion of public data sets to a checked, compressed folder that is fast to read."""
 
 from __future__ import annotations
 

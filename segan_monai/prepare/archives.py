@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Archives as the sites hand them out, unpacked whole or not at all."""
+"""Atomic unpacking of zip and tar archives."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar file into a new folder.
 
     Args:
-        archive: the file.
-        folder: gets the content, once all of it is there.
+        archive: The file.
+        folder: The folder to create; it appears once all files are unpacked.
 
     Raises:
-        DataError: a damaged archive, or one that would write outside the folder.
-        OutputError: no room.
+        DataError: The archive is damaged, or would write outside the folder.
+        OutputError: There is not enough space.
     """
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -58,13 +58,13 @@ def _unzip(archive: Path, folder: Path) -> None:
 
 
 def archives_in(source: Path) -> list[Path]:
-    """The archives that a source is or, as a folder, has in itself."""
+    """Return the source if it is an archive, or the archives directly in a source folder."""
     candidates = [source] if source.is_file() else sorted(source.iterdir())
     return [path for path in candidates if path.name.lower().endswith(_ENDINGS) and not path.name.startswith(".")]
 
 
 def unpacked_bytes(archive: Path) -> int:
-    """How much room the content of an archive takes, about."""
+    """Estimate the unpacked size of an archive in bytes."""
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             return sum(member.file_size for member in file.infolist())
@@ -73,13 +73,14 @@ def unpacked_bytes(archive: Path) -> int:
 
 @contextmanager
 def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
-    """The source as folders: itself, or its archives unpacked beside links to the folders it has.
+    """Yield a folder of the unpacked source.
 
-    An archive beside a folder of its own name is taken to be unpacked already.
+    This is the source itself if it has no archives. Otherwise it is ``scratch``, with the unpacked archives and links
+    to the folders of the source. An archive beside a folder of the same name counts as unpacked.
 
     Args:
-        source: an archive, or a folder.
-        scratch: a folder for what is unpacked; it is gone afterwards.
+        source: An archive, or a folder.
+        scratch: Temporary folder for the unpacked archives; removed on exit.
     """
     todo = [path for path in archives_in(source) if not path.with_name(_stem(path)).is_dir()]
     if not todo:
@@ -92,7 +93,7 @@ def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
             folder = scratch / f".{_stem(archive)}"
             unpack(archive, folder)
             for content in sorted(folder.iterdir()):
-                # archives of one data set may share a folder at their top, and lie side by side
+                # archives of a data set may have the same top folder
                 target = scratch / (content.name if not (scratch / content.name).exists() else _stem(archive))
                 content.replace(target)
         for path in sorted(source.iterdir()) if source.is_dir() else []:

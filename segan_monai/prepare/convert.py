@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One case, in a process of its own: made unless it is there already, and never at the cost of another."""
+"""Preparation of a single case; an error in it does not affect other cases."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _KEPT = ("case", "subject", "grade", "convention", "domain")
 def prepare_case(
     work: tuple[dict[str, Any], Mapping[str, Any] | None], root: Path, folder: Path, options: PrepareOptions
 ) -> dict[str, Any]:
-    """Make the files of a case.
+    """Write the files of a case, unless they are up to date.
 
     Args:
-        work: the case, and what the manifest has of it from an earlier run with the same options, or None.
-        root: paths of sources in the manifest are relative to it.
-        folder: gets the files.
-        options: see there.
+        work: The case, and its manifest record from an earlier run with the same options, or None.
+        root: Paths of sources in the manifest are relative to this folder.
+        folder: Output folder.
+        options: Preparation settings.
 
     Returns:
-        ``case`` and either ``error``, or the record for the manifest (``entry`` for ``dataset.json``, ``section``,
-        ``sources``, ``results``, ``notes``, ``seconds``), with ``again`` true if nothing had to be done.
+        ``case`` and either ``error`` or the record for the manifest: ``entry`` for ``dataset.json``, ``section``,
+        ``sources``, ``results``, ``notes``, ``seconds``. ``again`` is True if the files were up to date.
     """
     case, known = work
     try:
         return _prepare_case(case, known, root, folder, options)
-    except Exception as error:  # whatever a reader may raise of a bad file
+    except Exception as error:  # readers raise many types for a bad file
         return {"case": case["case"], "error": reason(error)}
 
 
@@ -57,7 +57,7 @@ def _prepare_case(
     results = [folder / file for file in (*images, *([made["label"]] if "label" in made else []))]
     entry = {**made, **{key: case[key] for key in _KEPT if key in case}}
     if case.get("skull_strip") and not options.strip_skull:
-        entry["skull_strip"] = True  # for the bundle, which does it when it loads the case
+        entry["skull_strip"] = True  # the bundle then strips when it loads the case
     return {
         "case": case["case"],
         "section": case["section"],
@@ -71,6 +71,6 @@ def _prepare_case(
 
 
 def _is_there(results: list[dict[str, Any]], folder: Path) -> bool:
-    """Whether results are as they were written, by size and time, or else by content."""
+    """Check that results are unchanged, by size and modification time, or else by content."""
     files = [folder / record["path"] for record in results]
     return all(file.is_file() for file in files) and same_content(file_records(files, folder, results), results)

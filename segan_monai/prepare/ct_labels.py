@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A label map in NIfTI on the grid of a DICOM series, which its own header may not describe."""
+"""Alignment of NIfTI label maps with DICOM series, where the NIfTI header may be wrong."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from segan_monai.prepare.options import LABEL_FLIPS
 from segan_monai.volume_files import Volume
 
 SPREAD_FACTOR = 1.5
-"""[ours] A flip is wrong where another has a spread of intensities under the label that is so many times smaller.
+"""[ours] A flip is wrong if its standard deviation under the label exceeds that of another flip by this factor.
 
-Measured on 191 slices of 46 patients of NIH Pancreas-CT (8-bit, windowed): the standard deviation is larger in 44 of 46
-patients with the label upside down, more than 1.5 times in 42, and in all 46 with left and right exchanged. Of the two
-exceptions there are one and two slices."""
+Measured on 191 slices of 46 patients of NIH Pancreas-CT (8-bit, windowed). With the label upside down, the standard
+deviation is larger in 44 of 46 patients, by more than 1.5 times in 42. With left and right exchanged, it is larger in
+all 46. The two exceptions have one and two slices."""
 _PLACE_TOLERANCE_MM = 0.1
 
 
 class Placed(NamedTuple):
-    """A label map on the grid of its image.
+    """Label map on the grid of its image.
 
     Attributes:
         values: (H, W, D).
-        flip: the stored axes that were reversed against the series: a key of `LABEL_FLIPS`.
-        how: on what evidence, for the manifest.
+        flip: Stored axes reversed relative to the series: a key of ``LABEL_FLIPS``.
+        how: Evidence for the flip, for the manifest.
     """
 
     values: np.ndarray
@@ -38,35 +38,39 @@ class Placed(NamedTuple):
 
 
 def place_label(label_file: Path, label: Volume, image_name: str, image: Volume, flip: str = "auto") -> Placed:
-    """Bring a label map onto the grid of its image by reversing axes; nothing is interpolated.
+    """Align a label map with the grid of its image by reversing axes, without interpolation.
 
-    NIH's labels of Pancreas-CT must be flipped along y against the DICOM images (published with the data set's
-    derivatives). That is not taken for granted. Where the label's header places every voxel on one of the image, it
-    says which axes are reversed; elsewhere the directions of its axes are a first guess. The image has to agree, for an
-    organ is of one kind of tissue: under a label the wrong way round are fat, air and bone too, and values spread.
-    A guess from directions is kept if no other flip has a smaller spread, and gives way to one with a clearly smaller;
-    in between the case is refused, as is a header that fits in every voxel where the image clearly contradicts it.
+    NIH's Pancreas-CT labels must be flipped along y relative to the DICOM images, as published with the data set's
+    derivatives. This function verifies the flip instead of assuming it:
+
+    1. If the label's header places every voxel on a voxel of the image, the header determines the reversed axes.
+       Otherwise the directions of its axes are a first guess.
+    2. The image must agree. An organ is one kind of tissue, while a wrongly flipped label also covers fat, air and
+       bone, which raises the standard deviation of the intensities under it.
+    3. A guess from directions is kept if no other flip has a smaller standard deviation. It is replaced by a flip whose
+       standard deviation is smaller by ``SPREAD_FACTOR``. In between, the case is refused.
+    4. A header that fits in every voxel is refused if the image contradicts it by ``SPREAD_FACTOR``.
 
     Args:
-        label_file: for messages.
-        label: the label map (H, W, D).
-        image_name: for messages.
-        image: the image (H, W, D) in Hounsfield units.
-        flip: ``auto``, or a key of `LABEL_FLIPS` if it is known.
+        label_file: Path for error messages.
+        label: The label map (H, W, D).
+        image_name: Name for error messages.
+        image: The image (H, W, D) in Hounsfield units.
+        flip: ``auto``, or a key of ``LABEL_FLIPS`` if known.
 
     Raises:
-        DataError: the shapes differ, or the voxel sizes; header and image contradict each other.
+        DataError: The shapes or the voxel sizes differ; header and image contradict each other.
     """
     if label.values.shape != image.values.shape:
         raise DataError(
             f"{label_file} has shape {label.values.shape}, but {image_name} has {image.values.shape}. A label map "
-            "needs the grid of its image: look whether slices of the series are missing."
+            "needs the grid of its image: check whether slices of the series are missing."
         )
     sizes = [nibabel.affines.voxel_sizes(volume.affine) for volume in (label, image)]
     if not np.allclose(sizes[0], sizes[1], rtol=0.01):
         raise DataError(
-            f"{label_file} has voxels of {sizes[0].round(4).tolist()} mm, but {image_name} of "
-            f"{sizes[1].round(4).tolist()}. It is the label map of another image."
+            f"{label_file} has voxels of {sizes[0].round(4).tolist()} mm, but {image_name} has "
+            f"{sizes[1].round(4).tolist()}. The label map belongs to another image."
         )
     if flip != "auto":
         return Placed(np.flip(label.values, LABEL_FLIPS[flip]), flip, "as the option says")
@@ -78,9 +82,9 @@ def place_label(label_file: Path, label: Volume, image_name: str, image: Volume,
     clear = bool(spreads) and spreads[by_header] > SPREAD_FACTOR * spreads[best]
     if best != by_header and bool(fitting) == clear:
         raise DataError(
-            f"{label_file} and {image_name} do not tell how the label map is stored: by its header flipped along "
-            f"{by_header}, by the image along {best} (standard deviations under the label in HU: {found}). Look at "
-            "both in a viewer, then give --label-flip with the right one (published for NIH Pancreas-CT: y)."
+            f"{label_file} and {image_name} disagree on the flip of the label map: by its header flipped along "
+            f"{by_header}, by the image along {best} (standard deviations under the label in HU: {found}). View "
+            "both, then set --label-flip to the right one (published for NIH Pancreas-CT: y)."
         )
     flip = best if clear and not fitting else by_header
     evidence = "its header lies on the image" if fitting else "directions in its header" if not clear else "the image"
@@ -92,7 +96,7 @@ def place_label(label_file: Path, label: Volume, image_name: str, image: Volume,
 
 
 def _fits(name: str, label: Volume, image: Volume) -> bool:
-    """Whether the label flipped like this has the image's affine, at the corners."""
+    """Check that the flipped label has the image's affine, at the corners."""
     size = np.array(image.values.shape) - 1
     reverse = np.eye(4)
     for axis in LABEL_FLIPS[name]:
@@ -104,7 +108,7 @@ def _fits(name: str, label: Volume, image: Volume) -> bool:
 
 
 def _by_directions(label: Volume, image: Volume) -> str:
-    """The flip that makes the label's axes lead where the image's do; ``none`` if they are in another order."""
+    """Return the flip that gives the label's axes the image's directions; ``none`` if their order differs."""
     turn = nibabel.orientations.ornt_transform(
         nibabel.io_orientation(label.affine), nibabel.io_orientation(image.affine)
     )
@@ -115,7 +119,7 @@ def _by_directions(label: Volume, image: Volume) -> str:
 
 
 def _spreads(label: np.ndarray, image: np.ndarray) -> dict[str, float]:
-    """Standard deviation of the image under the label, flipped in each way; nothing of an empty label map."""
+    """Return the standard deviation of the image under the label for each flip; empty for an empty label map."""
     if not label.any():
         return {}
     inside = np.nonzero(label)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""CT series of DICOM files: which there are, and each as a volume in Hounsfield units."""
+"""Discovery of DICOM CT series, and reading them as volumes in Hounsfield units."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _ENDINGS = (".dcm", ".dicom", ".ima")
 _CT_CLASSES = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.2.1")
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # of a DICOMDIR
 STEP_TOLERANCE = 0.01
-"""[ours] Distances between slices may differ by this part of their median; what GE and Siemens round away is less."""
+"""[ours] Relative tolerance of slice distances to their median; rounding by GE and Siemens scanners is smaller."""
 
 
 class Slice(NamedTuple):
-    """What is needed of a DICOM file before its pixels are read.
+    """Header of a DICOM slice.
 
     Attributes:
-        file: its path.
-        position: (3,) of the first pixel's centre, mm, LPS.
-        axes: (2, 3), where columns and rows lead, LPS.
-        size: columns and rows.
-        rescale: intercept and slope to Hounsfield units.
-        number: InstanceNumber; None where the file has none.
-        announced: number of slices that the file gives for its acquisition; None where it gives none.
+        file: Path of the file.
+        position: Centre of the first pixel, (3,), in mm, LPS.
+        axes: Directions of columns and rows, (2, 3), LPS.
+        size: Numbers of columns and rows.
+        rescale: Intercept and slope to Hounsfield units.
+        number: InstanceNumber; None if absent.
+        announced: Number of slices in the acquisition, according to the file; None if absent.
     """
 
     file: str
@@ -50,13 +50,13 @@ class Slice(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A series of one patient.
+    """DICOM series of one patient.
 
     Attributes:
-        patient: its PatientID, such as ``PANCREAS_0001``.
-        uid: its SeriesInstanceUID.
-        files: of its slices, sorted by name.
-        damaged: files in its folder that are DICOM by mark or name and cannot be read, so each may be a slice of it.
+        patient: PatientID, such as ``PANCREAS_0001``.
+        uid: SeriesInstanceUID.
+        files: Files of the slices, sorted by name.
+        damaged: Unreadable files in the folder that are DICOM by signature or name, and could be slices of the series.
     """
 
     patient: str
@@ -66,20 +66,22 @@ class Series(NamedTuple):
 
     @property
     def folder(self) -> Path:
-        """Where its files lie."""
+        """Folder of the files."""
         return Path((*self.files, *self.damaged)[0]).parent
 
 
 def find_series(folder: Path) -> list[Series]:
-    """CT series below a folder, at any depth; several may lie in one folder, and files may have any name.
+    """Find the CT series below a folder, at any depth.
+
+    A folder may hold several series, and files may have any name.
 
     Args:
-        folder: the folder.
+        folder: The folder.
 
     Returns:
-        The series, sorted by patient and UID. Series of other modalities, DICOMDIR and files that are not DICOM are
-        passed over. Files that cannot be read count as ``damaged`` for each CT series of their folder; in a folder
-        with nothing else they are a series without UID, so that they are never dropped silently.
+        The series, sorted by patient and UID. Series of other modalities, DICOMDIR and other files are ignored.
+        Unreadable files are listed as ``damaged`` in each CT series of their folder. In a folder with nothing else,
+        they form a series without UID, so that they are never dropped silently.
     """
     import SimpleITK as sitk  # noqa: N813
 
@@ -94,7 +96,7 @@ def find_series(folder: Path) -> list[Series]:
             of_series = sorted(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(parent, uid))
             tags = next(filter(None, map(_tags, of_series)), None)
             if tags is None and _class_of(Path(of_series[0])) in ("", *_CT_CLASSES):
-                continue  # all of it is damaged
+                continue  # all files are damaged
             readable |= {Path(file).name for file in of_series}
             if tags and tags.get(_MODALITY, "").strip() == "CT":
                 here.append(Series(tags.get(_PATIENT, "").strip(), uid, tuple(of_series)))
@@ -106,14 +108,14 @@ def find_series(folder: Path) -> list[Series]:
 
 
 def _counts_as_dicom(file: Path) -> bool:
-    """By the mark, or by the ending, which a file cut off before the mark has; not a DICOMDIR."""
+    """Check for DICOM by signature, or by ending for a file truncated before the signature; exclude DICOMDIR."""
     if file.name.startswith(".") or not (is_dicom(file) or has_ending(file, _ENDINGS)):
         return False
     return _class_of(file) != _DIRECTORY_CLASS
 
 
 def _class_of(file: Path) -> str:
-    """The MediaStorageSOPClassUID, which says what kind of object a DICOM file holds; empty where it has none."""
+    """Return the MediaStorageSOPClassUID, the type of object in a DICOM file; empty if absent."""
     try:
         with file.open("rb") as stream:
             start = stream.read(1024)
@@ -137,7 +139,7 @@ def _reader(file: str) -> Any:
 
 
 def _tags(file: str) -> dict[str, str] | None:
-    """What the header says; None if it cannot be read as that of an image."""
+    """Read the tags of the header; return None if it is not that of a readable image."""
     try:
         reader = _reader(file)
     except RuntimeError:
@@ -146,39 +148,38 @@ def _tags(file: str) -> dict[str, str] | None:
 
 
 def read_series(files: Sequence[str]) -> Volume:
-    """Read a series: `read_pixels` of `read_slices`."""
+    """Read a series; see ``read_slices`` and ``read_pixels``."""
     return read_pixels(read_slices(files))
 
 
 def read_slices(files: Sequence[str]) -> list[Slice]:
-    """Read the headers of a series, sorted by where its slices lie and not by their names.
+    """Read the headers of a series, sorted by slice position.
 
     Args:
-        files: all slices of one series.
+        files: All slices of one series.
 
     Raises:
-        DataError: a file that cannot be read or says not where it lies, or is in colour; slices of several sizes or
-            orientations; a missing slice, two at one place, or uneven distances; slices that are sheared against each
-            other, as with a tilted gantry.
+        DataError: A file is unreadable, has no position or is in colour; slices differ in size or orientation; a slice
+            is missing, two are at one position, or distances are uneven; slices are sheared, as with a tilted gantry.
     """
     return sort_slices([_slice(file) for file in files])
 
 
 def read_pixels(slices: Sequence[Slice]) -> Volume:
-    """Read the pixels of slices that `read_slices` gave.
+    """Read the pixels of the slices returned by ``read_slices``.
 
     Returns:
         Values (columns, rows, slices) in Hounsfield units, and the affine (RAS, mm).
 
     Raises:
-        DataError: the pixels of a file are cut off or damaged.
+        DataError: The pixel data of a file is truncated or damaged.
     """
     import SimpleITK as sitk  # noqa: N813
 
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([one.file for one in slices])
     reader.SetImageIO("GDCMImageIO")
-    if len({one.rescale for one in slices}) > 1:  # the first alone would decide on the type of all
+    if len({one.rescale for one in slices}) > 1:  # otherwise the first slice determines the type of all
         reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         image = reader.Execute()
@@ -186,27 +187,27 @@ def read_pixels(slices: Sequence[Slice]) -> Volume:
         reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
         raise DataError(
             f"the series of {len(slices)} DICOM files in {Path(slices[0].file).parent} cannot be read ({reason}). A "
-            "file of it is truncated or damaged; download it again."
+            "file is truncated or damaged; download the series again."
         ) from error
     return Volume(sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine_of_simpleitk(image))
 
 
 def numbering_note(slices: Sequence[Slice]) -> str | None:
-    """What InstanceNumber and the announced count say against slices being complete; None if nothing.
+    """Return a note if InstanceNumber or the announced count suggests that slices are missing, else None.
 
-    Positions show a gap between slices, but not that the first or the last slice is missing.
+    Positions reveal a gap between slices, but not a missing first or last slice.
     """
     numbers = sorted(one.number for one in slices if one.number is not None)
     announced = {one.announced for one in slices} - {None}
-    said = []
+    signs = []
     if len(set(numbers)) == len(slices) and (absent := sorted(set(range(1, numbers[-1] + 1)) - set(numbers))):
         more = f" and {len(absent) - 5} more" if len(absent) > 5 else ""
-        said.append(f"InstanceNumber {', '.join(map(str, absent[:5]))}{more} of {numbers[-1]}")
+        signs.append(f"InstanceNumber {', '.join(map(str, absent[:5]))}{more} of {numbers[-1]}")
     if len(announced) == 1 and (count := announced.pop()) is not None and count > len(slices):
-        said.append(f"{count - len(slices)} of the {count} slices that its files announce")
-    if not said:
+        signs.append(f"{count - len(slices)} of the {count} slices that its files announce")
+    if not signs:
         return None
-    return f"the series may be incomplete: {len(slices)} slices are there, without {', and '.join(said)}"
+    return f"the series may be incomplete: found {len(slices)} slices, without {', and '.join(signs)}"
 
 
 def _slice(file: str) -> Slice:
@@ -230,12 +231,12 @@ def _slice(file: str) -> Slice:
         raise
     except RuntimeError as error:
         raise DataError(
-            f"{file} cannot be read as a slice of CT: it is truncated or damaged, or no DICOM image. Download it "
-            "again; if it is no part of the series, move it elsewhere."
+            f"{file} cannot be read as a CT slice: it is truncated, damaged or not a DICOM image. Download it "
+            "again; if it is not part of the series, move it elsewhere."
         ) from error
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{file} cannot be read as a slice of CT ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
+            f"{file} cannot be read as a CT slice ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
             "Expected DICOM with ImagePositionPatient and ImageOrientationPatient; download it again."
         ) from error
 
@@ -245,21 +246,21 @@ def _whole_number(text: str) -> int | None:
 
 
 def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
-    """Sort slices along their normal, and check that they are the slices of a volume.
+    """Sort slices along their normal, and check that they form a volume.
 
     Raises:
-        DataError: see `read_slices`.
+        DataError: See ``read_slices``.
     """
     first = slices[0]
     for one in slices:
         if one.size != first.size or not np.allclose(one.axes, first.axes, atol=1e-4):
             raise DataError(
                 f"{one.file} has {one.size[0]} x {one.size[1]} pixels along {one.axes.round(4).tolist()}, but "
-                f"{first.file} of the same series {first.size[0]} x {first.size[1]} along "
+                f"{first.file} of the same series has {first.size[0]} x {first.size[1]} along "
                 f"{first.axes.round(4).tolist()}. Expected slices of one volume; move localizers elsewhere."
             )
     if len(slices) < 2:
-        raise DataError(f"{first.file} is the only slice of its series. Expected a volume; download all of it.")
+        raise DataError(f"{first.file} is the only slice of its series. Expected a volume; download the whole series.")
     normal = np.cross(*first.axes)
     ordered = sorted(slices, key=lambda one: float(one.position @ normal))
     places = np.array([one.position @ normal for one in ordered])
@@ -270,7 +271,7 @@ def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
         lower, upper = (Path(one.file).name for one in ordered[uneven : uneven + 2])
         what = f"{steps[uneven]:g} mm apart where others are {usual:g}"
         missing = round(steps[uneven] / usual) - 1 if usual > 0 else 0
-        guess = "two slices are at one place" if steps[uneven] <= usual / 2 else "the distances are uneven"
+        guess = "two slices are at one position" if steps[uneven] <= usual / 2 else "the distances are uneven"
         if missing >= 1:
             guess = f"{missing} slice{'s are' if missing > 1 else ' is'} missing"
         raise DataError(
@@ -281,7 +282,7 @@ def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
     aside = float(np.linalg.norm(path - (path @ normal) * normal))
     if aside > STEP_TOLERANCE * usual * len(slices):
         raise DataError(
-            f"series in {Path(first.file).parent}: from the first slice to the last the image moves {aside:.2f} mm "
-            "sideways, as with a tilted gantry. Resample it to a grid without shear first (3D Slicer can)."
+            f"series in {Path(first.file).parent}: from the first to the last slice the image moves {aside:.2f} mm "
+            "sideways, as with a tilted gantry. Resample it to a grid without shear first, for example with 3D Slicer."
         )
     return ordered

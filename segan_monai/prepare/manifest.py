@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What was made of what: sources and results of each case with their SHA-256, options and versions."""
+"""Manifest of a prepared data set: SHA-256 of the sources and results of each case, options, versions."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from segan_monai.json_files import read_json, read_json_lines
 
 MANIFEST = "manifest.json"
 JOURNAL = ".manifest.jsonl"
-"""A line a case since the manifest was written; to write all of that after each of thousands would take minutes."""
+"""One line per case since the last write of the manifest; rewriting the manifest per case would take minutes."""
 MADE_BY = "segan-monai prepare"
 _PACKAGES = ("segan-monai", "monai", "nibabel", "numpy", "pillow", "SimpleITK")
 _CHUNK = 2**20
 
 
 def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Path, size, time of change and SHA-256 of files.
+    """Return path, size, modification time and SHA-256 of files.
 
     Args:
-        files: the files; of an Analyze header the image beside it counts too.
-        root: paths below it are written relative to it.
-        known: records of an earlier run: where path, size and time are the same, the file is not read again.
+        files: The files; the voxel file beside an Analyze or MetaImage header is included.
+        root: Paths below this folder are stored relative to it.
+        known: Records of an earlier run. A file with the same path, size and time is not read again.
     """
     earlier = {(record["path"], record["bytes"], record["modified_ns"]): record["sha256"] for record in known}
     records = []
@@ -45,7 +45,7 @@ def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str,
 
 
 def _beside(file: Path) -> list[Path]:
-    """Where a header's voxels are."""
+    """Return the voxel files of a header."""
     if file.suffix.lower() == ".mhd":
         return [path for ending in (".raw", ".zraw") if (path := file.with_suffix(ending)).exists()]
     if file.suffix.lower() == ".hdr":
@@ -62,16 +62,16 @@ def _sha256(file: Path) -> str:
 
 
 def same_content(records: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether two lists of records are of the same bytes under the same names."""
+    """Check that two lists of records have the same paths and checksums."""
     first, second = ([(record["path"], record["sha256"]) for record in some] for some in (records, others))
     return first == second
 
 
 def read_manifest(folder: Path) -> dict[str, Any] | None:
-    """The manifest of a prepared folder, with what the journal has since; None if there is none.
+    """Read the manifest of a prepared folder, updated from the journal; return None if there is none.
 
     Raises:
-        DataError: it is damaged or of something else.
+        DataError: The manifest is damaged, or was written by another program.
     """
     file = folder / MANIFEST
     if not file.exists():
@@ -83,21 +83,21 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
             return manifest
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} cannot be read ({error}). Delete it with the folder, or choose a new one.") from error
-    raise DataError(f"{file} is not of {MADE_BY}. Choose a new folder.")
+    raise DataError(f"{file} was not written by {MADE_BY}. Choose a new folder.")
 
 
 def _of_journal(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Records of cases that were made with these options; the last line may have been cut off."""
+    """Read the records of cases prepared with these options; the last line may be truncated."""
     lines = (line for line in read_json_lines(file) if isinstance(line, list) and len(line) == 3)
     return {str(case): record for made_with, case, record in lines if made_with == options}
 
 
 def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all."""
+    """Write JSON atomically."""
     with whole_file(file) as temporary:
         temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that the result depends on."""
+    """Return the versions of the packages that determine the result."""
     return {name: version(name) for name in _PACKAGES}

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What a user may choose when a data set is prepared."""
+"""Settings for preparing a data set."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ LABEL_FLIPS = {
     for count in range(4)
     for axes in itertools.combinations(range(3), count)
 }
-"""Names of the ways in which stored axes can be reversed (``none``, ``x``, ``y``, ..., ``xyz``), and those axes."""
+"""Axes to reverse for each flip: ``none``, ``x``, ``y``, ..., ``xyz``."""
 
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """How volumes and photographs are written; what changes nothing for a data set is refused by its command.
+    """Settings for writing volumes and photographs; each command refuses settings without effect on its data set.
 
     Attributes:
-        modalities: which images to take, and their order as channels; None for all of a decathlon task, and T1c, T2,
-            FLAIR of BraTS (what the bundle wants).
-        four_d: several modalities in one file (H, W, D, channels), which is what MONAI Label needs; else one file each.
-        n4: correct the bias field of MR images.
-        n4_shrink_factor: the field is estimated on an image so many times smaller along each axis.
-        spacing_mm: resample to voxels of this size to the right, forward and up; None to keep the grid.
-        strip_skull: images of whole heads become 0 outside their label maps.
-        label_flip: how label maps of Pancreas-CT are stored against their series: ``auto`` to find out, or a key of
-            `LABEL_FLIPS`.
-        longest_side_px: photographs are reduced to this length; None to leave them as they are, byte for byte.
+        modalities: Images to use, in channel order. None selects all of a decathlon task, and T1c, T2 and FLAIR of
+            BraTS, as the bundle expects.
+        four_d: Whether to write several modalities to one file (H, W, D, channels), as MONAI Label requires; otherwise
+            one file per modality.
+        n4: Whether to correct the bias field of MR images.
+        n4_shrink_factor: Factor by which the image is shrunk along each axis to estimate the field.
+        spacing_mm: Voxel size to resample to, in mm: right, forward, up. None keeps the grid.
+        strip_skull: Whether to set images of whole heads to 0 outside their label maps.
+        label_flip: Flip of the label maps of Pancreas-CT relative to their series: ``auto`` to detect it, or a key of
+            ``LABEL_FLIPS``.
+        longest_side_px: Length to which photographs are reduced; None copies them unchanged.
 
     Raises:
-        ConfigError: a value out of range.
+        ConfigError: A value is out of range.
     """
 
     modalities: tuple[str, ...] | None = None

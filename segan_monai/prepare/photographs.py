@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A photograph and its mask: checked, and copied or reduced."""
+"""Checking, copying and reducing a photograph and its mask."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ _CHECKED_AT = (128, 128)
 
 
 def prepare_photograph(case: Mapping[str, Any], folder: Path, options: PrepareOptions) -> dict[str, Any]:
-    """Copy a photograph and its mask, or write them smaller.
+    """Copy or reduce a photograph and its mask.
 
-    As they are, files are copied byte for byte: JPEG only loses by being written again. Reduced photographs are JPEG of
-    quality 95 [ours], turned as EXIF says; masks are PNG by nearest neighbour.
+    At full size, files are copied byte for byte, because re-encoding a JPEG loses quality. Reduced photographs are JPEG
+    of quality 95 [ours], rotated according to EXIF; masks are PNG, resized by nearest neighbour.
 
     Args:
-        case: as `segan_monai.prepare.sources` finds it, with its ``section``.
-        folder: gets ``imagesTr/<case>.jpg`` and ``labelsTr/<case>.png`` (``Ts`` for the section ``test``).
-        options: see there.
+        case: Case from ``segan_monai.prepare.sources``, with its ``section``.
+        folder: Parent folder of ``imagesTr/<case>.jpg`` and ``labelsTr/<case>.png`` (``Ts`` for the section ``test``).
+        options: Preparation settings.
 
     Returns:
-        ``image`` and ``label``, paths below `folder`, and ``notes``.
+        ``image`` and ``label``, paths relative to ``folder``, and ``notes``.
 
     Raises:
-        DataError: a damaged photograph or mask, masks of another size or with values that are not 0 and 255.
-        OutputError: a file cannot be written.
+        DataError: A photograph or mask is damaged; a mask has another size, or values other than 0 and 255.
+        OutputError: A file cannot be written.
     """
     section = "Ts" if case["section"] == "test" else "Tr"
     source = Path(case["image"])
-    pixels, (columns, rows) = read_photograph(source, _CHECKED_AT)  # decodes all of it
+    pixels, (columns, rows) = read_photograph(source, _CHECKED_AT)  # decodes the whole file
     scale = min(1.0, (options.longest_side_px or max(columns, rows)) / max(columns, rows))
     small = (max(1, round(columns * scale)), max(1, round(rows * scale)))
     suffix = source.suffix.lower() if scale == 1 else ".jpg"

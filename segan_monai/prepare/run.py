@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A whole data set: from the folder of its site to a folder with ``dataset.json`` and ``manifest.json``."""
+"""Preparation of a whole data set, with ``dataset.json`` and ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ _SHOWN = 10
 
 @dataclass
 class Prepared:
-    """What became of a data set.
+    """Outcome of preparing a data set.
 
     Attributes:
-        folder: where the result is.
-        made: cases that were made.
-        kept: cases that had been made before, of the same sources with the same options.
-        failed: cases that could not be made, and why.
-        notes: what else the user should know.
-        findings: of the check of the result's headers.
+        folder: Output folder.
+        made: Cases prepared by this call.
+        kept: Cases prepared earlier from the same sources with the same options.
+        failed: Error message of each case that failed.
+        notes: Further remarks for the user.
+        findings: Findings of the header check on the result.
     """
 
     folder: Path
@@ -62,11 +62,11 @@ class Prepared:
 
     @property
     def succeeded(self) -> bool:
-        """Whether every case is there and nothing is wrong with the result."""
+        """Whether all cases succeeded and the result has no errors."""
         return not self.failed and not any(finding.level == "error" for finding in self.findings)
 
     def summary(self) -> str:
-        """A few lines to read."""
+        """Return a summary of a few lines."""
         there = f", {len(self.kept)} already there" if self.kept else ""
         lines = [f"{counted(len(self.made), 'case')} prepared{there}, {len(self.failed)} failed: {self.folder}"]
         lines += [f"note: {note}" for note in self.notes]
@@ -77,7 +77,7 @@ class Prepared:
                 lines.append(f"and {len(of_level) - _SHOWN} more {level}s in the result")
         lines += [f"failed: {case}: {message}" for case, message in self.failed.items()]
         if self.failed:
-            lines.append("Mend the cause and give the same command again: what is done is not repeated.")
+            lines.append("Fix the cause and run the same command again: finished cases are not repeated.")
         return "\n".join(lines)
 
 
@@ -88,25 +88,25 @@ def prepare_data_set(
     options: PrepareOptions | None = None,
     workers: int | None = None,
 ) -> Prepared:
-    """Prepare a data set as its site hands it out.
+    """Prepare a public data set as downloaded from its site.
 
-    `folder` gets ``dataset.json`` in the decathlon's format with ``imagesTr``, ``labelsTr`` and so on, and
-    ``manifest.json`` with the SHA-256 of every source and result. Each case is written whole or not at all, and noted
-    as soon as it is, so that whatever ends this, the same call goes on; what has been made of the same sources
-    and options is not made again. A case that fails costs none of the others.
+    Writes ``dataset.json`` in the decathlon's format with ``imagesTr``, ``labelsTr`` and so on, and ``manifest.json``
+    with the SHA-256 of every source and result. Each case is written atomically and recorded at once, so an interrupted
+    call can be resumed by repeating it. Cases with unchanged sources and options are not prepared again. A failed case
+    does not affect the others.
 
     Args:
-        data_set: a key of `segan_monai.prepare.sources.FIND`, such as ``brats``.
-        source: the folder, one above it, or an archive.
-        folder: new, empty, or prepared of this data set before.
-        options: see there.
-        workers: processes; by default the cores at hand, at most 8.
+        data_set: A key of ``segan_monai.prepare.sources.FIND``, such as ``brats``.
+        source: The folder of the data set, a folder above it, or an archive.
+        folder: Output folder: new, empty, or from an earlier preparation of this data set.
+        options: Preparation settings.
+        workers: Number of processes; by default the available cores, at most 8.
 
     Raises:
-        DataError: a source or folder that cannot be used; no case of the data set found; none could be prepared.
-        ConfigError: an unknown data set.
-        FolderInUseError: another process prepares this folder.
-        OutputError: no room, or a file cannot be written.
+        DataError: The source or the folder cannot be used; no case was found; no case could be prepared.
+        ConfigError: The data set is unknown.
+        FolderInUseError: Another process is preparing this folder.
+        OutputError: There is not enough space, or a file cannot be written.
     """
     if data_set not in FIND:
         raise ConfigError(f"unknown data set {data_set!r}; expected one of {', '.join(FIND)}.")
@@ -156,33 +156,33 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
 
 
 def _check_places(data_set: str, root: Path, folder: Path) -> None:
-    """Refuse a source that is not there and a result inside it."""
+    """Check that the source exists and that source and output do not contain each other."""
     if not root.exists():
-        raise DataError(f"{root}: there is no such file or folder. Expected what the site of {data_set} hands out.")
+        raise DataError(f"{root}: there is no such file or folder. Expected the download of {data_set} from its site.")
     if root.is_file() and not archives_in(root):
         raise DataError(f"{root} is a file. Expected a folder, or a .zip, .tar, .tar.gz or .tgz file.")
     if lies_in(folder, root) or lies_in(root, folder):
         raise DataError(
-            f"{folder} and {root} lie in one another. Choose a folder beside the source, so that neither is taken for "
-            "part of the other."
+            f"of {folder} and {root}, one contains the other. Choose an output folder beside the source, so that "
+            "neither is mistaken for part of the other."
         )
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder} is a file. Choose the name of a new folder.")
 
 
 def _opened(data_set: str, folder: Path, options: PrepareOptions) -> dict[str, Any]:
-    """The manifest to go on with."""
+    """Return the manifest to continue, or a new one."""
     manifest = read_manifest(folder)
     if manifest is None:
         others = sorted(path.name for path in folder.iterdir() if path.name not in (_SCRATCH, LOCK_FILE))
         if others:
             raise DataError(
-                f"{folder} is not empty, it holds {others[0]}, and has no {MANIFEST}. Choose a new folder: prepared "
+                f"{folder} is not empty: it holds {others[0]}, and has no {MANIFEST}. Choose a new folder: prepared "
                 "cases must not mix with other files."
             )
     elif manifest["data_set"] != data_set:
         raise DataError(f"{folder} holds {manifest['data_set']}, not {data_set}. Choose a new folder.")
-    # through lists, as JSON gives them back
+    # tuples become lists, as in JSON
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
     cases = manifest["cases"] if manifest is not None and manifest["options"] == chosen else {}
     head = {"made_by": MADE_BY, "data_set": data_set, "options": chosen, "versions": versions()}
@@ -190,7 +190,7 @@ def _opened(data_set: str, folder: Path, options: PrepareOptions) -> dict[str, A
 
 
 def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> int:
-    """Bytes that results take at most, about: sources are as large or larger, but for what the options do."""
+    """Estimate the maximum size of the results in bytes: at most that of the sources, unless options enlarge them."""
     total, growth = 0, 1.0
     cases = list(cases)
     for case in cases:
@@ -201,7 +201,7 @@ def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> in
         voxel = abs(float(np.linalg.det(read_header(images[0]).grid.affine[:3, :3])))
         growth *= max(voxel / float(np.prod(options.spacing_mm)), 1.0)
     if options.n4 or options.spacing_mm:
-        growth *= 2  # fractions in 32 bits in place of whole numbers in 16
+        growth *= 2  # 32-bit floats instead of 16-bit integers
     return int(total * growth)
 
 
@@ -209,13 +209,13 @@ def _check_room(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed + _SPARE_BYTES > free:
         raise DataError(
-            f"{folder}: about {needed / 2**30:.1f} GiB are needed {what}, {free / 2**30:.1f} GiB are free. Make room, "
-            "or choose a folder on another disk."
+            f"{folder}: about {needed / 2**30:.1f} GiB are needed {what}, {free / 2**30:.1f} GiB are free. Free disk "
+            "space, or choose a folder on another disk."
         )
 
 
 def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[str, Any], outcome: Prepared) -> None:
-    """Write ``dataset.json``, read it as a run will, and look at all headers."""
+    """Write ``dataset.json``, read it as a run does, and check all headers."""
     records = manifest["cases"]
     if not records:
         reasons = "; ".join(f"{case}: {message}" for case, message in list(outcome.failed.items())[:3])
@@ -226,7 +226,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     outcome.notes += [f"{note}: {counted(count, 'case')}" for note, count in flips.items()]
     outcome.notes += [f"{name}: {n}" for name, record in records.items() for n in record["notes"] if "incomplete" in n]
     if len(flips) > 1:
-        outcome.notes.append("label maps of one data set are usually stored alike: look at those cases in a viewer")
+        outcome.notes.append("label maps of a data set usually have the same flip: check these cases in a viewer")
     lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
     for name in sorted(records):
         lists[records[name]["section"]].append(records[name]["entry"])
@@ -245,5 +245,5 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     report = Report()
     loader = (LoadPhotographd if is_picture(cases[0]["image"]) else LoadCased)(allow_missing_keys=True)
     check_headers(cases, loader, ("label",), report)
-    # types differ from case to case on purpose: each is the smallest that is exact
+    # data types differ between cases on purpose: each is the smallest exact one
     outcome.findings += [finding for finding in report.findings if finding.rule != "data types"]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What lies in the folder that a data set's site hands out: its cases, and what there is to say of all of them."""
+"""Locates the cases of each supported public data set."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from segan_monai.nifti import open_nifti
 from segan_monai.prepare.dicom import Series, find_series
 from segan_monai.prepare.options import PrepareOptions
 
-_BRATS_MODALITIES = ("t1c", "t2", "flair")  # what the bundle wants, in its order
+_BRATS_MODALITIES = ("t1c", "t2", "flair")  # as the bundle expects
 _TISSUES = ("background", "CSF", "grey matter", "white matter")
 _LABEL_FILE = re.compile(r"label(?P<number>\d{4})\.nii(\.gz)?", re.IGNORECASE)
 
 
 class Source(NamedTuple):
-    """A data set as it was found.
+    """Cases and description of a data set.
 
     Attributes:
-        cases: dictionaries as `find_cases` returns them. ``image`` of a CT has all DICOM files of its series, and
-            ``series`` names it.
-        unusable: names of cases that cannot be prepared, and what is wrong with each.
-        description: what ``dataset.json`` says beside its lists of cases.
-        notes: what else the user should know.
+        cases: Dictionaries in the form that ``find_cases`` returns. For a CT, ``image`` lists all DICOM files of the
+            series, and ``series`` names it.
+        unusable: Error message of each case that cannot be prepared.
+        description: Fields of ``dataset.json`` besides the lists of cases.
+        notes: Further remarks for the user.
     """
 
     cases: list[dict[str, Any]]
@@ -60,7 +60,8 @@ def _brats(folder: Path, options: PrepareOptions) -> Source:
         description["labels"] = {str(value): tissue for value, tissue in labels.items()}  # type: ignore[assignment]
     elif conventions - {None}:
         notes.append(
-            "label maps follow several conventions, noted with each case; a training needs one: prepare them apart"
+            "label maps follow several conventions, recorded with each case; training needs one: prepare them "
+            "separately"
         )
     return Source(cases, unusable, description, notes)
 
@@ -72,7 +73,7 @@ def _msd(folder: Path, options: PrepareOptions) -> Source:
     if len(files) > 1:
         raise DataError(
             f"{folder} has {len(files)} tasks of the decathlon: {', '.join(file.parent.name for file in files)}. "
-            "Prepare one at a time, into a folder each."
+            "Prepare one at a time, each into its own folder."
         )
     cases = [
         case
@@ -109,7 +110,7 @@ def _mrbrains(folder: Path, options: PrepareOptions) -> Source:
     notes = []
     whole = [case["case"] for case in cases if "label" not in case]
     if whole and options.strip_skull:
-        notes.append(f"whole heads, for want of a label map: {', '.join(whole)}")
+        notes.append(f"not skull-stripped, because there is no label map: {', '.join(whole)}")
     return Source(cases, {}, {"name": "MRBrainS 2013", **_tissues()}, notes)
 
 
@@ -126,7 +127,9 @@ def _pancreas_ct(folder: Path, options: PrepareOptions) -> Source:
         of_patient[_patient(series)].append(series)
     if not of_patient:
         _nothing_of(
-            "Pancreas-CT", folder, "at any depth DICOM series of CT, a folder or more a patient, and label0001.nii.gz"
+            "Pancreas-CT",
+            folder,
+            "at any depth DICOM series of CT, one or more folders per patient, and label0001.nii.gz",
         )
     cases, unusable = [], {}
     for patient, all_series in sorted(of_patient.items()):
@@ -146,13 +149,13 @@ def _pancreas_ct(folder: Path, options: PrepareOptions) -> Source:
     notes = []
     if labels:
         names = ", ".join(path.name for _, path in sorted(labels.items()))
-        notes.append(f"label maps without a series, left out: {names}")
+        notes.append(f"label maps without a series, skipped: {names}")
     description = {"name": "NIH Pancreas-CT", "modality": ["CT"], "labels": {"0": "background", "1": "pancreas"}}
     return Source(cases, unusable, {**description, "licence": "CC BY 3.0"}, notes)
 
 
 def _patient(series: Series) -> str:
-    """``PANCREAS_0001``: by the tag, or else by a folder."""
+    """Return the patient, such as ``PANCREAS_0001``, from the tag or else from a folder name."""
     for name in (series.patient, *reversed(series.folder.parts)):
         if match := re.search(r"pancreas_(\d{4})", name, re.IGNORECASE):
             return f"PANCREAS_{match[1]}"
@@ -160,7 +163,7 @@ def _patient(series: Series) -> str:
 
 
 def _chosen(all_series: list[Series], label: Path | None) -> Series:
-    """The series of a patient, of several the one that has as many slices as the label map."""
+    """Return the series of a patient; of several, the one with as many slices as the label map."""
     if len(all_series) == 1:
         return all_series[0]
     counts = [len(series.files) for series in all_series]
@@ -168,7 +171,7 @@ def _chosen(all_series: list[Series], label: Path | None) -> Series:
     if label is not None:
         try:
             slices = open_nifti(label).shape[2]
-        except Exception as error:  # whatever is wrong with the file is told when it is read
+        except Exception as error:  # readers raise many types for a bad file
             raise DataError(f"{label} cannot be read ({error}). It is damaged; download it again.") from error
     fitting = [series for series in all_series if len(series.files) == slices]
     if len(fitting) == 1:
@@ -188,19 +191,19 @@ def _nothing_of(data_set: str, folder: Path, expected: str) -> NoReturn:
     most = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items(), key=lambda item: -item[1])[:4])
     found = f"{len(files)} files ({most}), such as {files[0].relative_to(folder)}" if files else "no files"
     raise DataError(
-        f"nothing of {data_set} in {folder}. Looked for {expected}; found {found}. Give the folder that holds the "
-        "unpacked data set, or its archives."
+        f"nothing of {data_set} in {folder}. Looked for {expected}; found {found}. Give the folder of the "
+        "unpacked data set or of its archives."
     )
 
 
 def with_unique_names(cases: Iterable[dict[str, Any]], unusable: dict[str, str]) -> list[dict[str, Any]]:
-    """The cases whose names become files that no other case has; the others go to `unusable`."""
+    """Return the cases with unique file names; add the others to ``unusable``."""
     chosen: dict[str, dict[str, Any]] = {}
     for case in map(with_case_names, cases):
-        first = chosen.setdefault(case["case"].lower(), case)  # some disks make no difference of case
+        first = chosen.setdefault(case["case"].lower(), case)  # some file systems ignore case
         if first is not case:
             unusable[case["case"]] = (
-                f"two cases are called {case['case']}, the other one is {first['image']}: only that one was taken. "
+                f"two cases are named {case['case']}; only the other one, {first['image']}, was prepared. "
                 "Rename or move one of them."
             )
     return list(chosen.values())
@@ -214,4 +217,4 @@ FIND: dict[str, Callable[[Path, PrepareOptions], Source]] = {
     "mrbrains": _mrbrains,
     "pancreas-ct": _pancreas_ct,
 }
-"""By the name of a data set the function that finds its cases in a folder."""
+"""Functions that find the cases of a data set in a folder, by name of the data set."""

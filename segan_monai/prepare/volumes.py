@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The volumes of a case: read, checked, perhaps stripped, corrected and resampled, and written in few bytes."""
+"""Reading, checking, correcting, resampling and writing the volumes of a case."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from segan_monai.volume_files import Volume, read_volume
 _INTEGERS = (np.uint8, np.int16, np.uint16, np.int32)
 _LARGEST_LABEL = 255
 LARGEST_VALUE = float(np.finfo(np.float32).max)
-"""Networks are given float32, in which anything larger is infinite."""
+"""Largest value of float32, the input type of the networks; larger values become infinite."""
 
 
 def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptions) -> dict[str, Any]:
     """Write the image and the label map of a case.
 
     Args:
-        case: as `segan_monai.prepare.sources` finds it, with its ``section``.
-        folder: gets ``imagesTr/<case>.nii.gz`` and ``labelsTr/<case>.nii.gz`` (``Ts`` for the section ``test``).
-        options: see there.
+        case: Case from ``segan_monai.prepare.sources``, with its ``section``.
+        folder: Parent folder of ``imagesTr/<case>.nii.gz`` and ``labelsTr/<case>.nii.gz`` (``Ts`` for the section
+            ``test``).
+        options: Preparation settings.
 
     Returns:
-        ``image`` (a path below `folder`, or a list of them), ``label``, and ``notes``.
+        ``image`` (a path relative to ``folder``, or a list of paths), ``label`` and ``notes``.
 
     Raises:
-        DataError: a file that cannot be read; images, or image and label map, on different grids; voxels that are
-            NaN, infinite or too large for float32; label values that are not whole numbers from 0 to 255.
-        OutputError: a file cannot be written.
+        DataError: A file cannot be read; the images, or image and label map, are on different grids; voxels are NaN,
+            infinite or too large for float32; label values are not integers from 0 to 255.
+        OutputError: A file cannot be written.
     """
     notes: list[str] = []
     name, image = _read_image(case, notes)
@@ -74,7 +75,7 @@ def prepare_volumes(case: Mapping[str, Any], folder: Path, options: PrepareOptio
 
 
 def _read_image(case: Mapping[str, Any], notes: list[str]) -> tuple[str, Volume]:
-    """Name for messages, and the image (H, W, D, C); what the user should look at is added to the notes."""
+    """Return a name for messages and the image (H, W, D, C); add remarks for the user to ``notes``."""
     files = [case["image"]] if isinstance(case["image"], str) else list(case["image"])
     if "series" in case:
         slices = read_slices(files)
@@ -97,34 +98,34 @@ def _read_image(case: Mapping[str, Any], notes: list[str]) -> tuple[str, Volume]
 
 def _check_finite(file: str, values: np.ndarray) -> None:
     if values.dtype.kind == "f":
-        # written so that NaN is counted too
+        # this form also counts NaN
         bad = values.size - int(np.count_nonzero(np.abs(values) <= LARGEST_VALUE))
         if bad:
             raise DataError(
-                f"{file}: {bad} of {values.size} voxels are NaN or infinite in 32 bits, whose largest number is "
-                f"{LARGEST_VALUE:.3g}. Download it again; if it is so at the site, replace them, for example with "
+                f"{file}: {bad} of {values.size} voxels are NaN or infinite in float32, whose largest value is "
+                f"{LARGEST_VALUE:.3g}. Download it again; if the original has them too, replace them, for example with "
                 "numpy.nan_to_num and numpy.clip."
             )
 
 
 def _label(file: Path, label: Volume) -> Volume:
-    """The label map (H, W, D) in uint8."""
+    """Check a label map and convert it to (H, W, D), uint8."""
     shape = volume_shape(file, label.values.shape, min(label.values.ndim, 3))
     fractions = label.values.dtype.kind == "f"
     rounded = np.rint(label.values) if fractions else label.values
     fits = rounded.min() >= 0 and rounded.max() <= _LARGEST_LABEL
-    # the slope of a header leaves fractions that are no more than rounding
+    # the slope of a header can leave rounding errors
     fits = fits and (not fractions or np.abs(rounded - label.values).max() < 0.01)
     if not fits or shape[3:] not in ((), (1,)):
         raise DataError(
-            f"{file} is no label map: shape {shape}, values from {label.values.min():g} to {label.values.max():g}. "
-            f"Expected one channel of whole numbers from 0 to {_LARGEST_LABEL}; is it an image by mistake?"
+            f"{file} is not a label map: shape {shape}, values from {label.values.min():g} to {label.values.max():g}. "
+            f"Expected one channel of integers from 0 to {_LARGEST_LABEL}; is it an image?"
         )
     return Volume(rounded.reshape(shape[:3]).astype(np.uint8), label.affine)
 
 
 def _relabelled(case: Mapping[Any, Any], label: Volume) -> Volume:
-    """Tissues instead of the data set's own values, see `segan_monai.transforms.RelabelCased`."""
+    """Map the label values of the data set to tissues, see ``segan_monai.transforms.RelabelCased``."""
     counts = np.bincount(label.values.ravel(), minlength=_LARGEST_LABEL + 1)
     found: dict[float, int] = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
     if message := unknown_tissue_values(case, case["label"], found):
@@ -144,14 +145,15 @@ def _channels(image: Volume) -> list[np.ndarray]:
 
 
 def correct_bias(values: np.ndarray, affine: np.ndarray, shrink_factor: int = 4) -> np.ndarray:
-    """Divide an MR image by its bias field, estimated by N4 (Tustison et al. 2010) as SimpleITK has it.
+    """Divide an MR image by its bias field, estimated by SimpleITK's N4 filter (Tustison et al. (2010)).
 
-    The field is estimated where the image is above 0, of a whole head above Otsu's threshold too [ours: a head is whole
-    where less than a fifth of the image is 0], on every `shrink_factor`-th voxel along each axis that keeps 16.
+    The field is estimated where the image is above 0, and for whole heads also above Otsu's threshold. An image counts
+    as a whole head if less than a fifth of it is 0 [ours]. Each axis is shrunk by at most ``shrink_factor``, and keeps
+    at least 16 voxels.
 
     Args:
-        values: (H, W, D).
-        affine: (4, 4); only the voxel sizes matter.
+        values: Image (H, W, D).
+        affine: (4, 4); only the voxel sizes are used.
         shrink_factor: 1 or more.
 
     Returns:
@@ -174,15 +176,15 @@ def correct_bias(values: np.ndarray, affine: np.ndarray, shrink_factor: int = 4)
 
 
 def resample(volume: Volume, spacing_mm: Sequence[float], mode: str) -> Volume:
-    """Resample to voxels of another size, the edges of the volume where they were.
+    """Resample a volume to another voxel size; its edges stay in place.
 
     Args:
         volume: (H, W, D) or (H, W, D, C).
-        spacing_mm: to the right, forward and up, whatever the order of the stored axes.
+        spacing_mm: Voxel size in mm: right, forward, up, independent of the order of the stored axes.
         mode: ``bilinear`` or ``nearest``.
 
     Returns:
-        The volume in float32, or for ``nearest`` in its own type.
+        The volume in float32, or for ``nearest`` in the type of the input.
     """
     order = nibabel.io_orientation(volume.affine)[:, 0].astype(int)
     values = volume.values if volume.values.ndim == 4 else volume.values[..., None]
@@ -197,12 +199,12 @@ def resample(volume: Volume, spacing_mm: Sequence[float], mode: str) -> Volume:
 
 
 def in_smallest_type(values: np.ndarray) -> np.ndarray:
-    """Values in the smallest type that holds each exactly: uint8, int16, uint16, int32, else float32.
+    """Convert values to the first type that represents all of them exactly: uint8, int16, uint16, int32.
 
-    float32 is what networks are given; 64-bit fractions are rounded to it.
+    Other values become float32, the input type of the networks; 64-bit fractions are rounded.
 
     Args:
-        values: finite numbers.
+        values: Finite numbers.
     """
     if values.dtype.kind == "f" and not np.array_equal(values, np.rint(values)):
         return values.astype(np.float32)
@@ -234,10 +236,10 @@ def _write(
 
 
 def write_nifti(file: Path, values: np.ndarray, affine: np.ndarray) -> None:
-    """Write a volume with gzip's level 1, which costs 2 to 6 % of room against level 9 and is as fast to read.
+    """Write a volume with gzip level 1; files are 2 to 6 % larger than with level 9 and equally fast to read.
 
     Raises:
-        OutputError: it cannot be written; nothing is left of it.
+        OutputError: The file cannot be written; no partial file remains.
     """
     nifti = nibabel.Nifti1Image(values, affine)
     nifti.header.set_xyzt_units("mm")
@@ -245,4 +247,4 @@ def write_nifti(file: Path, values: np.ndarray, affine: np.ndarray) -> None:
     nifti.set_qform(affine, 1)
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as temporary:
-        nibabel.save(nifti, temporary)  # at gzip's level 1
+        nibabel.save(nifti, temporary)  # gzip level 1

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Data sets of phantoms, written in the layouts of BraTS and of the Medical Segmentation Decathlon."""
+"""Writing of phantom data sets in the layouts of BraTS and of the Medical Segmentation Decathlon."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ from segan_monai.simulation.phantom import MARK, check_spacing, make_phantom
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where the files of a case lie; `names` in the order of the channels where one file holds them all.
+    """File layout of a data set.
 
-    `label_values` are those of necrosis, oedema, non-enhancing and enhancing tumour.
+    Attributes:
+        case: Template of the case name.
+        path: Template of the file path.
+        names: File names by modality, in channel order for a layout with one 4-D file per case.
+        label_values: Label values of necrosis, oedema, non-enhancing and enhancing tumour.
     """
 
     case: str
@@ -78,26 +82,27 @@ def write_phantoms(
     mass_effect: bool = True,
     workers: int | None = None,
 ) -> list[Path]:
-    """Writes simulated subjects as a data set in one of BraTS's layouts, with a README.txt that says what they are.
+    """Write simulated subjects as a data set in a layout of BraTS, with a README.txt that describes them.
 
-    Case i is `make_phantom((seed, i))`: it depends neither on how many cases are written nor on the workers.
+    Case i is ``make_phantom((seed, i))``, independent of the number of cases and workers.
 
     Args:
-        output_dir: folder that does not exist or is empty.
-        cases: number of subjects, about four of five with a high-grade tumour.
-        seed: of the data set, 0 or more.
-        spacing_mm: edge of a voxel; 1 is BraTS's. 2 takes an eighth of the time and room.
-        layout: `brats2015` (.mha), `brats2018` (folders HGG and LGG), `brats2021`, `brats2023` or `msd` (Medical
-            Segmentation Decathlon, one 4-D file a case); each with the label values of its year.
-        mass_effect: whether tumours displace the tissue around them.
-        workers: processes, each of which takes about 1.6 GB at 1 mm; by default the number of cores, at most 4.
+        output_dir: Output folder; must be empty or not exist.
+        cases: Number of subjects; about four of five have a high-grade tumour.
+        seed: Seed of the data set, 0 or more.
+        spacing_mm: Edge length of a voxel in mm. BraTS has 1; with 2, time and disk space are an eighth.
+        layout: ``brats2015`` (.mha), ``brats2018`` (folders HGG and LGG), ``brats2021``, ``brats2023`` or ``msd``
+            (Medical Segmentation Decathlon, one 4-D file per case). Each has the label values of its year.
+        mass_effect: Whether tumours displace the tissue around them.
+        workers: Number of processes, each of which takes about 1.6 GB at 1 mm; by default the number of cores, at
+            most 4.
 
     Returns:
-        The label map of each case, in order; its images lie where the layout has them.
+        Paths of the label maps, in the order of the cases.
 
     Raises:
-        ConfigError: an unknown layout or a number out of range.
-        DataError: the folder holds files already, or cannot be written.
+        ConfigError: The layout is unknown, or a number is out of range.
+        DataError: The folder is not empty, or cannot be written.
     """
     if layout not in LAYOUTS:
         raise ConfigError(f"unknown layout {layout!r}, expected one of {', '.join(LAYOUTS)}")
@@ -116,7 +121,7 @@ def write_phantoms(
         return list(tqdm(written, total=cases, desc="simulated phantoms", unit="case", disable=None))
     except OSError as error:
         raise DataError(
-            f"cannot write phantoms to {folder}: {error}. Choose a folder with room and write access"
+            f"cannot write phantoms to {folder}: {error}. Choose a folder with free space and write access"
         ) from error
 
 
@@ -126,13 +131,13 @@ def _prepare_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if found := sorted(folder.iterdir()):
         raise DataError(
-            f"{folder} is not empty, it holds {found[0].name}. Simulated images must not mix with others: "
-            "choose a new folder, or delete this one if it holds nothing but old phantoms"
+            f"{folder} is not empty: it holds {found[0].name}. Simulated images must not mix with others: "
+            "choose a new folder, or delete this one if it holds only old phantoms"
         )
 
 
 def _write_case(folder: Path, layout: str, seed: int, spacing_mm: float, mass_effect: bool, index: int) -> Path:
-    """Makes and writes case `index`, and returns the path of its label map."""
+    """Simulate and write a case, and return the path of its label map."""
     phantom = make_phantom((seed, index), spacing_mm, mass_effect=mass_effect)
     chosen = LAYOUTS[layout]
     case = chosen.case.format(number=index + 1)
@@ -142,7 +147,7 @@ def _write_case(folder: Path, layout: str, seed: int, spacing_mm: float, mass_ef
     volumes["seg"] = np.array((0, *chosen.label_values), np.uint8)[phantom.label]
     path = folder
     for number, (kind, volume) in enumerate(volumes.items()):
-        file_id = 10 * (index + 1) + number  # brats2015 gives each file a number of its own
+        file_id = 10 * (index + 1) + number  # each file of brats2015 has its own number
         names = {"case": case, "grade": phantom.grade, "name": chosen.names[kind], "file_id": file_id}
         path = folder / chosen.path.format(**names)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,14 +162,14 @@ def _save(path: Path, volume: NDArray[Any], affine: NDArray[np.float64], descrip
         image = sitk.GetImageFromArray(np.ascontiguousarray(volume.T))
         to_lps = np.diag([-1, -1, 1, 1]) @ affine
         image.SetOrigin(to_lps[:3, 3].tolist())
-        image.SetSpacing(np.abs(np.diag(affine))[:3].tolist())  # and the direction is the identity
+        image.SetSpacing(np.abs(np.diag(affine))[:3].tolist())  # the direction stays the identity
         image.SetMetaData("descrip", description)
         sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=1)
         return
     nifti = nib.Nifti1Image(volume, affine)
     nifti.header["descrip"] = description.encode()
     nifti.header.set_xyzt_units("mm")
-    nib.save(nifti, path)  # at gzip's level 1
+    nib.save(nifti, path)  # gzip level 1
 
 
 def _write_descriptions(folder: Path, layout: str, cases: int, seed: int, spacing_mm: float, mass_effect: bool) -> None:
@@ -174,14 +179,14 @@ def _write_descriptions(folder: Path, layout: str, cases: int, seed: int, spacin
     labels = ", ".join(f"{value} {meaning}" for value, meaning in sorted(meanings))
     text = f"""SIMULATED DATA - NOT PATIENTS
 
-{cases} phantoms in the layout {layout}: simulated gliomas in the MNI152 brain. They serve to try and to test software.
-Results on them say nothing about patients and must be called results on simulated data.
+{cases} phantoms in the layout {layout}: simulated gliomas in the MNI152 brain, for trying and testing software.
+Results on them say nothing about patients and must be reported as results on simulated data.
 
-Made with: segan-monai phantoms DIR --cases {cases} --seed {seed} --spacing {spacing_mm} --layout {layout}{option}
+Created with: segan-monai phantoms DIR --cases {cases} --seed {seed} --spacing {spacing_mm} --layout {layout}{option}
 Label values: {labels}
-Every file's header says "{MARK}".
+The header of every file contains "{MARK}".
 
-The anatomy is the ICBM 152 2009a template that nilearn ships: V. Fonov et al., Unbiased average age-appropriate
+The anatomy is the ICBM 152 2009a template shipped with nilearn: V. Fonov et al., Unbiased average age-appropriate
 atlases for pediatric studies, NeuroImage 54 (2011) 313-327, https://doi.org/10.1016/j.neuroimage.2010.07.033
 """
     (folder / "README.txt").write_text(text, encoding="utf-8")

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A small labelled data set in the decathlon's layout, for any number of channels and any label values."""
+"""Writing of small labelled data sets in the decathlon's layout, with any channels and label values."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def write_sample_data(
     photographs: bool = False,
     cases: int = 4,
 ) -> Path:
-    """Write images in which each label is a block of an intensity of its own, with noise.
+    """Write noisy images in which each label is a block with a distinct intensity.
 
-    Volumes have affines of different orientations, the first an oblique one.
+    The affines of the volumes have different orientations; the first is oblique.
 
     Args:
-        folder: gets ``dataset.json``, ``imagesTr`` and ``labelsTr``.
-        channels: names of the modalities; several are one 4-D image.
-        labels: label values.
-        domains: names of scanners, given to the cases in turn.
-        convention: name of the label convention, noted with each case.
-        photographs: JPEG and PNG instead of NIfTI.
-        cases: their number.
+        folder: Output folder of ``dataset.json``, ``imagesTr`` and ``labelsTr``.
+        channels: Names of the modalities; several are written as one 4-D image.
+        labels: Label values.
+        domains: Names of scanners, assigned to the cases in turn.
+        convention: Name of the label convention, recorded with each case.
+        photographs: Whether to write JPEG and PNG instead of NIfTI.
+        cases: Number of cases.
 
     Returns:
         The folder.
@@ -78,7 +78,7 @@ def write_sample_data(
 
 
 def _case(generator: np.random.Generator, channels: int, labels: Sequence[int]) -> tuple[NDArray, NDArray]:
-    """Label map (H, W, D) and image (H, W, D[, C]); blocks in a row along W, around them tissue, around that 0."""
+    """Return label map (H, W, D) and image (H, W, D[, C]): blocks in a row along W, in tissue, surrounded by 0."""
     label, order = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.float32)
     x, z = generator.integers(10, 14), generator.integers(4, 7)
     edges = np.linspace(8, 36, len(labels) + 1).astype(int) + generator.integers(-2, 3)
@@ -98,7 +98,7 @@ def _case(generator: np.random.Generator, channels: int, labels: Sequence[int]) 
 
 
 def _affine(number: int) -> NDArray:
-    """1 mm; oblique, RAS, LPS and PIR in turn."""
+    """Return an affine of 1 mm voxels: oblique, RAS, LPS and PIR in turn."""
     if number % 4 == 0:
         cosine, sine = np.cos(np.pi / 6), np.sin(np.pi / 6)
         return np.array([[cosine, -sine, 0, -12.5], [sine, cosine, 0, 7.25], [0, 0, 1, 40], [0, 0, 0, 1]])

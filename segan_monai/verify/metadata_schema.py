@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the MONAI bundle specification and the model zoo ask of ``configs/metadata.json``, as a JSON schema."""
+"""JSON schema of ``configs/metadata.json``: requirements of the MONAI bundle specification and the model zoo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TENSOR: dict[str, Any] = {
         "format": _TEXT,
         "modality": _TEXT,
         "num_channels": {"type": "integer", "minimum": 1},
-        # a size, "*" for any, or an expression of n and p: 16*n, 2**p
+        # a size, "*" for any size, or an expression in n and p such as 16*n or 2**p
         "spatial_shape": {
             "type": "array",
             "minItems": 1,

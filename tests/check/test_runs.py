@@ -110,7 +110,7 @@ def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
         ({"device": "gpu"}, "device", "--device gpu cannot be used"),
         ({"dataset_dir": "nowhere"}, "data set", "nowhere: there is no such folder. Set --dataset_dir"),
         ({"folds": 9}, "data set", "9 folds"),
-        ({"regions": {"anterior": []}}, "values", "region 'anterior' needs one or more positive whole label values"),
+        ({"regions": {"anterior": []}}, "values", "region 'anterior' needs one or more positive integer label values"),
         ({"regions": {"anterior": [1]}}, "labels", "found label values 2 (180 voxels) that are in no region"),
         ({"base_channels": 0}, "values", "--base_channels 0: expected a whole number of at least 1 "),
         ({"network_def#base_channels": 0}, "network", "base_channels 0 and num_levels 4 must all be at least 1"),

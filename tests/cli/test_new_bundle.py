@@ -22,7 +22,7 @@ def test_measures_choices_and_what_to_type_next(tmp_path):
     result = run("organ_segmentation", "--method", "segan", "--data", data, "--output-dir", tmp_path)
     assert result.exit_code == 0, result.output
     assert "2 labelled cases of 2 subjects; channels: T1" in result.output
-    assert "regions (label values) and the cases that hold them: organ (1) in 2" in result.output
+    assert "regions (label values) and the number of cases with each: organ (1) in 2" in result.output
     assert "slice_size                [32, 48]  95 % of the cases have planes of at most 32x36" in result.output
     config = tmp_path / "organ_segmentation" / "configs" / "train.json"
     assert f"next:    python -m monai.bundle run training --config_file {config}" in result.output

@@ -209,5 +209,5 @@ def test_open_ms(data_dir):
 
 def test_a_damaged_table_of_grades_is_named(tmp_path):
     (tmp_path / "name_mapping.csv").write_bytes(b"\xff\xfe\x00\x81")
-    with pytest.raises(DataError, match=r"name_mapping\.csv cannot be read .* it only tells the grades"):
+    with pytest.raises(DataError, match=r"name_mapping\.csv cannot be read .* only the grades are read from it"):
         brats_cases(tmp_path)

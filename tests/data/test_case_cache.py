@@ -196,7 +196,7 @@ def test_a_damaged_file_is_made_again_with_a_warning(cases, tmp_path, caplog, da
     file.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "garbage": b"\x17" * len(content)}[damage])
     made, counts = dataset(cases, tmp_path)
     assert counts == (2, 1)
-    assert f"{file} is damaged and made again" in caplog.text
+    assert f"{file} is damaged and is created again" in caplog.text
     assert torch.equal(made[0]["image"].as_tensor(), expected)
     assert dataset(cases, tmp_path)[1] == (3, 0)
 

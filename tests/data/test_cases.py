@@ -54,7 +54,7 @@ def test_log_says_what_was_found(tmp_path, caplog):
         cases = find_cases(tmp_path, modalities=("t2",), require_labels=True)
     assert [case["case"] for case in cases] == ["p1", "p2"]
     assert "(BraTS folders): 3 cases, 2 labelled, 2 HGG, 1 LGG" in caplog.messages[0]
-    assert caplog.messages[1] == "left out 1 cases without label map: p3"
+    assert caplog.messages[1] == "omitted 1 cases without label map: p3"
 
 
 def test_labels_required_and_none_there(tmp_path):
@@ -66,7 +66,7 @@ def test_labels_required_and_none_there(tmp_path):
 def test_duplicate_names(tmp_path):
     brats_case(tmp_path / "copy", "p1")
     brats_case(tmp_path, "p1")
-    with pytest.raises(DataError, match=r"two cases are called p1: .*copy/p1.* Rename or move one"):
+    with pytest.raises(DataError, match=r"two cases are named p1: .*copy/p1.* Rename or move one"):
         find_cases(tmp_path, modalities=("t2",))
 
 

@@ -72,7 +72,7 @@ def test_own_regions_keep_their_order():
 
 @pytest.mark.parametrize("values", [[], [0], [-1], [1.0], [True], "12", 0])
 def test_own_regions_of_bad_values(values):
-    with pytest.raises(ConfigError, match="region 'lesion' needs one or more positive whole label values"):
+    with pytest.raises(ConfigError, match="region 'lesion' needs one or more positive integer label values"):
         resolve_regions({"lesion": values})
 
 

@@ -121,8 +121,8 @@ def test_a_thousand_brackets(tmp_path):
         ({"image": 5}, "entry 0 of 'training' has no image: .*5"),
         ({"image": {"0": "a.nii.gz"}}, "entry 0 of 'training' has no image"),
         ({"image": ["a.nii.gz", 1]}, "entry 0 of 'training' has no image"),
-        ({"image": "a.nii.gz", "label": ["a.nii.gz"]}, r"has label \['a.nii.gz'\]. Expected a text"),
-        ({"image": "a.nii.gz", "subject": ["s"]}, r"has subject \['s'\]. Expected a text"),
+        ({"image": "a.nii.gz", "label": ["a.nii.gz"]}, r"has label \['a.nii.gz'\]. Expected a string"),
+        ({"image": "a.nii.gz", "subject": ["s"]}, r"has subject \['s'\]. Expected a string"),
         ({"image": "a.nii.gz", "channels": "0"}, r"has channels 0. Expected \[0, 2\]"),
         ({"image": "a.nii.gz", "channels": [-1]}, r"has channels \[-1\]"),
         ({"image": "a.nii.gz", "tissue_values": {"grey": 1}}, "has tissue_values .*grey.*Expected"),
@@ -143,7 +143,7 @@ def test_wrong_entries(folder, entry, message):
 def test_wrong_modalities(folder, modality):
     file = folder / "wrong.json"
     file.write_text(json.dumps({"training": ["a.nii.gz"], "modality": modality}), encoding="utf-8")
-    with pytest.raises(DataError, match=r"wrong\.json: 'modality' is .*Expected the names of the channels"):
+    with pytest.raises(DataError, match=r"wrong\.json: 'modality' is .*Expected channel names by number"):
         find_cases(None, file, ["T2"])
 
 

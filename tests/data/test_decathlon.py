@@ -123,7 +123,7 @@ def test_modalities_select_from_a_list_of_images(tmp_path):
 
 def test_list_of_another_length_than_modalities(tmp_path):
     datalist = {"modality": {"0": "T2", "1": "FLAIR"}, "training": [{"image": ["p_b.nii"]}]}
-    with pytest.raises(DataError, match="entry 0 of 'training' has 1 images where 'modality' names 2"):
+    with pytest.raises(DataError, match="entry 0 of 'training' has 1 images, but 'modality' names 2"):
         decathlon_cases(write(tmp_path, datalist, files=("p_b.nii",)), modalities=("flair",))
 
 
@@ -175,8 +175,8 @@ def test_paths_may_not_leave_the_data_set(tmp_path, path, key):
     file = write(tmp_path / "data", {"training": [entry]}, files=("a.nii.gz", "../other/a.nii.gz", "../a.nii.gz"))
     with pytest.raises(DataError) as caught:
         decathlon_cases(file)
-    assert str(caught.value).startswith(f"{file} names {path}, which lies outside {tmp_path / 'data'}. ")
-    assert "allow more by setting --dataset_dir to a folder that holds all of the files, such as /" in str(caught.value)
+    assert str(caught.value).startswith(f"{file} names {path}, which is outside {tmp_path / 'data'}. ")
+    assert "set --dataset_dir to a folder that contains all of the files, such as /" in str(caught.value)
 
 
 def test_dataset_dir_allows_what_it_holds(tmp_path):

@@ -106,7 +106,7 @@ def test_two_masks(tmp_path):
 
 def test_two_photographs_of_one_name(tmp_path):
     touch(tmp_path, "a.jpg", "a.png")
-    with pytest.raises(DataError, match=r"two cases are called a: .*a\.jpg and .*a\.png"):
+    with pytest.raises(DataError, match=r"two cases are named a: .*a\.jpg and .*a\.png"):
         find_cases(tmp_path)
 
 

@@ -103,7 +103,7 @@ def test_files_by_case_and_domains_by_case(tmp_path):
     ("missing", "more", "message"),
     [
         ("imagesTr/p2_0001.nii.gz", None, r"case p2 has the channels 0000; dataset.json names 2: 0000, 0001. Add the"),
-        (None, "imagesTr/p4.nii.gz", r"p4.nii.gz: its name does not end in the number of a channel.*p4_0000.nii.gz"),
+        (None, "imagesTr/p4.nii.gz", r"p4.nii.gz: its name does not end in a channel number.*p4_0000.nii.gz"),
         (None, "labelsTr/p5.nii.gz", r"p5.nii.gz has no image: 1 of 3 label maps.*p5_0000.nii.gz"),
     ],
 )
@@ -124,9 +124,9 @@ def test_cases_with_other_channels_without_dataset_json(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({**TWO, "file_ending": ".png"}, r"file_ending is '.png'. Expected volumes: .nii, .nii.gz"),
+        ({**TWO, "file_ending": ".png"}, r"file_ending is '.png'. Expected that of a volume: .nii, .nii.gz"),
         ({**TWO, "file_ending": ".nrrd"}, r"imagesTr holds no volume that ends in .nrrd"),
-        ({**TWO, "domains": ["a"]}, r"'domains' is \['a'\]. Expected a name a case"),
+        ({**TWO, "domains": ["a"]}, r"'domains' is \['a'\]. Expected one name per case"),
         ({**TWO, "dataset": {"a": {"images": []}}}, r"'dataset' has .* for a. Expected"),
     ],
 )

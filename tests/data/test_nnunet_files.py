@@ -72,8 +72,8 @@ def test_the_split_is_fold_0(hippocampus, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"label": None}, r"case a has no label map. Give labelled cases only"),
-        ({"image": ["a_0.nii.gz", "a_1.nii.gz"]}, r"case a has 2 files for the 1 channels MRI. .*a file a channel"),
+        ({"label": None}, r"case a has no label map. Pass labelled cases only"),
+        ({"image": ["a_0.nii.gz", "a_1.nii.gz"]}, r"case a has 2 files for the 1 channels MRI. .*one file per channel"),
         ({"channels": [0, 1]}, r"case a has 1 files for the 1 channels MRI. .*split the volume"),
         ({"label": "a_seg.nii"}, r"the files end in .nii, .nii.gz. nnU-Net expects one ending"),
     ],

@@ -43,7 +43,7 @@ def test_channels_are_those_of_the_config(weights):
 
 
 def test_messages(weights, tmp_path):
-    with pytest.raises(ConfigError, match=r"inference.json: no such file; expected a bundle's folder"):
+    with pytest.raises(ConfigError, match=r"inference.json: no such file; expected the folder of a bundle"):
         ExportedBundle(tmp_path)
     bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights)
     with pytest.raises(ConfigError, match=r"unknown format 'tflite'; expected one of torchscript, onnx, torch-export"):

@@ -104,7 +104,7 @@ def test_the_network_grows_with_the_slices(content, size, width, rate, batch):
 
 def test_large_planes_are_said_to_be_windows():
     assert (
-        "training sees random windows"
+        "planes are cropped at random"
         in choose("segan", replace(CT, intensities=[[0, 50, 9, 400]]))["slice_size"].reason
     )
 
@@ -168,10 +168,13 @@ def test_adversarial_normalization():
 @pytest.mark.parametrize(
     ("domains", "message"),
     [
-        ({}, r"two domains \(scanners, protocols, sites\) or more; found none. Give each entry"),
+        ({}, r"two domains \(scanners, protocols, sites\); found none. Add a field"),
         ({"a": 40}, r"found only a\."),
-        ({"a": 39, "b": 1}, r"of 40 cases, domains have a 39, b 1. Expected a domain for every case, and at least two"),
-        ({"a": 20, "b": 10}, r"of 40 cases, domains have a 20, b 10"),
+        (
+            {"a": 39, "b": 1},
+            r"the domains of 40 cases have a 39, b 1. Expected a domain for every case, and at least two",
+        ),
+        ({"a": 20, "b": 10}, r"the domains of 40 cases have a 20, b 10"),
     ],
 )
 def test_domains_that_are_not_enough(domains, message):

@@ -47,17 +47,17 @@ def test_labels_both_ways_round_and_regions(folder, labels, regions):
     [
         (
             {"labels": {"background": 0, "a": 1, "ignore": 2}},
-            r"has an 'ignore' label \(2\).*Take the cases with it out",
+            r"has an 'ignore' label \(2\).*Remove the cases with it",
         ),
-        ({"labels": {"background": 0}}, r"names no label but background"),
+        ({"labels": {"background": 0}}, r"names only the background"),
         ({"labels": {"background": 0, "a": 1.5}}, r"label 'a' is \[1.5\]. Expected"),
         ({"labels": ["a"]}, r"'labels' is \['a'\]. Expected"),
         (
             {"labels": {"background": 0, "a b": 1, "a/b": 2, "a%b": 3}},
-            r"label 'a%b' of \[3\]. Expected names that differ",
+            r"label 'a%b' has the values \[3\]. Expected names that differ",
         ),
-        ({"channel_names": {"a": "T1"}}, r"the names of the channels are"),
-        ({"channel_names": {"0": "$T1"}}, r"a channel is called '\$T1'"),
+        ({"channel_names": {"a": "T1"}}, r"the channel names are"),
+        ({"channel_names": {"0": "$T1"}}, r"a channel is named '\$T1'"),
     ],
 )
 def test_names_that_cannot_be_used(folder, changes, message):

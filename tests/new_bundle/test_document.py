@@ -11,7 +11,7 @@ from tests.new_bundle.test_choices import HIPPOCAMPUS
 
 def test_a_region_that_no_case_holds_is_a_warning():
     rare = replace(HIPPOCAMPUS, cases_with={"anterior": 40, "posterior": 0})
-    assert fingerprint_lines(rare)[-1] == "WARNING: no case holds posterior; nothing can be learnt of it"
+    assert fingerprint_lines(rare)[-1] == "WARNING: no case contains posterior; it cannot be learned"
     assert "WARNING" not in "".join(fingerprint_lines(HIPPOCAMPUS))
 
 
@@ -25,5 +25,7 @@ def test_spread_is_median_and_percentiles():
 
 def test_choices_stand_below_each_other():
     lines = format_choices(HIPPOCAMPUS, choose("segan", HIPPOCAMPUS)).splitlines()
-    assert "folds                     5          40 subjects; 8 or so are kept out" in lines
-    assert "neighbours                3          the network sees so many slices a side beside each" in lines
+    assert "folds                     5          40 subjects; about 8 cases are held out" in lines
+    assert (
+        "neighbours                3          number of neighbouring slices on each side that the network sees" in lines
+    )

@@ -53,6 +53,6 @@ def test_three_commands(data_dir, tmp_path):
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     # A twentieth of the epochs that it chose, with which it reaches .81
     assert all(region["dice"]["mean"] > 0.5 for region in summary["regions"].values()), summary
-    assert len(list(evaluation.glob("*_seg.nii.gz"))) == 8, "a fifth of the cases, kept out"
+    assert len(list(evaluation.glob("*_seg.nii.gz"))) == 8, "a fifth of the cases, held out"
     assert (evaluation / "report.html").is_file()
     assert (bundle / "models" / "model.pt").is_file()

@@ -88,7 +88,7 @@ def test_other_shapes_and_voxel_sizes(ct):
     image, organ = ct
     with pytest.raises(DataError, match=r"label0001.nii.gz has shape \(12, 10, 7\), but series has \(12, 10, 8\)"):
         place(organ[:, :, 1:], LPS, image)
-    with pytest.raises(DataError, match=r"voxels of \[0\.7, 0\.7, 1\.0\] mm, but series of \[0\.7, 0\.7, 2\.5\]"):
+    with pytest.raises(DataError, match=r"voxels of \[0\.7, 0\.7, 1\.0\] mm, but series has \[0\.7, 0\.7, 2\.5\]"):
         place(organ, np.diag([-0.7, -0.7, 1, 1]), image)
 
 

@@ -74,7 +74,7 @@ def test_uneven_distance_two_at_one_place_and_tilt(stored, tmp_path):
     uneven = [str(file) for file in write_series(tmp_path / "b", stored, moved, names="x{number}")]
     with pytest.raises(DataError, match=r"3 mm apart where others are 2\.5: the distances are uneven"):
         read_series([*files[:3], *uneven[3:]])
-    with pytest.raises(DataError, match="two slices are at one place"):
+    with pytest.raises(DataError, match="two slices are at one position"):
         read_series([*files, uneven[0], files[0]])
     sheared = LPS.copy()
     sheared[1, 2] = 0.6
@@ -94,7 +94,7 @@ def test_slices_of_other_sizes_or_orientations(stored, tmp_path):
 def test_damaged_slice_is_named(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     files[2].write_bytes(files[2].read_bytes()[:200])
-    with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as a slice of CT"):
+    with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as a CT slice"):
         read_series([str(file) for file in files])
 
 
@@ -109,7 +109,7 @@ def test_without_a_place(stored, tmp_path):
     plane = SimpleITK.GetImageFromArray(stored[:, :, 0].T)
     plane.SetMetaData("0008|0060", "OT")
     SimpleITK.WriteImage(plane, str(tmp_path / "a.dcm"))
-    with pytest.raises(DataError, match=r"a\.dcm are 0 mm apart .*two slices are at one place"):
+    with pytest.raises(DataError, match=r"a\.dcm are 0 mm apart .*two slices are at one position"):
         read_series([str(tmp_path / "a.dcm")] * 2)
 
 
@@ -121,7 +121,7 @@ def test_a_file_cut_off_in_its_header_belongs_to_the_series_of_its_folder(stored
     (series,) = find_series(tmp_path)
     assert sorted(series.files) == sorted(str(file) for file in files if file != files[index])
     assert series.damaged == (str(files[index]),)
-    with pytest.raises(DataError, match=rf"{files[index].name} cannot be read as a slice of CT: it is truncated"):
+    with pytest.raises(DataError, match=rf"{files[index].name} cannot be read as a CT slice: it is truncated"):
         read_series([*series.files, *series.damaged])
 
 
@@ -169,10 +169,10 @@ def test_numbers_tell_of_a_slice_that_is_missing_at_an_end(stored, tmp_path):
     files = [str(file) for file in write_series(tmp_path, stored, LPS)]  # numbered 5 to 1 from below
     assert numbering_note(read_slices(files)) is None
     note = numbering_note(read_slices(files[:-1]))
-    assert note == "the series may be incomplete: 4 slices are there, without InstanceNumber 1 of 5"
+    assert note == "the series may be incomplete: found 4 slices, without InstanceNumber 1 of 5"
     last = [one._replace(announced=5) for one in read_slices(files[1:])]
     assert numbering_note(last) == (
-        "the series may be incomplete: 4 slices are there, without 1 of the 5 slices that its files announce"
+        "the series may be incomplete: found 4 slices, without 1 of the 5 slices that its files announce"
     )
     unnumbered = [one._replace(number=None) for one in read_slices(files[1:])]
     assert numbering_note(unnumbered) is None

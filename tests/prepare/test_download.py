@@ -65,7 +65,7 @@ def test_wrong_checksum_is_refused_and_nothing_is_kept(server, tmp_path):
     pack(folder)
     out = tmp_path / "out"
     with pytest.raises(
-        DataError, match=rf"{url}/Task99_Tiny\.tar was refused: what came has not the MD5 0123.*By hand"
+        DataError, match=rf"{url}/Task99_Tiny\.tar was refused: the download does not have the MD5 0123.*By hand"
     ):
         download_archive(f"{url}/Task99_Tiny.tar", "0123", out, "Task99_Tiny")
     assert not list(out.iterdir())
@@ -100,10 +100,10 @@ def test_archive_that_would_write_elsewhere_is_refused(server, tmp_path):
 def test_archive_of_something_else_and_folder_of_something_else(server, tmp_path):
     folder, url, _ = server
     md5 = pack(folder, inside="Other/dataset.json")
-    with pytest.raises(DataError, match=r"holds Other, no Task99_Tiny/dataset\.json"):
+    with pytest.raises(DataError, match=r"holds Other, but no Task99_Tiny/dataset\.json"):
         download_archive(f"{url}/Task99_Tiny.tar", md5, tmp_path / "out", "Task99_Tiny")
     (tmp_path / "full/Task99_Tiny").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"is there and has no dataset\.json"):
+    with pytest.raises(DataError, match=r"exists and has no dataset\.json"):
         download_archive(f"{url}/Task99_Tiny.tar", md5, tmp_path / "full", "Task99_Tiny")
     with pytest.raises(OutputError, match="cannot be written"):
         download_archive(f"{url}/Task99_Tiny.tar", md5, folder / "content", "Task99_Tiny")

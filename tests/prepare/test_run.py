@@ -147,7 +147,7 @@ def test_a_bad_case_costs_itself_alone_and_is_made_when_it_is_mended(task, tmp_p
     assert not outcome.succeeded
     assert set(outcome.failed) == {"b", "c"}
     assert "b.nii.gz cannot be read" in outcome.failed["b"]
-    assert "c.nii.gz is no label map" in outcome.failed["c"]
+    assert "c.nii.gz is not a label map" in outcome.failed["c"]
     assert [case["case"] for case in find_cases(tmp_path / "out")] == ["a", "d"]
     assert "failed: b: " in outcome.summary()
     (task / "imagesTr/b.nii.gz").write_bytes(good)
@@ -262,10 +262,10 @@ def test_places_that_are_refused(task, tmp_path):
     prepare("msd", task, tmp_path / "prepared")
     for data_set, source, folder, message in (
         ("msd", tmp_path / "none", tmp_path / "out", "there is no such file or folder"),
-        ("msd", task, task / "out", "lie in one another"),
-        ("msd", task, task, "lie in one another"),
-        ("msd", task, tmp_path, "lie in one another"),
-        ("msd", task, tmp_path / "full", r"is not empty, it holds x\.txt, and has no manifest\.json"),
+        ("msd", task, task / "out", "one contains the other"),
+        ("msd", task, task, "one contains the other"),
+        ("msd", task, tmp_path, "one contains the other"),
+        ("msd", task, tmp_path / "full", r"is not empty: it holds x\.txt, and has no manifest\.json"),
         ("msd", task, tmp_path / "full/x.txt", "is a file"),
         ("msd", task / "dataset.json", tmp_path / "out", r"is a file\. Expected a folder, or a \.zip"),
         ("iseg", task, tmp_path / "prepared", "holds msd, not iseg"),
@@ -436,7 +436,7 @@ def test_pancreas_ct_lies_on_the_series(tmp_path):
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
     assert outcome.succeeded
     assert outcome.notes == [
-        "label maps without a series, left out: label0025.nii.gz",
+        "label maps without a series, skipped: label0025.nii.gz",
         "label map flipped along y: 1 case",
     ]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
@@ -461,9 +461,9 @@ def test_pancreas_ct_never_drops_a_slice_silently(tmp_path):
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
     assert outcome.made == ["PANCREAS_0001", "PANCREAS_0004"]
     assert list(outcome.failed) == ["PANCREAS_0002", "PANCREAS_0003"]
-    assert f"{of_case[0][-1].name} cannot be read as a slice of CT: it is truncated" in outcome.failed["PANCREAS_0002"]
+    assert f"{of_case[0][-1].name} cannot be read as a CT slice: it is truncated" in outcome.failed["PANCREAS_0002"]
     assert "1 slice is missing" in outcome.failed["PANCREAS_0003"]
-    incomplete = "PANCREAS_0004: the series may be incomplete: 7 slices are there, without InstanceNumber 1 of 8"
+    incomplete = "PANCREAS_0004: the series may be incomplete: found 7 slices, without InstanceNumber 1 of 8"
     assert incomplete in outcome.notes and f"note: {incomplete}" in outcome.summary()
 
 
@@ -478,7 +478,7 @@ def test_numbers_that_float32_does_not_hold_are_named(value, tmp_path):
     (tmp_path / "src/dataset.json").write_text(json.dumps(listed), encoding="utf-8-sig")
     outcome = prepare("msd", tmp_path / "src", tmp_path / "out")
     assert outcome.made == ["b"]
-    assert r"1 of 120 voxels are NaN or infinite in 32 bits, whose largest number is 3.4" in outcome.failed["a"]
+    assert r"1 of 120 voxels are NaN or infinite in float32, whose largest value is 3.4" in outcome.failed["a"]
 
 
 def test_pancreas_ct_takes_the_series_that_fits_or_names_the_patient(tmp_path):

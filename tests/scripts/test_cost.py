@@ -14,15 +14,15 @@ TOP = Path(__file__).parents[2]
 # 100 TFLOP/s are reached, a kernel takes 10 us, 4 cores a GPU, 10 GB/s in a machine and 1 GB/s between machines
 GPU = {"peak": 200e12, "fraction": 0.5, "launch": 1e-5, "cores": 4, "inside": 10e9, "outside": 1e9}
 TRAINING = {
-    "GFLOP an image": 50.0,
-    "kernels a step": 100,
+    "GFLOP per image": 50.0,
+    "kernels per step": 100,
     "MB of gradients": 20.0,
-    "prepare, s a case": 2.0,
-    "loader, images/s a core": 1000.0,
+    "prepare, s per case": 2.0,
+    "loader, images/s per core": 1000.0,
     "batch": 16,
-    "images of a case": 8,
+    "images per case": 8,
 }
-INFERENCE = {"GFLOP a volume": 1000.0, "kernels a volume": 100, "read, s": 0.3, "write, s": 0.02}
+INFERENCE = {"GFLOP per volume": 1000.0, "kernels per volume": 100, "read, s": 0.3, "write, s": 0.02}
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def test_exchange_in_a_ring(cost):
     [
         # 32 cases x 8 images / 16 = 16 steps of 8 ms, 10 epochs; 16 s to prepare 32 cases on 4 cores
         ({}, 1, (16 + 10 * 16 * 0.008) / 3600, "network"),
-        ({"kernels a step": 1000}, 1, (16 + 10 * 16 * 0.010) / 3600, "kernels' start"),
-        ({"loader, images/s a core": 100.0}, 1, (16 + 10 * 16 * 0.040) / 3600, "loader"),
+        ({"kernels per step": 1000}, 1, (16 + 10 * 16 * 0.010) / 3600, "kernels' start"),
+        ({"loader, images/s per core": 100.0}, 1, (16 + 10 * 16 * 0.040) / 3600, "loader"),
         # two cases each: 1 step; 37.5 ms of exchange
         ({}, 16, (1 + 10 * 1 * 0.0455) / 3600, "exchange"),
         # one image each of 50 epochs more than there are cases

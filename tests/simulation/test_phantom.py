@@ -264,9 +264,9 @@ def test_wrong_grade():
 
 def test_a_folder_with_files_is_refused(tmp_path):
     (tmp_path / "patient.nii").touch()
-    with pytest.raises(DataError, match=r"is not empty, it holds patient.nii.*choose a new folder"):
+    with pytest.raises(DataError, match=r"is not empty: it holds patient.nii.*choose a new folder"):
         write_phantoms(tmp_path, cases=1, spacing_mm=SPACING)
     with pytest.raises(DataError, match=r"patient.nii is a file, expected a folder"):
         write_phantoms(tmp_path / "patient.nii", cases=1, spacing_mm=SPACING)
-    with pytest.raises(DataError, match=r"cannot write phantoms to .*Choose a folder with room and write access"):
+    with pytest.raises(DataError, match=r"cannot write phantoms to .*Choose a folder with free space and write access"):
         write_phantoms(tmp_path / "patient.nii" / "below", cases=1, spacing_mm=SPACING)

@@ -1,9 +1,10 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Lets a torchvision built for CUDA be imported beside a PyTorch for CPUs.
+"""Makes a torchvision built for CUDA importable with a CPU build of PyTorch.
 
-Its library of operators cannot be loaded there, and its import fails as two of them are unknown. MONAI Label imports it
-to draw grids of pictures and calls neither. On PYTHONPATH, this file also reaches the processes in which it trains.
+Its operator library cannot be loaded there, and the import fails because two operators are undefined. MONAI Label
+imports torchvision to draw grids of pictures, and calls neither operator. On PYTHONPATH, this file also takes effect in
+the training processes.
 """
 
 import torch
