@@ -208,7 +208,7 @@ def test_the_root_of_a_bundle_is_where_its_config_lies(two_channels, tmp_path, m
             r"invalid bundle name 'my-liver segmentation'.*such as my_liver_segmentation_segmentation",
         ),
         ("../liver_segmentation", r"invalid bundle name '../liver_segmentation'"),
-        ("liver", r"liver: MONAI Label takes the kind of a model.*such as liver_segmentation"),
+        ("liver", r"liver: MONAI Label derives the kind of a model.*such as liver_segmentation"),
         ("lesion_detection_segmentation", r"without 'deepedit'.*such as lesion_segmentation"),
     ],
 )
