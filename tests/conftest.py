@@ -17,6 +17,7 @@ import SimpleITK
 import torch
 
 from segan_monai.data import write_phantoms
+from tests.durations import DurationsTable
 
 # 30 degrees about z, spacing 1 x 2 x 3 mm, an origin off the grid: right-handed and far from any axis
 OBLIQUE = np.array(
@@ -27,6 +28,20 @@ OBLIQUE = np.array(
         [0, 0, 0, 1],
     ]
 )
+
+
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the seconds per test file."""
+    parser.addoption("--durations-table", metavar="FILE", type=Path, help="write the seconds per test file as Markdown")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure in the process that sees all reports: the only one, or pytest-xdist's controller."""
+    file = config.getoption("durations_table")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(DurationsTable(file, config.getoption("markexpr")))
 
 
 @pytest.fixture(scope="session")
