@@ -14,7 +14,7 @@ import pytest
 from segan_monai.export import run_onnx
 from segan_monai.verify import CHECKS, run_checks
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS, SKIN
-from tests.export.test_run_onnx import BLOCK_TORCH
+from tests.export.block_torch import BLOCK_TORCH
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 

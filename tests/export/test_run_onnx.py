@@ -21,8 +21,7 @@ from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.transforms import regions_to_label_map, resize_planes, scale_foreground
 from segan_monai.transforms.regions import paint_order
-
-BLOCK_TORCH = "import sys; sys.modules.update(dict.fromkeys(['torch', 'monai', 'segan_monai'])); "
+from tests.export.block_torch import BLOCK_TORCH
 
 
 class Session:

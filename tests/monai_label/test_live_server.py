@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
 from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
-from tests.monai_label.test_rules import labels_of, read_as_monai_label
+from tests.monai_label.reading import labels_of, read_as_monai_label
 
 if os.environ.get("SEGAN_MONAI_LABEL") != "1":
     pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)

@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.transforms import Invertd, SaveImaged, Spacingd
 
 from segan_monai.errors import DataError
@@ -19,6 +18,7 @@ from segan_monai.label_bundle import place_bundle
 from segan_monai.transforms import IsolatedSpacingd
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS
 from tests.monai_label.cases import BRAIN, CHANNELS, CLAIMING, copy_with_weights, write_case
+from tests.monai_label.reading import labels_of, read_as_monai_label
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -28,14 +28,6 @@ def placed(request, tmp_path):
     """A bundle in the app, with small networks and weights that nobody trained."""
     bundle, overlay = copy_with_weights(request.param, tmp_path)
     return place_bundle(bundle, tmp_path / "app" / "model", [overlay])
-
-
-def read_as_monai_label(bundle, name="inference"):
-    """A config as `BundleInferTask` and `BundleTrainTask` read it: one file, and another root."""
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / f"{name}.json"))
-    parser.config.update({"bundle_root": str(bundle)})
-    return parser
 
 
 def infer_as_monai_label(bundle, image):
@@ -53,13 +45,6 @@ def infer_as_monai_label(bundle, image):
         if not isinstance(transform, SaveImaged):
             case = transform(case)
     return case
-
-
-def labels_of(bundle):
-    """Name to voxel value, as a viewer gets them."""
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    pred = next(iter(metadata["network_data_format"]["outputs"].values()))
-    return {name.lower(): int(value) for value, name in pred["channel_def"].items() if name.lower() != "background"}
 
 
 def test_which_bundles_claim_it():

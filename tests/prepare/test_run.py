@@ -29,8 +29,7 @@ from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
 from segan_monai.volume_files import read_volume
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
-from tests.data.test_iseg import write_iseg
-from tests.data.test_mrbrains import write_mrbrains
+from tests.data.challenges import write_iseg, write_mrbrains
 from tests.prepare.series import LPS, write_pancreas, write_series
 
 
