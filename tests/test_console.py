@@ -10,6 +10,8 @@ import nibabel
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1"])
 def test_names_that_the_encoding_lacks_are_escaped(encoding, tmp_path):

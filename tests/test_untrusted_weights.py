@@ -23,6 +23,8 @@ from segan_monai.networks import ResNetPyramid, SegANSegmentor, load_weights
 from segan_monai.networks.weights import read_checkpoint
 from tests.bundles.workflow import BUNDLES, make_workflow
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = Path(segan_monai.__file__).parent
 ALL_BUNDLES = sorted(path.name for path in BUNDLES.iterdir() if (path / "configs").is_dir())
 WAYS = ("pickle", "zip", "legacy", "in_state_dict")

@@ -22,7 +22,7 @@ from tests.bundles.workflow import BRAIN, BUNDLES, FILES, OVERLAYS, SMALL_BRAIN,
 CONFIGS = BUNDLES / BRAIN / "configs"
 ROWS = sorted((OVERLAYS / "experiments" / "adversarial_normalization").glob("[1-7]*_*.json"))
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 def run(run_id, overlays=(), **overrides):

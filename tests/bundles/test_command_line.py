@@ -16,6 +16,8 @@ import pytest
 
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS
 
+pytestmark = pytest.mark.slow
+
 TOP = BUNDLES.parent
 
 
@@ -118,7 +120,6 @@ def test_hippocampus_from_training_to_nifti(data_dir, tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
 def test_brats_bundle_on_real_brains_with_one_region(data_dir, tmp_path):
     common = ["--dataset_dir", data_dir / "open_ms", "--regions", "{'lesion': [1]}", "--ckpt_dir", tmp_path / "models"]
     sizes = ["--base_channels", "4", "--slice_size", "[160,160]"]

@@ -25,7 +25,7 @@ from tests.bundles.workflow import (
     SMALL_TRAINING,
 )
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 # settings of both clients, of the second alone, fixture of the data, and the cases that each trains on
 OF_BUNDLE = {

@@ -26,7 +26,7 @@ from tests.bundles.workflow import (
 )
 from tests.comparing import assert_same
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 COMPONENTS = "experiments/segan_components"
 SEGAN = {**SMALL_TRAINING, "epochs": 2, "val_interval": 1, "critic_start": 1}

@@ -18,7 +18,7 @@ from segan_monai.reproduce import load_tables
 from tests.bundles.workflow import BUNDLES, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow
 from tests.networks.known_lsnet import known
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 CONFIGS = BUNDLES / PANCREAS / "configs"
 ROWS = ["lsnet", "lsnet_fcn", "unet", "fcn", "attention_unet", "coarse_to_fine_unet", "coarse_to_fine_fcn"]

@@ -22,7 +22,7 @@ from segan_monai.reproduce import load_tables
 from tests.bundles.datasets import ISIC_FOLDERS
 from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 CONFIGS = BUNDLES / SKIN / "configs"
 
@@ -252,7 +252,6 @@ def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
 def test_real_photographs_are_overfitted(data_dir, tmp_path):
     settings = {"dataset_dir": str(data_dir / "isic2017"), "ckpt_dir": str(tmp_path / "models"), "base_channels": 16}
     sizes = {"image_size": [128, 128], "cached_size": [180, 135]}

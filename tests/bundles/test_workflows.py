@@ -17,7 +17,7 @@ from segan_monai.data import write_phantoms
 from segan_monai.errors import ConfigError, DataError, causes
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow, run_workflow
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture

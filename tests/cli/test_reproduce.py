@@ -9,6 +9,8 @@ from segan_monai.cli.main import app
 from segan_monai.cli.reproduce import parse_numbers
 from segan_monai.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["base_channels=4", "slice_size=[32,32]", "epochs=1", "batch_size=4", "slices_per_volume=2", "folds=2"]
 
 

@@ -17,6 +17,8 @@ from tests.engines.distributed_run import NAMES, make_batches, make_trainer, sta
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
 from tests.torchrun import torchrun
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 
 

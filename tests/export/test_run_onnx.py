@@ -23,6 +23,8 @@ from segan_monai.transforms import regions_to_label_map, resize_planes, scale_fo
 from segan_monai.transforms.regions import paint_order
 from tests.export.block_torch import BLOCK_TORCH
 
+pytestmark = pytest.mark.slow
+
 
 class Session:
     """An onnxruntime session's interface to a torch network."""

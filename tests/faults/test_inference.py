@@ -24,6 +24,8 @@ from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS,
 from tests.faults.inference_data import START, copy_images, save_weights, settings
 from tests.faults.processes import SMALL, Command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def images(hippocampi, tmp_path):
@@ -277,7 +279,6 @@ def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_
     assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
 def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):
     generator = np.random.default_rng(0)

@@ -21,6 +21,8 @@ from tests.bundles.workflow import HIPPOCAMPUS, make_workflow
 from tests.comparing import assert_same
 from tests.faults.processes import SMALL_TRAINING, Command
 
+pytestmark = pytest.mark.slow
+
 ITERATIONS = 6  # an epoch: of eight cases in four folds six are for training, one a batch
 
 

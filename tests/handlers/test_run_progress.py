@@ -82,6 +82,7 @@ def test_nothing_without_a_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
 def test_a_bundle_from_caching_to_inference(hippocampi, tmp_path):
     settings = {"dataset_dir": str(hippocampi), "ckpt_dir": str(tmp_path / "models")}

@@ -27,7 +27,7 @@ client_module = pytest.importorskip("monailabel.client.client", reason="run bash
 ROOT = Path(__file__).parents[2]
 START_SECONDS, ANSWER_SECONDS, TRAIN_SECONDS = 180, 120, 300
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)

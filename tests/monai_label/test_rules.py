@@ -20,7 +20,7 @@ from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS
 from tests.monai_label.cases import BRAIN, CHANNELS, CLAIMING, copy_with_weights, write_case
 from tests.monai_label.reading import labels_of, read_as_monai_label
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture(params=CLAIMING)

@@ -18,7 +18,7 @@ from segan_monai.new_bundle.write import BUNDLES, TEMPLATES, dicom_modality
 from segan_monai.verify import run_checks
 from tests.new_bundle.data import MRI, write_raw
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 QUICK = ("files", "metadata", "document", "labels", "network", "train", "evaluate", "infer")
 TWO = {**MRI, "channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "whole": [1, 3], "core": 3}}
 

@@ -32,6 +32,8 @@ from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 from tests.data.challenges import write_iseg, write_mrbrains
 from tests.prepare.series import LPS, write_pancreas, write_series
 
+pytestmark = pytest.mark.slow
+
 
 def nifti(file):
     image = nibabel.load(file)
