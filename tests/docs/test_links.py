@@ -64,7 +64,7 @@ def known() -> set[str]:
         }
     for file in [*TOP.glob("scripts/benchmarks/*.py"), TOP / "segan_monai" / "export" / "run_onnx.py"]:
         text = file.read_text(encoding="utf-8")
-        names |= {name for name in OPTION.findall(text)}
+        names |= set(OPTION.findall(text))
         names |= {name.replace("_", "-") for name in re.findall(r"(?:^    |\(|, )(\w+): [A-Za-z]", text, re.MULTILINE)}
     return names
 

@@ -73,8 +73,12 @@ def test_the_bundle_itself_keeps_the_rules(name):
 
     training = read_as_monai_label(bundle, "train")
     assert isinstance(training["train#handlers"], list)
-    assert training["run"] and training["network"] and training["network_def"]
-    assert training["validate#dataset#data"] and training["train#dataset#data"] and training["train#trainer#max_epochs"]
+    assert training["run"]
+    assert training["network"]
+    assert training["network_def"]
+    assert training["validate#dataset#data"]
+    assert training["train#dataset#data"]
+    assert training["train#trainer#max_epochs"]
     saved = [handler for handler in training["train#handlers"] if handler["_target_"] == "TrainingHandlers"]
     assert [handler["ckpt_dir"] for handler in saved] == ["@ckpt_dir"]  # models/model.pt is what is served
     assert training["ckpt_dir"] == "$@bundle_root + '/models'"
@@ -126,7 +130,8 @@ def test_training_as_the_server_starts_it_writes_the_weights_that_are_served(pla
     assert not all(torch.equal(after[key], before[key]) for key in before)
     assert [file.name for file in (placed / "models").glob("*.pt")] == ["model.pt"]  # the shortest name is served
     history = (placed / "output" / "training" / "history.csv").read_text(encoding="utf-8")
-    assert "\n2," in history and "\n3," not in history
+    assert "\n2," in history
+    assert "\n3," not in history
 
 
 @pytest.mark.parametrize("name", CLAIMING)
