@@ -40,8 +40,10 @@ class DurationsTable:
         lines = [
             "# Durations of the tests",
             "",
-            f"Seconds of setup, call and teardown per test file, summed over {selection}. Files run in parallel, so a",
-            f"run takes less than the total. Machine: {os.cpu_count()} CPU cores, Python {platform.python_version()}.",
+            f"Seconds of setup, call and teardown per test file, summed over {selection}. Files run in parallel,",
+            "so a run takes less than the total.",
+            "",
+            f"Machine: {os.cpu_count()} CPU cores, Python {platform.python_version()}.",
             "Written by `bash scripts/test.sh --durations-table`.",
             "",
             "| file | tests | seconds |",

@@ -17,8 +17,6 @@ from segan_monai.label_bundle import main, place_bundle
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS
 from tests.monai_label.cases import copy_with_weights
 
-pytestmark = pytest.mark.slow
-
 SCRIPT = Path(__file__).parents[1] / "scripts" / "monai_label.sh"
 
 

@@ -23,8 +23,6 @@ from segan_monai.networks import ResNetPyramid, SegANSegmentor, load_weights
 from segan_monai.networks.weights import read_checkpoint
 from tests.bundles.workflow import BUNDLES, make_workflow
 
-pytestmark = pytest.mark.slow
-
 PACKAGE = Path(segan_monai.__file__).parent
 ALL_BUNDLES = sorted(path.name for path in BUNDLES.iterdir() if (path / "configs").is_dir())
 WAYS = ("pickle", "zip", "legacy", "in_state_dict")
@@ -152,6 +150,7 @@ def test_the_package_unpickles_nothing_and_unpacks_archives_in_one_place():
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.binary(max_size=300), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_noise_and_truncated_files(tmp_path_factory, noise, part, new):

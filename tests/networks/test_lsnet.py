@@ -151,6 +151,7 @@ def test_settings_out_of_range():
         LocalizationNet(1, 1, threshold=1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard_crop", [False, True])
 def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(hard_crop):
     torch.manual_seed(0)

@@ -32,8 +32,6 @@ from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 from tests.data.challenges import write_iseg, write_mrbrains
 from tests.prepare.series import LPS, write_pancreas, write_series
 
-pytestmark = pytest.mark.slow
-
 
 def nifti(file):
     image = nibabel.load(file)
@@ -175,6 +173,7 @@ def test_voxels_that_are_not_finite_and_grids_that_differ(task, tmp_path, write_
     assert "has shape (6, 5, 4), but" in failed["b"]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(task, tmp_path, write_volume):
     for index in range(16):
         write_volume(task / f"imagesTr/e{index}.nii.gz", np.random.default_rng(index).normal(size=(64, 64, 16)))
@@ -307,6 +306,7 @@ def test_too_little_room(task, tmp_path):
     assert module._room_for([case], growing) == pytest.approx(16 * (task / "imagesTr/a.nii.gz").stat().st_size, abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["brats2015", "brats2018", "brats2021", "brats2023"])
 def test_brats_of_every_year_is_one_file_a_case(tmp_path, layout):
     source, out = tmp_path / "src", tmp_path / "out"
@@ -550,6 +550,7 @@ def test_isic_reduced_and_bad_masks(tmp_path):
         assert np.asarray(mask).max() == 255
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_brains_as_brats_2015_in_mha(data_dir, tmp_path):
     source = tmp_path / "src"
