@@ -83,6 +83,36 @@ def open_by_content(file: Path) -> Any:
     return gzip.open(file) if compressed else file.open("rb")
 
 
+def open_nifti(file: Path) -> Any:
+    """Open a NIfTI or Analyze image, reading only its header; gzip is recognised by content, not by name."""
+    if file.suffix.lower() in (".hdr", ".img"):
+        return nibabel.load(file) if raw_header(file) is None else Nifti1Pair.from_filename(file)
+    stream = open_by_content(file)
+    kind = kind_of_nifti(stream.read(4))
+    stream.seek(0)
+    holder = nibabel.FileHolder(fileobj=stream)
+    return kind.from_file_map({"header": holder, "image": holder})
+
+
+def affine_in_mm(image: Any) -> np.ndarray:
+    """Return the affine (4, 4) of an image in mm, in the RAS frame.
+
+    The sform is taken, as nibabel does. The qform is taken where there is one and the sform leads to an atlas (codes
+    from 3 on) with voxels of another size than the header gives: an atlas has no patient's millimetres. Metres and
+    microns are converted, as ITK does and nibabel does not.
+    """
+    affine = np.array(image.affine, dtype=float)
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return affine
+    header = image.header
+    if header["sform_code"] >= 3 and header["qform_code"] > 0:
+        spacing = header.get_zooms()[:3]
+        if not np.allclose(nibabel.affines.voxel_sizes(affine)[: len(spacing)], spacing):
+            affine = np.array(image.get_qform(), dtype=float)
+    affine[:3] *= {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine
+
+
 def raw_header(file: Path) -> nibabel.Nifti1Header | None:
     """Return the header of a NIfTI exactly as stored, with signs that nibabel would correct; None for other files."""
     if file.suffix.lower() == ".img":

@@ -16,14 +16,13 @@ import SimpleITK
 from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
-from segan_monai.nifti import Nifti1Pair, kind_of_nifti, open_by_content, raw_header
+from segan_monai.nifti import affine_in_mm, kind_of_nifti, open_by_content, open_nifti
 
 DEFLATE_AT_MOST = 1032
 """No stream of deflate (gzip) becomes more bytes than this many times its own."""
 LEAST_SPACING_MM = 1e-4
 LARGEST_EXTENT_MM = 1e4
 _CHUNK = 2**22
-_MM_OF_UNIT = {1: 1000.0, 3: 0.001}  # NIfTI's codes of metre and micron; everything else is mm, as for ITK
 _ITK_READERS = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".nhdr": "NrrdImageIO"}
 
 
@@ -42,11 +41,8 @@ class Volume(NamedTuple):
 def read_volume(file: Path) -> Volume:
     """Read NIfTI (1 and 2) and Analyze with nibabel, MetaImage, NRRD and the like with SimpleITK.
 
-    Headers are read as the NIfTI C library reads them, see `segan_monai.nifti`. Of a NIfTI's two affines the sform is
-    taken, as nibabel does. The qform is taken where there is one and the sform leads to an atlas (codes from 3 on) with
-    voxels of another size than the header gives: an atlas has no patient's millimetres. If the header counts in metres
-    or microns, the affine is converted to mm, as ITK does and nibabel does not. The content of a NIfTI, not its name,
-    decides whether it is compressed.
+    Headers are read as the NIfTI C library reads them, and affines are in mm; see `segan_monai.nifti`. The content of a
+    NIfTI, not its name, decides whether it is compressed.
 
     The sizes that a header declares are compared with that of the file before anything is allocated, and gzip's
     checksum is compared.
@@ -65,7 +61,7 @@ def read_volume(file: Path) -> Volume:
         if has_ending(file, NIFTI):
             volume = _of_nibabel(_open_nifti(file))
         elif has_ending(file, ANALYZE):
-            volume = _of_nibabel(_open_pair(file))
+            volume = _of_nibabel(open_nifti(file))
         else:
             volume = _read_itk(file)
     except DataError:
@@ -94,42 +90,7 @@ def is_a_folder(file: Path) -> DataError:
 
 
 def _of_nibabel(image: Any) -> Volume:
-    return Volume(np.asanyarray(image.dataobj), affine_of_nibabel(image))
-
-
-def affine_of_nibabel(image: Any) -> np.ndarray:
-    """The affine (4, 4) in mm of a nibabel image that is believed, see `read_volume`."""
-    affine = np.array(image.affine, dtype=float)
-    if not isinstance(image, nibabel.Nifti1Pair):
-        return affine
-    if _leads_to_an_atlas(image.header):
-        spacing = image.header.get_zooms()[:3]
-        if not np.allclose(nibabel.affines.voxel_sizes(affine)[: len(spacing)], spacing):
-            affine = np.array(image.get_qform(), dtype=float)
-    affine[:3] *= _MM_OF_UNIT.get(int(image.header["xyzt_units"]) & 7, 1.0)
-    return affine
-
-
-def _leads_to_an_atlas(header: nibabel.Nifti1Header) -> bool:
-    """Whether the sform says Talairach, MNI or another template, and there is a qform beside it."""
-    return header["sform_code"] >= 3 and header["qform_code"] > 0
-
-
-def lazy_nifti(file: Path) -> Any:
-    """Open a NIfTI or Analyze with nibabel, which reads the header only; compressed or not by content, not by name."""
-    if has_ending(file, ANALYZE):
-        return _open_pair(file)
-    # by hand, because nibabel goes by the name, and knows .nii and .NII but not .Nii
-    stream = open_by_content(file)
-    kind = kind_of_nifti(stream.read(4))
-    stream.seek(0)
-    holder = nibabel.FileHolder(fileobj=stream)
-    return kind.from_file_map({"header": holder, "image": holder})
-
-
-def _open_pair(file: Path) -> Any:
-    """A header and an image file: NIfTI or Analyze."""
-    return nibabel.load(file) if raw_header(file) is None else Nifti1Pair.from_filename(file)
+    return Volume(np.asanyarray(image.dataobj), affine_in_mm(image))
 
 
 def _open_nifti(file: Path) -> nibabel.Nifti1Image | nibabel.Nifti2Image:

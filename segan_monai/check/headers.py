@@ -15,8 +15,9 @@ from PIL import Image
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
 from segan_monai.grids import Grid
+from segan_monai.nifti import affine_in_mm, open_nifti
 from segan_monai.transforms.load_case import volume_shape
-from segan_monai.volume_files import affine_of_nibabel, is_a_folder, itk_reader, lazy_nifti
+from segan_monai.volume_files import is_a_folder, itk_reader
 
 _EXIF_ORIENTATION = 0x0112
 _TURNED = (5, 6, 7, 8)
@@ -73,7 +74,7 @@ def read_header(file: str | os.PathLike[str]) -> Header:
 
 
 def _nibabel(path: Path) -> Header:
-    image = lazy_nifti(path)
+    image = open_nifti(path)
     shape = volume_shape(path, image.shape, min(len(image.shape), 3))
     stored = np.dtype(image.get_data_dtype())
     if has_ending(path, NIFTI) and not is_gzip(path):
@@ -84,7 +85,7 @@ def _nibabel(path: Path) -> Header:
                 "truncated or damaged; copy or download it again."
             )
     codes = [int(image.header[code]) for code in ("qform_code", "sform_code") if code in image.header]
-    grid = Grid(str(path), shape[:3], affine_of_nibabel(image))
+    grid = Grid(str(path), shape[:3], affine_in_mm(image))
     return Header(grid, shape[3] if len(shape) > 3 else 1, str(stored.newbyteorder("=")), False, any(codes))
 
 

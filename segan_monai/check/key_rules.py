@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from segan_monai.data import number_of_regions, resolve_regions
@@ -13,6 +14,8 @@ from segan_monai.transforms import merged_regions
 
 _WIDEST = 4096
 """Of a level: a 4x4 convolution to 4096 channels from 2048 has 134 million weights, and each level more has 4 times."""
+
+_WITH_FOLDS = ("dataset.json", "splits_final.json")
 
 Values = Mapping[str, Any]
 Problems = Iterator[str]
@@ -32,7 +35,10 @@ def broken_rules(values: Values, config: Values) -> list[str]:
 
 
 def _folds(values: Values, config: Values) -> Problems:
-    if _has(values, "folds", "fold") and not values["fold"] < values["folds"]:
+    """A data set may name folds of its own, whatever their number: then its split says so."""
+    folder = Path(values.get("dataset_dir") or ".")
+    may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _WITH_FOLDS)
+    if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
         yield (
             f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
             f"to {values['folds'] - 1}."
@@ -72,15 +78,15 @@ def _in_channels(values: Values, config: Values) -> Problems:
 
 
 def _levels(values: Values, config: Values) -> Problems:
-    """Each level halves the plane, and doubles the width; with too many nothing but padding is left."""
+    """Each level halves the plane and doubles the width; with too many levels most of the plane is padding."""
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
     for key in ("slice_size", "image_size"):
-        if _has(values, key) and 2**levels > min(values[key]):
+        if _has(values, key) and 2**levels > 2 * min(values[key]):
             yield (
                 f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
-                f"{min(values[key]).bit_length() - 1} times at most. Lower --num_levels."
+                f"{min(values[key]).bit_length()} times at most, with padding. Lower --num_levels."
             )
     if _has(values, "patch_size"):
         if levels < 2:

@@ -75,6 +75,7 @@ KEYS: dict[str, Key] = {
     "folds": Key(whole(2), "number of folds"),
     "fold": Key(whole(0), "fold that is held out, counted from 0"),
     "max_cases": Key(_COUNT | NULL, "use only this many cases"),
+    "new_cases": Key(choice("unused", "training"), "what a resumed training does with cases added since it began"),
     "official_split": Key(SWITCH, "use the data set's own split"),
     "held_out": Key(_NOT_NEGATIVE | NULL, "number, or share below 1, of subjects held out instead of folds"),
     "split_by": Key(choice("subject", "patch"), "what folds are made of"),

@@ -15,7 +15,7 @@ from segan_monai.check.cases import Case, Parts, is_loader
 from segan_monai.check.configs import dumped
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
-from segan_monai.data.split import read_split
+from segan_monai.data.split_file import cases_of_part, read_split
 from segan_monai.transforms.tissue_labels import RelabelCased
 
 
@@ -100,5 +100,4 @@ def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     split_file = built(parser, "split_file", "subjects", report)[1]
     if not split_file or not Path(split_file).is_file():
         return ()
-    trained = set(read_split(split_file)["training"])
-    return [case for case in parser.get_parsed_content("cases") if case["case"] in trained]
+    return cases_of_part(parser.get_parsed_content("cases"), read_split(split_file), "training")

@@ -85,7 +85,8 @@ def check_command_line(
             ok, output_dir = built(where, "output_dir", "references", report)
             folder = Path(output_dir) / "check" if ok and _lies_outside(where, output_dir, report) else None
         if not report.errors:
-            _check_built(trial_parser(parser, scratch), run_id, init_id, used, folder, quick, processes, report)
+            trial = trial_parser(parser, scratch, folder and folder.parent)
+            _check_built(trial, run_id, init_id, used, folder, quick, processes, report)
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,22 +25,30 @@ from torch.utils.data import DataLoader
 from segan_monai.check.expressions import names_any_of
 from segan_monai.check.report import Report
 from segan_monai.errors import user_error_in
+from segan_monai.typed import JSON_LITERALS
 
 GROUP_FUNCTIONS = ("init_process_group_for", "join_processes", "init_process_group")
 _ANY_LENGTH = 64  # stands for * in the spatial shape of the metadata
 
 
-def trial_parser(parser: ConfigParser, output_dir: str) -> ConfigParser:
+def trial_parser(parser: ConfigParser, output_dir: str, run_folder: Path | None = None) -> ConfigParser:
     """A copy of a config that leaves no trace: another output folder, nothing cached, no worker processes.
+
+    Nothing is resumed but the split, with a copy of that of the run.
 
     Args:
         parser: the parsed config.
         output_dir: a folder that is thrown away.
+        run_folder: the folder of the run itself.
     """
     config: dict[str, Any] = copy.deepcopy(parser.get())
     changed = {"output_dir": output_dir, "num_workers": 0, "resume": False}
     config.update({key: value for key, value in changed.items() if key in config})
     _cache_nothing(config)
+    resumes = JSON_LITERALS.get(str(parser.get("resume")), parser.get("resume"))
+    if resumes and run_folder and (run_folder / "split.json").is_file() and "resume" in config.get("split", ()):
+        shutil.copy(run_folder / "split.json", output_dir)
+        config["split"]["resume"] = True
     trial = ConfigParser(config)
     trial.parse()
     return trial

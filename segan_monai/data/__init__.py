@@ -23,7 +23,8 @@ from segan_monai.data.isic import isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases
 from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
-from segan_monai.data.split import held_out, read_split, split_cases
+from segan_monai.data.split import held_out, split_cases
+from segan_monai.data.split_file import read_split
 from segan_monai.simulation import make_phantom, write_phantoms  # where they were before
 
 __all__ = [

@@ -30,7 +30,8 @@ def decathlon_cases(
 
     A datalist has a section ``training`` and perhaps ``validation`` and ``test`` (or ``testing``). An entry is a path
     or an object with ``image`` (one path, or a list of them in modality order), ``label`` and any other fields, which
-    are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ...
+    are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number under ``fold`` in each entry of
+    ``training`` makes the folds of :func:`segan_monai.data.split_cases`.
 
     Args:
         dataset_dir_or_json: the datalist, or the folder in which it is called ``dataset.json``.
@@ -179,6 +180,7 @@ def _checked_entry(what: str, entry: Any) -> dict[str, Any]:
     channels, values = entry.get("channels", []), entry.get("tissue_values", {})
     for key, fits, expected in (
         *((key, isinstance(entry.get(key, ""), str), "a text") for key in _TEXTS),
+        ("fold", type(entry.get("fold", 0)) is int and entry.get("fold", 0) >= 0, "a whole number of at least 0"),
         ("channels", isinstance(channels, list) and all(type(c) is int and c >= 0 for c in channels), "[0, 2]"),
         ("tissue_values", isinstance(values, dict) and all(map(_are_numbers, values.items())), '{"10": 1, "250": 3}'),
     ):

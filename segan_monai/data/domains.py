@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.split import split_cases, write_split
+from segan_monai.data.continued_split import continue_split, has_split
+from segan_monai.data.split import given_validation, split_cases
+from segan_monai.data.split_file import write_split
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.processes import gather_objects
 
@@ -78,6 +80,8 @@ def split_domains(
     max_cases: int | None = None,
     train_domains: Sequence[str] | None = None,
     by: str = "subject",
+    resume: bool = False,
+    new_cases: str = "unused",
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
@@ -96,49 +100,53 @@ def split_domains(
         train_domains: only the cases of these domains are returned; the file lists all, so that runs that train on
             different domains are evaluated on the same cases. None for all.
         by: ``subject`` or ``patch``.
+        resume: take the split of the run, in `file`, as `split_cases` does.
+        new_cases: ``unused`` or ``training``: what to do with cases that were added since.
 
     Returns:
         ``training`` and ``validation``: lists of cases.
 
     Raises:
-        DataError: a domain has fewer subjects than folds, or the datalist's sections leave a part of it empty.
-        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain.
+        DataError: a domain has fewer subjects than folds, or the data set's sections or folds leave a part of it
+            empty; what `split_cases` raises.
+        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain; what `split_cases` raises.
     """
     if by not in ("subject", "patch"):
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
-    split: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
-    explicit = by == "subject" and any(case.get("section") == "validation" for case in cases)
-    for name in find_domains(cases):
-        of_domain = in_domains(cases, [name])
-        if explicit:
-            counts = {part: sum(case.get("section") == part for case in of_domain) for part in split}
-            if not all(counts.values()):
-                raise DataError(
-                    f"domain {name} has {counts['training']} cases in the datalist's section 'training' and "
-                    f"{counts['validation']} in 'validation'; expected some in both. Move a subject of it there."
-                )
-        usable = sorted((case for case in of_domain if case.get("section") != "test"), key=lambda c: c["case"])
-        subjects = len({case["subject"] for case in usable})
-        if by == "patch":
-            of_part = dict.fromkeys(split, usable[:max_cases])
-        elif not explicit and folds >= 2 and subjects < folds:
-            raise DataError(
-                f"domain {name}: {subjects} subjects cannot be split into {folds} folds. Pass --folds "
-                f"{max(2, subjects)} or fewer (at least 2 subjects of each domain are needed), or name the validation "
-                "cases in a --datalist file."
-            )
-        else:
-            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
-        for part, chosen in of_part.items():
-            split[part] += chosen
+    usable = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    given, drawn = given_validation(usable, fold) if by == "subject" else (None, {})
     if by == "patch":
         logger.warning(
             "split by patch: training and validation patches come from the same subjects and overlap, so validation "
             "figures are too good. Report none of them; --split_by subject keeps subjects apart."
         )
+    elif given is None:
+        drawn = {"seed": seed, "folds": folds, "fold": fold}
+    drawn |= {"max_cases": max_cases, "split_by": by}
+    if resume and file and has_split(Path(file)):
+        split = continue_split(usable, Path(file), drawn, new_cases, given or (), stratified_by="domain")
+        return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}
+    split = {"training": [], "validation": []}
+    for name in find_domains(usable):
+        of_domain = in_domains(usable, [name])
+        subjects = len({case["subject"] for case in of_domain})
+        if by == "patch":
+            of_part = dict.fromkeys(split, of_domain[:max_cases])
+        elif given is None and folds >= 2 and subjects < folds:
+            raise DataError(
+                f"domain {name}: {subjects} subjects cannot be split into {folds} folds. Pass --folds "
+                f"{max(2, subjects)} or fewer (at least 2 subjects of each domain are needed), or name the validation "
+                "cases in a --datalist file."
+            )
+        elif given is not None and not 0 < (held_out := sum(c["case"] in given for c in of_domain)) < len(of_domain):
+            raise DataError(
+                f"domain {name} has {len(of_domain) - held_out} cases in the data set's own 'training' and {held_out} "
+                "in 'validation' (section or fold); expected some in both. Move a subject of it there."
+            )
+        else:
+            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
+        for part, chosen in of_part.items():
+            split[part] += chosen
     if file:
-        drawn: dict[str, float] = (
-            {"seed": seed, "folds": folds, "fold": fold} if by == "subject" and not explicit else {}
-        )
         write_split(Path(file), split, drawn, stratified_by="domain")
     return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}

@@ -15,6 +15,10 @@ from segan_monai.data.brats import existing_folder
 from segan_monai.data.decathlon import cases_of_datalist, read_datalist
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import VOLUMES, file_id, has_ending
+from segan_monai.json_files import read_json
+
+SPLITS = "splits_final.json"
+"""nnU-Net's name of the file that lists the folds."""
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<number>\d{4})", re.DOTALL)
 
@@ -69,7 +73,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     a label map ``<case>.nii.gz``; ``imagesTs`` and ``labelsTs`` those of the section ``test``, which is never trained
     on. ``dataset.json`` may be absent. Of it are read ``channel_names`` (or ``modality``), ``file_ending``,
     ``dataset`` (files by case, where they lie elsewhere below the folder) and, which nnU-Net does not know,
-    ``domains``: names by case.
+    ``domains``: names by case. The folds of a ``splits_final.json`` in the folder are kept as ``fold`` of the cases.
 
     Args:
         dataset_dir: the folder.
@@ -106,7 +110,37 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     for entry in (*training, *test):
         if entry["case"] in domains:
             entry["domain"] = domains[entry["case"]]
-    return cases_of_datalist(file, {"modality": names, "training": training, "test": test}, [folder], modalities)
+    cases = cases_of_datalist(file, {"modality": names, "training": training, "test": test}, [folder], modalities)
+    if (folder / SPLITS).is_file():
+        _set_folds(folder / SPLITS, [case for case in cases if case["section"] == "training"])
+    return cases
+
+
+def _set_folds(file: Path, cases: Sequence[dict[str, Any]]) -> None:
+    """Give each case the number of the fold that validates on it; -1 if it is in the training set of all of them."""
+    try:
+        folds = read_json(file, "Correct it, or move it elsewhere to have folds drawn.")
+        sides = [{side: set(fold[side]) for side in ("train", "val")} for fold in folds]
+    except (TypeError, KeyError) as error:
+        raise DataError(
+            f'{file} is not a list of folds ({error}). Expected [{{"train": [names of cases], "val": [...]}}, ...]; '
+            "correct it, or move it elsewhere to have folds drawn."
+        ) from error
+    named = {name for fold in sides for side in fold.values() for name in side}
+    if not any(case["case"] in named for case in cases):
+        raise DataError(
+            f"{file} names none of the {len(cases)} cases beside it, such as {cases[0]['case']}. Correct the names, "
+            "or move the file elsewhere to have folds drawn."
+        )
+    for case in cases:
+        validating = [number for number, fold in enumerate(sides) if case["case"] in fold["val"]]
+        if len(validating) > 1:
+            raise DataError(
+                f"{file}: case {case['case']} is in 'val' of folds {', '.join(map(str, validating))}; expected one at "
+                "most. Correct the file, or move it elsewhere to have folds drawn."
+            )
+        if case["case"] in named:
+            case["fold"] = validating[0] if validating else -1
 
 
 def _volumes(folder: Path, ending: str | None = None) -> list[str]:

@@ -1,24 +1,21 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which cases are for training and which are kept out: by subject, stratified, seeded, and written down."""
+"""Which cases are for training and which are held out: by subject, stratified, seeded, and written down."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from segan_monai.data.continued_split import continue_split, has_split
+from segan_monai.data.split_file import Case, cases_of_part, read_split, write_split
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.json_files import read_json
 
 logger = logging.getLogger(__name__)
-
-Case = dict[str, Any]
 
 
 def split_cases(
@@ -30,6 +27,8 @@ def split_cases(
     max_cases: int | None = None,
     held_out: float | None = None,
     use_sections: bool = True,
+    resume: bool = False,
+    new_cases: str = "unused",
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -39,11 +38,12 @@ def split_cases(
     neither on the order of the cases nor on any global random state.
 
     If cases of a datalist's section ``validation`` are among them (field ``section``), that is the split and no folds
-    are made. Cases of its section ``test`` go to neither side. The same holds for the three parts of ISIC 2017.
+    are made. Cases of its section ``test`` go to neither side. The same holds for the three parts of ISIC 2017. If the
+    cases have a field ``fold``, as in the datalists of MONAI, or nnU-Net's ``splits_final.json``, these are the folds.
 
     Args:
         cases: as :func:`segan_monai.data.find_cases` returns them.
-        folds: number of folds, at least 2.
+        folds: number of folds, at least 2; not used where the data set names the folds.
         fold: which of them is the validation set, from 0.
         seed: of the shuffle.
         file: write the split to this JSON file.
@@ -51,23 +51,33 @@ def split_cases(
         held_out: instead of folds, draw the cases of so many subjects as validation set, or, below 1, of this share of
             them (500 of 2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases on both sides, to see
             whether a network can overfit; no measure of anything else.
-        use_sections: whether a section ``validation`` is the split. If not, ``training`` is split as if it were alone.
+        use_sections: whether a section ``validation``, or folds that the data set defines, are the split. If not,
+            ``training`` is split as if it were alone.
+        resume: take the split of the run, in `file`, see :func:`segan_monai.data.continued_split.continue_split`;
+            without such a file and without a checkpoint beside it, the split is drawn.
+        new_cases: ``unused`` or ``training``: what to do with cases that were added since.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name.
 
     Raises:
-        DataError: no cases for training, or fewer subjects than folds or than ``held_out``.
-        ConfigError: ``folds``, ``fold`` or ``held_out`` out of range.
+        DataError: no cases for training, or fewer subjects than folds or than ``held_out``; folds of the data set that
+            leave out a case or share a subject; cases of a resumed run that are gone or changed.
+        ConfigError: ``folds``, ``fold`` or ``held_out`` out of range, or not those of the resumed run.
     """
     apart = ("test",) if use_sections else ("test", "validation")
     usable = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
+    given, how = given_validation(usable, fold if held_out is None and use_sections else None)
+    if given is None:
+        how = {"seed": seed, **({"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out})}
+    how["max_cases"] = max_cases
+    if resume and file and has_split(Path(file)):
+        return continue_split(usable, Path(file), how, new_cases, given or ())
     if max_cases is not None and max_cases < len(usable):
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
-    explicit = any(case.get("section") == "validation" for case in usable)
-    if explicit:
-        validation = [case for case in usable if case.get("section") == "validation"]
+    if given is not None:
+        validation = [case for case in usable if case["case"] in given]
     elif held_out is not None:
         kept_out = _draw(usable, held_out, seed)
         validation = [case for case in usable if case["subject"] in kept_out]
@@ -76,19 +86,65 @@ def split_cases(
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
     validation_ids = {case["case"] for case in validation}
     split = {"training": [case for case in usable if case["case"] not in validation_ids], "validation": validation}
-    if held_out == 0 and not explicit:
+    if held_out == 0 and given is None:
         split["validation"] = list(usable)
-    if not split["training"]:
-        raise DataError(f"no cases for training among {len(cases)}: the datalist's section 'training' is empty.")
-    if explicit and (shared := {c["subject"] for c in validation} & {c["subject"] for c in split["training"]}):
-        raise DataError(
-            f"{len(shared)} subjects are in both sections 'training' and 'validation' of the datalist, such as "
-            f"{min(shared)}. Move all cases of a subject to one section."
-        )
+    for part in split if given is not None else ("training",):
+        if not split[part]:
+            raise DataError(
+                f"no cases for {part} among {len(usable)}: the data set's own section or fold for it is empty"
+                f"{'' if max_cases is None else ', or --max_cases too low'}."
+            )
     if file:
-        how: dict[str, float] = {"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out}
-        write_split(Path(file), split, {} if explicit else {"seed": seed, **how})
+        write_split(Path(file), split, how)
     return split
+
+
+def given_validation(cases: Sequence[Case], fold: int | None) -> tuple[set[str] | None, dict[str, Any]]:
+    """The validation set that the data set itself names: its section of that name, or one of its folds.
+
+    Args:
+        cases: cases; those of a section ``validation`` have the field ``section``, those of folds the field ``fold``
+            (-1: in the training set of every fold).
+        fold: number of the fold; None to heed sections only.
+
+    Returns:
+        Names of cases, None if the data set names neither; and what `write_split` is to note of it: ``fold``, or
+        nothing of a section.
+
+    Raises:
+        DataError: a subject on both sides, or cases without fold beside others.
+        ConfigError: no such fold.
+    """
+    of_section = {case["case"] for case in cases if case.get("section") == "validation"}
+    if of_section:
+        subjects = [{c["subject"] for c in cases if (c["case"] in of_section) == side} for side in (True, False)]
+        if shared := subjects[0] & subjects[1]:
+            raise DataError(
+                f"{len(shared)} subjects are in both sections 'training' and 'validation' of the datalist, such as "
+                f"{min(shared)}. Move all cases of a subject to one section."
+            )
+        return of_section, {}
+    if fold is None or not any("fold" in case for case in cases):
+        return None, {}
+    if without := [case["case"] for case in cases if "fold" not in case]:
+        raise DataError(
+            f"{len(without)} of {len(cases)} cases are in no fold, such as {without[0]}, while the data set names the "
+            'folds of others. Give every case of it a "fold": number, or none of them.'
+        )
+    fold_of: dict[str, int] = {}
+    for case in cases:
+        if fold_of.setdefault(case["subject"], case["fold"]) != case["fold"]:
+            raise DataError(
+                f"subject {case['subject']} is in folds {fold_of[case['subject']]} and {case['fold']} of the data set "
+                f"(case {case['case']}). Move all cases of a subject to one fold."
+            )
+    known = sorted({number for number in fold_of.values() if number >= 0})
+    if fold not in known:
+        raise ConfigError(f"--fold {fold}: the data set names folds {', '.join(map(str, known))}. Choose one of them.")
+    logger.info(
+        "the data set names its %d folds, which are used whatever --folds is; fold %d is held out", len(known), fold
+    )
+    return {case["case"] for case in cases if case["fold"] == fold}, {"fold": fold}
 
 
 def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
@@ -126,56 +182,6 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
     return {subject: position % folds for position, subject in enumerate(dealt)}
 
 
-def write_split(
-    file: Path, split: dict[str, list[Case]], drawn: dict[str, float], stratified_by: str = "grade"
-) -> None:
-    """Write a split as :func:`read_split` reads it.
-
-    Args:
-        file: the JSON file.
-        split: ``training`` and ``validation``.
-        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; empty if a datalist gave it.
-        stratified_by: the field of the cases within which folds were dealt.
-    """
-    strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
-    stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
-    record = {
-        "seed": None,
-        "folds": None,
-        "fold": None,
-        **drawn,
-        "stratified_by": stratified_by if stratified and "folds" in drawn else None,
-        "counts": {
-            stratum: {part: strata[part][stratum] for part in split}
-            for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
-        },
-        **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
-    }
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}")  # several processes of one run write the same split
-    partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
-    partial.replace(file)
-
-
-def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`split_cases` wrote: ``training`` and ``validation`` are lists of names of cases.
-
-    Raises:
-        DataError: no such file, or not one of this form.
-    """
-    try:
-        record = read_json(file, "Write it again by training.")
-        if isinstance(record, dict) and all(_are_names(record.get(part)) for part in ("training", "validation")):
-            return record
-    except FileNotFoundError as error:
-        raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
-    raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
-
-
-def _are_names(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(name, str) for name in value)
-
-
 def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, subset: str = "held_out") -> list[Case]:
     """The cases on which a trained model may be judged.
 
@@ -183,8 +189,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         cases: all cases.
         split_file: the split with which the model was trained. If there is none, ``held_out`` gives all cases
             and logs a warning.
-        subset: ``held_out``, every case that was not trained on; or ``training``, ``validation``, ``all``; or ``test``,
-            the cases of the data set's own section of that name.
+        subset: ``held_out``, every case that was not trained on, under whatever name; or ``training``, ``validation``,
+            ``all``; or ``test``, the cases of the data set's own section of that name.
 
     Returns:
         The cases of the subset, in their order.
@@ -204,7 +210,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         chosen = list(cases)
     else:
         split = read_split(split_file or "")
-        names = set(split["training" if subset == "held_out" else subset])
+        members = cases_of_part(cases, split, "training" if subset == "held_out" else subset)
+        names = {case["case"] for case in members}
         chosen = [case for case in cases if (case["case"] in names) != (subset == "held_out")]
     if not chosen:
         raise DataError(

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -30,32 +31,152 @@ RECIPE = "segan_monai"  # key of the recipe in the metadata of an ONNX file
 SPACING_TOLERANCE_MM = 1e-3
 
 
-def open_image(file: Path) -> Any:
-    """Open an image with nibabel; whether a NIfTI is compressed is decided by its content, not by its name."""
-    if not file.name.lower().endswith((".nii", ".nii.gz")):
-        return nibabel.load(file)
-    content = file.read_bytes()
-    if content[:2] == b"\x1f\x8b":
-        content = gzip.decompress(content)
-    is_nifti2 = 540 in (int.from_bytes(content[:4], order) for order in ("little", "big"))
-    return (nibabel.Nifti2Image if is_nifti2 else nibabel.Nifti1Image).from_bytes(content)
+# The fields that place a volume in space. A NIfTI has two affines, and programs differ in which they take: nibabel the
+# sform, ITK (3D Slicer, ITK-SNAP) often the qform.
+PLACE = (
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
+)
 
 
-def in_mm(affine: NDArray, header: Any) -> NDArray:
-    """The affine in mm, of which a NIfTI's header may say that it counts in metres or microns."""
-    code = int(header["xyzt_units"]) & 7 if "xyzt_units" in header else 0
-    mm = {1: 1000.0, 3: 0.001}.get(code, 1.0)
-    return np.diag([mm, mm, mm, 1.0]) @ affine
+class LaxQuaternion:
+    """A header whose quaternion is read as the NIfTI C library reads it: ITK and FSL.
+
+    Single precision may round the length of (b, c, d) to just above 1, which nibabel refuses; and near a half turn
+    nibabel rounds the angle, by up to 0.001 radians.
+    """
+
+    def get_qform_quaternion(self: Any) -> np.ndarray:
+        """Return the unit quaternion (a, b, c, d)."""
+        b, c, d = (float(self[f"quatern_{part}"]) for part in "bcd")
+        a = 1.0 - (b * b + c * c + d * d)
+        if a < 1e-7:
+            length = math.sqrt(b * b + c * c + d * d)
+            return np.array([0.0, b / length, c / length, d / length])
+        return np.array([math.sqrt(a), b, c, d])
 
 
-def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, NDArray]:
-    """Read one 4-D image, or a 3-D image a modality.
+class Nifti1Header(LaxQuaternion, nibabel.Nifti1Header):
+    """NIfTI-1 in one file."""
+
+
+class Nifti2Header(LaxQuaternion, nibabel.Nifti2Header):
+    """NIfTI-2 in one file."""
+
+
+class Nifti1PairHeader(LaxQuaternion, nibabel.nifti1.Nifti1PairHeader):
+    """NIfTI-1 in two files."""
+
+
+class Nifti1Pair(nibabel.Nifti1Pair):
+    """NIfTI-1 in two files, ``.hdr`` and ``.img``."""
+
+    header_class = Nifti1PairHeader
+
+
+class Nifti1Image(nibabel.Nifti1Image):
+    """NIfTI-1 in one file."""
+
+    header_class = Nifti1Header
+
+
+class Nifti2Image(nibabel.Nifti2Image):
+    """NIfTI-2 in one file."""
+
+    header_class = Nifti2Header
+
+
+def kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
+    """Return the class for NIfTI 1 or 2 by the first four bytes, the size of the header."""
+    is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
+    return Nifti2Image if is_nifti2 else Nifti1Image
+
+
+def open_by_content(file: Path) -> Any:
+    """Open a file, through gzip if its content is compressed, whatever its name says."""
+    with file.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(file) if compressed else file.open("rb")
+
+
+def open_nifti(file: Path) -> Any:
+    """Open a NIfTI or Analyze image, reading only its header; gzip is recognised by content, not by name."""
+    if file.suffix.lower() in (".hdr", ".img"):
+        return nibabel.load(file) if raw_header(file) is None else Nifti1Pair.from_filename(file)
+    stream = open_by_content(file)
+    kind = kind_of_nifti(stream.read(4))
+    stream.seek(0)
+    holder = nibabel.FileHolder(fileobj=stream)
+    return kind.from_file_map({"header": holder, "image": holder})
+
+
+def affine_in_mm(image: Any) -> np.ndarray:
+    """Return the affine (4, 4) of an image in mm, in the RAS frame.
+
+    The sform is taken, as nibabel does. The qform is taken where there is one and the sform leads to an atlas (codes
+    from 3 on) with voxels of another size than the header gives: an atlas has no patient's millimetres. Metres and
+    microns are converted, as ITK does and nibabel does not.
+    """
+    affine = np.array(image.affine, dtype=float)
+    if not isinstance(image, nibabel.Nifti1Pair):
+        return affine
+    header = image.header
+    if header["sform_code"] >= 3 and header["qform_code"] > 0:
+        spacing = header.get_zooms()[:3]
+        if not np.allclose(nibabel.affines.voxel_sizes(affine)[: len(spacing)], spacing):
+            affine = np.array(image.get_qform(), dtype=float)
+    affine[:3] *= {1: 1000.0, 3: 0.001}.get(int(header["xyzt_units"]) & 7, 1.0)
+    return affine
+
+
+def raw_header(file: Path) -> nibabel.Nifti1Header | None:
+    """Return the header of a NIfTI exactly as stored, with signs that nibabel would correct; None for other files."""
+    if file.suffix.lower() == ".img":
+        file = file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")
+    with open_by_content(file) as stream:
+        start = stream.read(540)
+    header_class = kind_of_nifti(start).header_class
+    block = start[: header_class.sizeof_hdr]
+    if len(block) < header_class.sizeof_hdr:
+        return None
+    header = header_class(block, check=False)
+    return header if bytes(header["magic"])[:3] in (b"n+1", b"ni1", b"n+2", b"ni2") else None
+
+
+def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
+    """Return an image that lies where a NIfTI of the same shape lies, in nibabel, ITK and every other program.
+
+    All fields that place a volume are copied as they are stored, so whatever a program makes of them, it makes of both
+    files. Without such a source, both affines of the result are set to its own.
+
+    Args:
+        source: the file to lie on; None, or another format, if there is none.
+        image: the result.
+    """
+    image.set_sform(image.affine, code=1)
+    image.set_qform(image.affine, code=1)
+    header = raw_header(source) if source is not None else None
+    if header is None or header.get_data_shape()[:3] != image.shape[:3]:
+        return image
+    placed = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header)
+    for field in PLACE:  # last, because nibabel corrects signs in the headers that it is given
+        placed.header[field] = header[field]
+    placed.header["pixdim"][:4] = header["pixdim"][:4]
+    return placed
+
+
+def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.Nifti1Image]:
+    """Read one 4-D image, or one 3-D image per modality.
 
     Returns:
-        Voxels (C, H, W, D) in float32 and the affine.
+        Voxels (C, H, W, D) in float32, and the first image.
     """
-    images = [open_image(file) for file in files]
-    volumes = [np.asanyarray(image.dataobj).astype(np.float32) for image in images]
+    images = [open_nifti(file) for file in files]
+    arrays = [np.asanyarray(image.dataobj) for image in images]
+    for file, array in zip(files, arrays, strict=True):
+        if array.dtype.kind not in "iubf":
+            raise SystemExit(f"{file} holds {array.dtype}. Expected real numbers; convert colours or complex numbers.")
+    volumes = [array.astype(np.float32) for array in arrays]
     volumes = [volume[:, :, :, 0] if volume.ndim == 5 and volume.shape[3] == 1 else volume for volume in volumes]
     stacked = [v[None] if v.ndim == 3 else np.moveaxis(v, -1, 0) for v in volumes]
     if len({v.shape[1:] for v in stacked}) > 1:
@@ -65,7 +186,7 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, NDArray]:
         raise SystemExit(f"expected {channels} channels, found {len(voxels)} in {', '.join(map(str, files))}.")
     if not np.isfinite(voxels).all():
         raise SystemExit(f"{', '.join(map(str, files))}: NaN or infinite voxels. Replace them.")
-    return voxels, images[0].affine
+    return voxels, images[0]
 
 
 def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
@@ -308,11 +429,10 @@ def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, ord
 
 
 def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
-    """The label map of an image on the image's own grid."""
+    """Return the label map of an image, which lies on the image in every program."""
     recipe = read_recipe(network)
-    image, affine = load_image(files, recipe["channels"])
-    header = open_image(files[0]).header
-    prepared, done = prepare(image, in_mm(affine, header), recipe["steps"])
+    image, source = load_image(files, recipe["channels"])
+    prepared, done = prepare(image, affine_in_mm(source), recipe["steps"])
     settings = dict(recipe["inferer"])
     runner = run_slices if settings.pop("kind") == "slices" else run_windows
     logits = runner(network, prepared, **settings)
@@ -323,10 +443,7 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
             "weights."
         )
     probabilities = restore(activate(logits, recipe["activation"]), done)
-    result = nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine)
-    if "xyzt_units" in header:  # of the affine, which is the image's own
-        result.header["xyzt_units"] = header["xyzt_units"]
-    return result
+    return place_like(files[0], nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine_in_mm(source)))
 
 
 def read_recipe(network: onnxruntime.InferenceSession) -> dict[str, Any]:

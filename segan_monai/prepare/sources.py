@@ -19,9 +19,9 @@ from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.nifti import open_nifti
 from segan_monai.prepare.dicom import Series, find_series
 from segan_monai.prepare.options import PrepareOptions
-from segan_monai.volume_files import lazy_nifti
 
 _BRATS_MODALITIES = ("t1c", "t2", "flair")  # what the bundle wants, in its order
 _TISSUES = ("background", "CSF", "grey matter", "white matter")
@@ -167,7 +167,7 @@ def _chosen(all_series: list[Series], label: Path | None) -> Series:
     slices = None
     if label is not None:
         try:
-            slices = lazy_nifti(label).shape[2]
+            slices = open_nifti(label).shape[2]
         except Exception as error:  # whatever is wrong with the file is told when it is read
             raise DataError(f"{label} cannot be read ({error}). It is damaged; download it again.") from error
     fitting = [series for series in all_series if len(series.files) == slices]

@@ -16,6 +16,7 @@ import torch
 
 from segan_monai.errors import UserError, causes
 from segan_monai.files import cannot_write
+from segan_monai.run.lock import release_output_folders
 
 NO_SPACE = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
@@ -26,6 +27,7 @@ def say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trace
     text = what_to_do(error)
     if text:
         print(f"\nerror: {text}", file=sys.stderr)
+        release_output_folders()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()

@@ -142,6 +142,12 @@ def _hold(output_dir: str | os.PathLike[str]) -> FolderLock:
         ) from error
 
 
+def release_output_folders() -> None:
+    """Release all locks of this process, which is about to end without cleaning up."""
+    for lock in list(_held.values()):
+        lock.release()
+
+
 @contextlib.contextmanager
 def output_folder(output_dir: str | os.PathLike[str]) -> Iterator[Path]:
     """Make an output folder and hold it against other processes inside the block.

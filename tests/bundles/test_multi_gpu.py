@@ -92,8 +92,8 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
                 assert found[epoch, f"validation/{name}"] == pytest.approx(float(value), abs=1e-6), (bundle, name)
 
         run_workflow(bundle, "evaluating", overlays(bundle), **settings, output_dir=str(alone))
-        written = {file.name for file in evaluated.iterdir()}
-        assert written == {file.name for file in alone.iterdir()} - {"split.json"} - {
+        written = {file.name for file in evaluated.glob("[!.]*")}
+        assert written == {file.name for file in alone.glob("[!.]*")} - {"split.json"} - {
             file.name for file in alone.glob("events*")
         }, bundle
         for name in {"metrics.csv", "summary.json", "normalization.json", "overlay.png"} & written:

@@ -117,7 +117,7 @@ WRONG = [
         HIPPOCAMPUS,
         "num_levels",
         9,
-        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved 5",
+        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved 6",
     ),
     (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),
@@ -154,7 +154,7 @@ WRONG = [
     (HIPPOCAMPUS, "dataset_dir", None, "--dataset_dir null: expected a path "),
     (HIPPOCAMPUS, "cache_dir", "", "--cache_dir '': expected a path or null "),
     (BRATS, "modalities", ["t1", 2], "--modalities ['t1', 2]: expected a list of one or more, each text "),
-    (BRATS, "num_levels", 9, "--slice_size [160, 160] can be halved 7 times at most"),
+    (BRATS, "num_levels", 9, "--slice_size [160, 160] can be halved 8 times at most"),
     (BRAIN, "patch_size", [32, 32], "--patch_size [32, 32]: expected a list of 3, each a whole number"),
     (BRAIN, "patch_size", [32, 32, 30], "--patch_size [32, 32, 30]: with --num_levels 4 a patch is halved 3 times"),
     (BRAIN, "patch_stride", [8, 8, 0], "--patch_stride [8, 8, 0]: expected a list of 3"),
@@ -178,7 +178,7 @@ WRONG = [
     (PANCREAS, "max_rois", 0, "--max_rois 0: " + WHOLE),
     (PANCREAS, "subject_pattern", "(", "--subject_pattern (: expected a regular expression with a group"),
     (SKIN, "image_size", 128, "--image_size 128: expected a list of 2"),
-    (SKIN, "image_size", [8, 8], "--image_size [8, 8] can be halved 3 times at most"),
+    (SKIN, "image_size", [4, 4], "--image_size [4, 4] can be halved 3 times at most"),
     (SKIN, "adam_betas", [0.5, 1.0], "--adam_betas [0.5, 1.0]: expected a list of 2, each a finite number of at"),
     (SKIN, "held_out", -1, "--held_out -1: expected a finite number of at least 0 or null "),
     (SKIN, "crop_probability", 2, SHARE),
@@ -239,6 +239,14 @@ def test_a_segmentor_without_a_loss(weight, start):
     (message,) = found(train(HIPPOCAMPUS), **settings)
     assert message.startswith(f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: ")
     assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
+
+
+def test_a_data_set_may_name_folds_of_its_own(tmp_path):
+    """Then `folds` says nothing of their number, and the split refuses a fold that is not there."""
+    settings = {"fold": 7, "dataset_dir": str(tmp_path)}
+    assert len(found(train(HIPPOCAMPUS), **settings)) == 1
+    (tmp_path / "dataset.json").touch()
+    assert found(train(HIPPOCAMPUS), **settings) == []
 
 
 def test_what_a_wrong_value_makes_of_others_is_not_told():

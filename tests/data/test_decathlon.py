@@ -97,6 +97,16 @@ def test_own_datalist(tmp_path):
     assert (third["case"], third["section"], third["image"]) == ("third", "test", str(tmp_path / "c.nii.gz"))
 
 
+def test_folds_are_kept_and_are_numbers(tmp_path):
+    entries = [{"image": f"{name}.nii", "fold": fold} for name, fold in (("a", 0), ("b", 3))]
+    file = write(tmp_path, {"training": entries}, files=("a.nii", "b.nii"))
+    assert [case["fold"] for case in decathlon_cases(file)] == [0, 3]
+    for wrong in ("1", -1, True, 0.5):
+        write(tmp_path, {"training": [{**entries[0], "fold": wrong}]})
+        with pytest.raises(DataError, match=f"entry 0 of 'training' has fold {wrong}. Expected a whole number"):
+            decathlon_cases(file)
+
+
 def test_numbered_modalities_share_the_name_of_the_case(tmp_path):
     files = ("BRATS_001_0000.nii.gz", "BRATS_001_0001.nii.gz")
     file = write(tmp_path, {"training": [{"image": files}]}, files=files)

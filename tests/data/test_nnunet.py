@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from segan_monai.data import find_cases, nnunet_cases
+from segan_monai.data import find_cases, nnunet_cases, split_cases, write_nnunet_split
 from segan_monai.data.nnunet import by_channel
 from segan_monai.errors import ConfigError, DataError
 
@@ -149,3 +149,39 @@ def test_other_numbers_are_no_channels(tmp_path):
     assert by_channel(["a_0001.nii", "a_0000.nii"]) == {"a": {0: "a_0000.nii", 1: "a_0001.nii"}}
     raw(tmp_path, names)
     assert [case["case"] for case in find_cases(tmp_path)] == ["PANCREAS_0001", "PANCREAS_0002"]
+
+
+def test_the_folds_of_splits_final(prostate):
+    raw(prostate, [f"imagesTr/p0_000{n}.nii.gz" for n in (0, 1)])
+    folds = [{"train": ["p0", "p2"], "val": ["p1"]}, {"train": ["p0", "p1"], "val": ["p2", "elsewhere"]}]
+    (prostate / "splits_final.json").write_text(json.dumps(folds), encoding="utf-8")
+    cases = find_cases(prostate)
+    assert [(case["case"], case.get("fold")) for case in cases] == [("p0", -1), ("p1", 0), ("p2", 1), ("p3", None)]
+    for number, fold in enumerate(folds):
+        split = split_cases(cases, folds=5, fold=number)
+        assert [case["case"] for case in split["training"]] == fold["train"]
+        assert [case["case"] for case in split["validation"]] == fold["val"][:1]
+
+
+def test_a_split_that_is_written_for_nnunet_is_read_as_it_was(prostate):
+    first = split_cases(find_cases(prostate), folds=2, seed=1)
+    write_nnunet_split(first, prostate / "splits_final.json")
+    again = split_cases(find_cases(prostate), folds=2, fold=0)
+    assert {part: [case["case"] for case in again[part]] for part in again} == {
+        part: [case["case"] for case in first[part]] for part in first
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", r"splits_final.json is not valid JSON .*move it elsewhere to have folds drawn"),
+        ('[{"train": ["p1"]}]', "is not a list of folds .*val"),
+        ('[{"train": [], "val": ["p1"]}, {"train": [], "val": ["p1"]}]', "case p1 is in 'val' of folds 0, 1; expected"),
+        ('[{"train": ["a"], "val": ["b"]}]', "names none of the 2 cases beside it, such as p1"),
+    ],
+)
+def test_a_splits_final_that_cannot_be_used(prostate, content, message):
+    (prostate / "splits_final.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        find_cases(prostate)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 
 import numpy as np
 import pytest
 
-from segan_monai.data.split import held_out, read_split, split_cases
+from segan_monai.data import held_out, read_split, split_cases
 from segan_monai.errors import ConfigError, DataError
 
 
@@ -152,13 +153,6 @@ def test_held_out_errors(split_file, tmp_path):
         held_out([{"case": "other", "subject": "other"}], split_file, "validation")
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("{}", "is not a split file")])
-def test_damaged_split_file(tmp_path, content, message):
-    (tmp_path / "split.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=message):
-        read_split(tmp_path / "split.json")
-
-
 def test_a_quick_look_uses_some_cases_only():
     cases = [{"case": f"c{i:02}", "subject": f"c{i:02}", "image": "", "label": ""} for i in range(40)]
     split = split_cases(cases, folds=4, seed=1, max_cases=12)
@@ -214,3 +208,67 @@ def test_held_out_out_of_range():
     for wrong in (-1, 1.5):
         with pytest.raises(ConfigError, match=f"held_out={wrong}: expected a number of cases, or a share"):
             split_cases(photographs(4), held_out=wrong)
+
+
+def with_folds(*folds):
+    """Two cases per subject, the folds by subject."""
+    return [
+        {"case": f"s{n}-{point}", "subject": f"s{n}", **({} if fold is None else {"fold": fold})}
+        for n, fold in enumerate(folds)
+        for point in range(2)
+    ]
+
+
+@pytest.mark.parametrize("fold", [0, 1, 4])
+def test_the_folds_of_the_data_set_are_the_folds(tmp_path, caplog, fold):
+    cases = with_folds(0, 1, 4, 1, 0, 0)
+    with caplog.at_level(logging.INFO):
+        split = split_cases(cases, folds=2, fold=fold, file=tmp_path / "split.json")
+    assert split["validation"] == [case for case in cases if case["fold"] == fold]
+    assert split["training"] == [case for case in cases if case["fold"] != fold]
+    assert f"the data set names its 3 folds, which are used whatever --folds is; fold {fold} is held out" in caplog.text
+    record = read_split(tmp_path / "split.json")
+    assert [record[key] for key in ("seed", "folds", "fold", "stratified_by")] == [None, None, fold, None]
+
+
+def test_a_case_of_fold_minus_1_is_in_every_training_set():
+    cases = with_folds(-1, 0, 1)
+    assert [ids(split_cases(cases, fold=fold)["training"])[:2] for fold in (0, 1)] == [["s0-0", "s0-1"]] * 2
+
+
+def test_folds_that_do_not_fit():
+    with pytest.raises(ConfigError, match=r"--fold 3: the data set names folds 0, 1, 4\. Choose one of them"):
+        split_cases(with_folds(0, 1, 4), folds=5, fold=3)
+    with pytest.raises(ConfigError, match="--fold -1: the data set names folds 0, 1"):
+        split_cases(with_folds(0, 1, -1), fold=-1)
+    with pytest.raises(DataError, match="2 of 6 cases are in no fold, such as s1-0, while"):
+        split_cases(with_folds(0, None, 1), fold=0)
+    cases = with_folds(0, 1)
+    cases[1]["fold"] = 1
+    with pytest.raises(DataError, match=r"subject s0 is in folds 0 and 1 of the data set \(case s0-1\)"):
+        split_cases(cases, fold=0)
+    with pytest.raises(DataError, match="no cases for training among 2"):
+        split_cases(with_folds(0), fold=0)
+
+
+def test_a_resumed_run_goes_on_with_its_fold_of_the_data_set(tmp_path):
+    settings = {"file": tmp_path / "split.json", "resume": True, "new_cases": "training"}
+    first = split_cases(with_folds(0, 1, 2), fold=1, **settings)
+    split = split_cases(with_folds(0, 1, 2, 1, 2), fold=1, **settings)
+    assert split["validation"] == first["validation"]
+    assert ids(split["training"]) == [*ids(first["training"]), "s4-0", "s4-1"], "and none of fold 1"
+    with pytest.raises(ConfigError, match=r"split with fold 1, but now asked for is fold 2.* pass --fold 1"):
+        split_cases(with_folds(0, 1, 2), fold=2, **settings)
+
+
+def test_a_number_held_out_or_a_validation_section_goes_before_folds():
+    cases = with_folds(0, 1, 1)
+    assert len(split_cases(cases, held_out=1, fold=7)["validation"]) == 2
+    cases[0]["section"] = cases[1]["section"] = "validation"
+    assert split_cases(cases, fold=1)["validation"] == cases[:2]
+
+
+def test_folds_of_the_data_set_are_ignored_on_request():
+    cases = [{"case": name, "subject": name, "fold": number % 2} for number, name in enumerate("abcdefgh")]
+    assert [case["case"] for case in split_cases(cases, fold=1)["validation"]] == list("bdfh")
+    assert len(split_cases(cases, folds=4, fold=3, use_sections=False)["validation"]) == 2

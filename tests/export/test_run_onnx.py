@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import NormalizeIntensity
 
+from segan_monai import nifti
 from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.transforms import regions_to_label_map, resize_planes, scale_foreground
@@ -202,7 +204,7 @@ def test_names_that_do_not_fit_the_content_and_other_units(name, tmp_path):
     nibabel.save(image, tmp_path / "image.nii.gz")
     found, expected = (SimpleITK.ReadImage(str(tmp_path / f"{name}.nii.gz")) for name in ("result", "image"))
     assert found.GetSpacing() == expected.GetSpacing() == pytest.approx((2, 2, 3))
-    assert np.array_equal(result.affine, image.affine)
+    assert np.array_equal(nibabel.load(tmp_path / "result.nii.gz").affine, image.affine)
 
 
 @pytest.mark.parametrize("bias", [float("nan"), float("inf"), float("-inf")])
@@ -213,3 +215,34 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bias, tmp_path):
     with pytest.raises(SystemExit, match=r"image.nii: 512 of 512 values of the network's output are NaN or infinite"):
         run_onnx.main([str(model), str(image), "--output", str(tmp_path / "out.nii")])
     assert not (tmp_path / "out.nii").exists()
+
+
+def test_nifti_is_read_and_placed_by_the_functions_of_the_package():
+    """The script stands alone, so it holds a copy of `segan_monai.nifti`."""
+    source, copy = (inspect.getsource(module) for module in (nifti, run_onnx))
+    functions = source[source.index("# The fields that place a volume") :].rstrip()
+    assert functions in copy
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
+def test_voxels_that_are_no_real_numbers_are_refused(dtype, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), dtype), np.eye(4)), tmp_path / "image.nii")
+    with pytest.raises(SystemExit, match=r"image.nii holds .*Expected real numbers; convert colours or complex"):
+        run_onnx.load_image([tmp_path / "image.nii"], 1)
+
+
+@pytest.mark.parametrize(("qform", "sform"), [(0, 0), (1, 0), (0, 2), (1, 1)])
+def test_the_label_map_lies_on_the_image_in_nibabel_and_itk(qform, sform, tmp_path):
+    session = run_onnx.onnxruntime.InferenceSession(str(write_network(tmp_path / "model.onnx", recipe())))
+    image = nibabel.Nifti1Image(volume(1, 8, 12, 6)[0], None)
+    image.header.set_sform(np.diag([-1, -1.2, 2, 1]), sform)
+    image.header.set_qform(np.array([[0, -1, 0, 5], [1.2, 0, 0, 3], [0, 0, 2, 1], [0, 0, 0, 1]]), qform)
+    nibabel.save(image, tmp_path / "image.nii")
+    nibabel.save(run_onnx.make_label_map(session, [tmp_path / "image.nii"]), tmp_path / "label.nii")
+    found, expected = (nibabel.load(tmp_path / name) for name in ("label.nii", "image.nii"))
+    np.testing.assert_array_equal(found.affine, expected.affine)
+    assert [found.header[code] for code in ("qform_code", "sform_code")] == [qform, sform]
+    found, expected = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("label.nii", "image.nii"))
+    assert found.GetOrigin() == expected.GetOrigin()
+    assert found.GetDirection() == expected.GetDirection()
+    assert found.GetSpacing() == expected.GetSpacing()

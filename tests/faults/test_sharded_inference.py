@@ -115,8 +115,8 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
     for job in jobs:
         both, alone = Path(job["output_dir"]), tmp_path / "alone" / job["bundle"]
         run_workflow(**{**job, "output_dir": str(alone), "device": "cpu"})
-        names = {file.name for file in alone.iterdir()}
-        assert {file.name for file in both.iterdir()} == names | {"inference_1.jsonl"}
+        names = {file.name for file in alone.glob("[!.]*")}
+        assert {file.name for file in both.glob("[!.]*")} == names | {"inference_1.jsonl"}
         results = [name for name in names if "_seg." in name or "_rois." in name or "_normalized." in name]
         assert len(results) >= 3, job["bundle"]
         for name in results:

@@ -1,0 +1,150 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The split of a resumed training: that of the run, whatever has become of the data set since."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.case_digest import case_digest
+from segan_monai.data.split_file import PARTS, Case, read_split, write_split
+from segan_monai.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+_NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
+_OF_CASES = {*PARTS, "digests", "counts", "stratified_by"}
+
+
+def has_split(file: Path) -> bool:
+    """Return whether a run to resume has its split; without a checkpoint it need not have one.
+
+    Raises:
+        ConfigError: there is a checkpoint and no split, so that training cases could become held out.
+    """
+    if file.is_file():
+        return True
+    if (file.parent / "last.pt").is_file():
+        raise ConfigError(
+            f"{file} is missing, so the training and validation cases of {file.parent / 'last.pt'} are unknown. Copy "
+            "split.json back from the weights' folder (ckpt_dir), or start anew in another --output_dir."
+        )
+    return False
+
+
+def continue_split(
+    cases: Sequence[Case],
+    file: Path,
+    drawn: Mapping[str, Any],
+    new_cases: str = "unused",
+    apart: Collection[str] = (),
+    stratified_by: str = "grade",
+) -> dict[str, list[Case]]:
+    """Take the split that a run was begun with, so that what it learnt from is never held out.
+
+    Cases that have been added to the data set are named in the log. They are never validated on, so that the best
+    metric is always of the same cases. Where the run uses a part of the cases only (``max_cases``) no case is new.
+
+    Args:
+        cases: the cases of today, without those of a section ``test``.
+        file: the split of the run; written again if cases are added.
+        drawn: how a split would be drawn now, as `write_split` takes it.
+        new_cases: ``unused``, or ``training`` to learn from them. Those that belong to the validation set stay unused
+            all the same: cases of its subjects, copies of its images, and cases in `apart`.
+        apart: names of the cases that the data set itself puts into the validation set.
+        stratified_by: as of `write_split`.
+
+    Returns:
+        ``training`` and ``validation``: lists of cases, in the order of the run.
+
+    Raises:
+        ConfigError: `drawn` is another split than that of the run; unknown `new_cases`.
+        DataError: a case of the run is gone, has another name or holds another image.
+    """
+    if new_cases not in ("unused", "training"):
+        raise ConfigError(f"new_cases={new_cases!r}: choose unused or training.")
+    record = read_split(file)
+    _refuse_another_draw(record, drawn)
+    case_of = {case["case"]: case for case in cases}
+    known = {*record["training"], *record["validation"]}
+    new = [case for case in cases if case["case"] not in known]
+    _refuse_other_cases(record["digests"], known, case_of, new)
+    split = {part: [case_of[name] for name in record[part]] for part in PARTS}
+    if not new or drawn.get("max_cases") is not None:
+        return split
+    added = [] if new_cases == "unused" else _not_of_validation(new, split, apart)
+    if unused := [case["case"] for case in new if case not in added]:
+        logger.warning(
+            "%d cases are new since the run was begun and stay unused: %s. %s",
+            len(unused),
+            ", ".join(unused),
+            "They belong to the validation set, which stays as it was."
+            if new_cases == "training"
+            else "--new_cases training adds them to the training set.",
+        )
+    if added:
+        names = ", ".join(case["case"] for case in added)
+        logger.info("%d new cases are added to the training set: %s", len(added), names)
+        split["training"] += added
+        how = {key: value for key, value in record.items() if key not in _OF_CASES}
+        write_split(file, split, how, stratified_by)
+    return split
+
+
+def _refuse_another_draw(record: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
+    """Files of earlier versions lack some settings, which are not compared."""
+    was, now = {"held_out": None, **record}, {**_NOT_DRAWN, **drawn}
+    differing = [key for key in now if key in was and was[key] != now[key]]
+    if not differing:
+        return
+    remedies = [f"omit --{key}" if was[key] is None else f"pass --{key} {was[key]}" for key in differing]
+    if all(was.get(key) is None for key in _NOT_DRAWN):
+        remedies = ["give the data set its sections again"]
+    raise ConfigError(
+        f"the run that is resumed was split with {_said(was, now)}, but now asked for is {_said(now, now)}. Its cases "
+        "would change sides, and some that it has learnt from would count as held out. To go on with it, "
+        f"{' and '.join(remedies)}; for another split train anew in another --output_dir."
+    )
+
+
+def _said(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
+    said = [f"{key} {settings[key]}" for key in keys if settings.get(key) is not None]
+    return ", ".join(said) or "the data set's own sections"
+
+
+def _refuse_other_cases(
+    digests: Mapping[str, str], known: Collection[str], case_of: Mapping[str, Case], new: Sequence[Case]
+) -> None:
+    otherwise = "or train anew in another --output_dir."
+    if gone := sorted(name for name in known if name not in case_of):
+        now_called = {digest: case["case"] for case in new if (digest := case_digest(case))}
+        for name in gone:
+            if renamed := now_called.get(digests.get(name, "")):
+                raise DataError(
+                    f"case {name} of the run's split.json is now called {renamed}. Rename it to {name}, {otherwise}"
+                )
+        raise DataError(
+            f"{len(gone)} cases of the run's split.json are not in the data set, or have no label map now, such as "
+            f"{gone[0]}. Check --dataset_dir, bring them back, {otherwise}"
+        )
+    for name in sorted(digests.keys() & known):
+        if (digest := case_digest(case_of[name])) and digest != digests[name]:
+            raise DataError(
+                f"case {name} does not hold the image with which the run was begun (its digest is {digest}; split.json "
+                f"has {digests[name]}): {case_of[name]['image']}. Put the former image there, {otherwise}"
+            )
+
+
+def _not_of_validation(new: Sequence[Case], split: Mapping[str, Sequence[Case]], apart: Collection[str]) -> list[Case]:
+    trained = {case["case"] for case in split["training"]}
+    judged = [case for case in split["validation"] if case["case"] not in trained]  # held_out 0: all are on both sides
+    subjects = {case["subject"] for case in judged}
+    images = {digest for case in judged if (digest := case_digest(case))}
+    return [
+        case
+        for case in new
+        if case["case"] not in apart and case["subject"] not in subjects and case_digest(case) not in images
+    ]

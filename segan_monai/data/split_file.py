@@ -1,0 +1,118 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The split as a file, ``split.json``: which cases a network learnt from, by name and by content."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.data.case_digest import case_digest
+from segan_monai.errors import DataError
+from segan_monai.json_files import read_json
+
+logger = logging.getLogger(__name__)
+
+Case = dict[str, Any]
+PARTS = ("training", "validation")
+
+
+def write_split(
+    file: Path, split: Mapping[str, Sequence[Case]], drawn: Mapping[str, Any], stratified_by: str = "grade"
+) -> None:
+    """Write a split as :func:`read_split` reads it.
+
+    Args:
+        file: the JSON file.
+        split: ``training`` and ``validation``.
+        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; less if the data set gave it.
+        stratified_by: the field of the cases within which folds were dealt.
+    """
+    strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
+    stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
+    cases = {case["case"]: case for of_part in split.values() for case in of_part}
+    digests = {name: digest for name, case in cases.items() if (digest := case_digest(case))}
+    record = {
+        "seed": None,
+        "folds": None,
+        "fold": None,
+        **drawn,
+        "stratified_by": stratified_by if stratified and drawn.get("folds") else None,
+        "counts": {
+            stratum: {part: strata[part][stratum] for part in split}
+            for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
+        },
+        **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
+        "digests": digests,
+    }
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_name(f"{file.name}.{os.getpid()}")  # several processes of one run write the same split
+    partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+    partial.replace(file)
+
+
+def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
+    """What :func:`segan_monai.data.split_cases` wrote.
+
+    Returns:
+        ``training`` and ``validation``: lists of names of cases; ``digests``: name of a case to its
+        :func:`case_digest`, empty in files of earlier versions; and how the split was drawn.
+
+    Raises:
+        DataError: no such file, or not one of this form.
+    """
+    try:
+        record = read_json(file, "Write it again by training.")
+    except FileNotFoundError as error:
+        raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
+    if not isinstance(record, dict) or not all(_are_names(record.get(part)) for part in PARTS):
+        raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
+    digests = record.setdefault("digests", {})
+    if not isinstance(digests, dict) or not _are_names(list(digests.values())):
+        raise DataError(f"{file} is not a split file: expected 'digests' to map names of cases to text.")
+    return record
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -> list[Case]:
+    """Find the cases that a split has in a part, also under other names.
+
+    A case belongs to the part if its name does or its content does. One that has the name of a case and another content
+    belongs to it as well, with a warning: more often than another patient it is the same one with a header mended.
+
+    Args:
+        cases: cases with the names and files of today.
+        record: what :func:`read_split` returns.
+        part: ``training`` or ``validation``.
+
+    Returns:
+        Those of the cases that belong to the part, in their order.
+    """
+    names, digests = set(record[part]), record["digests"]
+    name_of = {digests[name]: name for name in record[part] if name in digests}
+    found = []
+    for case in cases:
+        digest = case_digest(case) if digests else None
+        name = case["case"]
+        if name in names:
+            if digest and digests.get(name, digest) != digest:
+                logger.warning(
+                    "case %s has the name of a %s case but another content, and counts as that case. If it is of "
+                    "another patient, rename it.",
+                    name,
+                    part,
+                )
+        elif digest in name_of:
+            logger.info("case %s is %s case %s under another name", name, part, name_of[digest])
+        else:
+            continue
+        found.append(case)
+    return found
