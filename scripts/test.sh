@@ -11,7 +11,8 @@ arguments=()
 for argument in "$@"; do
     case "$argument" in
         --fast) arguments+=(-m "not slow") ;;
-        --durations-table) arguments+=(--durations-table docs/test_durations.md) ;;
+        # with "=", because pytest would take a separate value for a test file
+        --durations-table) arguments+=(--durations-table=docs/test_durations.md) ;;
         --coverage) arguments+=(--cov segan_monai --cov-report term) ;;
         *) arguments+=("$argument") ;;
     esac

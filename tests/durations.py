@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Table of the seconds that each test file takes: the pytest option ``--durations-table FILE``."""
+"""Table of the seconds that each test file takes: the pytest option ``--durations-table=FILE``."""
 
 from __future__ import annotations
 

@@ -284,9 +284,12 @@ def test_values_are_shown_as_they_are_written():
 
 
 @pytest.mark.slow
-def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path):
-    (tmp_path / "args.json").write_text('{"loss_layers": []}', encoding="utf-8")
-    wrong = ["--args_file", str(tmp_path / "args.json")]
+@pytest.mark.parametrize("how", ["option", "args_file"])
+def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path, how):
+    wrong = ["--loss_layers", "[]"]
+    if how == "args_file":
+        (tmp_path / "args.json").write_text('{"loss_layers": []}', encoding="utf-8")
+        wrong = ["--args_file", str(tmp_path / "args.json")]
     config = ["--config_file", str([str(train(HIPPOCAMPUS))]), "--dataset_dir", "nowhere", "--device", "cpu"]
     places = ["--output_dir", str(tmp_path / "run"), "--ckpt_dir", str(tmp_path / "models"), "--check", "false"]
     command = [sys.executable, "-m", "monai.bundle", "run", "training", *config, *places, *wrong]
