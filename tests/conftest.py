@@ -17,6 +17,8 @@ import SimpleITK
 import torch
 
 from segan_monai.data import write_phantoms
+from tests.bundles.datasets import write_brains, write_hippocampi, write_photographs, write_slices
+from tests.durations import DurationsTable
 
 # 30 degrees about z, spacing 1 x 2 x 3 mm, an origin off the grid: right-handed and far from any axis
 OBLIQUE = np.array(
@@ -27,6 +29,18 @@ OBLIQUE = np.array(
         [0, 0, 0, 1],
     ]
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that writes the seconds per test file."""
+    parser.addoption("--durations-table", metavar="FILE", type=Path, help="write the seconds per test file as Markdown")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure in the process that sees all reports: the only one, or pytest-xdist's controller."""
+    file = config.getoption("durations_table")
+    if file is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(DurationsTable(file, config.getoption("markexpr")))
 
 
 @pytest.fixture(scope="session")
@@ -84,3 +98,27 @@ def phantoms(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "brats"
     write_phantoms(folder, cases=4, seed=0, spacing_mm=8.0, layout="brats2021", workers=1)
     return folder
+
+
+@pytest.fixture
+def hippocampi(tmp_path, oblique, write_volume) -> Path:
+    """Four small cases in Decathlon format, one with an oblique affine."""
+    return write_hippocampi(tmp_path / "Task04_Hippocampus", oblique, write_volume)
+
+
+@pytest.fixture(scope="session")
+def brains(tmp_path_factory) -> Path:
+    """Two subjects of each of the iSEG 2017 and MRBrainS 2013 challenges, in one folder."""
+    return write_brains(tmp_path_factory.mktemp("brains"))
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory) -> Path:
+    """Eight photographs in the layout of ISIC 2017: four for training, two for validation, two for test."""
+    return write_photographs(tmp_path_factory.mktemp("isic"))
+
+
+@pytest.fixture(scope="session")
+def slices(tmp_path_factory) -> Path:
+    """Eight slices of four patients as JPEG, with masks."""
+    return write_slices(tmp_path_factory.mktemp("slices"))

@@ -7,6 +7,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 IMPORT = """
 import os, sys, warnings
 import monai.bundle, monai.engines, monai.handlers, monai.transforms, torch
@@ -21,6 +23,7 @@ assert set(torch.serialization.get_safe_globals()) == safe
 """
 
 
+@pytest.mark.slow
 def test_what_importing_loads_and_changes():
     done = subprocess.run([sys.executable, "-c", IMPORT], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -12,6 +12,8 @@ from segan_monai.errors import ConfigError
 from segan_monai.processes import average_over_processes, gather_objects
 from tests.torchrun import torchrun
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_process_alone_keeps_what_it_has():
     tensor = torch.tensor([1.0, 2.0])

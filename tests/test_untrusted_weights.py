@@ -150,6 +150,7 @@ def test_the_package_unpickles_nothing_and_unpacks_archives_in_one_place():
 FUZZ = settings(max_examples=60, deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(st.binary(max_size=300), st.floats(0, 1, exclude_max=True), st.booleans())
 def test_noise_and_truncated_files(tmp_path_factory, noise, part, new):

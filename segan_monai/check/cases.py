@@ -243,7 +243,7 @@ def _check_labels(
     labelled = {name: found["labels"] for name, found in read.items() if found["labels"] is not None}
     report.note("labels", f"{len(labelled)} label maps, regions {dict(regions)}" if regions else "no regions known")
     for name, pairs in labelled.items():
-        case, found = of_case[name], {value: count for value, count in pairs}
+        case, found = of_case[name], dict(pairs)
         if not any(value for value in found):
             report.warning(
                 "labels",

@@ -184,7 +184,7 @@ def _chosen(all_series: list[Series], label: Path | None) -> Series:
 
 
 def _nothing_of(data_set: str, folder: Path, expected: str) -> NoReturn:
-    files = [path for path in walk_files(folder)]
+    files = list(walk_files(folder))
     kinds: dict[str, int] = defaultdict(int)
     for path in files:
         kinds["".join(path.suffixes[-2:]).lower() or "without extension"] += 1

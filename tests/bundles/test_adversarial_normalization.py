@@ -14,39 +14,15 @@ import torch
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError, DataError, causes
 from segan_monai.losses import WeightedDiceLoss
 from segan_monai.networks import NormalizerSegmentor
-from tests.bundles.test_workflows import causes
-from tests.bundles.workflow import BUNDLES, FILES, OVERLAYS
-from tests.data.test_iseg import write_iseg
-from tests.data.test_mrbrains import write_mrbrains
+from tests.bundles.workflow import BRAIN, BUNDLES, FILES, OVERLAYS, SMALL_BRAIN, SMALL_BRAIN_TRAINING
 
-BUNDLE = "brain_mri_adversarial_normalization_segmentation"
-CONFIGS = BUNDLES / BUNDLE / "configs"
+CONFIGS = BUNDLES / BRAIN / "configs"
 ROWS = sorted((OVERLAYS / "experiments" / "adversarial_normalization").glob("[1-7]*_*.json"))
-SMALL = {"device": "cpu", "base_channels": 4, "num_levels": 3, "patch_size": [8, 16, 8]}
-TRAINING = {
-    **SMALL,
-    "epochs": 2,
-    "batch_size": 4,
-    "patches_per_volume": 2,
-    "patch_stride": [4, 4, 4],
-    "warm_up_epochs": 1,
-    "folds": 2,
-    "discriminator_channels": [4, 8],
-}
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
-
-
-@pytest.fixture(scope="session")
-def brains(tmp_path_factory):
-    """Two subjects of each challenge, in one folder."""
-    folder = tmp_path_factory.mktemp("brains")
-    write_iseg(folder / "iSEG")
-    write_mrbrains(folder / "MRBrainS" / "TrainingData")
-    return folder
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 def run(run_id, overlays=(), **overrides):
@@ -57,7 +33,7 @@ def run(run_id, overlays=(), **overrides):
         logging_file=False,
         workflow_type="train" if run_id == "training" else "infer",
         run_id=run_id,
-        **{**(TRAINING if run_id == "training" else SMALL), **overrides},
+        **{**(SMALL_BRAIN_TRAINING if run_id == "training" else SMALL_BRAIN), **overrides},
     )
     workflow.initialize()
     workflow.run()
@@ -223,7 +199,7 @@ def test_the_table_lists_the_seven_rows():
     folder = ROWS[0].parent
     table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     assert sorted(f"{name}.json" for name in table["rows"]) == [file.name for file in ROWS]
-    assert table["bundle"] == BUNDLE
+    assert table["bundle"] == BRAIN
     assert table["rows"]["4_second_to_first"]["published"] == {"dice": {"CSF": 0.293, "GM": 0.082, "WM": 0.563}}
 
 

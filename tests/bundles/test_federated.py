@@ -11,16 +11,21 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems
 from monai.fl.utils.exchange_object import ExchangeObject
 
-from tests.bundles import test_adversarial_normalization as brain
-from tests.bundles.test_adversarial_normalization import brains  # noqa: F401
-from tests.bundles.test_pancreas import SMALL as SMALL_PANCREAS
-from tests.bundles.test_pancreas import slices  # noqa: F401
-from tests.bundles.test_skin import SMALL as SMALL_SKIN
-from tests.bundles.test_skin import photographs  # noqa: F401
-from tests.bundles.test_workflows import hippocampi  # noqa: F401
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN, SMALL_TRAINING
+from tests.bundles.workflow import (
+    BRAIN,
+    BRATS,
+    BUNDLES,
+    HIPPOCAMPUS,
+    OVERLAYS,
+    PANCREAS,
+    SKIN,
+    SMALL_BRAIN_TRAINING,
+    SMALL_PANCREAS,
+    SMALL_SKIN,
+    SMALL_TRAINING,
+)
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 # settings of both clients, of the second alone, fixture of the data, and the cases that each trains on
 OF_BUNDLE = {
@@ -29,7 +34,7 @@ OF_BUNDLE = {
     SKIN: (SMALL_SKIN, {"official_split": False, "folds": 4}, "photographs", (4, 3)),
     PANCREAS: (SMALL_PANCREAS, {"folds": 4}, "slices", (4, 6)),
     # the second client has one domain of the two, so a discriminator of another shape
-    brain.BUNDLE: ({**brain.TRAINING, "warm_up_epochs": 0}, {"train_domains": ["iSEG"]}, "brains", (2, 1)),
+    BRAIN: ({**SMALL_BRAIN_TRAINING, "warm_up_epochs": 0}, {"train_domains": ["iSEG"]}, "brains", (2, 1)),
 }
 
 

@@ -28,6 +28,8 @@ from tests.bundles.volumes import (
 )
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, PANCREAS, make_workflow
 
+pytestmark = pytest.mark.slow
+
 BRAIN = "brain_mri_adversarial_normalization_segmentation"
 COPY = "tests.bundles.copying."
 SEEDS = st.integers(0, 2**32)

@@ -11,17 +11,22 @@ from monai.bundle import ConfigWorkflow
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from segan_monai.handlers import LiveView, TrainingHandlers
-from tests.bundles import test_adversarial_normalization as normalization
-from tests.bundles import test_pancreas as pancreas
-from tests.bundles import test_skin as skin
-from tests.bundles.test_adversarial_normalization import brains  # noqa: F401
-from tests.bundles.test_pancreas import slices  # noqa: F401
-from tests.bundles.test_skin import photographs  # noqa: F401
-from tests.bundles.test_workflows import hippocampi  # noqa: F401
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN, SMALL_TRAINING
-from tests.faults.test_training import assert_same
+from tests.bundles.workflow import (
+    BRAIN,
+    BRATS,
+    BUNDLES,
+    HIPPOCAMPUS,
+    OVERLAYS,
+    PANCREAS,
+    SKIN,
+    SMALL_BRAIN_TRAINING,
+    SMALL_PANCREAS,
+    SMALL_SKIN,
+    SMALL_TRAINING,
+)
+from tests.comparing import assert_same
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 COMPONENTS = "experiments/segan_components"
 SEGAN = {**SMALL_TRAINING, "epochs": 2, "val_interval": 1, "critic_start": 1}
@@ -31,9 +36,9 @@ TRAININGS = {
     "joint_critic": (BRATS, "phantoms", [f"{COMPONENTS}/s3_1c.json"], {**SEGAN, "slice_axis": 1}),
     "pairs": (HIPPOCAMPUS, "hippocampi", [f"{COMPONENTS}/s1_1c.json"], SEGAN),
     "unet": (HIPPOCAMPUS, "hippocampi", [f"{COMPONENTS}/unet.json"], SEGAN),
-    "skin": (SKIN, "photographs", [], {**skin.SMALL, **SEGAN, "slice_size": None, "slices_per_volume": None}),
-    "lsnet": (PANCREAS, "slices", ["ct_pictures.json"], {**pancreas.SMALL, "epochs": 2, "val_interval": 1}),
-    "normalization": (normalization.BUNDLE, "brains", [], {**normalization.TRAINING, "val_interval": 1}),
+    "skin": (SKIN, "photographs", [], {**SMALL_SKIN, **SEGAN, "slice_size": None, "slices_per_volume": None}),
+    "lsnet": (PANCREAS, "slices", ["ct_pictures.json"], {**SMALL_PANCREAS, "epochs": 2, "val_interval": 1}),
+    "normalization": (BRAIN, "brains", [], {**SMALL_BRAIN_TRAINING, "val_interval": 1}),
 }
 PICTURES = {
     "segan": {"slices": [1, 2], "critic": [2]},

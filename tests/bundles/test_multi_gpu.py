@@ -13,14 +13,19 @@ import pytest
 from segan_monai.data import write_phantoms
 from segan_monai.networks import load_weights
 from segan_monai.networks.weights import read_checkpoint
-from tests.bundles import test_adversarial_normalization as brain
-from tests.bundles.test_adversarial_normalization import brains  # noqa: F401
-from tests.bundles.test_pancreas import SMALL as SMALL_PANCREAS
-from tests.bundles.test_pancreas import slices  # noqa: F401
-from tests.bundles.test_skin import SMALL as SMALL_SKIN
-from tests.bundles.test_skin import photographs  # noqa: F401
-from tests.bundles.test_workflows import hippocampi  # noqa: F401
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow, run_workflow
+from tests.bundles.workflow import (
+    BRAIN,
+    BRATS,
+    BUNDLES,
+    HIPPOCAMPUS,
+    PANCREAS,
+    SKIN,
+    SMALL_BRAIN_TRAINING,
+    SMALL_PANCREAS,
+    SMALL_SKIN,
+    make_workflow,
+    run_workflow,
+)
 from tests.torchrun import torchrun
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -30,7 +35,7 @@ OF_BUNDLE = {
     HIPPOCAMPUS: {},
     SKIN: {**SMALL_SKIN, "subset": "all"},
     PANCREAS: {**SMALL_PANCREAS, "subset": "all", "count_operations": True},
-    brain.BUNDLE: {**brain.TRAINING, "subset": "all"},
+    BRAIN: {**SMALL_BRAIN_TRAINING, "subset": "all"},
 }
 
 

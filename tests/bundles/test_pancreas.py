@@ -11,23 +11,21 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
 from segan_monai.reproduce import load_tables
-from tests.bundles.workflow import BUNDLES, PANCREAS, make_workflow, run_workflow
-from tests.networks.test_lsnet import known
+from tests.bundles.workflow import BUNDLES, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow
+from tests.networks.known_lsnet import known
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 CONFIGS = BUNDLES / PANCREAS / "configs"
-SMALL = {"slice_size": [32, 32], "base_channels": 4, "segmentor_depth": 18, "device": "cpu"}
 ROWS = ["lsnet", "lsnet_fcn", "unet", "fcn", "attention_unet", "coarse_to_fine_unet", "coarse_to_fine_fcn"]
 
 
 def run(run_id, overlay=None, **overrides):
-    return run_workflow(PANCREAS, run_id, overlay, **{**SMALL, **overrides})
+    return run_workflow(PANCREAS, run_id, overlay, **{**SMALL_PANCREAS, **overrides})
 
 
 def settings_of(data, tmp_path):
@@ -37,26 +35,6 @@ def settings_of(data, tmp_path):
 def read_rows(file):
     with file.open(encoding="utf-8") as stream:
         return list(csv.DictReader(stream))
-
-
-@pytest.fixture(scope="session")
-def slices(tmp_path_factory):
-    """Eight slices of four patients as JPEG, upside down, with a bright organ; one slice without it."""
-    folder = tmp_path_factory.mktemp("slices")
-    generator = np.random.default_rng(0)
-    for kind in ("images", "masks"):
-        (folder / kind).mkdir()
-    for patient in range(4):
-        for number in range(2):
-            mask = np.zeros((64, 64), np.uint8)
-            if (patient, number) != (3, 1):
-                y, x = generator.integers(10, 34, 2)
-                mask[y : y + 16, x : x + 20] = 255
-            name = f"PANCREAS_{patient:04}-{1100 + number}.jpg"
-            grey = np.clip(60 + 0.5 * mask + generator.normal(0, 8, mask.shape), 0, 255).astype(np.uint8)
-            Image.fromarray(grey).convert("RGB").save(folder / "images" / name, quality=95)
-            Image.fromarray(mask).convert("RGB").save(folder / "masks" / name, quality=95)
-    return folder
 
 
 def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
@@ -101,7 +79,7 @@ def test_every_method_is_one_overlay(row, slices, tmp_path):
 
 def test_ablations_are_what_their_names_say(slices, tmp_path):
     def trainer(*overlays):
-        common = {**SMALL, **settings_of(slices, tmp_path), "output_dir": str(tmp_path / "run")}
+        common = {**SMALL_PANCREAS, **settings_of(slices, tmp_path), "output_dir": str(tmp_path / "run")}
         workflow = make_workflow(PANCREAS, "training", ["ct_pictures.json", *overlays], **common)
         workflow.initialize()
         return workflow.parser.get_parsed_content("train#trainer")
@@ -176,7 +154,7 @@ def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
 
 @pytest.mark.real_data
 def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
-    workflow = make_workflow(PANCREAS, "inference", **SMALL, output_dir=str(tmp_path))
+    workflow = make_workflow(PANCREAS, "inference", **SMALL_PANCREAS, output_dir=str(tmp_path))
     torch.manual_seed(0)
     network = workflow.parser.get_parsed_content("network_def")
     torch.nn.init.constant_(network.localizer.keypoint_head[-1].bias, 0.0)

@@ -19,50 +19,16 @@ from segan_monai.errors import DataError
 from segan_monai.networks import SegANSegmentor
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 from segan_monai.reproduce import load_tables
-from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, make_workflow, run_workflow
+from tests.bundles.datasets import ISIC_FOLDERS
+from tests.bundles.workflow import BUNDLES, OVERLAYS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
-SMALL = {"image_size": [32, 32], "cached_size": [60, 45]}
 CONFIGS = BUNDLES / SKIN / "configs"
-FOLDERS = {
-    section: (f"ISIC-2017_{section}_Data", f"ISIC-2017_{section}_Part1_GroundTruth")
-    for section in ("Training", "Validation", "Test_v2")
-}
-
-
-def write_photograph(image_file, mask_file, generator, size=(240, 160)):
-    """Skin with a dark lesion, off the centre."""
-    columns, rows = size
-    x, y = np.meshgrid(np.arange(columns) / columns, np.arange(rows) / rows)
-    (cx, cy), radius = generator.uniform(0.35, 0.65, 2), generator.uniform(0.15, 0.3)
-    lesion = (x - cx) ** 2 + (y - cy) ** 2 < radius**2
-    pixels = np.where(lesion[..., None], (120, 70, 50), (230, 180, 160)) + generator.normal(0, 6, (rows, columns, 3))
-    for file in (image_file, mask_file):
-        file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(image_file, quality=95)
-    Image.fromarray(lesion.astype(np.uint8) * 255).save(mask_file)
-
-
-@pytest.fixture(scope="session")
-def photographs(tmp_path_factory):
-    """Four photographs for training, two for validation, two for test, all of different sizes."""
-    folder = tmp_path_factory.mktemp("isic")
-    generator = np.random.default_rng(0)
-    number = 0
-    for (images, masks), count in zip(FOLDERS.values(), (4, 2, 2), strict=True):
-        for _ in range(count):
-            name = f"ISIC_{number:07}"
-            files = folder / images / f"{name}.jpg", folder / masks / f"{name}_segmentation.png"
-            write_photograph(*files, generator, size=(240 - 7 * number, 160 + 3 * number))
-            Image.new("RGB", (4, 4)).save(folder / images / f"{name}_superpixels.png")
-            number += 1
-        (folder / images / f"{images}_metadata.csv").write_text("image_id,age_approximate,sex\n", encoding="utf-8")
-    return folder
 
 
 def run(run_id, overlay=None, **overrides):
-    return run_workflow(SKIN, run_id, overlay, **{**SMALL, **overrides})
+    return run_workflow(SKIN, run_id, overlay, **{**SMALL_SKIN, **overrides})
 
 
 def read_rows(file):
@@ -98,7 +64,7 @@ def test_train_resume_evaluate_and_infer(photographs, tmp_path):
         file = f"{row['case']}_seg.png"
         first, second = (np.asarray(Image.open(tmp_path / kind / file)) for kind in ("evaluation", "inference"))
         assert np.array_equal(first, second)
-        mask = Image.open(photographs / FOLDERS["Test_v2"][1] / f"{row['case']}_segmentation.png")
+        mask = Image.open(photographs / ISIC_FOLDERS["Test_v2"][1] / f"{row['case']}_segmentation.png")
         truth, found = np.asarray(mask) == 255, first == 255
         assert truth.shape == found.shape
         assert float(row["dice"]) == pytest.approx(2 * (truth & found).sum() / (truth.sum() + found.sum()))
@@ -149,7 +115,7 @@ def test_masks_have_the_photographs_size_and_orientation(size, tmp_path):
 def draws(photographs, tmp_path, seed=0, count=24, **overrides):
     """Samples of the training's transforms, as a run of this seed draws them."""
     folders = {"dataset_dir": str(photographs), "output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path)}
-    workflow = make_workflow(SKIN, "training", **{**SMALL, **folders, "seed": seed, **overrides})
+    workflow = make_workflow(SKIN, "training", **{**SMALL_SKIN, **folders, "seed": seed, **overrides})
     workflow.initialize()
     dataset = workflow.parser.get_parsed_content("train#dataset")
     dataset.transform.set_random_state(seed)
@@ -254,7 +220,7 @@ def test_the_unet_baseline_is_the_same_overlay_as_elsewhere(photographs, tmp_pat
 
 
 def test_two_classes_by_override(photographs, tmp_path):
-    images, masks = (photographs / folder for folder in FOLDERS["Training"])
+    images, masks = (photographs / folder for folder in ISIC_FOLDERS["Training"])
     (tmp_path / "data" / "masks").mkdir(parents=True)
     (tmp_path / "data" / "images").symlink_to(images)
     for file in masks.iterdir():
@@ -286,7 +252,6 @@ def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
 def test_real_photographs_are_overfitted(data_dir, tmp_path):
     settings = {"dataset_dir": str(data_dir / "isic2017"), "ckpt_dir": str(tmp_path / "models"), "base_channels": 16}
     sizes = {"image_size": [128, 128], "cached_size": [180, 135]}

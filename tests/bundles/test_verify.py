@@ -14,12 +14,11 @@ import pytest
 from segan_monai.export import run_onnx
 from segan_monai.verify import CHECKS, run_checks
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS, SKIN
-from tests.export.test_run_onnx import BLOCK_TORCH
+from tests.export.block_torch import BLOCK_TORCH
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("bundle", sorted(folder.name for folder in BUNDLES.iterdir() if folder.is_dir()))
 def test_every_check(bundle, tmp_path):
     results = {check.name: check for check in run_checks(BUNDLES / bundle, work_dir=tmp_path)}

@@ -14,39 +14,10 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from segan_monai.data import write_phantoms
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError, DataError, causes
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow, run_workflow
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
-
-
-def causes(error):
-    """The chain of an error, as MONAI wraps them."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-@pytest.fixture
-def hippocampi(tmp_path, oblique, write_volume):
-    """Four small cases in decathlon format, one with an oblique affine."""
-    folder = tmp_path / "Task04_Hippocampus"
-    generator = np.random.default_rng(0)
-    training = []
-    for index in range(4):
-        label = np.zeros((18, 24, 12), np.uint8)
-        label[5:10, 6:12, 3:9] = 1
-        label[5:10, 12:18, 3:9] = 2
-        image = (generator.normal(100, 10, label.shape) + 50 * label).astype(np.float32)
-        affine = oblique if index == 0 else np.diag([1.0, 1, 1, 1])
-        for kind, array in (("imagesTr", image), ("labelsTr", label)):
-            write_volume(folder / kind / f"hippocampus_{index:03}.nii.gz", array, affine)
-        name = f"hippocampus_{index:03}.nii.gz"
-        training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
-    labels = {"0": "background", "1": "Anterior", "2": "Posterior"}
-    content = {"name": "Hippocampus", "modality": {"0": "MRI"}, "labels": labels, "training": training}
-    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture

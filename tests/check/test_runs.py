@@ -16,6 +16,8 @@ from segan_monai.check import check_command_line
 from segan_monai.errors import UserError, user_error_in
 from tests.bundles.workflow import BRATS, BUNDLES, FILES, HIPPOCAMPUS, PANCREAS, SKIN, SMALL, make_workflow
 
+pytestmark = pytest.mark.slow
+
 SIZES = {**SMALL, "batch_size": 4, "slices_per_volume": 2, "folds": 2}
 BRAIN = "brain_mri_adversarial_normalization_segmentation"
 

@@ -283,6 +283,7 @@ def test_values_are_shown_as_they_are_written():
     assert [shown(value) for value in written] == ["true", "null", "ten", "'10'", "''", "[1, 'a']", "0.5"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "args_file"])
 def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path, how):
     wrong = ["--loss_layers", "[]"]

@@ -16,6 +16,8 @@ from segan_monai.cli.evaluate import parse_regions
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
 
+pytestmark = pytest.mark.slow
+
 # turned by about 37 degrees, 1 x 1 x 3 mm
 OBLIQUE = np.array([[0.8, -0.6, 0, 5], [0.6, 0.8, 0, -3], [0, 0, 3, 1], [0, 0, 0, 1]])
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import pytest
 import torch
 import typer
 from typer.testing import CliRunner
@@ -10,6 +11,8 @@ from segan_monai.cli.export import export
 from segan_monai.errors import ConfigError
 from segan_monai.networks import SegANSegmentor
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
+
+pytestmark = pytest.mark.slow
 
 
 def test_writes_a_file_that_gives_the_networks_logits(tmp_path):

@@ -28,6 +28,7 @@ def test_help_does_not_wait_for_pytorch(arguments):
     assert "loaded []" in shown.stdout
 
 
+@pytest.mark.slow
 def test_components_are_registered_at_the_first_use_of_the_package():
     code = """
 import sys
@@ -47,6 +48,7 @@ except AttributeError as error:
     assert done.stdout.strip() == "module 'segan_monai' has no attribute 'no_such_name'"
 
 
+@pytest.mark.slow
 def test_importing_the_package_registers_components_before_monai_is_imported_by_a_script():
     code = """
 import segan_monai

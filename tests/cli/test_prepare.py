@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.prepare.sources import FIND
-from tests.data.test_iseg import write_iseg
+from tests.data.challenges import write_iseg
 
 
 def run(*arguments):

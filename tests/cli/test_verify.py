@@ -10,7 +10,7 @@ from segan_monai.cli.verify import verify
 from segan_monai.errors import ConfigError
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -75,7 +75,8 @@ def test_what_belongs_to_the_validation_set_never_joins_the_training_set(run, da
     copy, other = data("copy", "other")
     shutil.copy(tmp_path / "data" / f"{judged[0]}.nii", copy["image"])
     split = run(copy, other, *data(f"{judged[1]}-2"), resume=True, new_cases="training")
-    assert ids(split["training"])[-1] == "other" and len(split["training"]) == 10
+    assert ids(split["training"])[-1] == "other"
+    assert len(split["training"]) == 10
     assert f"stay unused: {judged[1]}-2, copy. They belong to the validation set" in caplog.text
 
 
@@ -187,7 +188,8 @@ def test_domains_go_on_with_their_split_too(data, tmp_path, caplog):
     added = split_domains(more, resume=True, new_cases="training", **settings)
     assert ids(added["training"]) == [*ids(first["training"]), "a3"]
     counts = read_split(tmp_path / "split.json")["counts"]
-    assert sum(counts["a"].values()) == 4 and sum(counts["b"].values()) == 2
+    assert sum(counts["a"].values()) == 4
+    assert sum(counts["b"].values()) == 2
     with pytest.raises(ConfigError, match="pass --fold 0; "):
         split_domains(cases, resume=True, fold=1, **settings)
     with pytest.raises(ConfigError, match="pass --split_by subject; "):

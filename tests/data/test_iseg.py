@@ -9,25 +9,7 @@ import pytest
 from segan_monai.data import find_cases, iseg_cases
 from segan_monai.errors import DataError
 from segan_monai.transforms import LoadCased, RelabelCased
-
-
-def write_analyze(path, array):
-    """An Analyze pair as the challenge has them: four dimensions, 1 mm."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.AnalyzeImage(array[..., None], np.diag([1.0, 1, 1, 1]))
-    image.header.set_zooms((1, 1, 1, 1))
-    nibabel.save(image, path)
-
-
-def write_iseg(folder, subjects=2):
-    generator = np.random.default_rng(0)
-    for number in range(1, subjects + 1):
-        label = np.zeros((20, 24, 16), np.uint8)
-        label[4:16, 4:20, 3:13] = generator.choice([10, 150, 250], (12, 16, 10))
-        t1 = (label.astype(np.int16) * 2 + generator.integers(1, 50, label.shape, dtype=np.int16)) * (label > 0)
-        for kind, array in (("T1", t1), ("T2", t1[::-1]), ("label", label)):
-            write_analyze(folder / f"subject-{number}-{kind}.img", array)
-    return folder
+from tests.data.challenges import write_analyze, write_iseg
 
 
 def test_layout(tmp_path):

@@ -9,27 +9,7 @@ import pytest
 from segan_monai.data import find_cases, mrbrains_cases
 from segan_monai.errors import DataError
 from segan_monai.transforms import LoadCased, RelabelCased, StripByLabeld
-
-SPACING = (0.958, 0.958, 3.0)
-
-
-def write_mrbrains(folder, subjects=("1", "2"), labels=("LabelsForTraining", "LabelsForTesting")):
-    """Folders as the challenge has them: a head with skull, all scans but the 1 mm one on the labels' grid."""
-    generator = np.random.default_rng(1)
-    affine = np.diag([-SPACING[0], -SPACING[1], SPACING[2], 1])
-    for subject in subjects:
-        eight = np.zeros((24, 28, 12), np.uint8)
-        eight[4:20, 4:24, 2:10] = generator.integers(1, 9, (16, 20, 8))
-        merged = np.array([0, 2, 2, 3, 3, 1, 1, 0, 0], np.uint8)[eight]
-        t1 = (generator.integers(20, 40, eight.shape) + 100 * merged).astype(np.int16)
-        (folder / subject).mkdir(parents=True)
-        volumes = {"T1": t1, "T1_IR": t1, "T2_FLAIR": t1, "LabelsForTraining": eight, "LabelsForTesting": merged}
-        for name, volume in volumes.items():
-            if not name.startswith("Labels") or name in labels:
-                nibabel.save(nibabel.Nifti1Image(volume, affine), folder / subject / f"{name}.nii")
-        fine = nibabel.Nifti1Image(t1.repeat(3, axis=2), np.diag([1.0, 1, 1, 1]))
-        nibabel.save(fine, folder / subject / "T1_1mm.nii")
-    return folder
+from tests.data.challenges import write_mrbrains
 
 
 def test_layout(tmp_path):
@@ -75,7 +55,7 @@ def test_a_t1_alone_is_no_case_of_the_challenge(tmp_path):
 
 
 def test_both_challenges_in_one_folder(tmp_path, caplog):
-    from tests.data.test_iseg import write_iseg
+    from tests.data.challenges import write_iseg
 
     write_mrbrains(tmp_path / "MRBrainS" / "TrainingData")
     write_iseg(tmp_path / "iSEG")

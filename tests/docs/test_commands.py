@@ -20,6 +20,8 @@ from tests.docs import workspace as workspaces
 from tests.docs.pages import PAGES, TOP, name_of, script_of
 from tests.docs.workspace import calls_of, make_workspace
 
+pytestmark = pytest.mark.slow
+
 # Commands that are not run, by how they begin; what is looked at instead is in `look_at`.
 NOT_RUN = {
     "bash .ci/run": "runs these tests",

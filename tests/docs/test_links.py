@@ -19,8 +19,9 @@ from tests.docs.pages import FENCE, PAGES, TOP, name_of, prose_of
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 OPTION = re.compile(r"(?<![\w-])--([a-zA-Z][\w-]*)")
-# options of programs that are not of this project
+# options of shell scripts, and of programs that are not of this project
 OTHERS = {
+    "scripts/test.sh": {"fast", "durations-table", "coverage"},
     "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
     "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task"},
     "mkdocs": {"strict"},
@@ -64,7 +65,7 @@ def known() -> set[str]:
         }
     for file in [*TOP.glob("scripts/benchmarks/*.py"), TOP / "segan_monai" / "export" / "run_onnx.py"]:
         text = file.read_text(encoding="utf-8")
-        names |= {name for name in OPTION.findall(text)}
+        names |= set(OPTION.findall(text))
         names |= {name.replace("_", "-") for name in re.findall(r"(?:^    |\(|, )(\w+): [A-Za-z]", text, re.MULTILINE)}
     return names
 

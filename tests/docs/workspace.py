@@ -26,8 +26,7 @@ from PIL import Image
 
 from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.verify.checks import SMALL
-from tests.data.test_iseg import write_iseg
-from tests.data.test_mrbrains import write_mrbrains
+from tests.data.challenges import write_iseg, write_mrbrains
 from tests.docs.pages import TOP
 from tests.prepare.series import write_pancreas
 

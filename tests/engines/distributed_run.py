@@ -28,7 +28,7 @@ from segan_monai.networks import (
     SegANCritics,
     SegANSegmentor,
 )
-from tests.handlers.test_evaluation_report import CASES, REGIONS, evaluator
+from tests.handlers.evaluations import CASES, REGIONS, evaluator
 
 NAMES = ("segan", "segmentation", "normalization", "lsnet")
 

@@ -14,8 +14,10 @@ from ignite.engine import Events
 
 from segan_monai.handlers import EvaluationReport
 from tests.engines.distributed_run import NAMES, make_batches, make_trainer, state_of
-from tests.handlers.test_evaluation_report import CASES, REGIONS, evaluator
+from tests.handlers.evaluations import CASES, REGIONS, evaluator
 from tests.torchrun import torchrun
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(__file__).with_name("distributed_run.py")
 

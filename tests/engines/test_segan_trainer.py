@@ -234,6 +234,7 @@ def test_a_segmentor_without_any_loss_is_refused(batch, settings):
         make_trainer(*players(), [batch], **settings)
 
 
+@pytest.mark.slow
 def test_compiled_players_learn_the_same_and_keep_their_names(batch):
     """``aot_eager`` traces forward and backward as ``inductor`` does, without a compiler."""
     results = []

@@ -13,6 +13,8 @@ from segan_monai.export.formats import run_exported
 from segan_monai.networks import SegANSegmentor
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 
+pytestmark = pytest.mark.slow
+
 NORMALIZATION = "brain_mri_adversarial_normalization_segmentation"
 
 

@@ -23,8 +23,9 @@ from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.transforms import regions_to_label_map, resize_planes, scale_foreground
 from segan_monai.transforms.regions import paint_order
+from tests.export.block_torch import BLOCK_TORCH
 
-BLOCK_TORCH = "import sys; sys.modules.update(dict.fromkeys(['torch', 'monai', 'segan_monai'])); "
+pytestmark = pytest.mark.slow
 
 
 class Session:
@@ -242,5 +243,6 @@ def test_the_label_map_lies_on_the_image_in_nibabel_and_itk(qform, sform, tmp_pa
     np.testing.assert_array_equal(found.affine, expected.affine)
     assert [found.header[code] for code in ("qform_code", "sform_code")] == [qform, sform]
     found, expected = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("label.nii", "image.nii"))
-    assert found.GetOrigin() == expected.GetOrigin() and found.GetDirection() == expected.GetDirection()
+    assert found.GetOrigin() == expected.GetOrigin()
+    assert found.GetDirection() == expected.GetDirection()
     assert found.GetSpacing() == expected.GetSpacing()

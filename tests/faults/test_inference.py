@@ -19,43 +19,18 @@ from PIL import Image
 
 from segan_monai.engines import FailedCasesError
 from segan_monai.errors import causes
-from segan_monai.networks import SegANSegmentor
 from segan_monai.run import what_to_do
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow
+from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow
+from tests.faults.inference_data import START, copy_images, save_weights, settings
 from tests.faults.processes import SMALL, Command
 
-BRAIN = "brain_mri_adversarial_normalization_segmentation"
-START = "$segan_monai.start_run(@output_dir, @seed)"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def images(hippocampi, tmp_path):
     """Four volumes in a folder, `case_1` truncated, and weights."""
     return copy_images(hippocampi, tmp_path, 4)
-
-
-def copy_images(hippocampi, tmp_path, count):
-    """The first volumes in a folder, `case_1` truncated, and weights beside it."""
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for index in range(count):
-        shutil.copy(hippocampi / "imagesTr" / f"case_{index}.nii.gz", folder)
-    bad = folder / "case_1.nii.gz"
-    bad.write_bytes(bad.read_bytes()[:500])
-    save_weights(tmp_path, seed=0)
-    return folder
-
-
-def save_weights(tmp_path, seed):
-    torch.manual_seed(seed)
-    (tmp_path / "models").mkdir(exist_ok=True)
-    network = SegANSegmentor(7, 2, base_channels=4, full_resolution_channels=8)
-    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
-
-
-def settings(tmp_path):
-    folders = {"dataset_dir": "images", "output_dir": "out", "ckpt_dir": "models"}
-    return {key: str(tmp_path / folder) for key, folder in folders.items()}
 
 
 def infer(tmp_path, bundle=HIPPOCAMPUS, **overrides):
@@ -306,7 +281,6 @@ def test_odd_names_of_files_cost_nothing_and_one_that_cannot_be_opened_only_its_
     assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
 def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):
     generator = np.random.default_rng(0)

@@ -12,9 +12,9 @@ import pytest
 
 from segan_monai.data import write_phantoms
 from segan_monai.simulation.sample_data import write_sample_data
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
+from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
+from tests.faults.inference_data import START, copy_images, settings
 from tests.faults.processes import SMALL
-from tests.faults.test_inference import BRAIN, START, copy_images, settings
 from tests.torchrun import torchrun
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]

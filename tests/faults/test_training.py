@@ -18,7 +18,10 @@ from ignite.engine import Events
 from segan_monai.errors import DataError, causes
 from segan_monai.run import what_to_do
 from tests.bundles.workflow import HIPPOCAMPUS, make_workflow
+from tests.comparing import assert_same
 from tests.faults.processes import SMALL_TRAINING, Command
+
+pytestmark = pytest.mark.slow
 
 ITERATIONS = 6  # an epoch: of eight cases in four folds six are for training, one a batch
 
@@ -41,22 +44,6 @@ def validations(folder):
     """Key metric of each epoch that was validated."""
     with (folder / "run" / "history.csv").open(encoding="utf-8") as stream:
         return {row["epoch"]: row["value"] for row in csv.DictReader(stream) if row["name"] == "validation/mean_dice"}
-
-
-def assert_same(found, expected, where=""):
-    """Bit for bit, however deep."""
-    if isinstance(expected, dict):
-        assert found.keys() == expected.keys(), where
-        for key in expected:
-            assert_same(found[key], expected[key], f"{where}.{key}")
-    elif isinstance(expected, list | tuple):
-        assert len(found) == len(expected), where
-        for index, pair in enumerate(zip(found, expected, strict=True)):
-            assert_same(*pair, f"{where}[{index}]")
-    elif isinstance(expected, torch.Tensor):
-        assert torch.equal(found, expected), where
-    else:
-        assert found == expected, where
 
 
 @pytest.fixture(scope="module")

@@ -60,7 +60,8 @@ def test_a_case_whose_line_is_damaged_is_run_again(damage, journal, cases, tmp_p
 def test_a_journal_of_garbage_counts_as_empty(journal, cases, tmp_path, caplog):
     journal.write_bytes(bytes(range(256)) * 4)
     assert CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases) == cases
-    assert "inference.jsonl: " in caplog.text and "damaged lines" in caplog.text
+    assert "inference.jsonl: " in caplog.text
+    assert "damaged lines" in caplog.text
 
 
 def test_a_folder_in_its_place_is_named_at_the_start(journal, cases, tmp_path):

@@ -19,7 +19,7 @@ from segan_monai.handlers import InferenceCost, RoIReport
 from segan_monai.handlers.roi_report import boxes_iou
 from segan_monai.inferers import RoISliceInferer
 from segan_monai.transforms import ResizeSlicesd
-from tests.networks.test_lsnet import known
+from tests.networks.known_lsnet import known
 
 
 def test_iou_by_hand():

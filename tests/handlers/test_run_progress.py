@@ -16,7 +16,6 @@ import torch
 from ignite.engine import Engine
 
 from segan_monai.handlers import RunProgress
-from tests.bundles.test_workflows import hippocampi  # noqa: F401
 from tests.bundles.workflow import HIPPOCAMPUS, run_workflow
 
 
@@ -83,8 +82,9 @@ def test_nothing_without_a_terminal(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("process_as_before")
-def test_a_bundle_from_caching_to_inference(hippocampi, tmp_path):  # noqa: F811
+def test_a_bundle_from_caching_to_inference(hippocampi, tmp_path):
     settings = {"dataset_dir": str(hippocampi), "ckpt_dir": str(tmp_path / "models")}
     found = {}
     for run_id in ("training", "evaluating", "inference"):

@@ -15,6 +15,7 @@ from segan_monai.handlers import tracked_run as module
 from segan_monai.handlers.tracked_run import tracking_uri
 
 mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.slow
 
 
 def train(folder, epochs=2, begin=0, fail=None, terminate=False, **settings):

@@ -13,7 +13,7 @@ from torch import nn
 
 from segan_monai.finite import NonFiniteOutputError
 from segan_monai.inferers import FiniteInferer, NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
-from tests.networks.test_lsnet import known
+from tests.networks.known_lsnet import known
 
 NOT_FINITE = [math.nan, math.inf, -math.inf]
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segan_monai.inferers import RoISliceInferer
-from tests.networks.test_lsnet import known
+from tests.networks.known_lsnet import known
 
 
 @pytest.fixture

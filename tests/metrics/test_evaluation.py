@@ -396,7 +396,8 @@ def test_endings_in_upper_case_and_content_under_the_wrong_name(tmp_path):
             nib.save(nib.Nifti1Image(label, np.eye(4)), tmp_path / "x.nii")  # not compressed, whatever its name
             (tmp_path / "x.nii").rename(tmp_path / side / name)
     table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", workers=1)
-    assert table["case"].tolist() == ["a", "b"] and table["dice"].tolist() == [1, 1]
+    assert table["case"].tolist() == ["a", "b"]
+    assert table["dice"].tolist() == [1, 1]
 
 
 def test_references_without_a_region_are_said(tmp_path):

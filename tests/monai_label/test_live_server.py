@@ -18,7 +18,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
 from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
-from tests.monai_label.test_rules import labels_of, read_as_monai_label
+from tests.monai_label.reading import labels_of, read_as_monai_label
 
 if os.environ.get("SEGAN_MONAI_LABEL") != "1":
     pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)
@@ -27,7 +27,7 @@ client_module = pytest.importorskip("monailabel.client.client", reason="run bash
 ROOT = Path(__file__).parents[2]
 START_SECONDS, ANSWER_SECONDS, TRAIN_SECONDS = 180, 120, 300
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +178,8 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
         client.infer(name, "", {"device": "cpu"}, file=str(two))
     say("infer of an image with 2 channels:", refused.value.msg)
     modalities = read_as_monai_label(served).get_parsed_content("preprocessing").transforms[0].modalities
-    assert "Status: 422" in refused.value.msg and "found 2" in refused.value.msg
+    assert "Status: 422" in refused.value.msg
+    assert "found 2" in refused.value.msg
     assert all(modality.lower() in refused.value.msg.lower() for modality in modalities)
 
     for index in range(3):
@@ -201,7 +202,8 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     assert status["status"] == "DONE", "\n".join(status["details"])
     assert weights.read_bytes() != before
     history = (served / "output" / "training" / "history.csv").read_text(encoding="utf-8")
-    assert "\n2," in history and "\n3," not in history
+    assert "\n2," in history
+    assert "\n3," not in history
 
     second = infer("study_3")
     say("infer with the new model: values", np.unique(second), "Dice", round(dice(second, truth), 3))

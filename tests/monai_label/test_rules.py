@@ -11,7 +11,6 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigParser
 from monai.transforms import Invertd, SaveImaged, Spacingd
 
 from segan_monai.errors import DataError
@@ -19,8 +18,9 @@ from segan_monai.label_bundle import place_bundle
 from segan_monai.transforms import IsolatedSpacingd
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS
 from tests.monai_label.cases import BRAIN, CHANNELS, CLAIMING, copy_with_weights, write_case
+from tests.monai_label.reading import labels_of, read_as_monai_label
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture(params=CLAIMING)
@@ -28,14 +28,6 @@ def placed(request, tmp_path):
     """A bundle in the app, with small networks and weights that nobody trained."""
     bundle, overlay = copy_with_weights(request.param, tmp_path)
     return place_bundle(bundle, tmp_path / "app" / "model", [overlay])
-
-
-def read_as_monai_label(bundle, name="inference"):
-    """A config as `BundleInferTask` and `BundleTrainTask` read it: one file, and another root."""
-    parser = ConfigParser()
-    parser.read_config(str(bundle / "configs" / f"{name}.json"))
-    parser.config.update({"bundle_root": str(bundle)})
-    return parser
 
 
 def infer_as_monai_label(bundle, image):
@@ -53,13 +45,6 @@ def infer_as_monai_label(bundle, image):
         if not isinstance(transform, SaveImaged):
             case = transform(case)
     return case
-
-
-def labels_of(bundle):
-    """Name to voxel value, as a viewer gets them."""
-    metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
-    pred = next(iter(metadata["network_data_format"]["outputs"].values()))
-    return {name.lower(): int(value) for value, name in pred["channel_def"].items() if name.lower() != "background"}
 
 
 def test_which_bundles_claim_it():
@@ -88,8 +73,12 @@ def test_the_bundle_itself_keeps_the_rules(name):
 
     training = read_as_monai_label(bundle, "train")
     assert isinstance(training["train#handlers"], list)
-    assert training["run"] and training["network"] and training["network_def"]
-    assert training["validate#dataset#data"] and training["train#dataset#data"] and training["train#trainer#max_epochs"]
+    assert training["run"]
+    assert training["network"]
+    assert training["network_def"]
+    assert training["validate#dataset#data"]
+    assert training["train#dataset#data"]
+    assert training["train#trainer#max_epochs"]
     saved = [handler for handler in training["train#handlers"] if handler["_target_"] == "TrainingHandlers"]
     assert [handler["ckpt_dir"] for handler in saved] == ["@ckpt_dir"]  # models/model.pt is what is served
     assert training["ckpt_dir"] == "$@bundle_root + '/models'"
@@ -141,7 +130,8 @@ def test_training_as_the_server_starts_it_writes_the_weights_that_are_served(pla
     assert not all(torch.equal(after[key], before[key]) for key in before)
     assert [file.name for file in (placed / "models").glob("*.pt")] == ["model.pt"]  # the shortest name is served
     history = (placed / "output" / "training" / "history.csv").read_text(encoding="utf-8")
-    assert "\n2," in history and "\n3," not in history
+    assert "\n2," in history
+    assert "\n3," not in history
 
 
 @pytest.mark.parametrize("name", CLAIMING)

@@ -10,32 +10,7 @@ from torch import nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
-from segan_monai.networks.keypoints import keypoint_targets
-
-
-class TrueLocalizer(LocalizationNet):
-    """Finds what is bright in channel k of the image."""
-
-    def __init__(self, **settings):
-        super().__init__(1, 1, base_channels=4, **settings)
-
-    def forward(self, x):
-        heat, distances = keypoint_targets((x > 0.5).float(), self.stride, 4.0)
-        return torch.logit(heat, eps=1e-4), distances
-
-
-class BrightIsObject(nn.Module):
-    """Says that what is bright is the object, and how many it was shown."""
-
-    shown = 0
-
-    def forward(self, x):
-        self.shown += len(x)
-        return 50 * (x - 0.5)
-
-
-def known(classes=1, **settings):
-    return LSNet(TrueLocalizer(), BrightIsObject(), classes, **settings).eval()
+from tests.networks.known_lsnet import BrightIsObject, TrueLocalizer, known
 
 
 def blank(batch=1, classes=1, size=(128, 160)):
@@ -176,6 +151,7 @@ def test_settings_out_of_range():
         LocalizationNet(1, 1, threshold=1.5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hard_crop", [False, True])
 def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(hard_crop):
     torch.manual_seed(0)

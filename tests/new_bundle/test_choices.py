@@ -7,31 +7,9 @@ from dataclasses import replace
 import pytest
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.new_bundle import Fingerprint, choose
+from segan_monai.new_bundle import choose
+from tests.new_bundle.fingerprints import HIPPOCAMPUS, alike
 
-
-def alike(*sides):
-    return [[side] * 3 for side in sides]
-
-
-HIPPOCAMPUS = Fingerprint(
-    cases=40,
-    subjects=40,
-    channels=["T1"],
-    is_ct=False,
-    regions={"anterior": [1], "posterior": [2]},
-    cases_with={"anterior": 40, "posterior": 40},
-    domains={},
-    shape=alike(36, 51, 36),
-    spacing=alike(1, 1, 1),
-    content=alike(36, 51, 36),
-    foreground=alike(20, 30, 20),
-    smallest=[33, 47, 29],
-    zeros=0.0,
-    objects=3,
-    intensities=[[0, 100, 20, 200]],
-    gigabytes=0.02,
-)
 CT = replace(HIPPOCAMPUS, is_ct=True, channels=["CT"], shape=alike(512, 512, 90), content=alike(400, 300, 90))
 
 

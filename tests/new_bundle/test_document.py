@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from segan_monai.new_bundle import choose
 from segan_monai.new_bundle.document import fingerprint_lines, format_choices
-from tests.new_bundle.test_choices import HIPPOCAMPUS
+from tests.new_bundle.fingerprints import HIPPOCAMPUS
 
 
 def test_a_region_that_no_case_holds_is_a_warning():

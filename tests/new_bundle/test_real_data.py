@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 
+pytestmark = pytest.mark.slow
+
 TOP = Path(__file__).parents[2]
 MONAI_BUNDLE = [sys.executable, "-m", "monai.bundle", "run"]
 
@@ -38,7 +40,6 @@ def copy_as_nnunet(source, target, cases):
 
 
 @pytest.mark.real_data
-@pytest.mark.slow
 def test_three_commands(data_dir, tmp_path):
     data = copy_as_nnunet(data_dir / "msd_hippocampus", tmp_path / "Dataset004_Hippocampus", cases=40)
     bundle = tmp_path / "hippocampus_segmentation"

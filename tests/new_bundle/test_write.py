@@ -18,7 +18,7 @@ from segan_monai.new_bundle.write import BUNDLES, TEMPLATES, dicom_modality
 from segan_monai.verify import run_checks
 from tests.new_bundle.data import MRI, write_raw
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 QUICK = ("files", "metadata", "document", "labels", "network", "train", "evaluate", "infer")
 TWO = {**MRI, "channel_names": {"0": "T2", "1": "ADC"}, "labels": {"background": 0, "whole": [1, 3], "core": 3}}
 
@@ -138,7 +138,8 @@ def test_it_trains_on_the_raw_folder_and_segments_test_images_without_labels(two
         workflow.initialize()
         workflow.run()
     split = json.loads((tmp_path / "training" / "split.json").read_text(encoding="utf-8"))
-    assert len(split["training"]) == 2 and len(split["validation"]) == 2
+    assert len(split["training"]) == 2
+    assert len(split["validation"]) == 2
     written = nibabel.load(tmp_path / "inference" / "new_seg.nii.gz")
     assert written.shape == image.shape
     np.testing.assert_allclose(written.affine, image.affine)
@@ -175,7 +176,8 @@ def test_a_ct_of_mixed_spacing_for_segan(tmp_path):
         steps = config[key] if isinstance(config[key], list) else config[key]["transforms"]
         names = [step["_target_"] for step in steps]
         assert names.index("IsolatedSpacingd") == names.index("Orientationd") + 1
-        assert "ScaleIntensityRanged" in names and "ScaleForegroundd" not in names
+        assert "ScaleIntensityRanged" in names
+        assert "ScaleForegroundd" not in names
         assert (config["spacing_mm"], config["intensity_window"]) == ([1, 1, 2], [150, 460])
     assert "modalities" not in content(bundle, "train")["cases"], "another folder may call its only channel as it likes"
     all_ok(results(bundle, ("labels", "train", "infer")))

@@ -10,7 +10,7 @@ from matplotlib.image import imread
 from monai.data import MetaTensor
 
 from segan_monai.handlers import LocalizationPanel
-from tests.networks.test_lsnet import known
+from tests.networks.known_lsnet import known
 
 
 def state(*cases: str, bright: float = 1.0) -> SimpleNamespace:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 from segan_monai.handlers import NormalizationPanel
-from tests.handlers.test_normalization_report import REGIONS, run
+from tests.handlers.normalizations import REGIONS, run
 
 
 def test_a_row_a_domain(tmp_path):

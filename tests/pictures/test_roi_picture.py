@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 
 from segan_monai.handlers import RoIPicture
 from segan_monai.inferers import RoISliceInferer
-from tests.networks.test_lsnet import known
+from tests.networks.known_lsnet import known
 
 
 def test_boxes_and_small_images_are_scaled_to_the_label_map(tmp_path):

@@ -29,8 +29,7 @@ from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
 from segan_monai.volume_files import read_volume
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
-from tests.data.test_iseg import write_iseg
-from tests.data.test_mrbrains import write_mrbrains
+from tests.data.challenges import write_iseg, write_mrbrains
 from tests.prepare.series import LPS, write_pancreas, write_series
 
 
@@ -67,7 +66,8 @@ def task(tmp_path, write_volume):
 
 def test_decathlon_task_is_read_by_this_package_and_by_monai(task, tmp_path):
     outcome = prepare("msd", task, tmp_path / "out")
-    assert outcome.succeeded and outcome.made == ["a", "b", "c", "d"]
+    assert outcome.succeeded
+    assert outcome.made == ["a", "b", "c", "d"]
     cases = find_cases(tmp_path / "out", modalities=["MRI"], require_labels=True)
     assert [case["case"] for case in cases] == ["a", "b", "c"]
     for case in cases:
@@ -153,7 +153,8 @@ def test_a_bad_case_costs_itself_alone_and_is_made_when_it_is_mended(task, tmp_p
     (task / "imagesTr/b.nii.gz").write_bytes(good)
     write_volume(task / "labelsTr/c.nii.gz", np.ones((6, 5, 4)))
     outcome = prepare("msd", task, tmp_path / "out")
-    assert outcome.succeeded and outcome.made == ["b", "c"]
+    assert outcome.succeeded
+    assert outcome.made == ["b", "c"]
 
 
 def test_nothing_usable_is_an_error(task, tmp_path):
@@ -172,6 +173,7 @@ def test_voxels_that_are_not_finite_and_grids_that_differ(task, tmp_path, write_
     assert "has shape (6, 5, 4), but" in failed["b"]
 
 
+@pytest.mark.slow
 def test_killed_and_started_again(task, tmp_path, write_volume):
     for index in range(16):
         write_volume(task / f"imagesTr/e{index}.nii.gz", np.random.default_rng(index).normal(size=(64, 64, 16)))
@@ -199,7 +201,7 @@ def test_killed_and_started_again(task, tmp_path, write_volume):
     outcome = prepare("msd", task, out)
     assert sorted(outcome.kept) == sorted(done)
     assert len(outcome.made) + len(outcome.kept) == 20
-    assert not [path for path in out.rglob(".*")]
+    assert not list(out.rglob(".*"))
 
 
 def _parent(entry):
@@ -304,12 +306,14 @@ def test_too_little_room(task, tmp_path):
     assert module._room_for([case], growing) == pytest.approx(16 * (task / "imagesTr/a.nii.gz").stat().st_size, abs=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["brats2015", "brats2018", "brats2021", "brats2023"])
 def test_brats_of_every_year_is_one_file_a_case(tmp_path, layout):
     source, out = tmp_path / "src", tmp_path / "out"
     write_phantoms(source, 2, 0, 8.0, layout, workers=1)
     outcome = prepare("brats", source, out)
-    assert outcome.succeeded and not outcome.findings
+    assert outcome.succeeded
+    assert not outcome.findings
     modalities = ["t2", "t1c"]  # another order, and not all
     before = find_cases(source, modalities=modalities)
     after = find_cases(out, modalities=modalities, require_labels=True)
@@ -464,7 +468,8 @@ def test_pancreas_ct_never_drops_a_slice_silently(tmp_path):
     assert f"{of_case[0][-1].name} cannot be read as a CT slice: it is truncated" in outcome.failed["PANCREAS_0002"]
     assert "1 slice is missing" in outcome.failed["PANCREAS_0003"]
     incomplete = "PANCREAS_0004: the series may be incomplete: found 7 slices, without InstanceNumber 1 of 8"
-    assert incomplete in outcome.notes and f"note: {incomplete}" in outcome.summary()
+    assert incomplete in outcome.notes
+    assert f"note: {incomplete}" in outcome.summary()
 
 
 @pytest.mark.parametrize("value", [1e300, -1e300, 3.5e38])
@@ -545,6 +550,7 @@ def test_isic_reduced_and_bad_masks(tmp_path):
         assert np.asarray(mask).max() == 255
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_brains_as_brats_2015_in_mha(data_dir, tmp_path):
     source = tmp_path / "src"
@@ -582,7 +588,8 @@ def test_real_ct_as_dicom_series(data_dir, tmp_path):
     label = nibabel.Nifti1Image(organ[::-1, :, below], np.diag([-1.5, 1.5, 1.5, 1]))
     nibabel.save(label, tmp_path / "src/label0001.nii.gz")
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
-    assert outcome.succeeded and outcome.notes == ["label map flipped along y: 1 case"]
+    assert outcome.succeeded
+    assert outcome.notes == ["label map flipped along y: 1 case"]
     (case,) = ct_cases(tmp_path / "out", require_labels=True)
     values, written_affine = nifti(case["image"])
     assert values.dtype == np.int16

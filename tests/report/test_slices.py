@@ -10,7 +10,7 @@ from PIL import Image
 
 from segan_monai.report import load_previews, save_previews
 from segan_monai.report.slices import PALETTE, slice_pictures
-from tests.report.conftest import preview
+from tests.report.previews import preview
 
 
 def decode(uri: str) -> np.ndarray:

@@ -13,6 +13,8 @@ from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, check_rows, find_overlay, load_tables, parse_overrides, run_row
 from segan_monai.reproduce.runs import recorded_name
 
+pytestmark = pytest.mark.slow
+
 TABLES = sorted(file.parent.name for file in Path("configs/experiments").glob("*/table.json"))
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
+from tests.reproduce.results import result
 
 TABLE = ResultTable(
     name="segan-vs-unet",
@@ -19,29 +20,6 @@ TABLE = ResultTable(
     rows={"SegAN": [], "U-Net": []},
     published={"SegAN": {"dice": {"whole": 0.85}}, "U-Net": {}},
 )
-
-
-def result(row, seed, left, right, failures=0):
-    def region(dice):
-        distance = {"mean": None, "infinite": failures} if failures else {"mean": 2.0, "infinite": 0}
-        return {
-            "cases": 4,
-            "failures": failures,
-            **{metric: {"mean": dice} for metric in ("dice", "iou", "precision", "sensitivity")},
-            "hd95_mm": distance,
-            "assd_mm": distance,
-        }
-
-    return {
-        "row": row,
-        "seed": seed,
-        "epochs": 10 + seed,
-        "train_seconds": 100.0 + seed,
-        "peak_memory_mib": 500.0 + seed,
-        "parameters": {"network": 1_500_000, "critic": 250_000} if row == "SegAN" else {"network": 1_500_000},
-        "training_cases": 16,
-        "regions": {"left": region(left), "right": region(right)},
-    }
 
 
 RUNS = [result("SegAN", 0, 0.8, 0.6), result("SegAN", 2, 0.9, 0.7), result("U-Net", 0, 0.7, 0.5, failures=1)]

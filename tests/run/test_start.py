@@ -126,6 +126,7 @@ def test_an_output_folder_that_cannot_be_written(tmp_path):
         runs.start_run(str(tmp_path / "file" / "run"), seed=0)
 
 
+@pytest.mark.slow
 def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
     code = (
         "from segan_monai import run as runs\nfrom segan_monai.errors import DataError\n"

@@ -36,6 +36,7 @@ def files(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_grid_is_brats_at_1_mm_and_covers_the_same_field_at_others():
     fine, coarse = make_phantom(0), make_phantom(0, 2.0)
     np.testing.assert_array_equal(fine.affine, [[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]])

@@ -113,4 +113,5 @@ def test_an_image_in_microns_is_read_in_mm_and_its_result_lies_on_it(tmp_path):
     both = [SimpleITK.ReadImage(str(file)) for file in (tmp_path / "a.nii.gz", result)]
     for image in both:
         assert image.GetSpacing() == pytest.approx((0.5, 1, 3))
-    assert both[0].GetOrigin() == both[1].GetOrigin() and both[0].GetDirection() == both[1].GetDirection()
+    assert both[0].GetOrigin() == both[1].GetOrigin()
+    assert both[0].GetDirection() == both[1].GetDirection()

@@ -13,7 +13,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.verify import Check, format_checks, run_checks
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
-pytestmark = pytest.mark.usefixtures("process_as_before")
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 @pytest.fixture
