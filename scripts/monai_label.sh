@@ -34,7 +34,7 @@ MESSAGE
 fi
 case "$studies" in
 http://* | https://*) ;;
-*) if [ ! -d "$studies" ]; then echo "error: there is no folder $2. Create it and add images." >&2; exit 1; fi ;;
+*) if [ ! -d "$studies" ]; then echo "error: there is no folder $2 of studies. Create it and add images." >&2; exit 1; fi ;;
 esac
 
 source scripts/install_monai_label.sh

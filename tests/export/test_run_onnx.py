@@ -185,7 +185,7 @@ def test_messages(tmp_path):
     fails(None, "not written by `segan-monai export onnx`")
     fails({"without": "LoadPhotographd has no counterpart"}, "LoadPhotographd has no counterpart")
     fails(recipe({"kind": "spacing", "mm": [1.0, 1.0, 1.0]}), r"spacing of \[2.0, 2.0, 2.0\] mm, .* \[1.0, 1.0, 1.0\]")
-    fails(recipe({"kind": "unknown"}), "a step 'unknown' that this script does not know")
+    fails(recipe({"kind": "unknown"}), "unknown step 'unknown' in the ONNX file")
     fails(recipe(), "missing.nii: there is no such file", tmp_path / "missing.nii")
 
 
