@@ -13,11 +13,11 @@ for argument in "$@"; do
         --fast) arguments+=(-m "not slow") ;;
         # with "=", because pytest would take a separate value for a test file
         --durations-table) arguments+=(--durations-table=docs/test_durations.md) ;;
-        --coverage) arguments+=(--cov segan_monai --cov-report term) ;;
+        --coverage) arguments+=(--cov=segan_monai --cov-report=term) ;;
         *) arguments+=("$argument") ;;
     esac
 done
 source scripts/install.sh
 export PYTHONUTF8=1 # PyTorch's compiler reads its own source as the locale says
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # of each process
-exec python -m pytest -n auto --maxprocesses 4 --dist loadfile "${arguments[@]}"
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile ${arguments[@]+"${arguments[@]}"}
