@@ -136,7 +136,7 @@ def test_a_mistyped_run_id(hippocampi, tmp_path):
 def test_missing_weights(hippocampi, tmp_path):
     report = check(tmp_path, hippocampi, run_id="inference", quick=True)
     assert [finding.level for finding in report.findings] == ["error"]
-    assert messages(report, "initialize")[0].endswith("point --ckpt_dir at the folder that holds model.pt.")
+    assert messages(report, "initialize")[0].endswith("set --ckpt_dir to the folder that contains model.pt.")
 
 
 def test_weights_of_another_architecture(hippocampi, tmp_path):
