@@ -115,7 +115,7 @@ def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
         ({"base_channels": 0}, "values", "--base_channels 0: expected a whole number of at least 1 "),
         ({"network_def#base_channels": 0}, "network", "base_channels 0 and num_levels 4 must all be at least 1"),
         ({"loss_layers": [9]}, "values", "--loss_layers [9]: the critic has layers 0 to 3 only."),
-        ({"loss#layers": [9]}, "step", "layers [9] asked for, but the critic has layers 0 to 3 only."),
+        ({"loss#layers": [9]}, "step", "layers is [9]; expected indices from 0 to 3, the layers of the critic."),
         ({"train#trainer": {"_target_": "SegANTrainer"}}, "classes", "SegANTrainer needs critic, critic_optimizer"),
         ({"preprocessing#0#modality": "T1"}, "classes", "LoadCased takes no 'modality'. Did you mean modalities"),
     ],
