@@ -148,9 +148,9 @@ class RandSlicesd(Randomizable, MapTransform):
         if not 0 <= foreground_probability <= 1:
             raise ConfigError(f"foreground_probability is {foreground_probability}, expected a number from 0 to 1.")
         if num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 slice a volume.")
+            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 slice per volume.")
         if neighbours < 0:
-            raise ConfigError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
+            raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
         self.label_key = label_key
         self.image_key = image_key
         self.num_samples = num_samples
