@@ -149,10 +149,10 @@ class PhasedTrainer(SupervisedTrainer):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        players = (network, *adversaries.values())
-        copy_from_first_process(*players)
+        networks = (network, *adversaries.values())
+        copy_from_first_process(*networks)
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
-        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*players)))
+        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*networks)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         self.signals = StopSignals()

@@ -126,7 +126,8 @@ class RandSlicesd(Randomizable, MapTransform):
         axis: the axis cut into slices; of several, each slice has one at random, so that one network learns all
             directions (see `VolumeSliceInferer`).
         foreground_probability: a slice is drawn from the foreground slices with this probability, else from all
-            slices with image content, so that empty anatomy is seen too [ours; paper: every slice alike, which is 0].
+            slices with image content, so that empty
+            slices occur too [ours; paper: all slices with equal probability, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
         neighbours: slices on each side that come along as channels of the image, see `neighbouring_slices`. The
             network then takes ``(2 * neighbours + 1) * C`` channels, and `VolumeSliceInferer` the same number.

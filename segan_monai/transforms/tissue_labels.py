@@ -16,11 +16,11 @@ from segan_monai.errors import DataError
 
 
 class RelabelCased(MapTransform):
-    """Give label maps the values that all data sets of a run share, where a case says what its own values become.
+    """Map the label values of a case to those shared by all data sets of a run.
 
-    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each value of its file other than 0; a value
-    may become 0. A case without it stays as it is. (A name that begins with ``label_`` would not do: MONAI takes such
-    a dictionary for metadata of the label map, and writes into it.)
+    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each nonzero value of its file; a value may
+    map to 0. Cases without it are unchanged. The name must not begin with ``label_``: MONAI would treat the dictionary
+    as metadata of the label map and write to it.
 
     Args:
         keys: label maps (1, H, W, D).
