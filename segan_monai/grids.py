@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Where voxels lie: when two grids are the same, and lengths and volumes through any affine."""
+"""Comparison of voxel grids, and voxel sizes for any affine."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from segan_monai.errors import DataError
 
 GRID_TOLERANCE_VOXELS = 0.25
-"""How far the corners of two volumes may lie apart, in voxels along each axis [ours].
+"""Maximum distance between corresponding corners of two volumes, in voxels along each axis [ours].
 
 Headers store single precision: an entry rounded by 1e-4 moves the far corner of 512 voxels of 0.3 mm by 0.17 voxels,
-and a quaternion near a half turn is known to about 0.0007 radians. A label map that was shifted by half a voxel or
-resampled to another spacing is far beyond the tolerance.
+and a quaternion near a half turn has a precision of about 0.0007 radians. A label map shifted by half a voxel, or
+resampled to another spacing, clearly exceeds the tolerance.
 """
 
 
@@ -26,8 +26,8 @@ class Grid(NamedTuple):
     """The voxel grid of a file.
 
     Attributes:
-        name: the file, for messages.
-        shape: (H, W, D), or (H, W) of a plane.
+        name: name of the file, for messages.
+        shape: (H, W, D), or (H, W) for a plane.
         affine: (4, 4), from voxel indices to mm in the RAS frame.
     """
 
@@ -37,15 +37,15 @@ class Grid(NamedTuple):
 
 
 def corner_distance(shape: Sequence[int], first: NDArray, second: NDArray) -> tuple[float, float]:
-    """Largest distance between the corner voxels of two volumes of one shape.
+    """Return the largest distance between corresponding corner voxels of two volumes of one shape.
 
     Args:
-        shape: (H, W, D), or (H, W) of a plane.
-        first: (4, 4) affine, in mm.
-        second: (4, 4) affine, in mm.
+        shape: (H, W, D), or (H, W) for a plane.
+        first: affine (4, 4), in mm.
+        second: affine (4, 4), in mm.
 
     Returns:
-        In voxels of `first` along the axis where it is largest, and in mm; NaN if an affine holds NaN.
+        Distance in voxels of ``first``, along the axis where it is largest, and in mm; NaN if an affine contains NaN.
     """
     corners = np.array([(*corner, 1.0) for corner in product(*((0, length - 1) for length in (*shape, 1, 1)[:3]))])
     apart_mm = (corners @ (second - first).T)[:, :3]
@@ -54,15 +54,15 @@ def corner_distance(shape: Sequence[int], first: NDArray, second: NDArray) -> tu
 
 
 def check_same_grid(first: Grid, second: Grid, how: str = "") -> None:
-    """Check that two volumes lie on one grid.
+    """Check that two volumes have the same grid.
 
     Args:
-        first: a grid.
-        second: another grid.
-        how: addition to the remedy in the message, such as which interpolation to use.
+        first: grid of the first volume.
+        second: grid of the second volume.
+        how: addition to the remedy in the message, such as the interpolation to use.
 
     Raises:
-        DataError: the shapes differ, or corner voxels lie more than `GRID_TOLERANCE_VOXELS` apart.
+        DataError: if the shapes differ, or corner voxels are more than ``GRID_TOLERANCE_VOXELS`` apart.
     """
     remedy = (
         "They must lie on one grid: register and resample one to the other, for example with SimpleITK "
@@ -80,7 +80,7 @@ def check_same_grid(first: Grid, second: Grid, how: str = "") -> None:
 
 
 def voxel_steps(spacing_or_affine: ArrayLike) -> NDArray:
-    """Return the matrix whose columns are the steps in mm from a voxel to the next along each axis.
+    """Return the matrix whose columns are the steps, in mm, between adjacent voxels along each axis.
 
     Args:
         spacing_or_affine: spacing (N,) in mm along each axis, or an affine (N, N) or (4, 4).

@@ -1,8 +1,8 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Where a NIfTI lies: headers read as ITK and FSL read them, and results that lie on their source in every program.
+"""NIfTI headers read as in ITK and FSL, and results aligned with their source in every program.
 
-``export/run_onnx.py``, which must run without this package, holds a copy of these functions; a test compares the two.
+``export/run_onnx.py``, which must run without this package, contains a copy of these functions; a test compares them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-# The fields that place a volume in space. A NIfTI has two affines, and programs differ in which they take: nibabel the
-# sform, ITK (3D Slicer, ITK-SNAP) often the qform.
+# Header fields that define the position in space. A NIfTI has two affines, and programs differ in their choice: nibabel
+# prefers the sform, ITK (3D Slicer, ITK-SNAP) often the qform.
 PLACE = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -24,10 +24,10 @@ PLACE = (
 
 
 class LaxQuaternion:
-    """A header whose quaternion is read as the NIfTI C library reads it: ITK and FSL.
+    """Header mixin that reads the quaternion like the NIfTI C library, which ITK and FSL use.
 
-    Single precision may round the length of (b, c, d) to just above 1, which nibabel refuses; and near a half turn
-    nibabel rounds the angle, by up to 0.001 radians.
+    In single precision, the length of (b, c, d) may be rounded to just above 1, which nibabel rejects. Near a half
+    turn, nibabel also rounds the angle by up to 0.001 radians.
     """
 
     def get_qform_quaternion(self: Any) -> np.ndarray:
@@ -71,13 +71,13 @@ class Nifti2Image(nibabel.Nifti2Image):
 
 
 def kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
-    """Return the class for NIfTI 1 or 2 by the first four bytes, the size of the header."""
+    """Return the image class for NIfTI-1 or NIfTI-2 from the first four bytes, the header size."""
     is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
     return Nifti2Image if is_nifti2 else Nifti1Image
 
 
 def open_by_content(file: Path) -> Any:
-    """Open a file, through gzip if its content is compressed, whatever its name says."""
+    """Open a file, with gzip if its content is compressed, regardless of its name."""
     with file.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     return gzip.open(file) if compressed else file.open("rb")
@@ -114,7 +114,7 @@ def affine_in_mm(image: Any) -> np.ndarray:
 
 
 def raw_header(file: Path) -> nibabel.Nifti1Header | None:
-    """Return the header of a NIfTI exactly as stored, with signs that nibabel would correct; None for other files."""
+    """Return the header of a NIfTI exactly as stored, without nibabel's sign corrections; None for other files."""
     if file.suffix.lower() == ".img":
         file = file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")
     with open_by_content(file) as stream:
@@ -128,14 +128,14 @@ def raw_header(file: Path) -> nibabel.Nifti1Header | None:
 
 
 def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
-    """Return an image that lies where a NIfTI of the same shape lies, in nibabel, ITK and every other program.
+    """Return an image with the position in space of a NIfTI of the same shape, for nibabel, ITK and other programs.
 
-    All fields that place a volume are copied as they are stored, so whatever a program makes of them, it makes of both
-    files. Without such a source, both affines of the result are set to its own.
+    All header fields that define the position are copied as stored, so every program interprets both files alike.
+    Without a NIfTI source of that shape, sform and qform are both set to the image's affine.
 
     Args:
-        source: the file to lie on; None, or another format, if there is none.
-        image: the result.
+        source: source file; None or a file of another format if there is no NIfTI source.
+        image: image to position.
     """
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
@@ -143,7 +143,7 @@ def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti
     if header is None or header.get_data_shape()[:3] != image.shape[:3]:
         return image
     placed = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header)
-    for field in PLACE:  # last, because nibabel corrects signs in the headers that it is given
+    for field in PLACE:  # last, because nibabel corrects signs in given headers
         placed.header[field] = header[field]
     placed.header["pixdim"][:4] = header["pixdim"][:4]
     return placed

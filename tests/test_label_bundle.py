@@ -69,7 +69,7 @@ def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
 def test_weights_of_another_network_are_refused(tmp_path, capsys):
     bundle, _ = copy_with_weights(HIPPOCAMPUS, tmp_path)
     assert main([str(bundle), str(tmp_path / "model")]) == 1  # without the overlay
-    assert "model.pt: made by another architecture" in capsys.readouterr().err
+    assert "model.pt: weights of another architecture" in capsys.readouterr().err
     assert not (tmp_path / "model").exists()
 
 

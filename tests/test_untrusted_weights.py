@@ -166,14 +166,14 @@ def test_noise_and_truncated_files(tmp_path_factory, noise, part, new):
 @pytest.mark.parametrize("content", [[1, 2], 5, "weights", None, torch.zeros(3)])
 def test_other_things_than_weights(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(ConfigError, match=r"model\.pt: cannot be read as a checkpoint .*it holds a "):
+    with pytest.raises(ConfigError, match=r"model\.pt: cannot be read as a checkpoint .*it contains a "):
         read_checkpoint(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize("content", [{"epoch": 3}, {"model": [1]}, {"network": {"a": torch.zeros(1)}, "epoch": 3}])
 def test_other_values_than_weights(tmp_path, content):
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(ConfigError, match=r"model\.pt: holds .*; expected the weights of a network by their names"):
+    with pytest.raises(ConfigError, match=r"model\.pt: contains .*; expected network weights by name"):
         load_weights(SegANSegmentor(1, 1, 2), tmp_path / "model.pt")
     with pytest.raises(ConfigError, match=r"model\.pt: weights of another ResNet"):
         ResNetPyramid(in_channels=1, depth=18, weights=str(tmp_path / "model.pt"))

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Trainers of several networks in turn."""
+"""Trainers and evaluators."""
 
 from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.case_evaluator import CaseEvaluator, FailedCasesError

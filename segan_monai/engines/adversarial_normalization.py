@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The alternating steps of adversarial normalization (Delisle et al. 2019, sections 2 and 3.3)."""
+"""Trainer of adversarial normalization: Delisle et al. (2020), Sections 2 and 3.3."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ from segan_monai.errors import ConfigError
 
 
 class AdversarialNormalizationTrainer(PhasedTrainer):
-    """Trains normalizer G and segmentor S against a discriminator D of K domains and "generated".
+    """Trainer of normalizer G and segmentor S against a discriminator D over K domains and "generated".
 
-    For the first epochs G alone learns to give back its input (mean squared error). Then, in each iteration:
+    During the warm-up epochs, G alone learns to reconstruct its input (mean squared error). After that, each iteration
+    takes two steps:
 
-    1. G's and S's step: D is fixed; they descend ``l_seg(S(G(x)), y) + weight * l_G(D(G(x)))``.
-    2. D's step: it descends ``l(D(x), z) + l(D(G(x)), fake)``.
+    1. G and S minimize ``l_seg(S(G(x)), y) + adversarial_weight * l_G(D(G(x)))``, with D frozen.
+    2. D minimizes ``l(D(x), z) + l(D(G(x)), fake)``.
 
-    G(x) is computed once: D's step takes that of the first step, detached. So D learns from the G of before the step,
-    as SegAN's critic does. D(x), which has no gradient for G, is left out of the first step.
+    G(x) is computed once per iteration; step 2 uses the detached output of step 1. D therefore learns from G before its
+    update, as SegAN's critic does. Step 1 omits D(x), which has no gradient with respect to G.
 
-    The epoch's log gets ``accuracy_<domain>`` and ``accuracy_generated``, the share of images that D puts in their own
-    class, beside ``accuracy_chance`` = 1 / (K + 1). Far above chance throughout: D is too strong for G. ``generated``
-    near chance or below while domains are well above: G fools D, as it should.
+    Logged terms include ``accuracy_<domain>`` and ``accuracy_generated``, the fraction of images that D classifies
+    correctly, and ``accuracy_chance`` = 1 / (K + 1):
+
+    - All accuracies far above chance: D is too strong for G.
+    - ``accuracy_generated`` near or below chance while the domains are well above: G fools D, as intended.
 
     Args:
-        discriminator: images to logits (B, K + 1), class K for generated ones.
-        discriminator_optimizer: of D.
-        domain_loss: what G and D play for, see `DomainAdversarialLoss`.
-        domains: names of the K domains, in the order of their numbers in the loader's ``domain``.
-        adversarial_weight: lambda (paper: 1). With 0 there is no D: it neither learns nor costs time.
-        warm_up_epochs: epochs in which G alone learns to give back its input (paper: 3).
-        **settings: arguments of `PhasedTrainer`. Its loader yields ``image`` (B, C, H, W, D),
-            ``label`` (B, 1, H, W, D) of whole numbers and ``domain`` (B,); its network is a `NormalizerSegmentor`; its
-            optimizer is that of G and S; its loss function is of logits and label.
+        discriminator: network D, images to logits (B, K + 1); class K is "generated".
+        discriminator_optimizer: optimizer of D.
+        domain_loss: adversarial loss of G and D, see ``DomainAdversarialLoss``.
+        domains: names of the K domains, in the order of their indices in the loader's ``domain``.
+        adversarial_weight: weight lambda of the adversarial term (paper: 1). 0 disables D, which then takes no time.
+        warm_up_epochs: number of warm-up epochs (paper: 3).
+        **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W, D), ``label``
+            (B, 1, H, W, D) of integers, and ``domain`` (B,). The network is a ``NormalizerSegmentor``, the optimizer
+            that of G and S, and the loss function takes logits and label.
 
     Raises:
-        ConfigError: if a network without normalizer shall play against D.
+        ConfigError: if ``adversarial_weight`` is not 0 and the network has no normalizer.
     """
 
     def __init__(
@@ -68,13 +71,13 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         has_normalizer: Any = self.network.normalizes
         if adversarial_weight and not has_normalizer:
             raise ConfigError(
-                f"adversarial_weight is {adversarial_weight}, but the network has no normalizer that could play. Pass "
-                "--adversarial_weight 0, or give network_def a normalizer."
+                f"adversarial_weight is {adversarial_weight}, but the network has no normalizer to train. Pass "
+                "--adversarial_weight 0, or add a normalizer to network_def."
             )
         self.warm_up_epochs = warm_up_epochs if has_normalizer else 0
 
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
-        """Take one step of G alone (warm-up), or one of G and S and one of D, on a batch."""
+        """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
@@ -110,7 +113,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         return self.finish(logits, loss)
 
     def accuracies(self, raw: Tensor, generated: Tensor, domain: Tensor) -> dict[str, Tensor]:
-        """The share of images that D puts in their own class, by domain; NaN for a domain that the batch lacks."""
+        """Return the accuracy of D per class, scalars by name; NaN for a domain that is not in the batch."""
         classes = len(self.domains)
         correct = (raw.argmax(dim=1) == domain).float()
         found = {name: correct[domain == index].mean() for index, name in enumerate(self.domains)}

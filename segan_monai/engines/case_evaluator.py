@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Inference over many cases, of which some may be bad."""
+"""Evaluator that continues after failed cases."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ logger = logging.getLogger(__name__)
 
 
 class FailedCasesError(UserError):
-    """Some cases failed; all others have their results."""
+    """Error for a run in which some cases failed; the results of all other cases are complete."""
 
 
 class CaseEvaluator(SupervisedEvaluator):
-    """MONAI's `SupervisedEvaluator` that goes on with the next case when one fails.
+    """MONAI's ``SupervisedEvaluator`` that continues with the next case when one fails.
 
-    A case fails if it comes from `CaseDataset` with an error, or if network or postprocessing raise one; handlers then
-    see an iteration with empty lists as batch and output. Results that cannot be written stop the run: the next case
-    would not fare better.
+    A case fails if ``CaseDataset`` returns it with an error, or if the network or postprocessing raises one. Handlers
+    then see an iteration with empty lists as batch and output. A result that cannot be written stops the run, because
+    the next one could not be written either.
 
     Args:
-        **settings: of `SupervisedEvaluator`. The loader has batches of one case.
+        **settings: arguments of ``SupervisedEvaluator``. The loader yields batches of one case.
 
     Attributes:
-        failures: name of the case to what is wrong with it, of the cases of this process.
+        failures: error text by case name, for the cases of this process.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -40,18 +40,18 @@ class CaseEvaluator(SupervisedEvaluator):
         self.failures: dict[str, str] = {}
 
     def run(self) -> None:
-        """Run over all cases of this process; none are left if all have been finished before.
+        """Run over all cases of this process, possibly none if all were finished in an earlier run.
 
         Raises:
-            FailedCasesError: after the last case of all processes, if any failed; in the first process alone, which
-                torchrun would not let say it once another one had ended with an error.
-            OutputError: a result cannot be written.
+            FailedCasesError: after the last case of all processes, if any case failed. It is raised on rank 0 only:
+                torchrun would kill rank 0 before its message if another rank failed first.
+            OutputError: if a result cannot be written.
         """
         self.failures = {}
         if self.state.epoch_length:
             super().run()
         else:
-            self.fire_event(Events.COMPLETED)  # handlers that meet those of the other processes
+            self.fire_event(Events.COMPLETED)  # its handlers synchronize with the other processes
         parts = gather_objects((self.failures, self.state.epoch_length or 0))
         failures = {case: text for of_process, _ in parts for case, text in of_process.items()}
         if failures and idist.get_rank() == 0:
@@ -59,12 +59,12 @@ class CaseEvaluator(SupervisedEvaluator):
             more = [f"and {len(lines) - 10} more, see the log"] if len(lines) > 10 else []
             count = sum(cases for _, cases in parts)
             raise FailedCasesError(
-                f"{len(lines)} of {count} cases failed; the others have their results. Mend these "
-                "and give the same command again, finished cases are not repeated:\n  " + "\n  ".join(lines[:10] + more)
+                f"{len(lines)} of {count} cases failed; the results of the others are complete. Fix these and run "
+                "the same command again; finished cases are skipped:\n  " + "\n  ".join(lines[:10] + more)
             )
 
     def _iteration(self, engine: CaseEvaluator, batchdata: dict[str, Any]) -> dict[str, Any] | list[Any]:
-        """Run one case through network and postprocessing, or note why that was not possible."""
+        """Run network and postprocessing on one case, or record why it failed."""
         (case,) = batchdata["case"]
         try:
             if "error" not in batchdata:

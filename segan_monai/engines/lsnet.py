@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""L-SNet's alternating steps (L-SNet, section 2.5)."""
+"""Trainer of L-SNet: Xie et al. (2021), Section 2.5."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from segan_monai.networks.roi_recalibration import sample_affine
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
-    """Return the same values; the gradient that flows back through them is multiplied by a factor."""
+    """Return the tensor unchanged, with its gradient multiplied by a factor in the backward pass."""
     if not tensor.requires_grad or factor == 1:
         return tensor
     decayed = tensor.view_as(tensor)
@@ -26,30 +26,30 @@ def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
 
 
 class LSNetTrainer(PhasedTrainer):
-    """Trains localizer and segmentor of an `LSNet` in turn.
+    """Trainer that alternates between localizer and segmentor of an ``LSNet``.
 
-    One iteration, as in the paper:
+    Each iteration takes two steps, as in the paper:
 
-    1. L-Net's step down its own loss, of heatmap and boxes.
-    2. The updated L-Net predicts again; one of the three most probable keypoints of each image is drawn, its RoI
-       recalibrated, and L-Net and S-Net step together down the loss of the mask in the RoI. The gradient that flows
-       through the recalibration into L-Net is multiplied by the decay factor.
+    1. L-Net minimizes its own loss over heatmap and boxes.
+    2. The updated L-Net predicts again, and one of the three most probable keypoints of each image is drawn at random.
+       Its RoI is recalibrated, and L-Net and S-Net together minimize the loss of the mask in the RoI. The gradient from
+       S-Net into L-Net is multiplied by the decay factor.
 
-    One optimizer holds both networks [ours], and must, if it scales steps by past gradients as Adam does: the decayed
-    gradients then share the moments of L-Net's own, and the factor has its meaning; with moments of their own it would
-    cancel out. A factor of 0 leaves L-Net out of the second step altogether.
+    One optimizer updates both networks [ours]. This is required for optimizers that rescale by past gradients, such as
+    Adam. The decayed gradients then share the moments of L-Net's own gradients; with separate moments, the factor would
+    cancel out. A factor of 0 excludes L-Net from step 2.
 
-    The truth in a RoI is the label map recalibrated in the same way and rounded; it has no gradient.
+    The target in a RoI is the label map, recalibrated in the same way and rounded; it has no gradient.
 
     Args:
         localization_loss: called with the localizer's output and the label, returns terms by name; see
-            `LocalizationLoss` and `CoarseSegmentationLoss`.
-        gradient_decay: factor of the gradient that enters L-Net from S-Net (paper: 0.1).
-        **settings: arguments of `PhasedTrainer` but `adversaries`. Its network is an `LSNet`; its loss
-            function is that of the mask in the RoI, of logits and label (B, K, H, W).
+            ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
+        gradient_decay: factor of the gradient from S-Net into L-Net (paper: 0.1).
+        **settings: arguments of ``PhasedTrainer`` except ``adversaries``. The network is an ``LSNet``; the loss
+            function is that of the mask in the RoI, with logits and label (B, K, H, W).
 
     Raises:
-        ConfigError: a negative decay factor.
+        ConfigError: if the decay factor is negative.
     """
 
     def __init__(self, *, localization_loss: Callable, gradient_decay: float = 0.1, **settings: Any) -> None:
@@ -60,7 +60,7 @@ class LSNetTrainer(PhasedTrainer):
         self.gradient_decay = gradient_decay
 
     def _iteration(self, engine: LSNetTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
-        """Take one step of the localizer and one of both networks on a batch."""
+        """Take a step of the localizer and a step of both networks on a batch."""
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()

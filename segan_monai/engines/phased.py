@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What all adversarial trainers share: freezing, mixed precision, one gradient scaler a phase, the non-finite stop."""
+"""Base of all trainers: phases, mixed precision, processes and graceful stops."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from segan_monai.processes import any_rank, average_over_processes, copy_from_fi
 
 
 class NonFiniteLossError(UserError):
-    """A loss term became NaN or infinite; the weights are still those of before the step."""
+    """Error for a loss term that became NaN or infinite; the weights are those before the step."""
 
 
 def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
-    """Return the type of mixed precision: bfloat16 where the device has it, else float16; None without `amp`."""
+    """Return the dtype of mixed precision: bfloat16 if the device supports it, else float16; None without ``amp``."""
     if not amp:
         return None
     return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
 
 
 def has_fast_bfloat16() -> bool:
-    """Whether this machine's CPU multiplies bfloat16 in hardware; without that, mixed precision is slower there."""
+    """Return whether this CPU multiplies bfloat16 in hardware; if not, mixed precision slows training on it."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 @contextmanager
 def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Let no parameter of these networks ask for a gradient inside the block; input gradients still flow through."""
+    """Disable parameter gradients of these networks inside the block; gradients still flow to their inputs."""
     parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -54,7 +54,7 @@ def frozen(*networks: nn.Module) -> Iterator[None]:
 
 
 def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
-    """Clamp every weight to [-bound, bound] in place, all of them in one call."""
+    """Clamp all weights to [-bound, bound] in place, with fused calls."""
     tensors = list(parameters)
     with torch.no_grad():
         torch._foreach_clamp_min_(tensors, -bound)
@@ -62,51 +62,54 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
 
 
 def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """The gradients of an optimizer's weights."""
+    """Return the gradients of an optimizer's weights."""
     return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def running_statistics(*networks: nn.Module) -> list[Tensor]:
-    """What norm layers keep of past batches for use in evaluation."""
+    """Return the running statistics of norm layers."""
     return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
 
 
 def _names(batch: Any) -> str:
-    """The cases of a batch, each once."""
+    """Return the distinct case names of a batch as text."""
     names = batch.get("case") if isinstance(batch, dict) else None
     return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
 
 
 class PhasedTrainer(SupervisedTrainer):
-    """Base of trainers that play two networks against each other; `network` is the one that is deployed.
+    """Base of trainers whose iterations consist of phases, such as the steps of critic and segmentor.
 
-    A subclass writes `_iteration` as its paper's algorithm box: it computes the loss terms of a phase under
-    `autocast()` and hands them to `minimize`. Everything in ``state.output["terms"]`` (name to detached scalar) is
-    logged by name.
+    A subclass implements ``_iteration`` like the algorithm box of its paper: it computes the loss terms of a phase
+    under ``autocast()`` and passes them to ``minimize``. Every entry of ``state.output["terms"]`` (name to detached
+    scalar) is logged by name.
 
-    The first Ctrl-C or SIGTERM ends the training after the current iteration, or after the validation that is under
-    way; `RunCheckpoint` keeps it all, and the process ends with status 128 + signal, as shells do. One more ends it at
-    once.
+    The first SIGINT (Ctrl-C) or SIGTERM stops the training after the current iteration, or after the current
+    validation. ``RunCheckpoint`` saves the state, and the process exits with status 128 + signal. A second signal stops
+    it immediately.
 
-    In a run of several processes each takes batches of its own. All begin with the weights of the first one; gradients
-    are averaged over them before each step, so weights stay alike; norm layers use the statistics of their own batch,
-    and their running averages are averaged at the end of each epoch, before anything is validated or written.
+    In a run of several processes:
+
+    - Each process takes its own batches, and all start with the weights of rank 0.
+    - Gradients are averaged over processes before each step, so the weights stay equal.
+    - Norm layers use the statistics of the local batch. Their running averages are averaged at the end of each epoch,
+      before validation and before checkpoints are written.
 
     Args:
-        device: where to run.
-        max_epochs: epochs to run.
+        device: device to train on.
+        max_epochs: number of epochs.
         train_data_loader: yields dictionaries with ``image`` and ``label``.
-        network: the network that is deployed.
-        optimizer: of `network`.
-        loss_function: what the players play for.
-        adversaries: name to network of the other players; converted and moved like `network`.
-        amp: mixed precision, on CPU (bfloat16) and CUDA (bfloat16, or float16 with one gradient scaler a phase).
-        channels_last: keep 2-D networks and images in the memory format that convolutions like best.
-        epoch_length: iterations an epoch; default: the length of the loader.
-        inferer: how `network` is applied to an image; default: called once.
+        network: the deployed network.
+        optimizer: optimizer of ``network``.
+        loss_function: loss function, as the subclass defines.
+        adversaries: further networks by name, such as the critic; converted and moved like ``network``.
+        amp: mixed precision on CPU (bfloat16) and CUDA (bfloat16, or float16 with one gradient scaler per phase).
+        channels_last: whether 2-D networks and images use the channels-last memory format, which is faster.
+        epoch_length: iterations per epoch; default: the length of the loader.
+        inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
-        key_train_metric: see `SupervisedTrainer`.
-        additional_metrics: see `SupervisedTrainer`.
+        key_train_metric: see ``SupervisedTrainer``.
+        additional_metrics: see ``SupervisedTrainer``.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class PhasedTrainer(SupervisedTrainer):
             train_handlers=train_handlers,
             key_train_metric=key_train_metric,
             additional_metrics=additional_metrics,
-            # MONAI's own mixed precision is fixed to CUDA and knows one scaler only; ours is below.
+            # MONAI's mixed precision supports only CUDA and a single scaler; see `minimize` for ours
             amp=False,
             decollate=False,
         )
@@ -146,15 +149,15 @@ class PhasedTrainer(SupervisedTrainer):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        players = (network, *adversaries.values())
-        copy_from_first_process(*players)
+        networks = (network, *adversaries.values())
+        copy_from_first_process(*networks)
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
-        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*players)))
+        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*networks)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         self.signals = StopSignals()
         self._asked: tuple[int, bool] = (-1, False)
-        # after the handlers given, so that they have seen all of the iteration or the epoch
+        # attached last, so that the given handlers have completed the iteration or epoch
         self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
 
@@ -162,7 +165,7 @@ class PhasedTrainer(SupervisedTrainer):
         """Train.
 
         Raises:
-            SystemExit: a signal stopped it.
+            SystemExit: with status 128 + signal, if a signal stopped the training.
         """
         with self.signals:
             super().run()
@@ -171,25 +174,25 @@ class PhasedTrainer(SupervisedTrainer):
 
     @property
     def stop_requested(self) -> bool:
-        """Whether a signal asks the run to stop: one answer an iteration, for all handlers and all processes."""
+        """Whether a signal requests a stop; the same value for all handlers and processes within an iteration."""
         if self._asked[0] != self.state.iteration:
             self._asked = self.state.iteration, any_rank(bool(self.signals.received))
         return self._asked[1]
 
     def _stop_if_asked(self, at_epoch_end: bool) -> None:
-        """Stop after an iteration; after the last one of an epoch only when the epoch's end has been seen to."""
+        """Stop after an iteration if requested; after the last one of an epoch, only once its handlers have run."""
         ended = self.state.iteration % (self.state.epoch_length or 1) == 0
         complete = ended and self.state.epoch == self.state.max_epochs
         if ended == at_epoch_end and not complete and self.stop_requested:
             self.terminate(skip_completed=True)
 
     def autocast(self) -> torch.autocast:
-        """The mixed-precision context of this run; does nothing without `amp`."""
+        """Return the mixed-precision context of this run, which is disabled without ``amp``."""
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.state.device.type, dtype=self.autocast_dtype, enabled=enabled)
 
     def prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Move image and label to the device as plain float tensors in the trainer's memory format."""
+        """Move image and label to the device as plain float32 tensors in the trainer's memory format."""
         image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)[:2]
 
         def plain(x: Tensor) -> Tensor:
@@ -200,38 +203,38 @@ class PhasedTrainer(SupervisedTrainer):
         return plain(image), plain(label)
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
-        """End an iteration: put prediction and loss into the output beside the terms, and return it."""
+        """Add prediction and loss to the output of an iteration, and return the output."""
         self.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
     def minimize(self, phase: str, terms: dict[str, Tensor], weights: dict[str, float], optimizer: Optimizer) -> Tensor:
-        """Take one step down the weighted sum of the terms.
+        """Take one optimizer step on the weighted sum of the terms.
 
         Args:
-            phase: name of the phase, which has a gradient scaler of its own.
-            terms: loss terms by name, scalars; logged under these names.
-            weights: factor of each term in the sum; -1 climbs.
-            optimizer: of the network that learns in this phase.
+            phase: name of the phase; each phase has a separate gradient scaler.
+            terms: scalar loss terms by name; logged under these names.
+            weights: weight of each term in the sum; -1 to maximize.
+            optimizer: optimizer of the network trained in this phase.
 
         Returns:
-            The sum, detached.
+            The weighted sum, detached.
 
         Raises:
-            NonFiniteLossError: naming the first term that is not finite, before any weight has changed.
+            NonFiniteLossError: if a term is not finite, before any weight changes. The message names the first one.
         """
-        if not torch.stack(list(terms.values())).isfinite().all():  # one wait for the device a phase, and only here
+        if not torch.stack(list(terms.values())).isfinite().all():  # the only device synchronization per phase
             bad = [name for name, term in terms.items() if not term.isfinite()]
             raise NonFiniteLossError(
                 f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
                 f"{self.state.epoch}, iteration {self.state.iteration}, on a batch of {_names(self.state.batch)}; "
                 "expected a finite number. The checkpoint of the last epoch is kept. Lower the learning rate, train "
-                "without amp, or look for extreme intensities in these images; then go on with --resume true."
+                "without amp, or check these images for extreme intensities; then continue with --resume true."
             )
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
         if not loss.requires_grad:
-            return loss  # no weight has a part in it: layer 0 alone (S3-3C-s0) is the masked image itself
+            return loss  # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
         optimizer.zero_grad(set_to_none=True)
         if self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))

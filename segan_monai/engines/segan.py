@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""SegAN's alternating steps (Xue et al. 2017, section 2.3)."""
+"""Trainer of SegAN: Xue et al. (2018), Section 2.3."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ from segan_monai.errors import ConfigError
 
 
 class SegANTrainer(PhasedTrainer):
-    """Trains a segmentor against critics over one multi-scale L1 loss.
+    """Trainer of segmentor S against critic C with one multi-scale L1 loss.
 
-    One iteration, as in the paper:
+    Each iteration takes two steps, as in the paper:
 
-    1. C's step: S is fixed; C climbs ``l(f_C(x * S(x)), f_C(x * y))``; then its weights are clamped.
-    2. S's step: C is fixed; S descends the same loss, through the C just updated.
+    1. C maximizes ``l(f_C(x * S(x)), f_C(x * y))`` with S fixed; then its weights are clamped.
+    2. S minimizes the same loss through the updated C, which is fixed.
 
-    S does not change between the two steps, so it is evaluated once; C is frozen and ``f_C(x * y)`` has no gradient in
-    S's step. The gradients are those of the literal algorithm, for about three quarters of its arithmetic. Predicted
-    and true masked images go through C separately, since batch norm statistics must not mix them.
+    S does not change between the two steps and is evaluated once. In step 2, C is frozen and ``f_C(x * y)`` has no
+    gradient. The gradients equal those of the literal algorithm, at about three quarters of its arithmetic. Predicted
+    and true masked images pass through C separately, so that batch norm statistics do not mix them.
 
     Args:
-        critic: called with image and label map, returns features for `loss_function`; see `SegANCritics`.
-        critic_optimizer: of the critic.
-        supervised_loss: an extra loss of logits and label for S, for example Dice (skin-lesion code); None for none.
-        supervised_weight: its factor: 0 in the paper, 1 in the skin-lesion code.
-        adversarial_weight: factor of the critic's distance in S's loss (paper: 1); 0 leaves the critic out of the
-            game, which is the baseline of a segmentor trained by its supervised loss alone.
-        critic_start: the epoch in which the critic joins (paper: 1). Before that S descends its supervised loss alone,
-            which costs no passes of the critic: an adversary of noise teaches nothing [ours].
+        critic: called with image and label map, returns features for ``loss_function``; see ``SegANCritics``.
+        critic_optimizer: optimizer of the critic.
+        supervised_loss: additional loss of S, called with logits and label, such as Dice (skin-lesion code); None for
+            none.
+        supervised_weight: weight of the supervised loss (paper: 0; skin-lesion code: 1).
+        adversarial_weight: weight of the critic's distance in the loss of S (paper: 1). 0 disables the critic, for the
+            baseline of a segmentor trained with its supervised loss only.
+        critic_start: first epoch of the adversarial phase (paper: 1). Before it, S minimizes its supervised loss only
+            and the critic is not evaluated, because a critic of early predictions teaches nothing [ours].
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
-        clamp_norm: whether the affine weights of the critic's norm layers are clamped too, or only those of
-            convolutions [ours: only convolutions, since a norm layer scaled to c would hide all that lies behind it].
-        compile: backend of `torch.compile` for the network, and for the critic together with the loss; None for none.
-            ``inductor`` needs Triton on CUDA and a C++ compiler on a CPU, and minutes for the first iteration.
-        **settings: arguments of `PhasedTrainer`. Its loader yields ``image`` (B, C, H, W) and
-            ``label`` (B, K, H, W), 0 or 1; its network is the segmentor, images to logits (B, K, H, W); its loss
-            function is the distance of two sets of features, see `MultiScaleL1Loss`.
+        clamp_norm: whether to clamp the affine weights of the critic's norm layers too [ours: False, convolutions
+            only; a norm layer scaled to c would suppress all later features].
+        compile: backend of ``torch.compile`` for the network, and for the critic with the loss; None for none.
+            ``inductor`` needs Triton on CUDA or a C++ compiler on CPU, and its first iteration takes minutes.
+        **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W) and ``label``
+            (B, K, H, W), 0 or 1. The network is the segmentor, images to logits (B, K, H, W). The loss function is a
+            distance between two sets of features, see ``MultiScaleL1Loss``.
+
+    Raises:
+        ConfigError: if the segmentor would have no loss in some epoch.
     """
 
     def __init__(
@@ -65,8 +69,8 @@ class SegANTrainer(PhasedTrainer):
         if not supervised and (not adversarial_weight or critic_start > 1):
             raise ConfigError(
                 f"the segmentor has no loss: adversarial_weight {adversarial_weight}, critic_start {critic_start}, "
-                f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from the first epoch: "
-                "set supervised_weight to 1, or adversarial_weight and critic_start to 1."
+                f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from epoch 1: set "
+                "supervised_weight to 1, or adversarial_weight and critic_start to 1."
             )
         super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
         self.critic = critic
@@ -78,16 +82,16 @@ class SegANTrainer(PhasedTrainer):
         self.clamp = clamp
         self.distance = torch.compile(self._distance, backend=compile) if compile else self._distance
         if compile:
-            self.network.compile(backend=compile)  # in place: the names of its weights stay
+            self.network.compile(backend=compile)  # in place, so that parameter names stay
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property
     def critic_plays(self) -> bool:
-        """Whether the critic is in the game, in the epoch that runs."""
+        """Whether the current epoch belongs to the adversarial phase."""
         return bool(self.adversarial_weight) and self.state.epoch >= self.critic_start
 
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
-        """Take one step of the critic and one of the segmentor on a batch."""
+        """Take a step of the critic and a step of the segmentor on a batch."""
         image, target = self.prepare(batchdata)
         self.network.train()
         self.critic.train()
@@ -110,17 +114,17 @@ class SegANTrainer(PhasedTrainer):
         return self.finish(logits, loss)
 
     def _step_critic(self, image: Tensor, prediction: Tensor, target: Tensor) -> None:
-        """Let the critic climb the distance between what it sees in prediction and truth; then clamp its weights."""
+        """Take a critic step that maximizes the feature distance of prediction and label; then clamp its weights."""
         with self.autocast():
             distance = self.distance(image, prediction, target)
         self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
         clamp_weights(self.clamped, self.clamp)
 
     def distance_for_segmentor(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
-        """What the segmentor descends: the distance with a gradient into the prediction alone."""
+        """Return the distance that the segmentor minimizes; only the prediction has a gradient."""
         with self.autocast(), frozen(self.critic):
             return self.distance(image, prediction, target)
 
     def _distance(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
-        """The distance of what the critic sees in prediction and truth."""
+        """Return the distance between the critic's features of prediction and label."""
         return self.loss_function(self.critic(image, prediction), self.critic(image, target))

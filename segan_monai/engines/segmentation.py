@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One network, one loss: the trainer of one-stage baselines, in the shape of the others."""
+"""Trainer of one-stage baselines."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from segan_monai.engines.phased import PhasedTrainer
 
 
 class SegmentationTrainer(PhasedTrainer):
-    """Trains a segmentor by one loss of logits and label, with the terms, mixed precision and stops of the others.
+    """Trainer of one segmentor with one loss of logits and label.
+
+    Logged terms, mixed precision and stops are those of ``PhasedTrainer``.
 
     Args:
-        **settings: arguments of `PhasedTrainer` but `adversaries`.
+        **settings: arguments of ``PhasedTrainer`` except ``adversaries``.
     """
 
     def __init__(self, **settings: Any) -> None:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C and SIGTERM as a wish that a long run fulfils at the next good moment."""
+"""Graceful shutdown on SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 
 
 class StopSignals:
-    """Inside its block the first SIGINT (Ctrl-C) or SIGTERM is only noted; one more ends the process at once.
+    """Context manager that records the first SIGINT (Ctrl-C) or SIGTERM; a second one ends the process immediately.
 
-    Loader processes that are forked inside the block inherit this, so a Ctrl-C in a terminal, which reaches them all,
-    does not take the loader away from the run that still has to end its iteration. A signal that the process was
-    started to ignore (nohup) stays ignored. Outside the main thread, where Python takes no signals, it does nothing.
+    - Loader processes forked inside the block inherit the handler. Ctrl-C in a terminal reaches all of them, and they
+      must survive until the run has finished its iteration.
+    - Signals that the process ignores from the start (nohup) stay ignored.
+    - Outside the main thread, where Python cannot install signal handlers, it does nothing.
 
     Attributes:
-        received: number of the signal, 0 if there was none.
+        received: number of the signal, 0 for none.
     """
 
     def __init__(self) -> None:
@@ -29,7 +30,7 @@ class StopSignals:
         self.process = os.getpid()
 
     def __enter__(self) -> StopSignals:
-        """Begin to listen."""
+        """Install the handlers."""
         self.received, self.process = 0, os.getpid()
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -38,7 +39,7 @@ class StopSignals:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let signals do what they did before."""
+        """Restore the previous handlers."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
@@ -49,5 +50,5 @@ class StopSignals:
             signal.signal(known, signal.SIG_DFL)
         if os.getpid() == self.process:
             name = signal.Signals(number).name
-            text = f"\n{name}: stopping after this iteration, with a checkpoint; once more stops at once\n"
-            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # a print may be under way
+            text = f"\n{name}: stopping after this iteration, with a checkpoint; repeat to stop immediately\n"
+            os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, text.encode())  # print is not reentrant

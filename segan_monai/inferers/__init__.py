@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How networks are applied to volumes."""
+"""Inferers, which apply networks to images and volumes."""
 
 from segan_monai.inferers.finite import FiniteInferer
 from segan_monai.inferers.normalizing import NormalizingWindowInferer

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Name the image whose network output is not finite; one call of the network for a whole image."""
+"""Checks that network output is finite, and an inferer for whole images."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from segan_monai.finite import require_finite
 
 
 def require_finite_output(output: Tensor, inputs: Tensor) -> Tensor:
-    """Return the output of an inferer, unless it is not finite.
+    """Check that the output of an inferer is finite, and return it.
 
-    Every inferer of this project ends with it: the one place that evaluation, validation, inference and MONAI Label
-    have in common.
+    Every inferer of this project calls it, so evaluation, validation, inference and MONAI Label share the check.
 
     Args:
         output: (B, K, ...), before sigmoid or softmax.
-        inputs: (B, C, ...), the images.
+        inputs: images (B, C, ...).
 
     Raises:
-        NonFiniteOutputError: names the first image with a value that is NaN or infinite.
+        NonFiniteOutputError: if a value is NaN or infinite. The message names the first image concerned.
     """
     for index, of_image in enumerate(output):
         require_finite(of_image, image_name(inputs, index))
@@ -34,7 +33,7 @@ def require_finite_output(output: Tensor, inputs: Tensor) -> Tensor:
 
 
 def image_name(inputs: Tensor, index: int = 0) -> str:
-    """Return the name of an image of a batch, or its number where it has no name."""
+    """Return the name of an image of a batch, or its number if it has no name."""
     files: Any = inputs.meta.get("filename_or_obj") if isinstance(inputs, MetaTensor) else None
     file = files[index] if isinstance(files, list | tuple) and index < len(files) else files
     if not file or not isinstance(file, str):
@@ -43,10 +42,10 @@ def image_name(inputs: Tensor, index: int = 0) -> str:
 
 
 class FiniteInferer(SimpleInferer):
-    """MONAI's `SimpleInferer`, one call of the network, that refuses output with NaN or infinite values.
+    """MONAI's ``SimpleInferer`` (one call of the network) with a check for NaN and infinite output.
 
     Raises:
-        NonFiniteOutputError: on call.
+        NonFiniteOutputError: on call, if a value is NaN or infinite.
 
     Examples:
         >>> FiniteInferer()(torch.ones(1, 3, 4, 4), torch.nn.Identity()).shape

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What to do when the accelerator has not enough memory for a volume: less at a time, then the CPU."""
+"""Retries after out-of-memory errors, with smaller batches and finally on the CPU."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ logger = logging.getLogger(__name__)
 def with_less_memory(
     apply: Callable[[int, torch.device], Tensor], batch_size: int, device: torch.device, what: str = "slices"
 ) -> Tensor:
-    """Try with half as many slices or windows at a time, down to one, then on the CPU; each step is logged.
+    """Run a function and halve the batch size on out-of-memory errors, down to 1; then run it on the CPU.
+
+    Each retry is logged.
 
     Args:
-        apply: does all of the work, with so many at a time on this device.
-        batch_size: to begin with.
-        device: to begin with.
-        what: is counted, for the log.
+        apply: function to run, called with a batch size and a device.
+        batch_size: initial batch size.
+        device: initial device.
+        what: name of the batched items, for the log.
 
     Raises:
-        torch.OutOfMemoryError: there is not even memory for one at a time on the CPU.
+        torch.OutOfMemoryError: if memory is insufficient even with a batch size of 1 on the CPU.
     """
     size = batch_size
     while True:
@@ -36,7 +38,7 @@ def with_less_memory(
         except torch.OutOfMemoryError:
             if size == 1 and device.type == "cpu":
                 raise
-        # here, and not above, the failed attempt's tensors are no longer held by the error
+        # outside the except block, because the exception keeps the tensors of the failed attempt alive
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if size > 1:
@@ -44,12 +46,12 @@ def with_less_memory(
             logger.warning("out of memory on %s: trying again with %d %s at a time", device, size, what)
         else:
             size, device = batch_size, torch.device("cpu")
-            logger.warning("out of memory with one of the %s at a time: trying again on the CPU, slowly", what)
+            logger.warning("out of memory with a single one of the %s: trying again on the CPU, which is slower", what)
 
 
 @contextmanager
 def moved(network: Callable[..., Any], device: torch.device) -> Iterator[None]:
-    """Have a network's weights on a device for the time of the block."""
+    """Move a network to a device inside the block, and back afterwards."""
     weight = next(network.parameters(), None) if isinstance(network, nn.Module) else None
     if weight is None or weight.device.type == device.type or not isinstance(network, nn.Module):
         yield

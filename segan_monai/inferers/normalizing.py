@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Windows of a volume through normalizer and segmentor at once."""
+"""Sliding-window inference of normalizer and segmentor in one pass."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from segan_monai.inferers.memory import moved, with_less_memory
 
 
 class NormalizingWindowInferer(SlidingWindowInferer):
-    """MONAI's `SlidingWindowInferer` for a `NormalizerSegmentor`: logits and normalized image of one pass.
+    """MONAI's ``SlidingWindowInferer`` for a ``NormalizerSegmentor``: logits and normalized image from one pass.
 
-    The normalized image is the last channels of the result; `SplitNormalizedd` takes them apart.
+    The last channels of the result are the normalized image; ``SplitNormalizedd`` separates them.
 
     Args:
         amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without it).
-        **settings: arguments of `SlidingWindowInferer`. Volumes smaller than the window are centred and padded with
-            zeros, as `SpatialPadd` does in training.
+        **settings: arguments of ``SlidingWindowInferer``. Volumes smaller than the window are centred and zero-padded,
+            as ``SpatialPadd`` does in training.
     """
 
     def __init__(self, *, amp: bool = False, **settings: Any) -> None:
@@ -36,7 +36,7 @@ class NormalizingWindowInferer(SlidingWindowInferer):
         """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D): logits, background first, then normalized image.
 
         Raises:
-            NonFiniteOutputError: a value is NaN or infinite.
+            NonFiniteOutputError: if a value is NaN or infinite.
         """
         whole = getattr(network, "module", network)
         both = whole.segment_and_normalize
@@ -52,7 +52,7 @@ class NormalizingWindowInferer(SlidingWindowInferer):
             with moved(whole, device):
                 result = super(NormalizingWindowInferer, inferer).__call__(inputs.to(device), windows, *args, **kwargs)
             if not isinstance(result, Tensor):
-                raise AssertionError("one tensor goes in and one comes out")
+                raise AssertionError("the inferer must return a single tensor")
             return result
 
         output = with_less_memory(apply, self.sw_batch_size, inputs.device, "windows")

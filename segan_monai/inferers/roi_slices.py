@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Two-stage networks on volumes: slices as one batch, and the RoIs that the first stage found in them."""
+"""Slice-wise inference of two-stage networks on volumes, with a record of the RoIs."""
 
 from __future__ import annotations
 
@@ -20,40 +20,43 @@ _WHOLE_PLANE = 2**30
 
 
 class RoISliceInferer(VolumeSliceInferer):
-    """`VolumeSliceInferer` that keeps the RoIs of an `LSNet`; other networks it applies as usual.
+    """``VolumeSliceInferer`` that records the RoIs of an ``LSNet``; other networks are applied as usual.
 
-    Planes are never cropped to their content, since the size of a recalibrated RoI is that of the plane.
+    Planes are not cropped to their content, because a recalibrated RoI has the size of the plane.
 
     Args:
-        **settings: of `VolumeSliceInferer` but `margin`.
+        **settings: arguments of ``VolumeSliceInferer`` except ``margin``.
 
     Attributes:
-        found: RoIs of the last volumes, (N, 8) float32: volume, slice, class, score, and the box without margin: left,
-            top, right, bottom edge in continuous pixels of the plane (left, right along its second axis); None if the
-            network has none.
+        found: RoIs of the last volumes, (N, 8), float32; None if the network has no RoIs. Columns: volume, slice,
+            class, score, and the left, top, right and bottom edge of the box without margin, in continuous pixels of
+            the plane (left and right along its second axis).
+
+    Raises:
+        ConfigError: if ``axis`` is more than one axis.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(margin=_WHOLE_PLANE, **settings)
         if len(self.axes) > 1:
             raise ConfigError(
-                f"axis is {list(self.axes)}, expected one axis: RoIs are noted for one direction of slices."
+                f"axis is {list(self.axes)}; expected one axis: RoIs are recorded for one slice direction."
             )
         self.axis = self.axes[0]
         self.found: Tensor | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map a volume (B, C, H, W, D) to (B, K, H, W, D) and note the RoIs.
+        """Map volumes (B, C, H, W, D) to (B, K, H, W, D) and record the RoIs.
 
         Raises:
-            NonFiniteOutputError: a value of one of the two networks' output is NaN or infinite.
+            NonFiniteOutputError: if an output value of either stage is NaN or infinite.
         """
         self.found = None
         if not hasattr(network, "locate"):
             return super().__call__(inputs, network, *args, **kwargs)
         try:
             return super().__call__(inputs, network, *args, **kwargs)
-        except NonFiniteOutputError as error:  # an `LSNet` sees slices, which have no names
+        except NonFiniteOutputError as error:  # `LSNet` receives slices, which have no case name
             raise NonFiniteOutputError(f"{image_name(inputs)}: {error}") from error
 
     def _restacked(
@@ -77,7 +80,7 @@ class RoISliceInferer(VolumeSliceInferer):
         return result
 
     def _in_volumes(self, table: Tensor, volume: Tensor, axis: int) -> Tensor:
-        """From positions in the batch of slices that were looked at, to volumes and slices."""
+        """Convert positions in the batch of nonempty slices to indices of volumes and slices."""
         slices = volume.movedim(2 + axis, 1).flatten(0, 1)
         wanted = self._content(slices)[0].cpu()
         left, _, top, _ = centre_padding(slices.shape[2:], self.min_size)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""2-D networks on volumes: slices as one batch, restacked."""
+"""Slice-wise inference of 2-D networks on volumes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,28 @@ from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighb
 
 
 class VolumeSliceInferer(Inferer):
-    """Apply a 2-D network to the whole slices of a volume and restack its output on the volume's grid.
+    """Apply a 2-D network to the slices of a volume and restack its output on the volume's grid.
 
-    Unlike MONAI's `SliceInferer` it needs no window (the network takes any plane), keeps images in the memory format
-    that convolutions like best, may run in bfloat16 on a CPU, and leaves out slices without content.
+    Unlike MONAI's ``SliceInferer`` it needs no window, uses the channels-last memory format, supports bfloat16 on the
+    CPU, and skips slices without content.
 
     Args:
-        axis: the volume's axis that is cut into slices: 0, 1 or 2 of (H, W, D). With several, the volume is cut along
-            each of them in turn, and the result is the mean of the outputs; the network must have been trained on all.
-        batch_size: slices at a time; bounds the memory. Fewer where an accelerator has not enough for so many.
-        skip_empty: slices in which every voxel of every channel is 0 are not shown to the network, nor are rows and
-            columns that are 0 throughout the volume and further than `margin` from any that are not; the output there
-            is `empty_value`.
-        margin: see `skip_empty`; in voxels.
-        empty_value: output of an empty slice; the default is a logit whose sigmoid is below 1e-8.
+        axis: slicing axis, 0, 1 or 2 of (H, W, D). With several axes, the result is the mean of the outputs along each;
+            the network must have been trained on all of them.
+        batch_size: slices per batch; halved automatically if accelerator memory is insufficient.
+        skip_empty: whether to skip slices that are 0 in every channel. Rows and columns that are 0 throughout the
+            volume, and farther than ``margin`` from content, are cropped too. The output there is ``empty_value``.
+        margin: margin in voxels, see ``skip_empty``.
+        empty_value: output of skipped voxels; the default is a logit whose sigmoid is below 1e-8.
         amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without it).
-        channels_last: memory format of the slices.
-        min_size: rows and columns that a slice must have at least; smaller ones are centred and padded with zeros, and
-            the output is cropped back. Give the training's window size: a network that always saw small planes in the
-            middle of a padded window relies on that margin (hippocampus: Dice .81 with it, .11 without).
-        neighbours: slices on each side that are shown to the network as further channels, see `neighbouring_slices`.
+        channels_last: whether slices use the channels-last memory format.
+        min_size: minimum rows and columns of a slice. Smaller slices are centred and zero-padded, and the output is
+            cropped back. Pass the window size of the training: a network trained on small planes in padded windows
+            relies on the padding (hippocampus: Dice .81 with it, .11 without).
+        neighbours: neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
+
+    Raises:
+        ConfigError: if ``axis``, ``batch_size`` or ``neighbours`` is out of range.
 
     Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
@@ -60,9 +62,9 @@ class VolumeSliceInferer(Inferer):
         neighbours: int = 0,
     ) -> None:
         if batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice at a time.")
+            raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
         if neighbours < 0:
-            raise ConfigError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
+            raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
         self.axes = each_axis(axis)
         self.batch_size = batch_size
         self.skip_empty = skip_empty
@@ -74,13 +76,13 @@ class VolumeSliceInferer(Inferer):
         self.neighbours = neighbours
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map a volume (B, C, H, W, D) to (B, K, H, W, D).
+        """Map volumes (B, C, H, W, D) to (B, K, H, W, D).
 
-        If the accelerator has not enough memory, see `with_less_memory`; the result is then on the CPU.
+        If accelerator memory is insufficient, see ``with_less_memory``; the result may then be on the CPU.
 
         Raises:
-            ValueError: if the input is no batch of volumes.
-            NonFiniteOutputError: a value of the result is NaN or infinite.
+            ValueError: if the input is not a batch of volumes.
+            NonFiniteOutputError: if a value of the result is NaN or infinite.
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
@@ -95,7 +97,7 @@ class VolumeSliceInferer(Inferer):
                 return result / len(self.axes) if len(self.axes) > 1 else result
 
         restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
-        # the input's metadata, where it has some
+        # keeps the metadata of a MetaTensor
         return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
 
     def _restacked(
@@ -119,11 +121,11 @@ class VolumeSliceInferer(Inferer):
                     output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)
                 output[index, :, rows, columns] = result[..., top : top + size[0], left : left + size[1]].float()
         if output is None:
-            raise AssertionError("there is always one slice to look at")
+            raise AssertionError("there is always at least one slice to segment")
         return output.unflatten(0, (volume.shape[0], -1)).movedim(1, 2 + axis)
 
     def _content(self, slices: Tensor) -> tuple[Tensor, slice, slice]:
-        """What the network must see of (S, C, U, V): slices, rows and columns; one slice of an empty volume."""
+        """Return the slices, rows and columns of (S, C, U, V) with content; one slice if the volume is empty."""
         every = torch.arange(len(slices), device=slices.device)
         whole = slice(0, slices.shape[2]), slice(0, slices.shape[3])
         if not self.skip_empty:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Losses that the players share."""
+"""Loss functions."""
 
 from segan_monai.losses.domain_adversarial import DomainAdversarialLoss
 from segan_monai.losses.exclusive import ExclusiveClassLoss

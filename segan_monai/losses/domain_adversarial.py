@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What normalizer and discriminator play for: of which domain an image is, or whether it was generated."""
+"""Adversarial loss between normalizer and domain discriminator."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ from segan_monai.errors import ConfigError
 
 
 class DomainAdversarialLoss(nn.Module):
-    """Both sides of the game over K + 1 classes (Delisle et al. 2019, eq. 1, 3 and 4).
+    """Losses of discriminator D and normalizer G over K + 1 classes: Delisle et al. (2020), Eq. 1, 3 and 4.
 
     D minimizes ``l(D(x), z) + l(D(G(x)), fake)``: -log p(z | x) of raw images plus -log p(fake | G(x)) of generated
-    ones. G gets the other side of the second term:
+    ones. G minimizes one of the following terms:
 
-    - ``minimax``: log p(fake | G(x)), exactly eq. 1. Its gradient fades where D is certain, and it has no lower bound.
-    - ``non_saturating``: -log p(Z <= K | G(x)) = -log(1 - p(fake | G(x))) [ours, usual since Goodfellow et al. 2014]:
-      the same fixed point, and a gradient that is largest where D is certain.
-    - ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]: least where D takes a generated image for one of every domain
-      alike. Both others are already content with a G that changes nothing: raw images fool D, and nothing in eq. 1
-      asks that those of different domains become alike.
+    - ``minimax``: log p(fake | G(x)), exactly Eq. 1. Its gradient vanishes where D is certain, and it has no lower
+      bound.
+    - ``non_saturating``: -log p(Z <= K | G(x)) = -log(1 - p(fake | G(x))) [ours, as in Goodfellow et al. (2014)]. It
+      has the same fixed point, and its gradient is largest where D is certain.
+    - ``confusion``: -(1/K) sum_k log p(k | G(x)) [ours]. It is minimal where D assigns a generated image to every
+      domain with equal probability. The other two terms are already satisfied by a G that changes nothing: raw images
+      fool D, and Eq. 1 does not require the domains to become similar.
 
-    Terms are means over the batch, where eq. 1 has sums over all samples.
+    Terms are means over the batch; Eq. 1 has sums over all samples.
 
     Args:
-        generator: ``minimax``, ``non_saturating`` or ``confusion``.
+        generator: loss of G: ``minimax``, ``non_saturating`` or ``confusion``.
 
     Raises:
-        ConfigError: for any other `generator`.
+        ConfigError: if ``generator`` is anything else.
 
     Examples:
         >>> loss = DomainAdversarialLoss()
@@ -48,18 +49,18 @@ class DomainAdversarialLoss(nn.Module):
         self.kind = generator
 
     def forward(self, raw: Tensor, generated: Tensor, domain: Tensor) -> Tensor:
-        """Return what D minimizes, a scalar.
+        """Return the loss of D, a scalar.
 
         Args:
             raw: logits (B, K + 1) of raw images.
             generated: logits (B, K + 1) of generated images.
-            domain: (B,), 0 to K - 1.
+            domain: domain indices (B,), 0 to K - 1.
         """
         fake = torch.full_like(domain, generated.shape[1] - 1)
         return F.cross_entropy(raw.float(), domain) + F.cross_entropy(generated.float(), fake)
 
     def generator(self, generated: Tensor) -> Tensor:
-        """Return what G minimizes, a scalar, from the logits (B, K + 1) of generated images."""
+        """Return the loss of G, a scalar, from the logits (B, K + 1) of generated images."""
         log_p = generated.float().log_softmax(dim=1)
         if self.kind == "minimax":
             return log_p[:, -1].mean()

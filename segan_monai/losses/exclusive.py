@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Losses over exclusive classes, given regions that may overlap."""
+"""Losses over exclusive classes for overlapping regions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from segan_monai.networks.exclusive import exclusive_classes, regions_to_classes
 
 
 class ExclusiveClassLoss(nn.Module):
-    """Gives a loss over exclusive classes what it needs: the truth as one-hot classes instead of regions.
+    """Wrapper that converts region maps to one-hot classes before it calls a loss over exclusive classes.
 
     Args:
         regions: label values of each of the K regions.
-        loss: called with logits and one-hot truth, both (B, 1 + N, ...), background first; for example torch's
+        loss: called with logits and one-hot target, both (B, 1 + N, ...), background first; for example torch's
             ``CrossEntropyLoss`` or MONAI's ``DiceCELoss(softmax=True)``.
     """
 
@@ -32,6 +32,6 @@ class ExclusiveClassLoss(nn.Module):
 
         Args:
             logits: (B, 1 + N, ...) of background and the N exclusive classes.
-            maps: (B, K, ...), 0 or 1, a map a region.
+            maps: (B, K, ...), 0 or 1, one map per region.
         """
         return self.loss(logits, regions_to_classes(maps, self.classes.to(maps.device)))

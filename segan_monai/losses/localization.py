@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Losses of localization networks (L-SNet, section 2.5, eq. 5)."""
+"""Losses of localization networks: Xie et al. (2021), Section 2.5, Eq. 5."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from segan_monai.networks.keypoints import keypoint_targets, smallest_sigma
 
 
 def distance_iou(found: Tensor, true: Tensor) -> Tensor:
-    """DIoU loss of boxes given by the distances from one common point to their edges (Zheng et al. 2020).
+    """Compute the DIoU loss of boxes given as distances from a common point: Zheng et al. (2020).
 
-    ``1 - IoU + d^2 / c^2``, d the distance of the centres, c the diagonal of the smallest box around both.
+    ``1 - IoU + d^2 / c^2``, where d is the distance between the centres and c the diagonal of the smallest box that
+    encloses both.
 
     Args:
-        found: (..., 4) left, right, top, bottom.
-        true: (..., 4); negative where the point lies beyond an edge.
+        found: (..., 4), distances to the left, right, top and bottom edge of the predicted box.
+        true: (..., 4), the same for the true box; negative where the point is beyond an edge.
 
     Returns:
-        (...), 0 to 2.
+        Loss (...), 0 to 2.
 
     Examples:
         >>> distance_iou(torch.tensor([1.0, 1, 1, 1]), torch.tensor([1.0, 3, 1, 1]))
@@ -43,17 +44,17 @@ def distance_iou(found: Tensor, true: Tensor) -> Tensor:
 
 
 class LocalizationLoss(nn.Module):
-    """Loss of a `LocalizationNet`: of its heatmap, and of its boxes where the target heat exceeds a threshold.
+    """Loss of a ``LocalizationNet``: a heatmap term, and a box term where the target heat exceeds a threshold.
 
     Args:
-        map_loss: of heatmap logits and target (B, K, h, w); in the paper focal + 0.2 Dice, which is MONAI's
+        map_loss: loss of heatmap logits and target (B, K, h, w). The paper uses focal + 0.2 Dice, which is MONAI's
             ``DiceFocalLoss(sigmoid=True, lambda_focal=1, lambda_dice=0.2)``.
-        sigma: of the target's Gaussian, in pixels.
-        stride: of the network's grid, in pixels.
-        threshold: positions with more target heat count for the boxes (paper: 0.5).
+        sigma: standard deviation of the target's Gaussian, in pixels.
+        stride: stride of the network's grid, in pixels.
+        threshold: positions with a target heat above this contribute to the box term (paper: 0.5).
 
     Raises:
-        ConfigError: a sigma with which small objects between grid positions would have no position at all.
+        ConfigError: if ``sigma`` is so small that an object between grid positions may get no position above 0.5.
     """
 
     def __init__(
@@ -63,13 +64,13 @@ class LocalizationLoss(nn.Module):
         if sigma < smallest_sigma(stride):
             raise ConfigError(
                 f"sigma is {sigma:g} pixels; expected at least {smallest_sigma(stride):.3g} for a grid of stride "
-                f"{stride}, so that every object's heat exceeds 0.5 somewhere on it."
+                f"{stride}, so that the heat of every object exceeds 0.5 at some grid position."
             )
         self.map_loss = map_loss
         self.sigma, self.stride, self.threshold = sigma, stride, threshold
 
     def forward(self, found: tuple[Tensor, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """Return the terms ``heatmap`` and ``box``, scalars; without an object in the batch the second is 0.
+        """Return the scalar terms ``heatmap`` and ``box``; ``box`` is 0 if the batch contains no object.
 
         Args:
             found: heatmap logits (B, K, h, w) and distances (B, K, 4, h, w), in pixels.
@@ -84,10 +85,10 @@ class LocalizationLoss(nn.Module):
 
 
 class CoarseSegmentationLoss(nn.Module):
-    """Loss of a `CoarseLocalizer`: that of its mask.
+    """Loss of a ``CoarseLocalizer``: a mask term.
 
     Args:
-        map_loss: of logits and label (B, K, H, W).
+        map_loss: loss of logits and label, both (B, K, H, W).
     """
 
     def __init__(self, map_loss: Callable[[Tensor, Tensor], Tensor]) -> None:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The one loss that segmentor and critics of SegAN play for."""
+"""Multi-scale L1 loss, shared by SegAN's segmentor and critics."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from segan_monai.errors import ConfigError
 
 
 class _MeanAbsolute(torch.autograd.Function):
-    """``(u - v).abs().mean()`` in float32, whose gradient is written once, in the memory format of the features.
+    """``(u - v).abs().mean()`` in float32, with a gradient in the memory format of the features.
 
-    Autograd's own expands the mean's gradient to a contiguous tensor and multiplies it by signs that are in the
-    convolutions' format: five passes over memory, most of them across it.
+    The autograd version expands the mean's gradient to a contiguous tensor and multiplies it by signs in the
+    convolutions' memory format. That takes five passes over memory, most of them strided; this one writes once.
     """
 
     @staticmethod
@@ -36,21 +36,23 @@ class _MeanAbsolute(torch.autograd.Function):
 
 
 class MultiScaleL1Loss(nn.Module):
-    """Distance between a critic's features of two masked images (Xue et al. 2017, eq. 2 and 3).
+    """Distance between a critic's features of two masked images: Xue et al. (2018), Eq. 2 and 3.
 
-    ``per_layer``:  (1/L) sum_i w_i mean|f_i(u) - f_i(v)|, the paper's;
-    ``concat``:     sum_i w_i sum|f_i(u) - f_i(v)| / sum_i n_i, one mean over the n_i features of all layers together,
-    the published code's, in which early layers dominate since they have most elements.
-    With several critics the loss is the mean over them (S3-3C).
+    - ``per_layer``: (1/L) sum_i w_i mean|f_i(u) - f_i(v)|, as in the paper.
+    - ``concat``: sum_i w_i sum|f_i(u) - f_i(v)| / sum_i n_i, one mean over the n_i features of all layers, as in the
+      published code. Early layers dominate, because they have the most elements.
+
+    With several critics the loss is the mean over critics (S3-3C).
 
     Args:
-        layers: which of the critic's layers count, 0 being the masked image itself; None for all. ``[0]`` and ``[3]``
-            are the paper's single-scale losses S3-3C-s0 and S3-3C-s3.
+        layers: indices of the critic's layers to compare, 0 for the masked image itself; None for all. ``[0]`` and
+            ``[3]`` are the paper's single-scale losses S3-3C-s0 and S3-3C-s3.
         reduction: ``per_layer`` or ``concat``.
-        layer_weights: a weight w_i for each of `layers`; None for 1.
+        layer_weights: weight w_i of each of the layers; None for 1.
 
     Raises:
-        ConfigError: for an unknown reduction, a layer that the critic does not have, or weights of another number.
+        ConfigError: if the reduction is unknown, the critic lacks a layer, or the number of weights is not that of the
+            layers.
 
     Examples:
         >>> loss = MultiScaleL1Loss()
@@ -67,31 +69,33 @@ class MultiScaleL1Loss(nn.Module):
     ) -> None:
         super().__init__()
         if reduction not in ("per_layer", "concat"):
-            raise ConfigError(f"reduction is {reduction!r}, expected 'per_layer' or 'concat'.")
+            raise ConfigError(f"reduction is {reduction!r}; expected 'per_layer' or 'concat'.")
         if layers is not None and (len(layers) == 0 or min(layers) < 0):
             raise ConfigError(
-                f"layers is {list(layers)}, expected one or more numbers of layers from 0, or None for all."
+                f"layers is {list(layers)}; expected one or more layer indices from 0, or None for all layers."
             )
         if layers is not None and layer_weights is not None and len(layers) != len(layer_weights):
-            raise ConfigError(f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
+            raise ConfigError(
+                f"{len(layer_weights)} layer_weights for {len(layers)} layers; give one weight per layer."
+            )
         self.layers = layers
         self.reduction = reduction
         self.layer_weights = layer_weights
 
     def forward(self, features: list[list[Tensor]], others: list[list[Tensor]]) -> Tensor:
-        """Return the loss, a scalar, of two equally shaped lists (critics) of lists (layers) of features."""
+        """Return the loss, a scalar, between two equally shaped lists (critics) of lists (layers) of features."""
         return torch.stack([self._distance(u, v) for u, v in zip(features, others, strict=True)]).mean()
 
     def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
         layers = range(len(features)) if self.layers is None else self.layers
         if max(layers) >= len(features):
             raise ConfigError(
-                f"layers {list(layers)} asked for, but the critic has layers 0 to {len(features) - 1} only."
+                f"layers is {list(layers)}; expected indices from 0 to {len(features) - 1}, the layers of the critic."
             )
         weights = [1.0] * len(layers) if self.layer_weights is None else self.layer_weights
         if len(weights) != len(layers):
-            raise ConfigError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight a layer.")
-        # The mean of bfloat16 features is taken in float32: it runs over millions of them.
+            raise ConfigError(f"{len(weights)} layer_weights for {len(layers)} layers; give one weight per layer.")
+        # means over millions of bfloat16 features need float32
         means = [_MeanAbsolute.apply(features[i], others[i]) for i in layers]
         if self.reduction == "per_layer":
             return torch.stack([w * m for w, m in zip(weights, means, strict=True)]).mean()

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The segmentation loss of adversarial normalization: one Dice of all classes together, each with its weight."""
+"""Weighted Dice loss, the segmentation loss of adversarial normalization."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from segan_monai.errors import ConfigError
 
 
 class WeightedDiceLoss(nn.Module):
-    """Weighted Dice loss (Delisle et al. 2019, eq. 2).
+    """Weighted Dice loss: Delisle et al. (2020), Eq. 2.
 
-    ``1 - (eps + 2 sum_c w_c sum_v s_vc y_vc) / (eps + sum_c w_c sum_v (s_vc + y_vc))`` with the softmax s and the
-    one-hot label y: one ratio of sums over classes and voxels, not a mean of one Dice a class.
+    ``1 - (eps + 2 sum_c w_c sum_v s_vc y_vc) / (eps + sum_c w_c sum_v (s_vc + y_vc))`` with softmax s and one-hot label
+    y. This is one ratio of sums over classes and voxels, not a mean over per-class Dice losses.
 
     Args:
-        weights: w_c of each class that counts; None for 1.
-        include_background: whether class 0 counts [ours: it does not; it would be most of both sums].
-        batch: sum over the voxels of the whole batch [ours; the paper's sum is over samples]: a patch without a class
-            then still says that the class is not there. False: the mean over samples of one ratio each.
-        epsilon: small constant against division by zero.
+        weights: weight w_c of each included class; None for 1.
+        include_background: whether to include class 0 [ours: False; background would dominate both sums].
+        batch: if True, sum over the voxels of the whole batch [ours; the paper sums over samples], so that patches
+            without a class still contribute to its term. If False, average one ratio per sample.
+        epsilon: small constant eps that prevents division by zero.
 
     Raises:
-        ConfigError: if the number of weights is not that of the classes that count.
+        ConfigError: if the number of weights is not the number of included classes.
 
     Examples:
         >>> logits = torch.tensor([[[0.0, 0.0], [0.0, 0.0]]])  # two classes, two voxels, softmax 1/2 everywhere
@@ -53,7 +53,7 @@ class WeightedDiceLoss(nn.Module):
 
         Args:
             logits: (B, 1 + K, ...), background first.
-            label: (B, 1, ...), whole numbers 0 to K.
+            label: (B, 1, ...), integers 0 to K.
         """
         first = 0 if self.include_background else 1
         probability = logits.float().softmax(dim=1)[:, first:].flatten(2)
@@ -61,7 +61,7 @@ class WeightedDiceLoss(nn.Module):
         weights = [1.0] * probability.shape[1] if self.weights is None else self.weights
         if len(weights) != probability.shape[1]:
             raise ConfigError(
-                f"{len(weights)} weights for {probability.shape[1]} classes that count; give one a class."
+                f"{len(weights)} weights for {probability.shape[1]} included classes; give one weight per class."
             )
         factors = torch.tensor(weights, dtype=probability.dtype, device=probability.device)
         common = (probability * truth).sum(dim=2) @ factors

@@ -1,10 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Evaluation of label maps: from two folders, or two label maps, to a table, a summary and two files.
+"""Evaluation of predicted label maps against references, for single cases and folders.
 
-A *region* is a name for the label values that make it up, such as `{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}`.
-Regions may overlap. Where the predictions follow another label convention than the references, they have regions of
-their own, under the same names.
+A *region* is a named set of label values, such as ``{"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}``. Regions may overlap.
+If predictions and references follow different label conventions, each side has a definition of the same regions.
 """
 
 from __future__ import annotations
@@ -40,25 +39,25 @@ def case_metrics(
     regions: Regions,
     prediction_regions: Regions | None = None,
 ) -> list[dict[str, Any]]:
-    """Metrics of one case, region by region.
+    """Compute the metrics of one case for each region.
 
     Args:
-        prediction_label_map: integers of shape `(H, W[, D])`.
+        prediction_label_map: integers of shape ``(H, W[, D])``.
         reference_label_map: integers of the same shape, on the same grid.
         spacing_mm: spacing along each axis, in mm; or an affine, which may be sheared; None if unknown, as for
             photographs.
         regions: label values of every region.
-        prediction_regions: label values of every region in the prediction; by default `regions`.
+        prediction_regions: label values of every region in the prediction; by default ``regions``.
 
     Returns:
-        One dictionary a region: `region`, `dice`, `iou`, `precision`, `sensitivity` (0 to 1), `hd95_mm`, `assd_mm`
-        (mm), `reference_ml`, `prediction_ml` (volumes in ml; a 2-D image counts as 1 mm thick). Empty masks follow
-        `EMPTY_MASK_RULE`. Without `spacing_mm`, distances and volumes are NaN but where an empty mask makes them 0 or
-        infinite in any unit.
+        One dictionary per region: ``region``, ``dice``, ``iou``, ``precision``, ``sensitivity`` (0 to 1), ``hd95_mm``,
+        ``assd_mm`` (mm), ``reference_ml``, ``prediction_ml`` (ml; a 2-D image counts as 1 mm thick). Empty masks follow
+        ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances and volumes are NaN, except where an empty mask makes
+        them 0 or infinite in any unit.
 
     Raises:
-        ConfigError: a region has no values or the value 0, or the two sets of regions have different names.
-        ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
+        ConfigError: if a region has no values or the value 0, or the two sets of regions have different names.
+        ValueError: if the shapes differ, or the length of ``spacing_mm`` is not the number of axes.
     """
     prediction_regions = _checked_regions(regions, prediction_regions)
     voxel_ml = float("nan") if spacing_mm is None else abs(float(np.linalg.det(voxel_steps(spacing_mm)))) / 1000
@@ -83,12 +82,12 @@ def case_metrics(
 
 
 def _mask(values: np.ndarray, wanted: Sequence[int]) -> np.ndarray:
-    # on a volume, a few comparisons are several times as fast as `np.isin`
+    # on volumes, a few comparisons are several times faster than `np.isin`
     return reduce(np.logical_or, (values == value for value in wanted))
 
 
 def _checked_regions(regions: Regions, prediction_regions: Regions | None) -> Regions:
-    """Returns the regions of the prediction, after a check of both."""
+    """Check both sets of regions and return those of the prediction."""
     prediction_regions = regions if prediction_regions is None else prediction_regions
     if set(regions) != set(prediction_regions):
         raise ConfigError(
@@ -114,21 +113,21 @@ def evaluate_case(
     prediction_regions: Regions | None = None,
     spacing_known: bool = True,
 ) -> list[dict[str, Any]]:
-    """Metrics of one case after a check that both label maps share one grid and hold expected values only.
+    """Check that two label maps share one grid and contain only expected values, then compute their metrics.
 
     Args:
         case: name of the case.
         prediction: predicted label map.
-        reference: true label map; the spacing is its own.
+        reference: true label map; its affine determines the spacing.
         regions: label values of every region.
-        prediction_regions: the same for the prediction; by default `regions`.
-        spacing_known: whether the affine is in mm; if not, see `case_metrics`.
+        prediction_regions: the same for the prediction; by default ``regions``.
+        spacing_known: whether the affine is in mm; if not, see ``case_metrics``.
 
     Returns:
-        The rows of `case_metrics`, each with the key `case` in front.
+        The rows of ``case_metrics``, each with the key ``case`` in front.
 
     Raises:
-        DataError: the grids differ, or a label map holds a value outside its regions.
+        DataError: if the grids differ, or a label map contains a value outside its regions.
     """
     check_same_grid(_grid(prediction), _grid(reference), ONE_GRID)
     _check_values(reference, regions)
@@ -143,7 +142,7 @@ def _grid(of: LabelMap) -> Grid:
 
 
 def _nonzero_values(values: np.ndarray) -> set[int]:
-    # most voxels are background: to drop them first makes the sort cheap
+    # most voxels are background; dropping them first makes the sort cheap
     return set(np.unique(values[values != 0]).tolist())
 
 
@@ -166,31 +165,30 @@ def evaluate_folders(
     prediction_regions: Regions | None = None,
     workers: int | None = None,
 ) -> pd.DataFrame:
-    """Evaluates a folder of predicted label maps and writes `metrics.csv` and `summary.json`.
+    """Evaluate a folder of predicted label maps and write ``metrics.csv`` and ``summary.json``.
 
-    Files are matched by case name, see `find_label_maps`. Every case must be on both sides.
+    Files are matched by case name, see ``find_label_maps``. Every case must be in both folders.
 
     Args:
         predictions: folder of the predicted label maps.
-        references: folder of the true label maps; it may hold the images too.
-        output_dir: folder of the results, made if missing.
-        regions: label values of every region; by default every value in the references is a region `label_<value>`.
-        prediction_regions: the same for the predictions, where their convention differs.
-        workers: cases evaluated at once, in processes; by default the processor cores at hand, at most 8.
+        references: folder of the true label maps; it may contain images too.
+        output_dir: folder for the results, created if missing.
+        regions: label values of every region; by default each value in the references is a region ``label_<value>``.
+        prediction_regions: the same for the predictions, if their convention differs.
+        workers: number of worker processes; by default the available processor cores, at most 8.
 
     Returns:
-        Table with the columns `COLUMNS`, one row a case and region.
+        Table with the columns ``COLUMNS``, one row per case and region.
 
     Raises:
-        DataError: one folder lies in the other, a case is on one side only, grids differ, or a file holds other values
-            than expected.
-        ConfigError: `prediction_regions` do not fit `regions`.
+        DataError: if one folder contains the other, a case is missing in one folder, grids differ, or a file contains
+            unexpected values.
+        ConfigError: if ``prediction_regions`` do not match ``regions``.
     """
     if lies_in(predictions, references) or lies_in(references, predictions):
         raise DataError(
-            f"predictions {predictions} and references {references} lie in one another, so that label maps would be "
-            "compared with themselves. Give two folders of which neither holds the other, such as labelsTr of the data "
-            "set for the references."
+            f"predictions {predictions} and references {references} lie in one another, so label maps would be "
+            "compared with themselves. Give two separate folders, such as labelsTr of the data set for the references."
         )
     predicted, true = find_label_maps(Path(predictions)), find_label_maps(Path(references))
     _check_cases(predicted, true, predictions, references)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""How unlike the intensities of several domains are: the Jensen-Shannon divergence of their histograms."""
+"""Jensen-Shannon divergence between the intensity histograms of domains."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ CODES = 2**16
 
 
 def jensen_shannon_divergence(histograms: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence between K distributions and their average (Delisle et al. 2019, section 3.4).
+    """Compute the mean Kullback-Leibler divergence of K distributions from their average, in nats.
 
-    ``(1/K) sum_k sum_b p_kb log(p_kb / m_b)`` with ``m = (1/K) sum_k p_k``, in nats: 0 for equal distributions, log K
-    for K that have no bin in common. The paper's figures (3.509 before, 3.504 after) are above log 2, the most that two
-    domains can have by this formula; how they were scaled is not said.
+    ``(1/K) sum_k sum_b p_kb log(p_kb / m_b)`` with ``m = (1/K) sum_k p_k``: 0 for equal distributions, log K for K
+    distributions without a common bin. See Delisle et al. (2020), Section 3.4. The values in the paper (3.509 before,
+    3.504 after) exceed log 2, the maximum of this formula for two domains; their scaling is not specified.
 
     Args:
-        histograms: (K, bins), counts or frequencies; each row is divided by its sum. Empty rows are left out.
+        histograms: (K, bins), counts or frequencies; each row is divided by its sum. Empty rows are omitted.
 
     Returns:
-        Scalar.
+        Scalar, 0 to log K.
 
     Examples:
         >>> jensen_shannon_divergence(torch.tensor([[1.0, 0.0], [0.0, 5.0]]))
@@ -43,33 +43,36 @@ def jensen_shannon_divergence(histograms: Tensor) -> Tensor:
 
 
 class IntensityHistograms:
-    """Counts intensities by group, exactly and in bounded memory, before their range is known.
+    """Intensity counts per group, accumulated in bounded memory without prior knowledge of the range.
 
-    Each intensity is rounded to the nearest bfloat16, of which there are 65,536; so the bins of the histograms can be
-    laid over the range of all groups when all have been counted. Voxels that are exactly 0 are background, and are not
-    counted.
+    Each intensity is rounded to the nearest of the 65,536 bfloat16 values. Histogram bins over the range of all groups
+    are computed once all voxels are counted. Voxels that are exactly 0 are background and are not counted.
 
     Args:
-        groups: names of the groups, for example domains.
+        groups: names of the groups, such as domains.
     """
 
     def __init__(self, groups: Sequence[Hashable]) -> None:
         self.groups = list(groups)
         self.counts = torch.zeros((len(self.groups), CODES), dtype=torch.int64)
-        # every bit pattern of bfloat16, as the number that it stands for
+        # the value of every bfloat16 bit pattern
         self.values = torch.arange(CODES, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).double()
 
     def add(self, image: Tensor, group: Hashable) -> None:
-        """Count the voxels of an image, or of any part of one."""
+        """Count the voxels of an image or patch of any shape."""
         voxels = torch.as_tensor(image).as_subclass(torch.Tensor).detach().flatten()
         codes = voxels[voxels != 0].to(torch.bfloat16).view(torch.int16).to(torch.int64) & 0xFFFF
         self.counts[self.groups.index(group)] += torch.bincount(codes, minlength=CODES).cpu()
 
     def histograms(self, bins: int = 64, trim: float = 0.005) -> tuple[Tensor, Tensor]:
-        """Histograms over the range that all groups share.
+        """Compute histograms over a range common to all groups.
 
-        The range runs from the quantile `trim` to 1 - `trim` of the mean distribution; what lies outside counts in the
-        first and last bin. So the result is the same for intensities in any unit.
+        The range extends from quantile ``trim`` to ``1 - trim`` of the mean distribution. Values outside it count in
+        the first or last bin. The result does not depend on the unit of the intensities.
+
+        Args:
+            bins: number of bins.
+            trim: quantile excluded from the range at each end.
 
         Returns:
             Edges (bins + 1,) and frequencies (K, bins); rows of groups without voxels are 0.
@@ -89,19 +92,19 @@ class IntensityHistograms:
         return torch.linspace(low, high, bins + 1, dtype=torch.float64), frequencies
 
     def divergence(self, bins: int = 64) -> float:
-        """Jensen-Shannon divergence of the groups, in nats."""
+        """Return the Jensen-Shannon divergence of the groups, in nats."""
         return float(jensen_shannon_divergence(self.histograms(bins)[1]))
 
 
 class JensenShannonDivergence(Metric):
-    """Ignite metric: `jensen_shannon_divergence` between the intensity histograms of K domains over an epoch.
+    """Ignite metric: ``jensen_shannon_divergence`` between the intensity histograms of K domains over an epoch.
 
-    Its output transform gives images and their domains, each a list or a batch; background (0) does not count.
+    The output transform returns images and their domains, each a list or a batch. Background (0) is not counted.
 
     Args:
-        domains: names of the domains, or their numbers.
-        bins: of the histograms, over the range that all domains share.
-        output_transform: from the engine's output.
+        domains: names or indices of the domains.
+        bins: number of histogram bins over the range common to all domains.
+        output_transform: maps the engine's output to images and domains.
     """
 
     def __init__(self, domains: Sequence[Hashable], bins: int = 64, output_transform: Callable = lambda x: x) -> None:
@@ -110,7 +113,7 @@ class JensenShannonDivergence(Metric):
         super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:
-        """Forget the last epoch."""
+        """Clear the counts."""
         self.histograms = IntensityHistograms(self.domains)
 
     def update(self, output: Any) -> None:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps as files: found in a folder, read, and checked."""
+"""Discovery, reading and validation of label map files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class LabelMap(NamedTuple):
     """A label map on its voxel grid.
 
     Attributes:
-        name: file or case, as error messages show it.
-        values: integers of shape `(H, W, D)`.
-        affine: `(4, 4)`, from voxel indices to mm in the RAS frame.
+        name: file or case, for error messages.
+        values: integers of shape ``(H, W, D)``.
+        affine: ``(4, 4)``, from voxel indices to mm in the RAS frame.
     """
 
     name: str
@@ -33,15 +33,16 @@ class LabelMap(NamedTuple):
 
 
 def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
-    """Checks an array and makes it a `LabelMap`.
+    """Check an array and convert it to a ``LabelMap``.
 
     Args:
         name: file or case, for error messages.
-        values: array of shape `(H, W)`, `(H, W, D)` or `(H, W, D, 1)`, of any type; a 2-D one becomes one slice.
-        affine: `(4, 4)`, in mm, RAS.
+        values: array of shape ``(H, W)``, ``(H, W, D)`` or ``(H, W, D, 1)``, of any dtype; a 2-D array becomes one
+            slice.
+        affine: ``(4, 4)``, in mm, RAS.
 
     Raises:
-        DataError: there is more than one channel, or a value is not an integer.
+        DataError: if there is more than one channel, or a value is not an integer.
     """
     shape = values.shape
     while values.ndim > 3 and values.shape[-1] == 1:
@@ -52,7 +53,7 @@ def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
         raise DataError(f"{name}: shape {shape}; expected one label map (H, W, D). Merge channels into one label map.")
     if values.dtype.kind not in "iub":
         whole = np.rint(values)
-        # less is rounding: nibabel scales floats that it saves as uint8; above that, no whole number fits the type
+        # smaller deviations are rounding: nibabel rescales floats that it saves as uint8; larger values overflow int32
         with np.errstate(invalid="ignore"):
             fits = (np.abs(values - whole) <= WHOLE_NUMBER_TOLERANCE) & (np.abs(whole) < 2**31)
         wrong = values[~fits]
@@ -66,33 +67,33 @@ def label_map(name: str, values: np.ndarray, affine: np.ndarray) -> LabelMap:
 
 
 def read_label_map(path: Path) -> LabelMap:
-    """Reads a label map, see `segan_monai.volume_files.read_volume`.
+    """Read a label map, see ``segan_monai.volume_files.read_volume``.
 
     Raises:
-        DataError: the file cannot be read, has more than one channel, or a value that is not an integer.
+        DataError: if the file cannot be read, has more than one channel, or contains a value that is not an integer.
     """
     return label_map(str(path), *read_volume(path))
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:
-    """Finds the label maps of a folder and its subfolders, and tells them from images by their names.
+    """Find the label maps in a folder and its subfolders, distinguishing them from images by name.
 
-    The first of these that any file fits decides, and only the files that fit it are label maps:
+    The first rule that matches any file applies, and only files that match it are label maps:
 
-    1. `<case>_seg.*`, as this package writes them and BraTS from 2017 on, `<case>-seg.*` from 2023 on.
-    2. `.OT.` in the name, BraTS 2012 to 2015; the case is the folder that holds the `VSD.*` folders, with the grade's
-       folder in front (`HGG_brats_2013_pat0001_1`), since both grades have cases of the same name.
-    3. a folder `labelsTr`, Medical Segmentation Decathlon; the case is `<case>.*`.
-    4. any file, `<case>.*`.
+    1. ``<case>_seg.*``, as written by this package and BraTS from 2017 on, or ``<case>-seg.*``, BraTS from 2023 on.
+    2. ``.OT.`` in the name, BraTS 2012 to 2015. The case is named after the parent of the ``VSD.*`` folders, with the
+       grade as prefix (``HGG_brats_2013_pat0001_1``), because both grades have cases of the same name.
+    3. A file ``<case>.*`` in a folder ``labelsTr``, Medical Segmentation Decathlon.
+    4. Any file ``<case>.*``.
 
-    Formats: `.nii.gz`, `.nii`, `.mha`, `.nrrd`, in upper case too. Names with a leading dot, which macOS leaves, are
-    passed over.
+    Formats: ``.nii.gz``, ``.nii``, ``.mha``, ``.nrrd``, in lower or upper case. Names with a leading dot, which macOS
+    creates, are ignored.
 
     Returns:
-        Path of every case's label map, sorted by case.
+        Path of the label map of each case, sorted by case.
 
     Raises:
-        DataError: the folder is missing or holds no label map, or a case has two.
+        DataError: if the folder is missing or contains no label map, or a case has two.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
@@ -106,7 +107,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     stems = {path: file_id(path) for path in paths}
     marked = {path: stem[:-4] for path, stem in stems.items() if has_ending(stem, ("_seg", "-seg"))}
     if marked:
-        # the one label map of BraTS 2020 with another name, W39_1998.09.19_Segm.nii, lies in its case's folder
+        # one label map of BraTS 2020 has another name, W39_1998.09.19_Segm.nii; its folder names the case
         marked |= {path: path.parent.name for path, stem in stems.items() if stem.endswith("_Segm")}
     of_challenge = {path: _challenge_case(path, folder) for path in paths if ".OT." in path.name}
     of_decathlon = {path: stem for path, stem in stems.items() if path.parent.name == "labelsTr"}
@@ -116,7 +117,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
         if case in found:
             raise DataError(
                 f"case {case} has two label maps, {found[case]} and {path}; expected one. "
-                "Give a folder that holds label maps only, each case once."
+                "Give a folder with one label map per case and no other files."
             )
         found[case] = path
     if not found:
@@ -127,7 +128,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
 
 
 def _challenge_case(path: Path, root: Path) -> str:
-    """Name of a case of BraTS 2012 to 2015, the same as `segan_monai.data.brats_cases` gives it."""
+    """Return the name of a BraTS 2012 to 2015 case, equal to that of ``segan_monai.data.brats_cases``."""
     folder = path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
     above = [folder, *folder.parents][: len(folder.parts) - len(root.parts) + 1]
     grades = [parent.name for parent in above if parent.name in ("HGG", "LGG", "HG", "LG")]

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Overlap of two masks: Dice, IoU, precision and sensitivity, and the one rule for empty masks."""
+"""Overlap metrics of masks: Dice, IoU, precision and sensitivity, and the rule for empty masks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ EMPTY_MASK_RULE = (
 
 
 def as_array(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    """Returns an array or a tensor of any device as a numpy array, without a copy where there is none needed."""
+    """Return an array, or a tensor on any device, as a NumPy array; copy only if necessary."""
     return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
 def as_masks(
     prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both masks as boolean numpy arrays; whatever is not 0 belongs to a mask.
+    """Return both masks as boolean NumPy arrays; nonzero values are foreground.
 
     Raises:
-        ValueError: the shapes differ (nothing is broadcast).
+        ValueError: if the shapes differ; masks are not broadcast.
     """
     prediction, reference = (as_array(mask).astype(bool, copy=False) for mask in (prediction, reference))
     if prediction.shape != reference.shape:
@@ -33,20 +33,20 @@ def as_masks(
 
 
 def overlap_metrics(prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor) -> dict[str, float]:
-    """Dice, IoU, precision and sensitivity of one predicted mask.
+    """Compute Dice, IoU, precision and sensitivity of a predicted mask.
 
-    With TP, FP and FN the numbers of voxels: Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN),
-    precision = TP / (TP + FP), sensitivity = TP / (TP + FN). Empty masks follow `EMPTY_MASK_RULE`.
+    With the voxel counts TP, FP and FN: Dice = 2 TP / (2 TP + FP + FN), IoU = TP / (TP + FP + FN),
+    precision = TP / (TP + FP), sensitivity = TP / (TP + FN). Empty masks follow ``EMPTY_MASK_RULE``.
 
     Args:
-        prediction: mask of any shape, array or tensor; values other than 0 belong to it.
+        prediction: mask of any shape, array or tensor; nonzero values are foreground.
         reference: mask of the same shape.
 
     Returns:
-        The four numbers, 0 to 1, under the keys `dice`, `iou`, `precision`, `sensitivity`.
+        Values from 0 to 1 under the keys ``dice``, ``iou``, ``precision``, ``sensitivity``.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: if the shapes differ.
     """
     prediction, reference = as_masks(prediction, reference)
     predicted, true = np.count_nonzero(prediction), np.count_nonzero(reference)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation found: a table on the screen, `metrics.csv` and `summary.json`."""
+"""Summaries of an evaluation: a text table, ``metrics.csv`` and ``summary.json``."""
 
 from __future__ import annotations
 
@@ -27,19 +27,23 @@ FAILURE_RULE = "A case fails in a region when exactly one of the two masks is em
 def summarize(
     table: pd.DataFrame, regions: Regions | None = None, prediction_regions: Regions | None = None
 ) -> dict[str, Any]:
-    """Mean, standard deviation, median and counts of every region.
+    """Compute mean, standard deviation, median and counts for every region.
 
     Args:
-        table: as `evaluate_folders` returns it.
-        regions: label values of every region, to be told in the summary.
-        prediction_regions: the same for the predictions; by default `regions`.
+        table: result of ``evaluate_folders``.
+        regions: label values of every region, included in the summary.
+        prediction_regions: the same for the predictions; by default ``regions``.
 
     Returns:
-        A dictionary that is valid JSON. A region has `cases`; `reference_empty` and `prediction_empty`, which both
-        include `both_empty`; `failures` (see `FAILURE_RULE`), which is the sum of `only_reference_empty`,
-        `only_prediction_empty` and `no_overlap`, and the names `failed_cases`. A metric has `mean`,
-        `standard_deviation` (of the sample; null for one case) and `median`. A distance also has `infinite`, the number
-        of infinite ones, and `mean_of_finite`; what would be infinite, or is unknown for want of a spacing, is null.
+        A JSON-compatible dictionary. Each region has:
+
+        - ``cases``, and the counts ``reference_empty`` and ``prediction_empty``, which both include ``both_empty``;
+        - ``failures`` (see ``FAILURE_RULE``), the sum of ``only_reference_empty``, ``only_prediction_empty`` and
+          ``no_overlap``, and their names ``failed_cases``;
+        - for each metric, ``mean``, ``standard_deviation`` (of the sample; null for one case) and ``median``;
+        - for each distance, also ``infinite``, the number of infinite values, and ``mean_of_finite``.
+
+        Values that are infinite, or unknown because there is no spacing, are null.
     """
     summary: dict[str, Any] = {
         "cases": int(table["case"].nunique()),
@@ -74,7 +78,7 @@ def summarize(
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
-    """Statistics of at least one value; null where the result is not finite or not defined."""
+    """Compute statistics of one or more values; None where the result is not finite or undefined."""
     finite, median = bool(np.isfinite(values).all()), float(np.median(values))
     return {
         "mean": float(values.mean()) if finite else None,
@@ -99,9 +103,9 @@ def write_evaluation(
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
 ) -> None:
-    """Writes `metrics.csv` and `summary.json`, see `summarize`, to `output_dir`.
+    """Write ``metrics.csv`` and ``summary.json`` (see ``summarize``) to ``output_dir``.
 
-    In the table infinite distances are `inf`; what is unknown is left empty.
+    In the CSV file, infinite distances are ``inf`` and unknown values are empty.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -112,17 +116,17 @@ def write_evaluation(
 
 
 def write_summary(file: Path, summary: Mapping[str, Any]) -> None:
-    """Writes ``summary.json``: whole, and without the NaN that JSON does not have."""
+    """Write ``summary.json`` atomically; NaN, which JSON does not allow, raises ValueError."""
     with whole_file(file) as partial:
         partial.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def format_table(table: pd.DataFrame) -> str:
-    """Formats a row a region as plain text, for screens, logs and pipes; the failing cases follow below.
+    """Format the evaluation as a plain-text table with one row per region, followed by the failed cases.
 
-    Dice, IoU, precision and sensitivity are means, with the sample's standard deviation and the median for Dice; the
-    two distances are medians, which stay finite as long as fewer than half of the cases fail; they are left out if the
-    spacing of any case is unknown.
+    - Dice, IoU, precision and sensitivity are means; Dice also has the sample standard deviation and the median.
+    - Distances are medians, which stay finite while fewer than half of the cases fail. They are omitted if the spacing
+      of any case is unknown.
     """
     distances = {} if table[list(DISTANCES)].isna().any(axis=None) else {"HD95": "hd95_mm", "ASSD": "assd_mm"}
     lines, notes = [], ["empty: references/predictions/both."]
@@ -161,6 +165,6 @@ def format_table(table: pd.DataFrame) -> str:
 
 
 def listed(items: Iterable[Any], most: int = 8) -> str:
-    """Text of the first items, and how many more there are."""
+    """Join the first items, and add the number of further ones."""
     names = [str(item) for item in items]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

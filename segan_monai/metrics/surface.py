@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Distances between the surfaces of two masks, in millimetres."""
+"""Surface distances between masks, in mm."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segan_monai.metrics.overlap import as_masks
 
 
 def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Returns the box that holds a boolean mask and one voxel around it, as far as the image goes."""
+    """Return the bounding box of a boolean mask with a margin of one voxel, clipped to the image."""
     box = []
     for axis in range(mask.ndim):
         occupied = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
@@ -26,23 +26,23 @@ def bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
 def surface_distances(
     prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: ArrayLike
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of every surface voxel of one mask to the nearest surface voxel of the other.
+    """Compute the distance of every surface voxel of one mask to the nearest surface voxel of the other.
 
-    A surface voxel belongs to the mask and has a face neighbour outside it; what lies outside the image counts as
-    outside the mask (the definition of `monai.metrics.utils.get_mask_edges`). Axes of length 1 are dropped, since a
-    single slice has a contour and not two faces. Distances join voxel centres. A k-d tree over the surface voxels
-    gives the same distances as a distance map of the image, mostly several times as fast.
+    A surface voxel belongs to the mask and has a face neighbour outside it or outside the image, as in
+    ``monai.metrics.utils.get_mask_edges``. Axes of length 1 are dropped: a single slice has a contour, not two faces.
+    Distances are between voxel centres. A k-d tree over the surface voxels gives the same distances as a distance map,
+    usually several times faster.
 
     Args:
-        prediction: mask of shape `(H, W[, D])`, array or tensor, not empty.
-        reference: mask of the same shape, not empty.
+        prediction: nonempty mask of shape ``(H, W[, D])``, array or tensor.
+        reference: nonempty mask of the same shape.
         spacing_mm: spacing along each axis of the masks, in mm; or an affine, which may be sheared.
 
     Returns:
         Distances in mm from the prediction's surface to the reference's, and from the reference's to the prediction's.
 
     Raises:
-        ValueError: the shapes differ, a mask is empty, or `spacing_mm` has another length than the shape.
+        ValueError: if the shapes differ, a mask is empty, or the length of ``spacing_mm`` is not the number of axes.
     """
     prediction, reference = as_masks(prediction, reference)
     steps = voxel_steps(spacing_mm)
@@ -64,23 +64,23 @@ def surface_distances(
 def surface_metrics(
     prediction: np.ndarray | torch.Tensor, reference: np.ndarray | torch.Tensor, spacing_mm: ArrayLike | None
 ) -> dict[str, float]:
-    """95th percentile of the Hausdorff distance (HD95) and average symmetric surface distance (ASSD).
+    """Compute the 95th percentile Hausdorff distance (HD95) and the average symmetric surface distance (ASSD).
 
-    HD95 is the larger of the two directed 95th percentiles (linear interpolation), ASSD the mean over the distances
-    of both surfaces together; both are MONAI's definitions (`compute_hausdorff_distance` with `percentile=95`,
-    `compute_average_surface_distance` with `symmetric=True`). Empty masks follow `overlap.EMPTY_MASK_RULE`.
+    HD95 is the larger of the two directed 95th percentiles (linear interpolation); ASSD is the mean over the distances
+    of both surfaces. Both follow MONAI's definitions: ``compute_hausdorff_distance`` with ``percentile=95`` and
+    ``compute_average_surface_distance`` with ``symmetric=True``. Empty masks follow ``overlap.EMPTY_MASK_RULE``.
 
     Args:
-        prediction: mask of shape `(H, W[, D])`, array or tensor.
+        prediction: mask of shape ``(H, W[, D])``, array or tensor.
         reference: mask of the same shape.
         spacing_mm: spacing along each axis of the masks, in mm; or an affine, which may be sheared; None if unknown.
 
     Returns:
-        The two distances in mm under the keys `hd95_mm`, `assd_mm`; infinite where exactly one mask is empty, NaN
-        where neither is and the spacing is unknown.
+        The two distances in mm under the keys ``hd95_mm``, ``assd_mm``: infinite if exactly one mask is empty, NaN if
+        neither is and the spacing is unknown.
 
     Raises:
-        ValueError: the shapes differ, or `spacing_mm` has another length than the shape.
+        ValueError: if the shapes differ, or the length of ``spacing_mm`` is not the number of axes.
     """
     prediction, reference = as_masks(prediction, reference)
     if not prediction.any() or not reference.any():

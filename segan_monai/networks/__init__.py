@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Networks, and weights from files."""
+"""Networks and weight loading."""
 
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor

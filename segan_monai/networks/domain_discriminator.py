@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which domain an image comes from, or whether it was generated (Delisle et al. 2019, section 2)."""
+"""Domain discriminator of adversarial normalization: Delisle et al. (2020), Section 2."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from segan_monai.errors import ConfigError
 
 
 class DomainDiscriminator(nn.Module):
-    """Discriminator D of the authors' code, DCGAN-like: strided 3x3x3 convolutions, then one logit a class.
+    """DCGAN-like discriminator D from the authors' code: strided 3x3x3 convolutions, then one logit per class.
 
-    Classes 0 to K - 1 are the domains of raw images, class K is "generated". Features are averaged over space before
-    the linear layer, so that patches of any size fit [ours]. MONAI's 3-D ResNet, the paper's citation, takes its place
-    by config: ``{"_target_": "resnet10", "spatial_dims": 3, "n_input_channels": 1, "num_classes": K + 1}``.
+    Classes 0 to K - 1 are the domains of raw images; class K is "generated". Global average pooling before the linear
+    layer accepts patches of any size [ours]. To use MONAI's 3-D ResNet, which the paper cites, set in the config
+    ``{"_target_": "resnet10", "spatial_dims": 3, "n_input_channels": 1, "num_classes": K + 1}``.
 
     Args:
-        num_domains: K, at least 1.
-        in_channels: channels of an image.
-        channels: width of each block; each halves the patch (code: 16, 32, 64, 128).
-        dropout: probability, in every block (code: 0.25).
+        num_domains: number of domains K, at least 1.
+        in_channels: number of image channels.
+        channels: width of each block; each block halves the patch (code: 16, 32, 64, 128).
+        dropout: dropout probability in every block (code: 0.25).
         spatial_dims: 2 or 3.
 
     Raises:
-        ConfigError: if there is no domain or no block.
+        ConfigError: if ``num_domains`` is below 1 or ``channels`` is empty.
 
     Examples:
         >>> DomainDiscriminator(num_domains=2)(torch.rand(4, 1, 32, 20, 17)).shape

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Regions that may overlap, seen as classes of which each voxel has exactly one."""
+"""Conversion between overlapping regions and exclusive classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 
 
 def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
-    """Split regions into the classes that their overlaps make; background is none of them.
+    """Split overlapping regions into exclusive classes, not counting background.
 
-    Label values that belong to the same regions are one class, since no region tells them apart.
+    Label values that belong to the same regions form one class, because no region distinguishes them.
 
     Args:
         regions: label values of each of the K regions.
 
     Returns:
-        (N, K) bool: whether each of the N classes lies in each region. Their order follows from how the regions
-        overlap alone, so that weights fit every label convention with the same regions.
+        (N, K) bool: whether each of the N classes belongs to each region. The order of the classes depends only on how
+        the regions overlap, so weights fit every label convention with the same regions.
 
     Examples:
         >>> exclusive_classes({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}).int().tolist()
@@ -32,14 +32,14 @@ def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
 
 
 def regions_to_classes(maps: Tensor, classes: Tensor) -> Tensor:
-    """Turn a map a region into a map a class.
+    """Convert region maps to one-hot class maps.
 
     Args:
-        maps: (B, K, ...) 0 or 1, a map a region.
-        classes: (N, K) from `exclusive_classes`.
+        maps: (B, K, ...), 0 or 1, one map per region.
+        classes: (N, K) from ``exclusive_classes``.
 
     Returns:
-        (B, 1 + N, ...) one-hot, of the type of `maps`: background first.
+        (B, 1 + N, ...), one-hot, with the dtype of ``maps``; background first.
     """
     inside = classes.to(maps).reshape(1, *classes.shape, *[1] * (maps.ndim - 2))
     found = (maps.unsqueeze(1) == inside).all(dim=2)
@@ -47,16 +47,16 @@ def regions_to_classes(maps: Tensor, classes: Tensor) -> Tensor:
 
 
 def class_to_region_logits(logits: Tensor, classes: Tensor) -> Tensor:
-    """Turn softmax logits of exclusive classes into logits of the regions.
+    """Convert softmax logits of exclusive classes to region logits.
 
-    The sigmoid of a region's logit is the sum of the softmax probabilities of the classes within it.
+    The sigmoid of a region's logit equals the sum of the softmax probabilities of its classes.
 
     Args:
         logits: (B, 1 + N, ...), background first.
-        classes: (N, K) from `exclusive_classes`.
+        classes: (N, K) from ``exclusive_classes``.
 
     Returns:
-        (B, K, ...).
+        Region logits (B, K, ...).
     """
     inside = torch.cat([torch.zeros_like(classes[:1]), classes]).T
     inside = inside.reshape([1, inside.shape[0], inside.shape[1]] + [1] * (logits.ndim - 2))

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""SegAN's segmentor as the U-Net that it is compared with: softmax over exclusive classes."""
+"""U-Net baseline of SegAN: the same segmentor with a softmax over exclusive classes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from segan_monai.networks.segan import SegANSegmentor
 
 
 class ExclusiveClassSegmentor(nn.Module):
-    """The U-Net baseline (Xue et al. 2017, section 3): exactly the segmentor, but its last layer is a softmax.
+    """U-Net baseline of Xue et al. (2018), Section 3: SegAN's segmentor with a softmax as its last layer.
 
-    Overlapping regions are split into the classes that their overlaps make, see `exclusive_classes`, and background.
-    In training the output is the logits of background and classes, for `ExclusiveClassLoss`; in evaluation it is the
-    logits of the regions, whose sigmoid is the sum of the softmax probabilities of the classes within each. So all
-    that follows a SegAN segmentor follows this one unchanged.
+    Overlapping regions are split into exclusive classes and background, see ``exclusive_classes``.
+
+    - In training mode the output is the logits of background and classes, for ``ExclusiveClassLoss``.
+    - In evaluation mode it is the region logits, whose sigmoid is the sum of the softmax probabilities of the region's
+      classes. Postprocessing of a SegAN segmentor therefore works unchanged.
 
     Args:
-        in_channels: modalities C.
-        out_channels: regions K.
+        in_channels: number of modalities C.
+        out_channels: number of regions K.
         regions: label values of each of the K regions.
-        **settings: of `SegANSegmentor`.
+        **settings: other arguments of ``SegANSegmentor``.
 
     Raises:
-        ConfigError: if `out_channels` is not the number of regions.
+        ConfigError: if ``out_channels`` is not the number of regions.
 
     Examples:
         >>> network = ExclusiveClassSegmentor(1, 2, {"tumour": [1, 2], "core": [2]}, base_channels=8)
@@ -47,7 +48,7 @@ class ExclusiveClassSegmentor(nn.Module):
         self.segmentor = SegANSegmentor(in_channels, 1 + len(classes), **settings)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map slices (B, C, H, W) to logits: (B, 1 + N, H, W) of classes in training, (B, K, H, W) of regions else."""
+        """Map slices (B, C, H, W) to class logits (B, 1 + N, H, W) in training, else region logits (B, K, H, W)."""
         logits = self.segmentor(x)
-        # an annotation of the buffer would say that it is a Tensor, and TorchScript could not read it
+        # annotating the buffer as a Tensor would satisfy mypy but break TorchScript
         return logits if self.training else class_to_region_logits(logits, self.classes)  # type: ignore[arg-type]

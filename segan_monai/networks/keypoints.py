@@ -1,9 +1,10 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Objects of a mask as keypoints and boxes on the coarse grid of a localization network, in both directions.
+"""Keypoint targets from masks, and keypoints from predicted heatmaps, for localization networks.
 
-Position (i, j) of a grid of stride s stands for the input position y = s i + s / 2, x = s j + s / 2, in continuous
-pixels (see `segan_monai.networks.roi_recalibration`) [L-SNet, section 2.1: centre-aligned sampling].
+Position (i, j) of a grid with stride s corresponds to the input position y = s i + s / 2, x = s j + s / 2, in
+continuous pixels (see ``segan_monai.networks.roi_recalibration``). This is the centre-aligned sampling of Xie et al.
+(2021), Section 2.1.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-_TOUCHING = np.ones((3, 3), bool)  # pixels that share a corner are of one object [ours]
+_TOUCHING = np.ones((3, 3), bool)  # 8-connectivity: pixels that share a corner belong to one object [ours]
 
 
 def object_boxes(mask: NDArray) -> NDArray:
-    """Boxes of the connected components of a mask.
+    """Return the bounding boxes of the connected components of a mask.
 
     Args:
-        mask: (H, W), whatever is not 0 belongs to it.
+        mask: (H, W); nonzero pixels are foreground.
 
     Returns:
-        (N, 4) left, top, right and bottom edge of each object, in continuous pixels; N is 0 for an empty mask.
+        (N, 4): left, top, right and bottom edge of each object, in continuous pixels; N is 0 for an empty mask.
     """
     found = ndimage.find_objects(ndimage.label(mask, _TOUCHING)[0])
     edges = [(x.start, y.start, x.stop, y.stop) for y, x in found]
@@ -35,33 +36,34 @@ def object_boxes(mask: NDArray) -> NDArray:
 
 
 def grid_positions(height: int, width: int, stride: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-    """Input positions that a grid stands for: y (height, 1) and x (1, width), in pixels."""
+    """Return the input positions of a grid, in pixels: y (height, 1) and x (1, width)."""
     y, x = (torch.arange(n, dtype=torch.float32, device=device) * stride + stride / 2 for n in (height, width))
     return y.unsqueeze(1), x.unsqueeze(0)
 
 
 def smallest_sigma(stride: int) -> float:
-    """The least sigma, in pixels, with which every object has a grid position whose target exceeds 0.5.
+    """Return the smallest sigma, in pixels, for which every object has a grid position with a target above 0.5.
 
-    A centre is at most half a cell's diagonal from the nearest position.
+    The distance from a centre to the nearest position is at most half the diagonal of a cell.
     """
     return stride / math.sqrt(2) / math.sqrt(2 * math.log(2))
 
 
 def keypoint_targets(label: Tensor, stride: int, sigma: float) -> tuple[Tensor, Tensor]:
-    """What a localization network shall predict, from the mask alone (L-SNet, section 2.1).
+    """Compute the heatmap and distance targets of a localization network: Xie et al. (2021), Section 2.1.
 
-    Heatmap: ``max over objects of exp(-((x - cx)^2 + (y - cy)^2) / (2 sigma^2))`` with the centre (cx, cy) of an
-    object's box. Distances: from a position to the edges of the object that gives it its heat; negative beyond an edge.
+    - Heatmap: ``max over objects of exp(-((x - cx)^2 + (y - cy)^2) / (2 sigma^2))``, where (cx, cy) is the centre of an
+      object's box.
+    - Distances: from each position to the edges of the object that determines its heat; negative beyond an edge.
 
     Args:
         label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
-        stride: of the grid, in pixels.
-        sigma: of the Gaussian, in pixels.
+        stride: grid stride, in pixels.
+        sigma: standard deviation of the Gaussian, in pixels.
 
     Returns:
-        Heatmap (B, K, ceil(H / stride), ceil(W / stride)), 0 to 1, and distances (B, K, 4, ., .) left, right, top,
-        bottom, in pixels; both 0 for a class without object.
+        Heatmap (B, K, ceil(H / stride), ceil(W / stride)), 0 to 1, and distances (B, K, 4, ., .) to the left, right,
+        top and bottom edge, in pixels. Both are 0 for a class without objects.
     """
     batch, classes, height, width = label.shape
     y, x = grid_positions(-(-height // stride), -(-width // stride), stride, label.device)
@@ -83,18 +85,18 @@ def keypoint_targets(label: Tensor, stride: int, sigma: float) -> tuple[Tensor, 
 
 
 def heatmap_peaks(heat: NDArray, threshold: float, most: int) -> list[tuple[float, int, int]]:
-    """Keypoints of a predicted heatmap: a position for each connected component above a threshold.
+    """Extract one keypoint per connected component of a heatmap above a threshold.
 
-    It is the position of the component that is nearest to its centre, so that the distances predicted there belong to
-    it also where the component is bent [ours].
+    The keypoint is the component's position nearest to its centroid. Distances predicted there belong to the component
+    even if it is not convex [ours].
 
     Args:
         heat: (h, w), 0 to 1.
-        threshold: a position is active from here on (paper: 0.5).
-        most: components kept, those with the highest peak first [ours].
+        threshold: positions with at least this heat are active (paper: 0.5).
+        most: maximum number of components, highest peaks first [ours].
 
     Returns:
-        Peak's height, row and column of each.
+        Peak height, row and column of each keypoint.
     """
     active = heat >= threshold
     if not active.any():
@@ -109,24 +111,24 @@ def heatmap_peaks(heat: NDArray, threshold: float, most: int) -> list[tuple[floa
 
 
 def component_peaks(heat: Tensor, threshold: float, most: int, spreads: int = 16) -> tuple[Tensor, Tensor, Tensor]:
-    """`heatmap_peaks` in tensor operations of fixed shapes, for exported networks: always `most` keypoints.
+    """Extract keypoints as ``heatmap_peaks`` does, with fixed-shape tensor operations for exported networks.
 
-    Components are found by labels that spread to neighbours, are handed to the position that they came from, and from
-    there to all that follow it; so the steps needed grow with the logarithm of a component's size.
+    Connected components are labelled by max-propagation with pointer jumping. The number of steps grows with the
+    logarithm of a component's size.
 
     Args:
         heat: (B, K, h, w), 0 to 1.
-        threshold: a position is active from here on.
-        most: components kept, those with the highest peak first.
-        spreads: steps; 16 do for the windings that 128 x 128 positions can hold.
+        threshold: positions with at least this heat are active.
+        most: number of keypoints returned, highest peaks first.
+        spreads: propagation steps; 16 suffice for every component shape on 128 x 128 positions.
 
     Returns:
-        Peak's height, row and column, (B, K, most) each; the height is 0 where there are fewer components.
+        Peak height, row and column, (B, K, most) each. The height is 0 where there are fewer components.
     """
     height, width = heat.shape[2], heat.shape[3]
     flat = heat.flatten(2)
     active = (flat >= threshold).to(heat.dtype)
-    # a component's label becomes its last position + 1; 0 is background
+    # the label of a component converges to its last position + 1; 0 is background
     own = torch.ones_like(flat).cumsum(2) * active
     label = own
     for _ in range(spreads):
@@ -136,8 +138,8 @@ def component_peaks(heat: Tensor, threshold: float, most: int, spreads: int = 16
         label = torch.maximum(label, spread)
         label = label.gather(2, (label - 1).clamp(min=0).long()) * active
     index = label.long()
-    bins = F.pad(torch.zeros_like(flat), [1, 0])  # one a label
-    # as exact as NumPy's, or ties go elsewhere
+    bins = F.pad(torch.zeros_like(flat), [1, 0])  # one bin per label
+    # float64 as in NumPy, so that ties resolve as in `heatmap_peaks`
     y = torch.arange(height, dtype=torch.float64, device=heat.device)
     x = torch.arange(width, dtype=torch.float64, device=heat.device)
     row = y.unsqueeze(1).expand(height, width).flatten().expand_as(flat)

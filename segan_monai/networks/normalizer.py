@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A normalizer in front of a segmentor, trained as one (Delisle et al. 2019, section 2 and Fig. 2)."""
+"""Normalizer and segmentor in one network: Delisle et al. (2020), Section 2 and Fig. 2."""
 
 from __future__ import annotations
 
@@ -12,22 +12,25 @@ from torch import Tensor, nn
 
 
 class NormalizerSegmentor(nn.Module):
-    """Generator G, which normalizes an image of any domain, and segmentor S, which sees G(x) alone.
+    """Generator G, which normalizes images of any domain, followed by segmentor S, which segments G(x).
 
-    In training it gives logits and normalized image, both of one pass through G; in evaluation the logits alone, as
-    export and servers expect it. `normalize` and `segment_and_normalize` reach the normalized image then. Neither needs
-    to know the image's domain.
+    - In training mode it returns logits and normalized image, both from one pass through G.
+    - In evaluation mode it returns the logits only, as export and servers expect. ``normalize`` and
+      ``segment_and_normalize`` give access to the normalized image.
+
+    Neither network needs to know the image's domain.
 
     Args:
-        segmentor: S, images (B, C, H, W, D) to logits (B, 1 + K, H, W, D), background first; MONAI's 3-D U-Net.
-        normalizer: G, images to images of the same shape; MONAI's 3-D U-Net. None leaves images as they are: the
-            paper's baselines without adaptation (experiments 1 to 5).
-        gain_and_offset: the normalizer network sees the image at half its resolution and gives 2 C channels, a and b,
-            which are interpolated (trilinear): ``G(x) = (1 + a) x + b`` [ours; False: the paper's, where the network
-            gives the image itself]. Detail comes from the image and not through convolutions with stride, so images
-            stay sharp and free of the checkerboard of transposed convolutions, at an eighth of the voxels.
-        keep_background: voxels that are exactly 0 in every channel, which is what skull stripping leaves, stay 0
-            [ours: the paper does not say; without it a discriminator tells images apart by their background].
+        segmentor: network S, images (B, C, H, W, D) to logits (B, 1 + K, H, W, D), background first; for example
+            MONAI's 3-D U-Net.
+        normalizer: network G, images to images of the same shape; for example MONAI's 3-D U-Net. None skips
+            normalization, as in the paper's baselines without adaptation (experiments 1 to 5).
+        gain_and_offset: if True, ``G(x) = (1 + a) x + b`` [ours]. The normalizer network then processes the image at
+            half resolution and returns 2 C channels, a and b, which are upsampled (trilinear). This keeps images sharp
+            and free of checkerboard artefacts, at an eighth of the voxels. If False, the network returns the image
+            itself, as in the paper.
+        keep_background: keep voxels at 0 that are exactly 0 in every channel, as skull stripping leaves them [ours:
+            not specified in the paper; otherwise the discriminator can distinguish images by their background].
 
     Examples:
         >>> network = NormalizerSegmentor(nn.Conv3d(1, 4, 1), normalizer=nn.Conv3d(1, 1, 1))
@@ -53,7 +56,7 @@ class NormalizerSegmentor(nn.Module):
     def normalize(self, image: Tensor) -> Tensor:
         """Map images (B, C, H, W, D) to normalized images of the same shape."""
         if self.gain_and_offset:
-            # whatever format convolutions leave it in, interpolation is fastest in this one
+            # trilinear interpolation is fastest on contiguous tensors
             coarse = self.normalizer(F.avg_pool3d(image, 2)).float().contiguous()
             fine = F.interpolate(coarse, size=image.shape[2:], mode="trilinear", align_corners=False)
             gain, offset = fine.chunk(2, dim=1)
@@ -65,12 +68,12 @@ class NormalizerSegmentor(nn.Module):
         return normalized
 
     def segment_and_normalize(self, image: Tensor) -> Tensor:
-        """Map images (B, C, H, W, D) to (B, 1 + K + C, H, W, D): logits, then the normalized image."""
+        """Map images (B, C, H, W, D) to logits and normalized image, concatenated to (B, 1 + K + C, H, W, D)."""
         normalized = self.normalize(image)
         return torch.cat([self.segmentor(normalized), normalized], dim=1)
 
     def forward(self, image: Tensor) -> Any:
-        """Map images (B, C, H, W, D) to logits, in training to (logits, normalized image)."""
+        """Map images (B, C, H, W, D) to logits; in training mode, to (logits, normalized image)."""
         normalized = self.normalize(image)
         logits = self.segmentor(normalized)
         if self.training and not torch.jit.is_scripting():
@@ -78,7 +81,7 @@ class NormalizerSegmentor(nn.Module):
         return logits
 
     def parameter_groups(self, normalizer_learning_rate: float) -> list[dict[str, Any]]:
-        """Parameters for one optimizer of both, in which G has a learning rate of its own."""
+        """Return parameter groups for one optimizer of S and G, with a separate learning rate for G."""
         groups: list[dict[str, Any]] = [{"params": list(self.segmentor.parameters())}]
         if self.normalizes:
             groups.append({"params": list(self.normalizer.parameters()), "lr": normalizer_learning_rate})
@@ -86,10 +89,12 @@ class NormalizerSegmentor(nn.Module):
 
 
 def kaiming_initialize(*networks: nn.Module) -> None:
-    """Draw the weights of convolutions and linear layers from He's normal distribution, biases 0 (paper, section 3.3).
+    """Initialize convolutions and linear layers with He's normal distribution and zero biases.
+
+    Source: Delisle et al. (2020), Section 3.3.
 
     Args:
-        *networks: changed in place.
+        *networks: networks to initialize in place.
     """
     for network in networks:
         for module in network.modules():

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet encoders with a U-Net or an FCN decoder: the two basic structures of L-SNet and of its baselines."""
+"""ResNet encoders with a U-Net or FCN decoder, as used by L-SNet and its baselines: Xie et al. (2021)."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from segan_monai.networks.weights import read_checkpoint
 
 _LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
 
-# of a decoder's levels, 16 being the published network's last: with 4 channels before the last convolution, training
-# can end where all of them vote against the object, and no probability exceeds that of the bias
+# Minimum width of a decoder level; 16 is the last level of the published network. With only 4 channels before the last
+# convolution, training can collapse to an output where no probability exceeds that of the bias.
 _LEAST_WIDTH = 16
 
 
 class ResNetEncoderLevels(ResNet):
-    """MONAI's 2-D ResNet, giving the features of every level instead of a class.
+    """MONAI's 2-D ResNet, returning the features of every level.
 
     Args:
-        in_channels: image channels C.
+        in_channels: number of image channels C.
         depth: 18 or 34.
-        base_channels: width of the first level; 64 is the published one.
-        weights: file of a state dictionary with torchvision's names (``resnet18-f37072fd.pth``: ImageNet), needs 64
-            base channels; of another number of image channels than 3 each gets the mean over colours. None for none.
+        base_channels: width of the first level (published network: 64).
+        weights: file with a torchvision state dictionary, such as ``resnet18-f37072fd.pth`` (ImageNet). Requires 64
+            base channels. If C is not 3, each channel gets the mean weight over the colours. None for random weights.
 
     Raises:
-        ConfigError: unknown depth; weights that do not fit.
+        ConfigError: if the depth is unknown or the weights do not fit.
     """
 
     def __init__(
         self, in_channels: int, depth: int = 18, base_channels: int = 64, weights: str | Path | None = None
     ) -> None:
         if depth not in _LAYERS:
-            raise ConfigError(f"depth of the ResNet is {depth}; expected one of {', '.join(map(str, _LAYERS))}.")
+            raise ConfigError(f"ResNet depth is {depth}; expected one of {', '.join(map(str, _LAYERS))}.")
         widths = [base_channels * 2**level for level in range(4)]
         super().__init__(
             "basic",
@@ -56,10 +56,10 @@ class ResNetEncoderLevels(ResNet):
             self._load(weights, in_channels)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Map (B, C, H, W) to itself and five levels, halved, quartered, ... (B, `channels[i]`, H / 2^i, W / 2^i)."""
+        """Map (B, C, H, W) to six levels: the input, then five of shape (B, ``channels[i]``, H / 2^i, W / 2^i)."""
         levels = [x, self.act(self.bn1(self.conv1(x)))]
         levels.append(self.layer1(self.maxpool(levels[-1])))
-        levels.append(self.layer2(levels[-1]))  # not in a loop, which TorchScript cannot compile
+        levels.append(self.layer2(levels[-1]))  # unrolled, because TorchScript cannot compile the loop
         levels.append(self.layer3(levels[-1]))
         levels.append(self.layer4(levels[-1]))
         return levels
@@ -78,21 +78,22 @@ class ResNetEncoderLevels(ResNet):
         ]
         if wrong:
             raise ConfigError(
-                f"{file}: weights of another ResNet: {len(wrong)} of {len(own)} differ, first: {wrong[0]}. Expected "
-                "torchvision's state dictionary of the same depth, for 64 base channels."
+                f"{file}: weights of another ResNet: {len(wrong)} of {len(own)} differ, first: {wrong[0]}. Expected a "
+                "torchvision state dictionary of the same depth; it requires 64 base channels."
             )
         self.load_state_dict(found)
 
 
 class FCNDecoder(nn.Module):
-    """Adds the levels from coarse to fine, each after a 1x1 convolution (Long et al. 2015); ends at a quarter.
+    """FCN decoder of Long et al. (2015): sums the levels from coarse to fine, each after a 1x1 convolution.
 
-    Linear throughout, so that a 1x1 convolution of its output is FCN's sum of score maps; one skip more than FCN-8s,
-    since L-SNet's heads work at a quarter [ours].
+    The output has a quarter of the input's resolution. The decoder is linear, so a 1x1 convolution of its output equals
+    FCN's sum of score maps. It has one more skip connection than FCN-8s, because L-SNet's heads work at that
+    resolution [ours].
 
     Args:
-        channels: of the input and the levels, from `ResNetEncoderLevels`.
-        out_channels: of the result.
+        channels: number of channels of the input and each level, from ``ResNetEncoderLevels``.
+        out_channels: number of output channels.
     """
 
     def __init__(self, channels: list[int], out_channels: int) -> None:
@@ -100,7 +101,7 @@ class FCNDecoder(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in channels[:1:-1])
 
     def forward(self, levels: list[Tensor]) -> Tensor:
-        """Map the encoder's levels to (B, `out_channels`, H / 4, W / 4)."""
+        """Map the encoder's levels to (B, ``out_channels``, H / 4, W / 4)."""
         result: Tensor | None = None
         for index, convolution in enumerate(self.lateral):
             level = levels[-1 - index]
@@ -113,22 +114,22 @@ class FCNDecoder(nn.Module):
 
 
 class ResNetPyramid(nn.Module):
-    """Encoder and decoder without head.
+    """Encoder and decoder without a head.
 
-    Planes whose sides are no multiples of 32 are padded with zeros below and to the right, and the result is cropped,
-    so every size works.
+    Inputs of any size are accepted: they are zero-padded at the bottom and right to multiples of 32, and the result is
+    cropped.
 
     Args:
-        in_channels: image channels C.
-        depth: of the ResNet, 18 or 34.
-        base_channels: width of its first level; the U-Net decoder has 4, 2, 1, 1/2 and 1/4 times as many,
-            but at least 16 [ours].
-        structure: ``unet`` (MONAI's decoder of `FlexibleUNet`) or ``fcn``.
-        stride: of the result: 4 (for the heads of a localization network), or for a U-Net 1.
-        weights: see `ResNetEncoderLevels`.
+        in_channels: number of image channels C.
+        depth: ResNet depth, 18 or 34.
+        base_channels: width of the encoder's first level. The U-Net decoder's levels have 4, 2, 1, 1/2 and 1/4 times
+            this width, but at least 16 [ours].
+        structure: ``unet`` (decoder of MONAI's ``FlexibleUNet``) or ``fcn``.
+        stride: output stride: 4 (for the heads of a localization network), or 1 (``unet`` only).
+        weights: see ``ResNetEncoderLevels``.
 
     Raises:
-        ConfigError: unknown structure.
+        ConfigError: if the structure is unknown.
     """
 
     coarsest = 32  # stride of the last level
@@ -172,7 +173,7 @@ class ResNetPyramid(nn.Module):
             raise ConfigError(f"structure is '{structure}'; expected 'unet' or 'fcn'.")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to features (B, `out_channels`, ceil(H / stride), ceil(W / stride))."""
+        """Map (B, C, H, W) to features (B, ``out_channels``, ceil(H / stride), ceil(W / stride))."""
         height, width = x.shape[2:]
         x = F.pad(x, [0, -width % self.coarsest, 0, -height % self.coarsest])
         features = self.decoder(self.encoder(x))
@@ -180,17 +181,18 @@ class ResNetPyramid(nn.Module):
 
 
 class ResNetSegmentor(nn.Module):
-    """Segmentation network with a ResNet encoder: S-Net of L-SNet, and alone the one-stage baselines U-Net and FCN.
+    """Segmentation network with a ResNet encoder: S-Net of L-SNet, or a one-stage U-Net or FCN baseline.
 
-    With depth 18, 3 input and 1 output channels the U-Net has the 14.3 M parameters of the paper's Table 3.
+    With depth 18, 3 input channels and 1 output channel, the U-Net has the 14.3 M parameters given in Table 3 of Xie et
+    al. (2021).
 
     Args:
-        in_channels: image channels C.
-        out_channels: classes K, a logit each.
+        in_channels: number of image channels C.
+        out_channels: number of classes K, one logit each.
         depth: 18 or 34 (paper: 34).
         base_channels: width of the encoder's first level (paper: 64).
         structure: ``unet`` or ``fcn``.
-        weights: see `ResNetEncoderLevels`.
+        weights: see ``ResNetEncoderLevels``.
 
     Examples:
         >>> ResNetSegmentor(1, 2, base_channels=8)(torch.zeros(2, 1, 50, 70)).shape

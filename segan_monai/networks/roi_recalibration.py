@@ -1,10 +1,10 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""RoI recalibration: a box of an image to the full size of a network's input, and masks back (L-SNet, section 2.2).
+"""RoI recalibration: resamples boxes to the network's input size, and masks back. Xie et al. (2021), Section 2.2.
 
-Coordinates are continuous pixels: 0 is the outer edge of the first pixel, pixel i has its centre at i + 0.5. x runs
-along the last axis (width W), y along the one before it (height H). A box is a keypoint (x, y) and its distances to
-the four edges, left, right, top and bottom.
+Coordinates are continuous pixels: 0 is the outer edge of the first pixel, and the centre of pixel i is at i + 0.5. x is
+the last axis (width W), y the one before it (height H). A box is a keypoint (x, y) with its distances to the left,
+right, top and bottom edge.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor
 
 
 def box_edges(keypoints: Tensor, distances: Tensor) -> Tensor:
-    """Edges of boxes.
+    """Convert keypoints and distances to box edges.
 
     Args:
-        keypoints: (..., 2) x and y, in pixels.
-        distances: (..., 4) left, right, top, bottom, in pixels.
+        keypoints: (..., 2), x and y, in pixels.
+        distances: (..., 4), to the left, right, top and bottom edge, in pixels.
 
     Returns:
-        (..., 4) left, top, right and bottom edge, in pixels.
+        (..., 4): left, top, right and bottom edge, in pixels.
     """
     left, right, top, bottom = distances.unbind(-1)
     x, y = keypoints.unbind(-1)
@@ -30,20 +30,20 @@ def box_edges(keypoints: Tensor, distances: Tensor) -> Tensor:
 
 
 def roi_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: float = 15.0) -> Tensor:
-    """Affine that maps the network's full input to a box enlarged by a margin (L-SNet, eq. 2 and 3).
+    """Return the affine that maps the network's full input to a box with a margin: Xie et al. (2021), Eq. 2 and 3.
 
-    With W, H the size, (u, v) the keypoint and m the margin::
+    With size W x H, keypoint (u, v), distances l, r, t, b and margin m::
 
         sx = (l + r + 2m) / W,  sy = (t + b + 2m) / H,  tx = (2u + r - l) / W - 1,  ty = (2v + b - t) / H - 1
 
     Args:
-        keypoints: (N, 2) x and y, in pixels.
-        distances: (N, 4) left, right, top, bottom, in pixels.
+        keypoints: (N, 2), x and y, in pixels.
+        distances: (N, 4), to the left, right, top and bottom edge, in pixels.
         size: H and W of the image.
         margin: pixels added on every side (paper: 15).
 
     Returns:
-        (N, 2, 3) [[sx, 0, tx], [0, sy, ty]], in the coordinates of `grid_sample` (-1 to 1, `align_corners=False`).
+        (N, 2, 3): [[sx, 0, tx], [0, sy, ty]], in the coordinates of ``grid_sample`` (-1 to 1, ``align_corners=False``).
         Differentiable in keypoints and distances.
 
     Examples:
@@ -65,19 +65,19 @@ def roi_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: fl
 
 
 def crop_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: float = 15.0) -> Tensor:
-    """Affine of a hard crop: the enlarged box rounded outwards to whole pixels and clipped to the image.
+    """Return the affine of a hard crop: the box with margin, rounded outwards to whole pixels and clipped to the image.
 
-    What coarse-to-fine models do instead of `roi_affine`; there is no gradient. Boxes off the image become the pixel
-    at the border.
+    Coarse-to-fine models use this crop in place of ``roi_affine``. It has no gradient. A box outside the image becomes
+    the nearest border pixel.
 
     Args:
-        keypoints: as for `roi_affine`.
-        distances: as for `roi_affine`.
+        keypoints: see ``roi_affine``.
+        distances: see ``roi_affine``.
         size: H and W of the image.
         margin: pixels added on every side.
 
     Returns:
-        (N, 2, 3), as `roi_affine`.
+        (N, 2, 3), as for ``roi_affine``.
     """
     height, width = size
     x0, y0, x1, y1 = box_edges(keypoints.detach(), distances.detach() + margin).unbind(-1)
@@ -88,11 +88,11 @@ def crop_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: f
 
 
 def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
-    """Affine that brings masks back to their place (L-SNet, eq. 4).
+    """Return the affine that maps masks back to the image: Xie et al. (2021), Eq. 4.
 
     Args:
-        theta: (N, 2, 3) without shear, from `roi_affine`.
-        smooth: keeps boxes without extent from dividing by zero.
+        theta: (N, 2, 3) without shear, from ``roi_affine``.
+        smooth: small constant e that prevents division by zero for empty boxes.
 
     Returns:
         (N, 2, 3) ``[[1 / (sx + e), 0, -tx / (sx + e)], [0, 1 / (sy + e), -ty / (sy + e)]]``.
@@ -102,21 +102,21 @@ def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
 
 
 def sample_affine(images: Tensor, theta: Tensor) -> Tensor:
-    """Sample images bilinearly where an affine maps their own grid to; zeros beyond their border [ours].
+    """Resample images bilinearly on their grid transformed by an affine, with zero padding [ours].
 
-    With `roi_affine` this is the recalibration, with `inverse_affine` it puts a recalibrated mask back in place. It is
-    computed in float32 (or float64) also where mixed precision is on: a grid in bfloat16 is pixels off.
+    With ``roi_affine`` this recalibrates a RoI; with ``inverse_affine`` it maps a recalibrated mask back to the image.
+    Autocast is disabled: a grid in bfloat16 would be off by several pixels. The computation uses float32 (or float64).
 
     Args:
         images: (N, C, H, W).
         theta: (N, 2, 3).
 
     Returns:
-        (N, C, H, W), differentiable in both.
+        (N, C, H, W), differentiable in both arguments.
     """
     if torch.jit.is_scripting():
         return _sample(images, theta)
-    else:  # TorchScript knows no autocast of a device that is not named, and leaves this branch out
+    else:  # TorchScript requires a constant device type for autocast; it does not compile this branch
         with torch.autocast(images.device.type, enabled=False):
             return _sample(images, theta)
 
@@ -128,7 +128,7 @@ def _sample(images: Tensor, theta: Tensor) -> Tensor:
 
 
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:
-    """`F.affine_grid` without `align_corners`, which cannot be exported for every size and may multiply in TF32."""
+    """Compute ``F.affine_grid(align_corners=False)``, which is not exportable for every size and may use TF32."""
     y, x = torch.arange(height, device=theta.device), torch.arange(width, device=theta.device)
     y, x = ((2 * y + 1).to(theta) / height - 1).unsqueeze(1), (2 * x + 1).to(theta) / width - 1
     along_x, along_y, shift = theta[..., None, None].unbind(2)  # (N, 2, 1, 1) each
@@ -139,12 +139,12 @@ def merge_rois(placed: Tensor, index: Tensor, count: int) -> Tensor:
     """Merge the masks of several RoIs by their maximum.
 
     Args:
-        placed: (N, H, W) masks in place, 0 or more.
-        index: (N,) whole numbers: which of the merged maps each belongs to.
+        placed: (N, H, W), nonnegative masks on the image grid.
+        index: (N,), integers: index of the merged map to which each mask belongs.
         count: number of merged maps.
 
     Returns:
-        (count, H, W), 0 where there is no RoI.
+        (count, H, W), 0 outside all RoIs.
     """
     merged = placed.new_zeros(count, *placed.shape[1:])
     return merged.scatter_reduce(0, index.reshape(-1, 1, 1).expand_as(placed), placed, "amax")

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The two players of SegAN (Xue et al. 2017, section 2.2 and Fig. 1): a segmentor, and critics for K classes."""
+"""Segmentor and critics of SegAN: Xue et al. (2018), Section 2.2 and Fig. 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 
 def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
-    """Halve the plane: convolution 4x4 with stride 2, batch norm, leaky ReLU 0.2."""
+    """Build a down-sampling block: 4x4 convolution with stride 2, batch norm, leaky ReLU 0.2."""
     layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)]
     if norm:
         layers.append(nn.BatchNorm2d(out_channels))
@@ -23,7 +23,7 @@ def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
 
 
 def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """Convolution 3x3, batch norm, leaky ReLU 0.2."""
+    """Build a block of 3x3 convolution, batch norm, leaky ReLU 0.2."""
     return [
         nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
         nn.BatchNorm2d(out_channels),
@@ -32,31 +32,31 @@ def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
 
 
 def _encoder(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
-    """The down-sampling blocks that segmentor and critic have in common; the first one has no batch norm."""
+    """Build the down-sampling blocks shared by segmentor and critic; the first one has no batch norm."""
     inputs = [in_channels, *widths[:-1]]
     blocks = zip(inputs, widths, strict=True)
     return nn.ModuleList(_down(i, o, norm and level > 0) for level, (i, o) in enumerate(blocks))
 
 
 class SegANSegmentor(nn.Module):
-    """Fully convolutional encoder-decoder S: slices in, one logit map a class out.
+    """Segmentor S: a fully convolutional encoder-decoder with one logit map per class.
 
-    Every level halves the plane by a strided 4x4 convolution; the decoder resizes by 2 (bilinear), convolves 3x3, and
-    takes the encoder's features of the same size by concatenation. Planes whose sides are no multiples of
-    ``2 ** num_levels`` are padded with zeros on both sides and the logits cropped back, so every size works.
+    Each encoder level halves the plane with a strided 4x4 convolution. Each decoder level upsamples by 2 (bilinear),
+    applies a 3x3 convolution, and concatenates the encoder features of the same size. Inputs of any size are accepted:
+    they are zero-padded on both sides to multiples of ``2 ** num_levels``, and the logits are cropped back.
 
     Args:
-        in_channels: modalities C.
-        out_channels: classes K; they may overlap, each has a sigmoid of its own.
-        base_channels: width of the first level; level i has ``base_channels * 2 ** i`` (paper: 64).
-        num_levels: down-samplings (paper: 4); more make the deeper segmentor of the skin-lesion code.
-        max_channels: no level is wider than this (paper: no bound is needed, 512 at the fourth level).
-        full_resolution_channels: 0 as in the paper, whose finest features have half the resolution of the image. Else
-            two 3x3 convolutions of this width stand before the first level, and their features are joined with the
-            decoder's before the last one [ours: structures a few pixels thin, as the hippocampus, gain from it].
+        in_channels: number of modalities C.
+        out_channels: number of classes K. Classes may overlap; each has a separate sigmoid.
+        base_channels: width of the first level; level i has ``base_channels * 2 ** i`` channels (paper: 64).
+        num_levels: number of down-sampling levels (paper: 4). The skin-lesion code uses more.
+        max_channels: upper bound of the width of a level; None for no bound (paper: none, 512 at the fourth level).
+        full_resolution_channels: 0 as in the paper, whose finest features have half the image's resolution. Otherwise
+            two 3x3 convolutions of this width precede the first level, and their output is concatenated with the
+            decoder's before the last convolutions [ours: improves thin structures such as the hippocampus].
 
     Raises:
-        ConfigError: if a count is not positive.
+        ConfigError: if ``full_resolution_channels`` is negative or another count is not positive.
 
     Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
@@ -74,7 +74,7 @@ class SegANSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         if full_resolution_channels < 0:
-            raise ConfigError(f"full_resolution_channels is {full_resolution_channels}, expected 0 or more.")
+            raise ConfigError(f"full_resolution_channels is {full_resolution_channels}; expected 0 or more.")
         if min(in_channels, out_channels, base_channels, num_levels) < 1:
             raise ConfigError(
                 f"in_channels {in_channels}, out_channels {out_channels}, base_channels {base_channels} and num_levels "
@@ -91,7 +91,7 @@ class SegANSegmentor(nn.Module):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
             outputs = widths[level - 1] if level else full or out_channels
             block: list[nn.Module] = [
-                nn.Identity(),  # the upsampling once stood here: the names of weights count from it
+                nn.Identity(),  # placeholder that keeps the parameter names of existing checkpoints
                 UpsampledConv2d(inputs, outputs, bias=level == 0 and not full),
             ]
             if level or full:
@@ -103,7 +103,9 @@ class SegANSegmentor(nn.Module):
         height, width = x.shape[-2], x.shape[-1]
         pad_h, pad_w = -height % self.divisor, -width % self.divisor
         top, left = pad_h // 2, pad_w // 2
-        x = F.pad(x, [left, pad_w - left, top, pad_h - top])  # always, so that an exported graph takes every plane
+        x = F.pad(
+            x, [left, pad_w - left, top, pad_h - top]
+        )  # unconditional, so that an exported graph accepts every size
         stem = x if self.stem is None else self.stem(x)
         x = stem
         skips: list[Tensor] = []
@@ -118,15 +120,15 @@ class SegANSegmentor(nn.Module):
 
 
 class SegANSegmentors(nn.Module):
-    """One segmentor a class, side by side: with one critic a class they are the K independent pairs of S1-1C.
+    """One independent segmentor per class: with one critic per class, the K pairs of S1-1C.
 
-    The loss of `SegANCritics` is the mean over classes and every term of it reaches one pair only, so the pairs train
-    apart although they share a trainer (paper, section 3.1).
+    The loss over ``SegANCritics`` is the mean over classes, and each term depends on one pair only. The pairs therefore
+    train independently although they share a trainer. See Xue et al. (2018), Section 3.1.
 
     Args:
-        in_channels: modalities C.
-        out_channels: classes K, the number of segmentors.
-        **settings: of each `SegANSegmentor`.
+        in_channels: number of modalities C.
+        out_channels: number of classes K, and of segmentors.
+        **settings: other arguments of each ``SegANSegmentor``.
 
     Examples:
         >>> SegANSegmentors(in_channels=3, out_channels=2, base_channels=8)(torch.zeros(1, 3, 32, 32)).shape
@@ -144,13 +146,13 @@ class SegANSegmentors(nn.Module):
 
 
 class SegANCritic(nn.Module):
-    """Critic C: the encoder's structure with three down-sampling blocks; its output is the list of its features.
+    """Critic C: an encoder of down-sampling blocks that returns the features of every layer.
 
     Args:
-        in_channels: channels of a masked image.
-        base_channels: width of the first block, doubled from block to block (paper: 64).
-        num_levels: down-sampling blocks (paper: 3).
-        norm: batch norm from the second block on (paper), or none.
+        in_channels: number of channels of a masked image.
+        base_channels: width of the first block; each following block doubles it (paper: 64).
+        num_levels: number of down-sampling blocks (paper: 3).
+        norm: whether blocks from the second on have batch norm (paper: True).
 
     Raises:
         ConfigError: if a count is not positive.
@@ -166,7 +168,7 @@ class SegANCritic(nn.Module):
         self.encoder = _encoder(in_channels, [base_channels * 2**level for level in range(num_levels)], norm)
 
     def forward(self, masked_image: Tensor) -> list[Tensor]:
-        """Return layer 0, which is the masked image (B, C, H, W) itself, and the output of each block."""
+        """Return the features of all layers: the masked image (B, C, H, W) as layer 0, then each block's output."""
         features = [masked_image]
         for block in self.encoder:
             features.append(block(features[-1]))
@@ -174,16 +176,16 @@ class SegANCritic(nn.Module):
 
 
 class SegANCritics(nn.Module):
-    """Critics for K classes (paper, section 3.1): one critic a class, or one critic for all of them.
+    """Critics for K classes, separate or joint: Xue et al. (2018), Section 3.1.
 
     Args:
-        in_channels: modalities C.
-        num_classes: label classes K.
-        base_channels: see `SegANCritic`.
-        num_levels: see `SegANCritic`.
-        norm: see `SegANCritic`.
-        joint: False for K critics on C channels each (S3-3C, the default); True for one critic on all K masked images,
-            concatenated to K * C channels (S3-1C).
+        in_channels: number of modalities C.
+        num_classes: number of classes K.
+        base_channels: see ``SegANCritic``.
+        num_levels: see ``SegANCritic``.
+        norm: see ``SegANCritic``.
+        joint: False for one critic per class on C channels (S3-3C, the default); True for one critic on all K masked
+            images, concatenated to K * C channels (S3-1C).
 
     Examples:
         >>> critics = SegANCritics(in_channels=3, num_classes=2, base_channels=8)
@@ -207,18 +209,23 @@ class SegANCritics(nn.Module):
         self.critics = nn.ModuleList(SegANCritic(channels, base_channels, num_levels, norm) for _ in range(count))
 
     def forward(self, image: Tensor, label_map: Tensor) -> list[list[Tensor]]:
-        """Mask the image by each class and look at the result.
+        """Mask the image by each class and return the critics' features.
 
         Args:
             image: (B, C, H, W).
-            label_map: (B, K, H, W), probabilities or 0/1, K as given at construction.
+            label_map: (B, K, H, W), probabilities or 0/1, with K as given at construction.
 
         Returns:
-            For each critic the list of its features, layer 0 (the masked image) first.
+            For each critic, the list of its features; layer 0 (the masked image) first.
+
+        Raises:
+            ConfigError: if the number of classes does not match the number of critics.
         """
         masked = [image * mask for mask in label_map.split(1, dim=1)]
         if self.joint:
             masked = [torch.cat(masked, dim=1)]
         if len(masked) != len(self.critics):
-            raise ConfigError(f"label map has {label_map.shape[1]} classes, there are critics for {len(self.critics)}.")
+            raise ConfigError(
+                f"label map has {label_map.shape[1]} classes; expected {len(self.critics)}, one per critic."
+            )
         return [critic(x) for critic, x in zip(self.critics, masked, strict=True)]

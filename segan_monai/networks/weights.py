@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights from files, with errors that say which file and what does not fit."""
+"""Loading of checkpoints and network weights."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from segan_monai.finite import is_finite
 
 
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
-    """Read a checkpoint to the CPU; code inside it is never run.
+    """Read a checkpoint to the CPU without executing any code in it.
 
     Raises:
-        ConfigError: if the file is missing, is no checkpoint, or holds something else than names of tensors and plain
-            values.
+        ConfigError: if the file is missing, is not a checkpoint, or contains anything but a dictionary of tensors and
+            plain values.
     """
     if not Path(file).is_file():
         raise ConfigError(
-            f"{file}: no such file; expected trained weights. Train first (run training), or point --ckpt_dir at the "
-            "folder that holds model.pt."
+            f"{file}: no such file; expected trained weights. Train first (run training), or set --ckpt_dir to the "
+            "folder that contains model.pt."
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
         if isinstance(content, dict):
             return content
-        reason = f"it holds a {type(content).__name__}"
+        reason = f"it contains a {type(content).__name__}"
         cause = None
     except Exception as error:  # UnpicklingError, RuntimeError, EOFError, KeyError, IndexError, struct.error, ...
         reason = (str(error) or type(error).__name__).splitlines()[0]
         cause = error
     raise ConfigError(
         f"{file}: cannot be read as a checkpoint of tensors and plain values ({reason}). The file is truncated, "
-        "damaged or made by another program; copy it again or train anew."
+        "damaged or written by another program; copy it again or retrain."
     ) from cause
 
 
 def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
-    """Load the weights of a file into a network, all of them or none.
+    """Load weights from a file into a network; if any weight does not fit, none is loaded.
 
     Args:
-        network: gets the weights.
-        file: a state dictionary, plain or under the key ``model``.
+        network: network that receives the weights, in place.
+        file: file with a state dictionary, at the top level or under the key ``model``.
 
     Returns:
-        The network.
+        The same network.
 
     Raises:
-        ConfigError: if the file cannot be read, was made by another architecture, or holds a weight that is NaN or
-            infinite: names what differs, or the weight.
+        ConfigError: if the file cannot be read, belongs to another architecture, or contains a NaN or infinite weight.
+            The message names the first weight concerned.
     """
     content = read_checkpoint(file)
     weights = content.get("model", content)
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ConfigError(
-            f"{file}: holds {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected the weights of a network "
-            "by their names. Point --ckpt_dir at the folder of model.pt (last.pt is for --resume true)."
+            f"{file}: contains {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected network weights by "
+            "name. Set --ckpt_dir to the folder of model.pt (last.pt is for --resume true)."
         )
     own = network.state_dict()
     differences = [
@@ -71,15 +71,15 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
     ]
     if differences:
         raise ConfigError(
-            f"{file}: made by another architecture: {len(differences)} of {len(own)} weights differ, first: "
+            f"{file}: weights of another architecture: {len(differences)} of {len(own)} weights differ, first: "
             f"{differences[0]}. Use the config file, overlays and overrides (base_channels, num_levels, modalities, "
-            "regions) that the network was trained with; run.json of its run lists them."
+            "regions) of the training run; its run.json lists them."
         )
     if bad := [name for name, value in weights.items() if not is_finite(value)]:
         raise ConfigError(
             f"{file}: weight '{bad[0]}' is NaN or infinite ({len(bad)} of {len(weights)} weights are); expected finite "
-            "numbers. The file is damaged or comes from a training that diverged: copy it again, or use the weights of "
-            "another training."
+            "numbers. The file is damaged or comes from a diverged training run: copy it again, or use the weights of "
+            "another run."
         )
     network.load_state_dict(weights)
     return network

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Pictures of cases, regions and networks, drawn with matplotlib; some are handlers that draw during a run."""
+"""Matplotlib figures of cases, regions and networks, and handlers that draw them during a run."""
 
 from __future__ import annotations
 

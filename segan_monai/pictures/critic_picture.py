@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What SegAN's critic sees: where, and in which layer, its features of prediction and truth differ."""
+"""Maps of the differences between the critic's features of prediction and reference, per layer."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from segan_monai.transforms.rand_slices import centre_padding
 def critic_maps(
     network: nn.Module, critic: nn.Module, image: Tensor, label: Tensor, min_size: Sequence[int] = (1, 1)
 ) -> list[list[Tensor]]:
-    """The critic's absolute feature difference ``|f(x * S(x)) - f(x * y)|``, averaged over the channels of each layer.
+    """Compute the critic's feature differences ``|f(x * S(x)) - f(x * y)|``, averaged over the channels of each layer.
 
-    The mean of a layer's map over the padded slice is that layer's term of the multi-scale L1 loss on it (Xue et al.
-    2017, equation 2), up to the interpolation. Both networks are in evaluation mode meanwhile [ours: norm layers use
-    their running averages, for a slice is no batch], and nothing of them changes: neither weights, gradients, running
-    averages nor modes.
+    The mean of a layer's map over the padded slice is its term of the multi-scale L1 loss, up to interpolation: Xue et
+    al. (2018), Eq. 2. Both networks run in evaluation mode, where norm layers use their running averages [ours: a slice
+    is not a batch]. Weights, gradients, running averages and modes do not change.
 
     Args:
         network: the segmentor.
-        critic: called with image and label map, returns a list of features for each critic, see `SegANCritics`.
-        image: (C, U, V), C as the networks take it, with neighbouring slices if they do.
+        critic: called with image and label map, returns a list of features for each critic, see ``SegANCritics``.
+        image: (C, U, V), with the C channels that the networks take, including neighbouring slices.
         label: (K, U, V), 0 or 1.
-        min_size: rows and columns to which slices are padded in training, see `VolumeSliceInferer`.
+        min_size: rows and columns to which slices are padded in training, see ``VolumeSliceInferer``.
 
     Returns:
-        For each critic and layer, the masked image (layer 0) first: (U, V) on the CPU, upsampled to the slice.
+        For each critic and layer, starting with the masked image (layer 0): a map (U, V) on the CPU, upsampled to the
+        size of the slice.
     """
     padding = centre_padding(image.shape[1:], tuple(min_size))
     device = next(network.parameters()).device
@@ -54,13 +54,13 @@ def critic_maps(
 
 
 def critic_figure(cut: LiveSlice, maps: list[list[Tensor]], regions: Sequence[str], colours: Sequence[str]) -> Any:
-    """Draw the maps over a slice: a row a critic, a column a layer; colours share one scale in a column.
+    """Draw the maps over a slice, with one row per critic, one column per layer and one colour scale per column.
 
     Args:
         cut: the slice.
-        maps: from `critic_maps`.
+        maps: result of ``critic_maps``.
         regions: names of the classes.
-        colours: of their outlines.
+        colours: outline colours of the classes.
     """
     layers = range(len(maps[0]))
     joint = len(maps) < len(regions)
@@ -85,7 +85,7 @@ def critic_figure(cut: LiveSlice, maps: list[list[Tensor]], regions: Sequence[st
 
 
 def _upsampled(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring (1, 1, h, w) to the size of the slice: each feature over the pixels that it stands for."""
+    """Upsample (1, 1, h, w) to the size of the slice, with each feature over the pixels of its stride."""
     height, width = (whole // part * part for whole, part in zip(size, features.shape[2:], strict=True))
     large = F.interpolate(features.float(), (height, width), mode="bilinear", align_corners=False)
     return F.pad(large, (0, size[1] - width, 0, size[0] - height), mode="replicate")

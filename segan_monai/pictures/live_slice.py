@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""One slice of a validation case, as the network has it and as it lies on the screen."""
+"""One slice of a validation case, in network and in display orientation."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class LiveSlice:
     """The slice of a case with the largest reference area, or a photograph.
 
     Attributes:
-        case: its name.
-        dice: mean over the regions, of the whole case.
+        case: name of the case.
+        dice: mean Dice over the regions, for the whole case.
         image: (C, U, V), without padding.
-        stack: ((2 * neighbours + 1) * C, U, V), as the network has it: the slice between its neighbours.
+        stack: ((2 * neighbours + 1) * C, U, V), the network's input: the slice with its neighbours.
         label: (K, U, V), 0 or 1.
         prediction: (K, U, V), 0 or 1.
-        axis: of the volume that was cut; None for a photograph.
+        axis: slicing axis of the volume; None for a photograph.
         affine: (4, 4) of the volume, RAS, mm.
-        normalized: (C, U, V), where the network normalizes.
+        normalized: normalized image (C, U, V), if the network normalizes.
     """
 
     case: str
@@ -55,14 +55,14 @@ class LiveSlice:
     def of_case(
         cls, batch: Mapping[str, Any], output: Mapping[str, Any], classes: int, axis: int, neighbours: int = 0
     ) -> LiveSlice:
-        """Take the slice from what an evaluator has of a case, decollated.
+        """Select the slice from the decollated batch and output of an evaluator.
 
         Args:
             batch: ``case``, ``image`` (C, ...) and ``label``: (K, ...), or (1, ...) with the values 1 to K.
-            output: ``pred`` in the form of the label; ``normalized`` (C, ...) if there is one.
-            classes: K.
-            axis: 0, 1 or 2, of volumes; photographs, with two axes, are taken whole.
-            neighbours: slices on each side that the network sees, too.
+            output: ``pred`` in the form of the label; optionally ``normalized`` (C, ...).
+            classes: number of classes K.
+            axis: slicing axis of volumes, 0, 1 or 2; ignored for photographs.
+            neighbours: neighbouring slices on each side in the network's input.
         """
         image = batch["image"]
         label, prediction = (_masks(maps, classes) for maps in (batch["label"], output["pred"]))
@@ -92,16 +92,16 @@ class LiveSlice:
         )
 
     def to_screen(self, planes: Tensor) -> NDArray[Any]:
-        """Turn planes (N, U, V) of the slice to (N, X, Y) with axes to right, anterior, superior; cut to the content.
+        """Reorient planes (N, U, V) of the slice to (N, X, Y) in RAS order and crop them to the content.
 
-        X is the first of the two, also in sagittal and coronal slices. Photographs stay columns by rows.
+        X is the first of the two axes, also in sagittal and coronal slices. Photographs stay as they are.
         """
         turned = self._turned(planes)
         return turned if self.axis is None else turned[:, self._content[0], self._content[1]]
 
     @property
     def aspect(self) -> float:
-        """Height of a pixel over its width, in millimetres, or in pixels of the photograph as it was."""
+        """Ratio of pixel height to width, from the spacing in mm or the original pixels of a photograph."""
         spacing = nib.affines.voxel_sizes(self.affine)
         if self.axis is None:
             return float(spacing[1] / spacing[0])
@@ -109,21 +109,21 @@ class LiveSlice:
         return float(second / first)
 
     def draw(self, axis: Any, plane: NDArray[Any], **how: Any) -> None:
-        """Show a plane (X, Y) from `to_screen` on a panel."""
+        """Draw a plane (X, Y) from ``to_screen`` on a panel."""
         if self.axis is None:
             axis.imshow(plane.T, aspect=self.aspect, interpolation="nearest", **({"cmap": "gray"} | how))
         else:
             show_plane(axis, plane, self.aspect, **how)
 
     def figure_size(self, rows: int, columns: int) -> tuple[float, float]:
-        """Inches of a figure with so many panels of this slice."""
+        """Return the size, in inches, of a figure with rows and columns of panels for this slice."""
         width, height = self.to_screen(self.image).shape[1:]
         shape = np.clip(width / (height * self.aspect), 0.5, 2.0)
         return float(max(_PANEL * shape, _NARROWEST) * columns), (_PANEL + _TITLE) * rows
 
     @cached_property
     def shown(self) -> ShownCase:
-        """The slice in the form of the pictures of evaluations."""
+        """The slice as a ``ShownCase``, for the functions of ``overlay_picture``."""
         image = self.to_screen(self.image)
         reference, prediction = ([m[..., None] > 0.5 for m in self.to_screen(p)] for p in (self.label, self.prediction))
         image = image.transpose(1, 2, 0).clip(0, 1) if self.axis is None else image[..., None]
@@ -139,7 +139,7 @@ class LiveSlice:
 
     @property
     def _cut_axis(self) -> int:
-        """The axis in RAS order that was cut."""
+        """The slicing axis in RAS order."""
         return int(self._orientation[self.axis, 0])
 
     def _turned(self, planes: Tensor) -> NDArray[Any]:
@@ -155,7 +155,7 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _masks(maps: Tensor, classes: int) -> Tensor:
-    """A map a class, bool."""
+    """Convert a label map or class maps to one boolean map per class."""
     maps = _plain(maps)
     if len(maps) == classes:
         return maps > 0.5

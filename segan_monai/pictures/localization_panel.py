@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of localization: slice, heatmap, boxes, recalibrated RoI and the mask in it, a row a case."""
+"""Figure of localization results: slice with boxes, heatmap, recalibrated RoI and its mask, one row per case."""
 
 from __future__ import annotations
 
@@ -24,19 +24,23 @@ COLUMNS = ("slice and boxes", "heatmap", "recalibrated RoI", "mask in the RoI")
 
 
 class LocalizationPanel:
-    """Draws how a `LSNet` came to its masks, for the first cases of an evaluator's run, as a PNG.
+    """Handler that draws the intermediate results of an ``LSNet`` for the first cases of an evaluation, as a PNG.
 
-    Of each case the slice with most reference, as radiologists see it: with true boxes (solid) and those found, without
-    margin (dotted); the heatmap of the region; the most probable RoI as S-Net sees it, and S-Net's mask in it (dashed)
-    beside the reference (solid). A network without RoIs leaves no picture.
+    Each row shows the slice with the largest reference area, in radiological orientation:
 
-    Expects ``image`` (1, X, Y, D) in RAS order and ``label`` (1, H, W, D), a label map, in the batch.
+    - the slice with true boxes (solid) and predicted boxes without margin (dotted);
+    - the heatmap of the region;
+    - the most probable RoI, recalibrated as input of S-Net;
+    - S-Net's mask in that RoI (dashed) and the reference (solid).
+
+    Networks without RoIs produce no figure. The batch must contain ``image`` (1, X, Y, D) in RAS order and a label map
+    ``label`` (1, H, W, D).
 
     Args:
-        file: the picture.
-        network: the one that is evaluated.
-        regions: label values of every region; the first is shown.
-        most: cases that are shown.
+        file: output file.
+        network: the evaluated network.
+        regions: label values of every region; the first region is shown.
+        most: maximum number of cases.
     """
 
     def __init__(
@@ -49,13 +53,13 @@ class LocalizationPanel:
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.draw)
 
     def collect(self, engine: Engine) -> None:
-        """Keep what is shown of the cases of an iteration."""
+        """Collect the rows of an iteration's cases."""
         if not hasattr(self.network, "locate"):
             return
         for batch in cast(list, engine.state.batch)[: self.most - len(self.rows)]:
@@ -65,7 +69,7 @@ class LocalizationPanel:
             self.rows.append({"case": batch["case"], **look(self.network, plane, truth[..., z])})
 
     def draw(self, engine: Engine) -> None:
-        """Write the picture; of several processes, the first one does, of its own cases."""
+        """Write the figure, on rank 0 only and for its cases."""
         if not self.rows or idist.get_rank() > 0:
             return
         size = (3 * len(COLUMNS), 3.2 * len(self.rows))
@@ -77,7 +81,10 @@ class LocalizationPanel:
 
 
 def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
-    """What an `LSNet` makes of a slice (1, 1, X, Y), beside its true mask at any size; the network stays as it is."""
+    """Run an ``LSNet`` on a slice (1, 1, X, Y) and return its intermediate results with those of the true mask.
+
+    The mask may have any size. The network's mode is restored afterwards.
+    """
     plane = plane.to(next(network.parameters()).device).float()
     mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
     mask = torch.nn.functional.interpolate(mask, tuple(plane.shape[2:]), mode="nearest-exact")
@@ -104,13 +111,13 @@ def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, An
 
 
 def draw_localization(axes: NDArray[Any], row: dict[str, Any]) -> None:
-    """Draw what `look` found, and ``case``, in four panels."""
+    """Draw the result of ``look``, with the title ``case``, in four panels."""
     for axis, title in zip(axes, COLUMNS, strict=True):
         axis.set_title(title, color="white", fontsize=8)
     show_plane(axes[0], row["image"])
     axes[0].set_title(f"{row['case']}: {COLUMNS[0]}", color="white", fontsize=8)
     for edges, style in ((row["true"], "solid"), (row["found"], "dotted")):
-        for x0, y0, x1, y1 in edges - 0.5:  # rows are along x here: an edge along columns is along y
+        for x0, y0, x1, y1 in edges - 0.5:  # the plane is (X, Y): RoI edges along columns are along y
             axes[0].plot([y0, y1, y1, y0, y0], [x0, x0, x1, x1, x0], color="yellow", lw=1.0, ls=style)
     show_plane(axes[1], row["heat"], cmap="inferno", vmin=0, vmax=1)
     axes[1].set_title(f"{COLUMNS[1]}, at most {row['heat'].max():.2f}", color="white", fontsize=8)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of normalization: input, normalized image, reference and prediction, a row a domain."""
+"""Figure of normalization results: input, normalized image, reference and prediction, one row per domain."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ COLUMNS = ("input", "normalized", "reference", "prediction")
 
 
 class NormalizationPanel:
-    """Draws the first case of every domain of an evaluator's run as a PNG (Delisle et al. 2019, Fig. 3).
+    """Handler that draws the first case of every domain of an evaluation as a PNG: Delisle et al. (2020), Fig. 3.
 
-    The axial slice with most reference, as radiologists see it: anterior up, the patient's right on the left. All
-    normalized images share one grey scale, as do all inputs whose ranges are alike; an input is drawn in its own.
+    It shows the axial slice with the largest reference area in radiological orientation: anterior up, the patient's
+    right on the left. All normalized images share one grey scale; each input is scaled to its range.
 
-    Expects what `NormalizationReport` expects, and ``pred`` (1, H, W, D), a label map, in the output.
+    Requires the batch and output of ``NormalizationReport``, and a label map ``pred`` (1, H, W, D) in the output.
 
     Args:
-        file: the picture.
+        file: output file.
         regions: label values of every region in the reference.
         prediction_regions: the same for the prediction.
     """
@@ -46,13 +46,13 @@ class NormalizationPanel:
         self.rows: dict[str, dict[str, Any]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, lambda: self.rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.draw)
 
     def collect(self, engine: Engine) -> None:
-        """Keep one slice of the first case of each domain."""
+        """Collect one slice of the first case of each domain."""
         for batch, output in zip(cast(list, engine.state.batch), cast(list, engine.state.output), strict=True):
             domain = batch.get("domain", "")
             if domain in self.rows:
@@ -73,7 +73,7 @@ class NormalizationPanel:
             self.rows[domain] |= {"case": batch["case"], "aspect": spacing[1] / spacing[0]}
 
     def draw(self, engine: Engine) -> None:
-        """Write the picture; of several processes, the first one does."""
+        """Write the figure, on rank 0 only."""
         for of_process in gather_objects(self.rows):
             self.rows = {**of_process, **self.rows}
         if not self.rows or idist.get_rank() > 0:
@@ -95,11 +95,11 @@ def draw_normalization(
 
     Args:
         axes: four panels.
-        title: of the first.
+        title: title of the first panel.
         row: ``input`` and ``normalized`` (X, Y); ``reference`` and ``prediction`` (X, Y), the position of the region
             from 1, 0 for none; ``aspect``.
-        regions: names.
-        grey_of: normalized intensities that set its grey scale, by their 0.5 and 99.5 percentile.
+        regions: names of the regions.
+        grey_of: normalized intensities whose 0.5 and 99.5 percentiles set the grey scale of the normalized image.
     """
     from matplotlib.colors import BoundaryNorm, ListedColormap
 
@@ -115,7 +115,7 @@ def draw_normalization(
 
 
 def region_legend(figure: Any, regions: Sequence[str]) -> None:
-    """Say below the panels which colour is which region."""
+    """Add a legend of the region colours below the panels."""
     from matplotlib.patches import Patch
 
     patches = [
@@ -130,7 +130,7 @@ def _palette(regions: int) -> list[str]:
 
 
 def _ranks(label: NDArray[Any], regions: Mapping[str, Sequence[int]]) -> NDArray[np.int64]:
-    """Position of each voxel's region, from 1; 0 for none."""
+    """Return the position of each voxel's region, from 1; 0 for none."""
     ranks = np.zeros(label.shape, np.int64)
     for rank, values in enumerate(regions.values(), start=1):
         ranks[np.isin(label, list(values))] = rank

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of an evaluation: the worst, the median and the best case, outlines of truth and prediction."""
+"""Figure of an evaluation: outlines of reference and prediction for the worst, the median and the best case."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from segan_monai.metrics.overlap import overlap_metrics
 from segan_monai.processes import gather_objects
 from segan_monai.report.previews import CasePreview, save_previews
 
-MOST_SLICES = 24  # of a case that are kept for the report
-MOST_CASES = 24  # that are kept until it is known which one is the median
-COLOURS = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]  # of the regions
+MOST_SLICES = 24  # slices per case in the report
+MOST_CASES = 24  # cases held in memory until the median is known
+COLOURS = [f"C{index}" for index in (8, 3, 9, 1, 2, 4, 6, 7)]  # region colours
 
 
 @dataclass(frozen=True)
 class ShownCase:
-    """What is shown of a case: axial slices in RAS+ order, or a photograph."""
+    """Displayed data of a case: axial slices in RAS+ order, or a photograph."""
 
     case: str
     dice: float
-    image: NDArray[Any]  # (C, X, Y, N), a photograph (X, Y, 3)
-    reference: list[NDArray[Any]]  # masks (X, Y, N) a region
+    image: NDArray[Any]  # (C, X, Y, N); photographs: (X, Y, 3)
+    reference: list[NDArray[Any]]  # one mask (X, Y, N) per region
     prediction: list[NDArray[Any]]
-    aspect: float  # millimetres of a voxel along Y over those along X
-    middle: int = 0  # index of the slice that stands for the case
-    boxes: list[list[NDArray[Any]]] = field(default_factory=list)  # a slice: RoIs' edges on X and Y, [x0, y0, x1, y1]
+    aspect: float  # voxel size along Y over that along X
+    middle: int = 0  # index of the slice shown in the figure
+    boxes: list[list[NDArray[Any]]] = field(default_factory=list)  # per slice: RoI edges [x0, y0, x1, y1]
 
 
 def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Reorder a volume (C, H, W, D) to right-anterior-superior axes; returns it and the voxel size in mm."""
+    """Reorder a volume (C, H, W, D) to RAS axes; return it and the voxel size in mm."""
     affine = volume.affine.cpu().numpy()
     array = volume.detach().cpu().numpy()
     spacing = nib.affines.voxel_sizes(affine)
@@ -54,7 +54,7 @@ def to_ras(volume: MetaTensor) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def content_box(image: NDArray[Any]) -> tuple[slice, slice]:
-    """The part of slices (C, X, Y[, N]) that is not 0, with a margin; all of it if nothing is."""
+    """Return the bounding box of the nonzero part of slices (C, X, Y[, N]) with a margin; everything if all are 0."""
     used = (image != 0).any(axis=(0, *range(3, image.ndim)))
     spans = [np.flatnonzero(used.any(axis)) for axis in (1, 0)]
     rows, columns = (slice(max(s[0] - 4, 0), s[-1] + 5) if s.size else slice(None) for s in spans)
@@ -62,7 +62,7 @@ def content_box(image: NDArray[Any]) -> tuple[slice, slice]:
 
 
 def chosen_slices(area: NDArray[Any], middle: int, most: int = MOST_SLICES) -> list[int]:
-    """Slices to show: those where `area` is not 0 and two more on either side, evenly thinned out; always `middle`."""
+    """Select slices with nonzero ``area`` and two more on either side, thinned out evenly, and always ``middle``."""
     used = np.flatnonzero(area)
     first, last = (used[0] - 2, used[-1] + 2) if used.size else (middle - 2, middle + 2)
     span = np.arange(max(first, 0), min(last, len(area) - 1) + 1)
@@ -71,7 +71,7 @@ def chosen_slices(area: NDArray[Any], middle: int, most: int = MOST_SLICES) -> l
 
 
 def _on_grid(slices: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """Resize slices (C, X, Y, N) that the network saw smaller or larger than they were."""
+    """Resize slices (C, X, Y, N) from the size of the network's input to that of the label map."""
     if slices.shape[1:3] == tuple(size):
         return slices
     planes = torch.from_numpy(slices).movedim(-1, 0).float()
@@ -79,11 +79,11 @@ def _on_grid(slices: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
 
 
 def chosen_cases(cases: Sequence[ShownCase], scores: Sequence[float]) -> dict[str, ShownCase]:
-    """The worst, the median and the best case by their roles; all of fewer than three.
+    """Select the worst, the median and the best case, by role; with fewer than three cases, select all.
 
     Args:
-        cases: those that were kept.
-        scores: the Dice of all, kept or not: the median is theirs.
+        cases: the cases held in memory.
+        scores: Dice of all cases of the run, which determine the median.
     """
     ranked = sorted(cases, key=lambda kept: (kept.dice, kept.case))
     if len(ranked) < 3:
@@ -96,20 +96,23 @@ def chosen_cases(cases: Sequence[ShownCase], scores: Sequence[float]) -> dict[st
 
 
 class OverlayPicture:
-    """Draws the worst, the median and the best case of an evaluator's run (by mean Dice of the regions) as a PNG.
+    """Handler that draws the worst, the median and the best case of an evaluation, by mean Dice over regions, as a PNG.
 
-    It shows the axial slice with most reference (else most prediction); the others with either go to ``previews.npz``
-    beside it, for the run's report. Slices of at most 24 cases are kept, so memory does not grow with their number; of
-    more cases the median is then the nearest that was kept. Slices are shown as radiologists see them: anterior up, the
-    patient's right on the left. Reference outlines are solid, predicted ones dashed. Expects what `EvaluationReport`
-    expects, and ``image`` (C, H, W, D) in the batch: the label map's field of view, whatever its planes' size.
+    - It shows the axial slice with the largest reference area, or the largest predicted area if there is no reference.
+      Other slices with either are saved to ``previews.npz`` in the same folder, for the run's report.
+    - Slices are in radiological orientation: anterior up, the patient's right on the left. Outlines of the reference
+      are solid, those of the prediction dashed.
+    - At most 24 cases are held in memory. With more cases, the median is the nearest case in memory.
+
+    Requires the batch and output of ``EvaluationReport``, and ``image`` (C, H, W, D) in the batch. The image has the
+    label map's field of view, with planes of any size.
 
     Args:
-        file: the picture.
+        file: output file.
         regions: label values of every region in the reference.
         prediction_regions: the same for the prediction.
-        modalities: names of the image's channels.
-        image_key: the image, in the batch or, if it is not there, in the output.
+        modalities: names of the image channels.
+        image_key: key of the image in the batch or, as a fallback, in the output.
     """
 
     def __init__(
@@ -130,17 +133,17 @@ class OverlayPicture:
         self.scores: list[float] = []
 
     def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
+        """Attach to an evaluator."""
         engine.add_event_handler(Events.STARTED, self.start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
         engine.add_event_handler(Events.COMPLETED, self.draw)
 
     def start(self, engine: Engine) -> None:
-        """Forget the cases of an earlier run."""
+        """Clear the cases of an earlier run."""
         self.slices, self.scores = [], []
 
     def collect(self, engine: Engine) -> None:
-        """Keep slices of each case of an iteration."""
+        """Collect slices of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for number, (batch, output) in enumerate(zip(batches, outputs, strict=True)):
             image = to_ras(batch.get(self.image_key, output.get(self.image_key)))[0]
@@ -175,7 +178,7 @@ class OverlayPicture:
             )
 
     def keep(self, shown: ShownCase) -> None:
-        """Keep a case, and of more than `MOST_CASES` let go the one that is farthest from all that will be shown."""
+        """Add a case; beyond ``MOST_CASES``, drop the inner case whose Dice is farthest from the median."""
         self.scores.append(shown.dice)
         self.slices.append(shown)
         if len(self.slices) > MOST_CASES:
@@ -185,11 +188,11 @@ class OverlayPicture:
             self.slices.pop(max(inner, key=lambda index: abs(self.slices[index].dice - median)))
 
     def boxes(self, number: int, z: int) -> list[NDArray[Any]]:
-        """Boxes to draw on an axial slice of a case of the batch: edges x0, y0, x1, y1 on the network's grid."""
+        """Return the boxes on an axial slice of a case of the batch: edges x0, y0, x1, y1 on the network's grid."""
         return []
 
     def draw(self, engine: Engine) -> None:
-        """Write the picture, and the slices for the report; of several processes, the first one does."""
+        """Write the figure and the slices for the report, on rank 0 only."""
         slices = [shown for of_process in gather_objects(self.slices) for shown in of_process]
         scores = [dice for of_process in gather_objects(self.scores) for dice in of_process]
         if not slices or idist.get_rank() > 0:
@@ -206,7 +209,7 @@ class OverlayPicture:
         save_previews(self.file.with_name("previews.npz"), {role: self.preview(shown) for role, shown in rows.items()})
 
     def preview(self, shown: ShownCase) -> CasePreview:
-        """A case as it lies on the screen: anterior up, the patient's right on the left."""
+        """Convert a case to display orientation: anterior up, the patient's right on the left."""
         reference, prediction = (
             np.stack(masks).transpose(3, 0, 2, 1)[..., ::-1, ::-1] for masks in (shown.reference, shown.prediction)
         )
@@ -232,12 +235,12 @@ class OverlayPicture:
         )
 
     def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
-        """Draw one case: a panel a modality."""
+        """Draw one case with one panel per modality."""
         draw_slice(axes, f"{name}: {shown.case}", shown, self.modalities, self.colours)
 
 
 def black_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, NDArray[Any]]:
-    """A black matplotlib figure of a size in inches, and its axes (rows, columns), without frames."""
+    """Create a black figure of a size in inches; return it and its frameless axes (rows, columns)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -250,7 +253,7 @@ def black_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[An
 
 
 def outline_legend(figure: Any, regions: Sequence[str], colours: Sequence[str]) -> None:
-    """Say below the panels which colour is which region, and which line is which outline."""
+    """Add a legend of region colours and outline styles below the panels."""
     from matplotlib.lines import Line2D
 
     handles = [Line2D([], [], color=colour, label=region) for colour, region in zip(colours, regions, strict=False)]
@@ -262,7 +265,7 @@ def outline_legend(figure: Any, regions: Sequence[str], colours: Sequence[str]) 
 def draw_slice(
     axes: NDArray[Any], title: str, shown: ShownCase, modalities: Sequence[str], colours: Sequence[str]
 ) -> None:
-    """Draw a slice: a panel a modality, with outlines."""
+    """Draw a slice with outlines, one panel per modality."""
     for axis, channel, modality in zip(axes, shown.image, modalities, strict=True):
         show_plane(axis, channel[..., shown.middle], shown.aspect)
         outline(axis, shown, colours)
@@ -272,7 +275,7 @@ def draw_slice(
 
 
 def show_plane(axis: Any, plane: NDArray[Any], aspect: float = 1.0, **how: Any) -> None:
-    """Show a plane (X, Y) in RAS order as radiologists do: anterior or superior up, the patient's right on the left."""
+    """Draw a plane (X, Y) in RAS order: anterior or superior up, the patient's right on the left."""
     axis.imshow(plane.T, origin="lower", aspect=aspect, interpolation="nearest", **({"cmap": "gray"} | how))
     axis.set_xlim(len(plane) - 0.5, -0.5)
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""A picture of an evaluation on photographs: the worst, the median and the best case, outlines on the photograph."""
+"""Figure of an evaluation on photographs, with outlines for the worst, the median and the best case."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ from segan_monai.pictures.overlay_picture import OverlayPicture, ShownCase, outl
 from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 
-_LONGEST_SIDE = 640  # of a photograph in the picture
-PHOTOGRAPH_COLOURS = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # not those of skin
+_LONGEST_SIDE = 640  # pixels of a photograph in the figure
+PHOTOGRAPH_COLOURS = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # distinct from skin
 
 
 class PhotographPicture(OverlayPicture):
-    """`OverlayPicture` for photographs: in colour, upright, in their own proportions.
+    """``OverlayPicture`` for photographs: in colour, upright, in their original proportions.
 
-    Expects in the batch ``case``, ``image`` as `LoadPhotographd` gives it (its file is read again), ``label`` (1,
-    columns, rows) at the photograph's own size, and ``pred`` of that size in the output. Memory holds small copies.
+    Requires in the batch ``case``, ``image`` from ``LoadPhotographd`` (its file is read again), and ``label``
+    (1, columns, rows) at the photograph's original size; in the output, ``pred`` of the same size. Only small copies
+    are held in memory.
 
     Args:
-        file: the picture.
+        file: output file.
         regions: label values of every region in the reference.
         prediction_regions: the same for the prediction.
     """
@@ -46,7 +47,7 @@ class PhotographPicture(OverlayPicture):
         self.colours = PHOTOGRAPH_COLOURS
 
     def collect(self, engine: Engine) -> None:
-        """Keep a small copy of each case of an iteration."""
+        """Collect a small copy of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
             own_size = batch["label"].shape[1:]
@@ -60,7 +61,7 @@ class PhotographPicture(OverlayPicture):
             self.keep(ShownCase(batch["case"], dice, pixels, truth, found, 1.0))
 
     def preview(self, shown: ShownCase) -> CasePreview:
-        """A photograph as it lies on the screen."""
+        """Convert a photograph to display orientation."""
         reference, prediction = (np.stack(masks).transpose(3, 0, 2, 1) for masks in (shown.reference, shown.prediction))
         image = np.asarray(shown.image).swapaxes(0, 1)[None, None]
         image = image if image.dtype == np.uint8 else (np.clip(image, 0, 1) * 255).astype(np.uint8)
@@ -82,7 +83,7 @@ def draw_photograph(axis: Any, title: str, shown: ShownCase, colours: Sequence[s
 def _masks(
     label_map: torch.Tensor, regions: Mapping[str, Sequence[int]], size: Sequence[int]
 ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Masks of the regions at their own size, and at the size of the picture."""
+    """Return the masks of the regions at full size and at the size of the figure."""
     full = label_map.as_tensor() if hasattr(label_map, "as_tensor") else label_map
     small = F.interpolate(full[None].float(), tuple(size), mode="nearest-exact")[0, 0].cpu().numpy()
     own = full[0].cpu().numpy()

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The picture of an evaluation, with the RoIs that a two-stage network found."""
+"""Figure of an evaluation with the RoIs of a two-stage network."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from segan_monai.pictures.overlay_picture import OverlayPicture
 
 
 class RoIPicture(OverlayPicture):
-    """`OverlayPicture` with the boxes of the RoIs, without margin, as dotted lines.
+    """``OverlayPicture`` with the boxes of the RoIs, without margin, as dotted lines.
 
     Args:
-        inferer: the one that the evaluator uses, on volumes in RAS order along their last axis.
-        **settings: of `OverlayPicture`.
+        inferer: the evaluator's inferer, for volumes in RAS order along their last axis.
+        **settings: arguments of ``OverlayPicture``.
     """
 
     def __init__(self, inferer: RoISliceInferer, **settings: Any) -> None:
@@ -25,7 +25,7 @@ class RoIPicture(OverlayPicture):
         self.inferer = inferer
 
     def boxes(self, number: int, z: int) -> list[NDArray[Any]]:
-        """The boxes that were found on a slice: of a plane (X, Y), rows are along x and columns along y."""
+        """Return the RoI boxes on a slice; in a plane (X, Y), rows are along x and columns along y."""
         if self.inferer.found is None:
             return []
         table = self.inferer.found.numpy()

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What depends on a case's domain: its number, and transforms that are for one domain alone."""
+"""Domain indices, and transforms for the cases of one domain."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from segan_monai.errors import ConfigError, DataError
 
 
 class DomainIndexd(MapTransform):
-    """Replace a domain's name by its number, 0 to K - 1.
+    """Replace a domain's name by its index, 0 to K - 1.
 
     Args:
-        keys: name of the domain.
-        domains: names of the K domains. If it is one, a case need not name it.
+        keys: keys of the domain name.
+        domains: names of the K domains. With a single domain, cases need not name it.
 
     Raises:
-        DataError: on call: a case without domain, or of one that is not among them.
+        DataError: on call, if a case has no domain or an unknown one.
     """
 
     def __init__(self, keys: KeysCollection, domains: Sequence[str]) -> None:
@@ -46,21 +46,21 @@ class DomainIndexd(MapTransform):
 
 
 class ForDomaind(MapTransform):
-    """Apply a transform to the cases of one domain, the same way each time: a simulated scanner.
+    """Apply a transform deterministically to the cases of one domain, such as a simulated scanner.
 
-    Random transforms of MONAI in it are seeded by the case's name, so that a case looks the same in every epoch, in
-    training, evaluation and inference, and on every machine. What it does is not undone when a prediction goes back to
-    the image's own grid, so it may change intensities only.
+    MONAI's random transforms in it are seeded with the case's name. A case therefore looks the same in every epoch, in
+    training, evaluation and inference, and on every machine. The transform is not inverted for predictions, so it may
+    change intensities only.
 
     Args:
-        keys: images (C, ...) that it changes.
+        keys: images (C, ...) to transform.
         domain: name of the domain.
         transform: dictionary transform.
-        seed: makes another, equally fixed, choice for each case.
-        domain_key: name of the domain in a case.
+        seed: seed that is combined with the case's name.
+        domain_key: key of the domain name.
 
     Raises:
-        ConfigError: on call: the transform changed the grid.
+        ConfigError: on call, if the transform changes the grid.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class ForDomaind(MapTransform):
         self.domain_key = domain_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Transform the images of a case of the domain; any other comes back as it is."""
+        """Transform the images if the case belongs to the domain; return other cases unchanged."""
         case = dict(data)
         if case.get(self.domain_key) != self.domain:
             return case

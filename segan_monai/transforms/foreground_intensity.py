@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Intensities of any scanner to [0, 1], background kept at 0."""
+"""Scaling of foreground intensities to [0, 1]."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch import Tensor
 
 
 def scale_foreground(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> Tensor:
-    """Map percentiles of the voxels other than 0, channel by channel, to 0 and 1, and clip there.
+    """Scale percentiles of the nonzero voxels to 0 and 1, channel by channel, and clip.
 
-    The critic of SegAN sees images multiplied by label maps, and a masked image carries no signal where it is zero
-    anyway: so intensities are positive here and not standardized [ours; Xue et al. 2017, footnote 1 names [0, 1]].
-    Background (exactly 0) stays 0, whatever part of the field of view it takes, so cropping changes nothing.
+    SegAN's critic receives images multiplied by label maps, which carry no signal where the image is 0. Intensities are
+    therefore positive, not standardized [ours; Xue et al. (2018), footnote 1, mentions [0, 1]]. Background (exactly 0)
+    stays 0 and does not affect the percentiles, so the result does not depend on cropping.
 
     Args:
         image: (C, ...) with finite voxels.
@@ -38,14 +38,14 @@ def scale_foreground(image: Tensor, lower: float = 0.5, upper: float = 99.5) -> 
             scaled.zero_()
             continue
         low, high = np.percentile(values, [lower, upper])
-        # A constant foreground would divide by zero; it becomes 1.
+        # avoids division by zero: a constant foreground becomes 1
         low = low if high > low else high - 1.0
         torch.sub(channel, float(low), out=scaled).div_(float(high - low)).clamp_(0, 1).mul_(foreground)
     return result
 
 
 class ScaleForegroundd(MapTransform):
-    """Dictionary version of `scale_foreground`; keeps the metadata.
+    """Dictionary version of ``scale_foreground``; keeps the metadata.
 
     Args:
         keys: images (C, ...).

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""NIfTI files that every program lays over the image they were made from."""
+"""NIfTI writer that preserves the position of the source image."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from segan_monai.nifti import place_like
 
 
 class InputGridWriter(NibabelWriter):
-    """MONAI's `NibabelWriter` for `SaveImaged`, with the place in space taken from the input's own header.
+    """MONAI's ``NibabelWriter`` for ``SaveImaged``, with the position in space copied from the input's header.
 
-    The (first) file in ``meta["source_files"]`` is that input, if it is a NIfTI of the same shape; see
-    `segan_monai.nifti.place_like`. A volume of one slice stays a volume; `NibabelWriter` would drop its third axis.
+    The input is the first file in ``meta["source_files"]``, if it is a NIfTI of the same shape; see
+    ``segan_monai.nifti.place_like``. A volume of one slice keeps its third axis, which ``NibabelWriter`` would drop.
 
     Args:
-        **settings: of `NibabelWriter`.
+        **settings: arguments of ``NibabelWriter``.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -34,13 +34,13 @@ class InputGridWriter(NibabelWriter):
     def set_data_array(
         self, data_array: Any, channel_dim: int | None = 0, squeeze_end_dims: bool = True, **kwargs: Any
     ) -> None:
-        """Take (C, H, W, D) and keep (H, W, D), or (H, W, D, C) of several channels."""
+        """Convert (C, H, W, D) to (H, W, D), or to (H, W, D, C) if there are several channels."""
         super().set_data_array(data_array, channel_dim, squeeze_end_dims=False, **kwargs)
         if squeeze_end_dims and self.data_obj.shape[-1] == 1:
             self.data_obj = self.data_obj[..., 0]
 
     def set_metadata(self, meta_dict: Mapping | None, resample: bool = True, **options: Any) -> None:
-        """See `NibabelWriter`."""
+        """Set the metadata as ``NibabelWriter`` does, and remember the source file."""
         super().set_metadata(meta_dict, resample, **options)
         self.source = str((meta_dict or {}).get("source_files", "")).split("\n")[0]
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Resampling that leaves the rest of a case alone."""
+"""Resampling that ignores the other entries of a case."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from monai.transforms import Spacingd
 
 
 class IsolatedSpacingd(Spacingd):
-    """MONAI's `Spacingd`, of which only the keys are seen.
+    """MONAI's ``Spacingd``, applied to a dictionary of its keys only.
 
-    That of MONAI 1.6 takes every entry whose name begins with ``image_`` for metadata of ``image`` and writes into it,
-    which fails for text, such as the ``image_path`` that MONAI Label adds to a case.
+    ``Spacingd`` of MONAI 1.6 treats every entry whose name begins with ``image_`` as metadata of ``image`` and writes
+    to it. This fails for text, such as the ``image_path`` that MONAI Label adds to a case.
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From the files of a case to checked tensors."""
+"""Loading and validation of the volumes of a case."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ from segan_monai.grids import Grid, check_same_grid
 from segan_monai.volume_files import read_volume
 
 FOR_LABELS = "with nearest-neighbour interpolation for the label map"
-# what spatial transforms and SaveImage need; the rest of a header differs by format and would not collate
+# required by spatial transforms and SaveImage; other header fields differ by format and cannot be collated
 _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
 
 
 class LoadCased(MapTransform):
-    """Load a case: stack its modalities, add its label map, and check that they are what a network can be given.
+    """Load a case: stack its modalities, add its label map, and validate both.
 
-    Reads each file once, see `segan_monai.volume_files.read_volume`. A value that is already an array or tensor
-    (C, H, W[, D]) is not read but is checked all the same.
+    Each file is read once, see ``segan_monai.volume_files.read_volume``. Arrays and tensors (C, H, W[, D]) are not read
+    but validated too.
 
-    The image's ``meta["filename_or_obj"]`` gets the name of the case, so that ``SaveImage(separate_folder=False,
-    output_postfix="seg")`` writes ``<case>_seg.nii.gz``; without ``case`` in the dictionary it keeps the name of the
-    (first) file. The files themselves are in ``meta["source_files"]``, joined by newlines.
+    The image's ``meta["filename_or_obj"]`` is set to the name of the case, so that ``SaveImage(separate_folder=False,
+    output_postfix="seg")`` writes ``<case>_seg.nii.gz``. Without ``case`` in the dictionary it is the name of the first
+    file. ``meta["source_files"]`` contains all files, joined by newlines.
 
     Args:
-        keys: the image first, then label maps on the grid of that image.
-        num_channels: expected number of channels; by default that of ``modalities``, and without these any.
+        keys: the image first, then label maps on the image's grid.
+        num_channels: expected number of channels; by default that of ``modalities``, or any number without these.
         modalities: names of the channels, for messages.
-        allow_missing_keys: pass over keys that the case does not have.
+        allow_missing_keys: whether to skip missing keys.
 
     Returns:
-        The dictionary with MetaTensors in float32: image (C, H, W, D), label map (1, H, W, D) of whole numbers.
+        The dictionary with float32 MetaTensors: image (C, H, W, D), and label map (1, H, W, D) of integers.
 
     Raises:
-        DataError: on call: a file is missing, damaged, 2-D or has no sensible affine; modalities, or image and label
-            map, on different grids, see `segan_monai.grids`; NaN or infinite voxels; another
-            number of channels; label values that are not whole numbers.
+        DataError: on call, if
+
+            - a file is missing, damaged, 2-D or has an invalid affine;
+            - modalities, or image and label map, have different grids, see ``segan_monai.grids``;
+            - voxels are NaN or infinite, or label values are not integers;
+            - the number of channels differs from ``num_channels``.
     """
 
     def __init__(
@@ -115,10 +118,10 @@ class LoadCased(MapTransform):
         return MetaTensor(pixels.contiguous(), meta=meta)
 
     def _read(self, file: Path) -> MetaTensor:
-        """One file as (C, H, W, D)."""
+        """Read one file as (C, H, W, D)."""
         values, affine = read_volume(file)
         shape = volume_shape(file, values.shape, min(values.ndim, 3))
-        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        with np.errstate(over="ignore"):  # infinite values raise an error below
             pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(shape)
         meta = {
             "affine": torch.from_numpy(affine),
@@ -135,7 +138,7 @@ class LoadCased(MapTransform):
         self.check_channels(_name(image), tuple(image.shape))
 
     def check_channels(self, name: str, shape: tuple[int, ...]) -> None:
-        """Raise DataError where the image `name` of `shape` (C, H, W, D) has another number of channels."""
+        """Raise DataError if the image ``name`` of ``shape`` (C, H, W, D) has an unexpected number of channels."""
         if self.num_channels not in (None, shape[0]):
             names = f" ({', '.join(self.modalities)})" if self.modalities else ""
             raise DataError(
@@ -146,14 +149,14 @@ class LoadCased(MapTransform):
 
 
 def _name(volume: MetaTensor) -> str:
-    """What the user calls this volume: its files, or if it came without any, an array."""
+    """Return the name of a volume for messages: its files, or a description if it has none."""
     files = volume.meta.get("source_files", volume.meta["filename_or_obj"])
     return str(files).replace("\n", ", ") if files else "the given array"
 
 
 def _check_finite(volume: MetaTensor) -> None:
     values = volume.as_tensor()
-    if torch.isfinite(values.sum()):  # ten times as fast as asking every voxel
+    if torch.isfinite(values.sum()):  # ten times faster than testing every voxel
         return
     bad = ~torch.isfinite(values)
     count = int(bad.sum())
@@ -176,7 +179,9 @@ def _whole_numbers(label: MetaTensor) -> MetaTensor:
     rounded = values.round()
     if torch.equal(rounded, values):
         return label
-    wrong = (rounded - values).abs() > 0.01  # less is rounding: nibabel scales floats it saves as uint8
+    wrong = (
+        rounded - values
+    ).abs() > 0.01  # smaller deviations are rounding: nibabel rescales floats it saves as uint8
     if wrong.any():
         raise DataError(
             f"{_name(label)}: {int(wrong.sum())} voxels of the label map are not whole numbers, such as "
@@ -191,15 +196,15 @@ def _grid(volume: MetaTensor) -> Grid:
 
 
 def volume_shape(file: str | os.PathLike[str], shape: Sequence[int], spatial_dims: int) -> tuple[int, ...]:
-    """The shape of a file as (H, W, D) or (H, W, D, C).
+    """Return the shape of a file as (H, W, D) or (H, W, D, C).
 
     Args:
-        file: for messages.
-        shape: as a header or a reader gives it; NIfTI vectors are (H, W, D, 1, C).
-        spatial_dims: how many of its axes are spatial.
+        file: name of the file, for messages.
+        shape: shape from a header or reader; NIfTI vectors are (H, W, D, 1, C).
+        spatial_dims: number of spatial axes.
 
     Raises:
-        DataError: a 2-D image, or one of more axes.
+        DataError: if the image is 2-D or has too many axes.
     """
     shape = tuple(int(length) for length in shape)
     if spatial_dims < 3:
@@ -214,15 +219,15 @@ def volume_shape(file: str | os.PathLike[str], shape: Sequence[int], spatial_dim
 
 
 def count_channels(names: Sequence[str], found: Sequence[int], selected: Sequence[int] | None) -> int:
-    """How many channels the files of an image have together.
+    """Return the total number of channels of an image's files.
 
     Args:
-        names: the files, for messages.
+        names: names of the files, for messages.
         found: number of channels of each file.
-        selected: which channels of a single 4-D image are taken; None for all.
+        selected: indices of the selected channels of a single 4-D image; None for all.
 
     Raises:
-        DataError: several files of which one has more than one channel, or a selected channel that is not there.
+        DataError: if one of several files has more than one channel, or a selected channel does not exist.
     """
     for name, count in zip(names, found, strict=True):
         if len(names) > 1 and count != 1:

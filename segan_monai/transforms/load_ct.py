@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""CT volumes, and CT slices that were saved as 8-bit pictures, as one kind of tensor."""
+"""Loading of CT volumes, and of CT slices saved as 8-bit pictures."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ from segan_monai.file_kinds import is_picture
 from segan_monai.transforms.load_case import LoadCased
 
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
-_GREY_TOLERANCE = 16  # of the difference of channels, which lossy compression makes
+_GREY_TOLERANCE = 16  # maximum channel difference, as caused by lossy compression
 
 
 class LoadCTd(LoadCased):
     """Load a CT volume, or a picture of an axial slice as a volume of one slice.
 
-    Volumes are what `LoadCased` makes of them. Of a picture, grey values 0 to 255 become the Hounsfield units of the
-    window with which it was saved, and its axes the affine, so that all that follows need not know the difference. Its
-    pixel spacing is unknown and set to 1 mm. A mask that is a picture is 1 where its grey value exceeds 127, which
-    is safe for lossy JPEG.
+    Volumes are loaded as by ``LoadCased``. Grey values 0 to 255 of a picture are mapped to the Hounsfield units of its
+    window, and its axes determine the affine, so later transforms treat both alike. The pixel spacing of a picture is
+    unknown and set to 1 mm. A mask picture is 1 where its grey value exceeds 127, which is robust to lossy JPEG.
 
     Args:
         keys: the image first, then label maps on its grid.
         picture_window: Hounsfield units of black and white in pictures.
-        picture_axes: where columns and rows of a picture lead: ``LP`` as radiologists see a slice, ``LA`` if it is
+        picture_axes: directions of the columns and rows of a picture: ``LP`` for the radiological view, ``LA`` if it is
             upside down (the back on top).
-        **settings: see `LoadCased`.
+        **settings: arguments of ``LoadCased``.
 
     Returns:
         The dictionary with MetaTensors in float32: image (1, X, Y, slices) in Hounsfield units, label map (1, X, Y,
         slices) of whole numbers.
 
     Raises:
-        DataError: on call: what `LoadCased` raises; a damaged picture, one in colour or of more than 8 bits; a mask
-            whose values are neither 0 nor bright.
-        ConfigError: axes or a window that make no sense.
+        DataError: on call, as ``LoadCased``; also if a picture is damaged, in colour or of more than 8 bits, or if a
+            nonzero mask has no value above 127.
+        ConfigError: if ``picture_axes`` or ``picture_window`` is invalid.
     """
 
     def __init__(
@@ -111,10 +110,10 @@ class LoadCTd(LoadCased):
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
-    """The grey values (rows, columns) of a picture, in uint8, as a viewer shows them.
+    """Return the displayed grey values (rows, columns) of a picture, in uint8.
 
-    Pictures of 1 bit become 0 and 255. Those with a palette or colour channels must be grey within the tolerance, those
-    with an alpha channel opaque.
+    Pictures of 1 bit become 0 and 255. Pictures with a palette or colour channels must be grey within the tolerance;
+    pictures with an alpha channel must be opaque.
     """
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"))

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""From a photograph of many megapixels, and its mask, to checked tensors of the network's size."""
+"""Loading and validation of photographs and their masks, resized to the network's input size."""
 
 from __future__ import annotations
 
@@ -29,22 +29,21 @@ _DECODE_AT_LEAST = 2  # times the wanted size, as `PIL.Image.thumbnail` does: no
 
 
 def read_photograph(file: Path, size: Sequence[int]) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read a photograph as it is displayed (EXIF rotation applied), resized while it is decoded.
+    """Read a photograph in display orientation (EXIF rotation applied), resized while decoding.
 
-    JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that is still twice the wanted one, which is several times as
-    fast as in full; then it is resized by a triangle filter over the area of each new pixel (bilinear with
-    antialiasing). An alpha channel is dropped.
+    JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is at least twice the requested size, which is several times
+    faster. It is then resized bilinearly with antialiasing. An alpha channel is dropped.
 
     Args:
-        file: JPEG, PNG or BMP.
-        size: wanted columns and rows.
+        file: JPEG, PNG or BMP file.
+        size: requested columns and rows.
 
     Returns:
-        Pixels (columns, rows, 3) in uint8, the axes as MONAI's readers have them, and the photograph's own columns and
-        rows.
+        Pixels (columns, rows, 3) in uint8, with the axis order of MONAI's readers, and the photograph's original
+        columns and rows.
 
     Raises:
-        DataError: the file is missing, damaged, or not in colour.
+        DataError: if the file is missing, damaged, or not in colour.
     """
     with _opened(file) as picture:
         if picture.mode not in _COLOUR:
@@ -68,16 +67,16 @@ def read_photograph(file: Path, size: Sequence[int]) -> tuple[np.ndarray, tuple[
 
 
 def read_mask(file: Path) -> Image.Image:
-    """Read a mask in full, as it is displayed.
+    """Read a mask at full size in display orientation.
 
     Args:
-        file: PNG or BMP of one channel.
+        file: single-channel PNG or BMP file.
 
     Returns:
-        Picture of mode L (8 bits) or P (whose values are the indices of its palette); one of 1 bit becomes 0 and 255.
+        Picture of mode L (8 bits) or P (values are palette indices); 1-bit masks become 0 and 255.
 
     Raises:
-        DataError: the file is missing or damaged, or has several channels or more than 8 bits.
+        DataError: if the file is missing or damaged, or has several channels or more than 8 bits.
     """
     with _opened(file) as picture:
         if picture.mode not in ("1", "L", "P"):
@@ -96,16 +95,16 @@ def read_mask(file: Path) -> Image.Image:
 class LoadPhotographd(MapTransform, InvertibleTransform):
     """Load a photograph, resized to the network's size while decoding, and its mask.
 
-    Only the small pictures stay in memory. The axes are those of MONAI's readers: columns first. Masks must fit the
-    photograph as it is displayed: where a telephone notes in EXIF that a photograph is to be rotated, it is.
-    The inverse brings a prediction back to the photograph's own columns and rows, probabilities bilinearly.
+    Only the resized pictures stay in memory. The axis order is that of MONAI's readers: columns first. EXIF rotation is
+    applied, and masks must have the size of the photograph as displayed. The inverse resizes a prediction to the
+    photograph's original columns and rows: integers by nearest neighbour, probabilities bilinearly.
 
     Args:
-        keys: the photograph first, then masks of it.
+        keys: the photograph first, then its masks.
         size: columns and rows of the result.
-        regions: label values of each region, of which masks may hold all and 0; None if anything goes.
-        resize_masks: nearest neighbour to the same size; or not, for evaluation on the mask as it is.
-        allow_missing_keys: pass over keys that the case does not have.
+        regions: label values of each region; masks may contain only these and 0. None to allow any value.
+        resize_masks: whether to resize masks (nearest neighbour); False to evaluate at the original size.
+        allow_missing_keys: whether to skip missing keys.
 
     Returns:
         The dictionary with MetaTensors: photograph (3, columns, rows) in float32, 0 to 1 [ours: the critic sees it
@@ -211,10 +210,10 @@ def _damaged(file: Path, error: Exception) -> DataError:
 
 
 def check_size(file: Path, size: Sequence[int], photograph: Path, own_size: Sequence[int]) -> None:
-    """Compare a mask of `size` (columns, rows) with its photograph, both as they are displayed.
+    """Check that a mask of ``size`` (columns, rows) has the size of its photograph, both in display orientation.
 
     Raises:
-        DataError: the sizes differ.
+        DataError: if the sizes differ.
     """
     size, own_size = tuple(size), tuple(own_size)
     if size != own_size:
@@ -232,7 +231,7 @@ def check_size(file: Path, size: Sequence[int], photograph: Path, own_size: Sequ
 
 
 def _scaled(own_size: Sequence[int], size: Sequence[int]) -> torch.Tensor:
-    """Affine of the resized picture: pixels `factor` wide, the outer edges where they were."""
+    """Return the affine of a resized picture, which keeps the outer edges in place."""
     affine = PIXEL_AFFINE.clone()
     for axis, factor in enumerate(own / new for own, new in zip(own_size, size, strict=True)):
         affine[axis, axis] *= factor

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training patches centred on tissue, on a grid (Delisle et al. 2019, sections 3.2 and 3.3)."""
+"""Training patches centred on tissue: Delisle et al. (2020), Sections 3.2 and 3.3."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def tissue_centres(
     fractions: Sequence[float] = (0.6, 0.2, 0.2),
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Centres of patches: positions on a grid where the label is not 0.
+    """Return patch centres: the positions on a grid where the label is not 0.
 
     Args:
         label: label map (1, H, W, D).
@@ -63,14 +63,14 @@ def tissue_centres(
 
 
 class PatchFitsd(MapTransform):
-    """Refuse an image that is smaller than a patch.
+    """Check that images are at least as large as a patch.
 
     Args:
         keys: images (C, H, W, D).
         patch_size: voxels of a patch along each axis.
 
     Raises:
-        DataError: on call, naming the case.
+        DataError: on call, if an image is smaller; the message names the case.
     """
 
     def __init__(self, keys: KeysCollection, patch_size: Sequence[int]) -> None:
@@ -78,7 +78,7 @@ class PatchFitsd(MapTransform):
         self.patch_size = tuple(patch_size)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Return the case as it is."""
+        """Check the images and return the case unchanged."""
         case = dict(data)
         for key in self.key_iterator(case):
             shape = tuple(case[key].shape[1:])
@@ -93,9 +93,9 @@ class PatchFitsd(MapTransform):
 
 
 class TissueCentresd(MapTransform):
-    """Note the centres of a case's patches as ``<key>_centres``, for `RandTissuePatchesd`, see `tissue_centres`.
+    """Store the patch centres of a case as ``<key>_centres`` for ``RandTissuePatchesd``, see ``tissue_centres``.
 
-    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch.
+    Use it as the last cached transform, so that the volume is searched only once.
 
     Args:
         keys: label maps (1, H, W, D).
@@ -140,7 +140,7 @@ class RandTissuePatchesd(Randomizable, MapTransform):
         keys: volumes (C, H, W, D) to cut alike.
         label_key: label map whose centres they are.
         patch_size: voxels along each axis, at most those of the volume.
-        num_samples: patches a volume, drawn with replacement; None for one around every centre, in order.
+        num_samples: patches per volume, drawn with replacement; None for one around every centre, in order.
         others: fields of the case that each patch keeps.
     """
 
@@ -154,7 +154,7 @@ class RandTissuePatchesd(Randomizable, MapTransform):
     ) -> None:
         MapTransform.__init__(self, keys)
         if num_samples is not None and num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 patch a volume.")
+            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 patch per volume.")
         self.label_key = label_key
         self.patch_size = tuple(patch_size)
         self.num_samples = num_samples
@@ -165,7 +165,7 @@ class RandTissuePatchesd(Randomizable, MapTransform):
         return centres if self.num_samples is None else centres[self.R.randint(len(centres), size=self.num_samples)]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return a dictionary with plain tensors (C, *patch_size) a patch."""
+        """Return one dictionary per patch, with plain tensors (C, *patch_size)."""
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         shape = np.array(volumes[self.label_key].shape[1:])
         size = np.array(self.patch_size)

@@ -68,10 +68,10 @@ def cut_slice(
 
 
 def each_axis(axis: int | Sequence[int]) -> tuple[int, ...]:
-    """One axis of a volume or several, as a tuple.
+    """Return one or several axes of a volume as a tuple.
 
     Raises:
-        ConfigError: if there is none, one twice, or one that is not 0, 1 or 2.
+        ConfigError: if there is no axis, a repeated one, or one that is not 0, 1 or 2.
     """
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     if not axes or len(set(axes)) < len(axes) or not set(axes) <= {0, 1, 2}:
@@ -82,16 +82,15 @@ def each_axis(axis: int | Sequence[int]) -> tuple[int, ...]:
 
 
 class SlicesWithContentd(MapTransform):
-    """Note which slices of a volume hold anything but 0, as ``<key>_slices``, for `RandSlicesd`.
+    """Store the indices of nonzero slices as ``<key>_slices`` for ``RandSlicesd``.
 
-    It belongs at the end of the cached transforms, so that the volume is searched once and not in every epoch; or, if
-    the volume is moved in its grid at random, behind that. The voxels of a slice then lie together in memory, so that
-    to draw it touches no others; the shape stays (C, H, W, D). The dataset must keep that order (MONAI's
-    `CacheDataset`: ``as_contiguous=False``).
+    Use it as the last cached transform, so that the volume is searched only once, or after random spatial transforms.
+    It also makes each slice contiguous in memory for fast access; the shape stays (C, H, W, D). The dataset must keep
+    that memory order (MONAI's ``CacheDataset``: ``as_contiguous=False``).
 
     Args:
         keys: volumes (C, H, W, D).
-        axis: the axis cut into slices, or several; of the first, slices lie together in memory.
+        axis: slicing axis, or several; slices along the first are contiguous in memory.
     """
 
     def __init__(self, keys: KeysCollection, axis: int | Sequence[int] = 2) -> None:
@@ -116,18 +115,19 @@ class SlicesWithContentd(MapTransform):
 class RandSlicesd(Randomizable, MapTransform):
     """Draw several random slices from a volume, each with a random window in the plane.
 
-    A volume is loaded once and gives `num_samples` slices (paper: 160x160 windows of axial slices, Xue et al. 2017,
-    section 3). Use it after the cached transforms; the result is a list of samples as MONAI's Rand*CropSamplesd give.
+    The paper uses 160x160 windows of axial slices: Xue et al. (2018), Section 3. Use it after the cached transforms.
+    The result is a list of ``num_samples`` samples, as from MONAI's ``Rand*CropSamplesd``.
 
     Args:
         keys: volumes (C, H, W, D) to cut alike, for example ``["image", "label"]``, after `SlicesWithContentd`.
         label_key: regions (K, H, W, D); a slice that holds any of them is a foreground slice.
-        num_samples: slices a volume.
+        num_samples: slices per volume.
         roi_size: rows and columns of a window, at most the plane or padded with zeros to this size.
         axis: the axis cut into slices; of several, each slice has one at random, so that one network learns all
             directions (see `VolumeSliceInferer`).
         foreground_probability: a slice is drawn from the foreground slices with this probability, else from all
-            slices with image content, so that empty anatomy is seen too [ours; paper: every slice alike, which is 0].
+            slices with image content, so that empty
+            slices occur too [ours; paper: all slices with equal probability, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
         neighbours: slices on each side that come along as channels of the image, see `neighbouring_slices`. The
             network then takes ``(2 * neighbours + 1) * C`` channels, and `VolumeSliceInferer` the same number.
@@ -148,9 +148,9 @@ class RandSlicesd(Randomizable, MapTransform):
         if not 0 <= foreground_probability <= 1:
             raise ConfigError(f"foreground_probability is {foreground_probability}, expected a number from 0 to 1.")
         if num_samples < 1:
-            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 slice a volume.")
+            raise ConfigError(f"num_samples is {num_samples}, expected at least 1 slice per volume.")
         if neighbours < 0:
-            raise ConfigError(f"neighbours is {neighbours}, expected a number of slices on each side, from 0 on.")
+            raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
         self.label_key = label_key
         self.image_key = image_key
         self.num_samples = num_samples

@@ -1,9 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Between a label map of a data set and the regions that a network predicts, in both directions.
+"""Conversion between label maps and the regions that a network predicts.
 
-Regions may be nested (whole tumour, tumour core, enhancing tumour) or exclusive (grey matter, white matter); which of
-the two follows from their label values.
+Regions may be nested (whole tumour, tumour core, enhancing tumour) or exclusive (grey matter, white matter), as
+determined by their label values.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Regions = Mapping[str, Sequence[int]]
 
 
 def label_to_regions(label: torch.Tensor, regions: Regions) -> torch.Tensor:
-    """One binary map a region.
+    """Convert a label map to one binary map per region.
 
     Args:
         label: label map (1, H, W[, D]) of whole numbers.
@@ -57,12 +57,13 @@ def regions_to_label_map(
     values: Sequence[int] | str = "consecutive",
     threshold: float = 0.5,
 ) -> torch.Tensor:
-    """One label map of all regions.
+    """Merge region probabilities into one label map.
 
-    Exclusive regions (no label value in two of them): the region of the highest probability, where that reaches the
-    threshold. Any others are painted one over the other wherever they reach the threshold, the region of most label
-    values first and in the given order among equals; so the enhancing tumour stays visible on the tumour core
-    whatever the order of the channels, and also where the network sees no whole tumour around it.
+    - Exclusive regions (no label value in two of them): a voxel gets the region with the highest probability, if that
+      reaches the threshold.
+    - Other regions are painted over each other where they reach the threshold. The region with the most label values
+      comes first, ties in the given order. The enhancing tumour thus stays visible on the tumour core for any channel
+      order, and also where no whole tumour is predicted around it.
 
     Args:
         probabilities: (K, H, W[, D]) in [0, 1].
@@ -99,13 +100,13 @@ def regions_to_label_map(
 
 
 def paint_order(regions: Regions) -> list[int]:
-    """Positions of the regions in the order in which they are painted over each other, the largest first."""
+    """Return the positions of the regions in painting order, the largest first."""
     sizes = [len(set(of_region)) for of_region in regions.values()]
     return sorted(range(len(sizes)), key=lambda index: -sizes[index])
 
 
 def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive") -> dict[str, list[int]]:
-    """Which values make up each region in a label map of :func:`regions_to_label_map`.
+    """Return the values of each region in a label map of :func:`regions_to_label_map`.
 
     A region consists of its own value and those of all regions within it: of nested whole tumour, tumour core and
     enhancing tumour [1, 2, 3], [2, 3] and [3]; of exclusive regions [1], [2], ... Where regions overlap without being
@@ -134,7 +135,7 @@ class LabelToRegionsd(MapTransform):
     Args:
         keys: label maps (1, H, W[, D]).
         regions: label values of each region, in channel order.
-        allow_missing_keys: pass over keys that the case does not have.
+        allow_missing_keys: whether to skip missing keys.
     """
 
     def __init__(self, keys: KeysCollection, regions: Regions, allow_missing_keys: bool = False) -> None:
@@ -158,7 +159,7 @@ class RegionsToLabelMapd(MapTransform):
         values: value of each region in the label map: ``"consecutive"`` (1 to K), ``"dataset"`` (the data set's own
             convention, see :func:`regions_to_label_map`), or K values.
         threshold: a region is where its probability is at least this.
-        allow_missing_keys: pass over keys that the case does not have.
+        allow_missing_keys: whether to skip missing keys.
     """
 
     def __init__(
@@ -187,7 +188,7 @@ def _values(regions: Regions) -> list[int]:
 
 
 def regions_are_exclusive(regions: Regions) -> bool:
-    """Whether no label value is in two regions."""
+    """Return whether no label value is in two regions."""
     return len(_values(regions)) == sum(len(set(of_region)) for of_region in regions.values())
 
 
@@ -200,13 +201,13 @@ def _merged_values(regions: Regions, values: Sequence[int] | str) -> list[int]:
     if not fits or not all(isinstance(value, int) and 1 <= value <= 255 for value in values):
         raise ConfigError(
             f"values={values!r} for {len(regions)} regions ({', '.join(regions)}). Expected 'consecutive', 'dataset', "
-            "or one whole number from 1 to 255 a region, all different."
+            "or one integer from 1 to 255 per region, all different."
         )
     return [int(value) for value in values]
 
 
 def _own_value(name: str, regions: Regions) -> int:
-    """The least label value of a region that belongs to no region within it; of several, they cannot be told apart."""
+    """Return the smallest label value of a region that is in no region nested within it."""
     own = set(regions[name])
     within = [set(other) for other in regions.values() if set(other) < own]
     return min(own.difference(*within), default=min(own))
@@ -223,10 +224,10 @@ def _raise_unknown(label: torch.Tensor, values: torch.Tensor, regions: Regions) 
 
 
 def unknown_values(name: str, found: Mapping[float, int], regions: Regions) -> str | None:
-    """What to say of a label map that has values in no region.
+    """Return an error message for a label map with values in no region.
 
     Args:
-        name: the file.
+        name: name of the file.
         found: voxels of each value in it.
         regions: label values of each region.
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Slices of a volume to the size that a network sees, and back."""
+"""Resizing of slices to the network's input size, and back."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def resize_planes(volume: Tensor, size: Sequence[int]) -> Tensor:
 
 
 class ResizeSlicesd(MapTransform, InvertibleTransform):
-    """Dictionary version of `resize_planes`; keeps the affine right, and its inverse resizes back.
+    """Dictionary version of ``resize_planes`` that updates the affine; its inverse restores the size.
 
-    MONAI's `Resized` does the same by filtering the whole volume, a hundred times as slowly.
+    MONAI's ``Resized`` does the same by filtering the whole volume, which is a hundred times slower.
 
     Args:
         keys: volumes (C, H, W, D).

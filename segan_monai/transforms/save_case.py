@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Results of a case as files that are whole or not there."""
+"""Atomic writing of the results of a case."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Logits and normalized image out of the one tensor in which they come."""
+"""Separation of logits and normalized image."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.transforms import MapTransform
 
 
 class SplitNormalizedd(MapTransform):
-    """Take apart what `NormalizingWindowInferer` gives.
+    """Split the output of ``NormalizingWindowInferer`` into logits and normalized image.
 
     Args:
         keys: logits and normalized image (1 + K + C, ...); keeps the logits (1 + K, ...).

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps of several data sets in one convention, and images without skull where only a label map knows it."""
+"""Relabelling of tissue label maps to a common convention, and skull stripping by label map."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from segan_monai.errors import DataError
 
 
 class RelabelCased(MapTransform):
-    """Give label maps the values that all data sets of a run share, where a case says what its own values become.
+    """Map the label values of a case to those shared by all data sets of a run.
 
-    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each value of its file other than 0; a value
-    may become 0. A case without it stays as it is. (A name that begins with ``label_`` would not do: MONAI takes such
-    a dictionary for metadata of the label map, and writes into it.)
+    A case's ``tissue_values``, such as ``{10: 1, 150: 2, 250: 3}``, maps each nonzero value of its file; a value may
+    map to 0. Cases without it are unchanged. The name must not begin with ``label_``: MONAI would treat the dictionary
+    as metadata of the label map and write to it.
 
     Args:
         keys: label maps (1, H, W, D).
@@ -53,7 +53,7 @@ class RelabelCased(MapTransform):
 
 
 def unknown_tissue_values(case: Mapping[Hashable, Any], file: str, found: Mapping[float, int]) -> str | None:
-    """What to say of a label map with values that the case's ``tissue_values`` do not name; None if it has none.
+    """Return an error message for label values missing in the case's ``tissue_values``; None if there are none.
 
     Args:
         case: a case with ``tissue_values``.
@@ -72,7 +72,9 @@ def unknown_tissue_values(case: Mapping[Hashable, Any], file: str, found: Mappin
 
 
 class StripByLabeld(MapTransform):
-    """Set an image to 0 where its label map is 0, in cases that ask for it with a field ``skull_strip`` (section 3.2).
+    """Set images to 0 where the label map is 0, in cases with a true field ``skull_strip``.
+
+    Source: Delisle et al. (2020), Section 3.2.
 
     Args:
         keys: images (C, H, W, D).

@@ -117,7 +117,7 @@ def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
         ({"base_channels": 0}, "values", "--base_channels 0: expected a whole number of at least 1 "),
         ({"network_def#base_channels": 0}, "network", "base_channels 0 and num_levels 4 must all be at least 1"),
         ({"loss_layers": [9]}, "values", "--loss_layers [9]: the critic has layers 0 to 3 only."),
-        ({"loss#layers": [9]}, "step", "layers [9] asked for, but the critic has layers 0 to 3 only."),
+        ({"loss#layers": [9]}, "step", "layers is [9]; expected indices from 0 to 3, the layers of the critic."),
         ({"train#trainer": {"_target_": "SegANTrainer"}}, "classes", "SegANTrainer needs critic, critic_optimizer"),
         ({"preprocessing#0#modality": "T1"}, "classes", "LoadCased takes no 'modality'. Did you mean modalities"),
     ],
@@ -138,7 +138,7 @@ def test_a_mistyped_run_id(hippocampi, tmp_path):
 def test_missing_weights(hippocampi, tmp_path):
     report = check(tmp_path, hippocampi, run_id="inference", quick=True)
     assert [finding.level for finding in report.findings] == ["error"]
-    assert messages(report, "initialize")[0].endswith("point --ckpt_dir at the folder that holds model.pt.")
+    assert messages(report, "initialize")[0].endswith("set --ckpt_dir to the folder that contains model.pt.")
 
 
 def test_weights_of_another_architecture(hippocampi, tmp_path):

@@ -157,7 +157,7 @@ def test_without_normalizer(batch):
     trainer = make_trainer(network, discriminator, [batch], adversarial_weight=0.0, warm_up_epochs=3)
     trainer.run()
     assert list(trainer.state.output["terms"]) == ["segmentation"], "nothing to warm up"
-    with pytest.raises(ConfigError, match=r"no normalizer that could play. Pass --adversarial_weight 0"):
+    with pytest.raises(ConfigError, match=r"no normalizer to train. Pass --adversarial_weight 0"):
         make_trainer(network, discriminator, [batch], adversarial_weight=1.0)
 
 

@@ -50,7 +50,7 @@ def test_messages(weights, tmp_path):
     bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights)
     with pytest.raises(ConfigError, match=r"unknown format 'tflite'; expected one of torchscript, onnx, torch-export"):
         bundle.export("tflite", tmp_path / "x")
-    with pytest.raises(ConfigError, match="made by another architecture"):
+    with pytest.raises(ConfigError, match="weights of another architecture"):
         bundle.export("onnx", tmp_path / "x")
     with pytest.raises(ConfigError, match="no such file; expected trained weights"):
         ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "none.pt").export("onnx", tmp_path / "x")

@@ -67,7 +67,7 @@ def test_the_command_line_ends_with_the_bad_case_and_status_1(images, tmp_path):
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 1
     error, bad = run.text.strip().splitlines()[-2:]
-    assert error.startswith("error: 1 of 4 cases failed; the others have their results.")
+    assert error.startswith("error: 1 of 4 cases failed; the results of the others are complete.")
     assert bad.startswith(f"  case_1: {images}/case_1.nii.gz cannot be read")
     assert set(written(tmp_path)) == {"case_0_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
     assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]
@@ -249,7 +249,7 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_pat
 
     run.parser.get_parsed_content("network_def").get_submodule(part).register_forward_hook(spoil)
     failure = str(failure_of(run))
-    assert failure.startswith("1 of 2 cases failed; the others have their results.")
+    assert failure.startswith("1 of 2 cases failed; the results of the others are complete.")
     assert "\n  bad: case bad: " in failure
     assert "values of the network's output are NaN or infinite, so no label map is made of it." in failure
     assert statuses(tmp_path) == ["failed", "finished"]

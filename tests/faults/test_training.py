@@ -73,7 +73,7 @@ def test_killed_three_times_and_resumed_the_result_is_the_very_same(hippocampi, 
     # SIGTERM in the middle of epoch 3
     run = train(tmp_path, hippocampi, [send(2 * ITERATIONS + 3, "SIGTERM")], resume=True)
     assert run.wait() == 128 + signal.SIGTERM, run.text
-    assert "SIGTERM: stopping after this iteration, with a checkpoint; once more stops at once" in run.text
+    assert "SIGTERM: stopping after this iteration, with a checkpoint; repeat to stop immediately" in run.text
     assert "stopped in epoch 3" in run.text
     assert "--resume true resumes" in run.text
     assert (checkpoint(tmp_path)["epoch"], checkpoint(tmp_path)["batches_done"]) == (2, 3)
@@ -92,7 +92,7 @@ def test_ctrl_c_reaches_the_loader_processes_too_and_all_is_kept(hippocampi, who
     interrupt = send(ITERATIONS + 2, "SIGINT", to="group")
     run = train(tmp_path, hippocampi, [interrupt], num_workers=2)
     assert run.wait() == 128 + signal.SIGINT, run.text
-    assert run.text.count("once more stops at once") == 1
+    assert run.text.count("repeat to stop immediately") == 1
     assert (checkpoint(tmp_path)["epoch"], checkpoint(tmp_path)["batches_done"]) == (1, 2)
     run = train(tmp_path, hippocampi, resume=True, num_workers=2)
     assert run.wait() == 0, run.text

@@ -68,5 +68,5 @@ def test_after_one_at_a_time_comes_the_cpu(caplog):
         assert with_less_memory(apply, 4, torch.device("cuda")) == 1
     assert tried == [(4, "cuda"), (2, "cuda"), (1, "cuda"), (4, "cpu")]
     assert caplog.records[-1].getMessage() == (
-        "out of memory with one of the slices at a time: trying again on the CPU, slowly"
+        "out of memory with a single one of the slices: trying again on the CPU, which is slower"
     )

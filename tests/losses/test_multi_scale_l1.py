@@ -47,15 +47,15 @@ def test_bfloat16_features_are_averaged_in_float32():
 
 def test_bad_settings():
     for layers in ([], [-1]):
-        with pytest.raises(ConfigError, match=r"layers is \[.*\], expected one or more numbers of layers from 0"):
+        with pytest.raises(ConfigError, match=r"layers is \[.*\]; expected one or more layer indices from 0"):
             MultiScaleL1Loss(layers=layers)
-    with pytest.raises(ConfigError, match="reduction is 'sum', expected 'per_layer' or 'concat'"):
+    with pytest.raises(ConfigError, match="reduction is 'sum'; expected 'per_layer' or 'concat'"):
         MultiScaleL1Loss(reduction="sum")
     with pytest.raises(ConfigError, match="1 layer_weights for 2 layers"):
         MultiScaleL1Loss(layers=[0, 1], layer_weights=[1])
     with pytest.raises(ConfigError, match="3 layer_weights for 2 layers"):
         MultiScaleL1Loss(layer_weights=[1, 1, 1])([FEATURES], [OTHERS])
-    with pytest.raises(ConfigError, match=r"layers \[3\] asked for, but the critic has layers 0 to 1"):
+    with pytest.raises(ConfigError, match=r"layers is \[3\]; expected indices from 0 to 1, the layers of the critic"):
         MultiScaleL1Loss(layers=[3])([FEATURES], [OTHERS])
 
 

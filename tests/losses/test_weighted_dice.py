@@ -53,5 +53,5 @@ def test_perfect_and_wrong(example):
 
 
 def test_number_of_weights(example):
-    with pytest.raises(ConfigError, match="3 weights for 2 classes"):
+    with pytest.raises(ConfigError, match="3 weights for 2 included classes"):
         WeightedDiceLoss([1.0, 1.0, 1.0])(*example)

@@ -67,7 +67,7 @@ def test_weights_of_a_file_with_torchvisions_names(tmp_path):
 
 
 def test_unknown_settings_are_refused():
-    with pytest.raises(ConfigError, match="depth of the ResNet is 50; expected one of 18, 34"):
+    with pytest.raises(ConfigError, match="ResNet depth is 50; expected one of 18, 34"):
         ResNetEncoderLevels(1, 50)
     with pytest.raises(ConfigError, match="structure is 'vnet'"):
         ResNetPyramid(1, structure="vnet")

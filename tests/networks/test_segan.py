@@ -85,7 +85,7 @@ def test_full_resolution_features_see_single_pixels():
 def test_without_full_resolution_the_network_is_that_of_the_paper():
     names = SegANSegmentor(in_channels=1, out_channels=2, base_channels=4).state_dict()
     assert not [name for name in names if name.startswith(("stem", "head"))]
-    with pytest.raises(ConfigError, match="full_resolution_channels is -1, expected 0 or more"):
+    with pytest.raises(ConfigError, match="full_resolution_channels is -1; expected 0 or more"):
         SegANSegmentor(in_channels=1, out_channels=2, full_resolution_channels=-1)
 
 
@@ -132,7 +132,7 @@ def test_joint_critic_sees_all_masked_images_at_once():
 
 
 def test_critics_refuse_another_number_of_classes():
-    with pytest.raises(ConfigError, match="label map has 1 classes, there are critics for 2"):
+    with pytest.raises(ConfigError, match="label map has 1 classes; expected 2, one per critic"):
         SegANCritics(in_channels=1, num_classes=2, base_channels=2)(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8))
 
 

@@ -24,7 +24,7 @@ def test_another_architecture_is_refused_whole(tmp_path):
     torch.save(SegANSegmentor(1, 2, base_channels=8).state_dict(), tmp_path / "model.pt")
     network = SegANSegmentor(1, 2, base_channels=4)
     before = {k: v.clone() for k, v in network.state_dict().items()}
-    with pytest.raises(ConfigError, match=r"model.pt: made by another architecture: .* \(base_channels"):
+    with pytest.raises(ConfigError, match=r"model.pt: weights of another architecture: .* \(base_channels"):
         load_weights(network, tmp_path / "model.pt")
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 

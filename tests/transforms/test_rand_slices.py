@@ -126,5 +126,5 @@ def test_the_image_gets_neighbours_and_the_label_none():
 
 
 def test_negative_neighbours():
-    with pytest.raises(ConfigError, match="neighbours is -1, expected a number of slices on each side"):
+    with pytest.raises(ConfigError, match="neighbours is -1, expected 0 or more slices on each side"):
         draw(case(), neighbours=-1)

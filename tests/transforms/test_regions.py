@@ -119,7 +119,7 @@ def test_label_map_keeps_metadata():
 
 @pytest.mark.parametrize("values", [[1, 2], [1, 1, 2], [0, 1, 2], [1, 2, 256], "own", [1.0, 2.0, 3.0]])
 def test_bad_values(values):
-    with pytest.raises(ConfigError, match=r"for 3 regions .* one whole number from 1 to 255 a region"):
+    with pytest.raises(ConfigError, match=r"for 3 regions .* one integer from 1 to 255 per region"):
         RegionsToLabelMapd("pred", NESTED, values)
 
 
