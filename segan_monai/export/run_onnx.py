@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run an exported ONNX network on a NIfTI image; needs numpy, nibabel and onnxruntime, nothing else of this package.
 
+This is one long file on purpose: it can be copied to a machine without this package.
+
 Example: python run_onnx.py model.onnx image.nii.gz --output label_map.nii.gz
 
 All that it must know (orientation, intensities, slices or windows, label values) lies in the ONNX file, where
