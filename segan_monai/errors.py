@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
+
+DAMAGED = "It is truncated or damaged; copy or download it again."
 
 
 class UserError(ValueError):
@@ -25,6 +28,28 @@ class UnknownKeyError(ConfigError):
 
 class OutputError(UserError):
     """Failure to write a result: disk full, folder missing, permission denied."""
+
+
+def missing_file(path: Any, remedy: str = "Correct the path in the datalist or copy the file there.") -> DataError:
+    """Return the error for a file that does not exist.
+
+    Args:
+        path: the file.
+        remedy: sentence that says what to do.
+    """
+    return DataError(f"{path}: there is no such file. {remedy}")
+
+
+def unreadable(path: Any, error: Exception, cause: str = DAMAGED) -> DataError:
+    """Return the error for a file that a reader refuses.
+
+    Args:
+        path: the file.
+        error: exception of the reader; its message is shortened to 200 characters.
+        cause: sentences that name the probable cause, what to do, and what was expected.
+    """
+    found = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]  # ITK puts its source file in front
+    return DataError(f"{path} cannot be read ({type(error).__name__}: {found}). {cause}")
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK
 
 from segan_monai.case_names import path_for_simpleitk
-from segan_monai.errors import DataError
+from segan_monai.errors import DAMAGED, DataError, missing_file, unreadable
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
 from segan_monai.nifti import affine_in_mm, kind_of_nifti, open_by_content, open_nifti
 
@@ -53,7 +53,7 @@ def read_volume(file: Path) -> Volume:
             below 0.0001 mm or a volume above 10 m [ours]).
     """
     if not file.exists():
-        raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+        raise missing_file(file)
     if file.is_dir():
         raise is_a_folder(file)
     try:
@@ -66,11 +66,7 @@ def read_volume(file: Path) -> Volume:
     except DataError:
         raise
     except Exception as error:  # OSError, EOFError, zlib.error, HeaderDataError, OverflowError, RuntimeError, ...
-        reason = " ".join(str(error).rpartition("sitk::ERROR: ")[2].split())[:200]
-        raise DataError(
-            f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated or damaged; copy or download "
-            "it again. Expected a NIfTI, Analyze, MetaImage or NRRD volume."
-        ) from error
+        raise unreadable(file, error, f"{DAMAGED} Expected a NIfTI, Analyze, MetaImage or NRRD volume.") from error
     if volume.values.dtype.kind not in "iubf" or 0 in volume.values.shape:
         raise DataError(
             f"{file} contains {volume.values.dtype} values of shape {volume.values.shape}. Expected one real number "

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem
 
-from segan_monai.check.configs import read_configs
+from segan_monai.check.config_files import read_configs
 from segan_monai.check.expressions import attributes, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import counted
 from segan_monai.command_line import config_files

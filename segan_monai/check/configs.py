@@ -1,175 +1,41 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Configs, looked at without building anything: files, keys, references, imports, expressions, classes, arguments."""
+"""Checks of configs without instantiation: references, imports, expressions, classes, arguments and required ids."""
 
 from __future__ import annotations
 
 import builtins
-import difflib
 import importlib
 import inspect
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from pydoc import locate
 from typing import Any
 
 from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, TrainProperties
 
+from segan_monai.check.config_files import near, read_configs, run_id_of, unknown_overrides
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
 from segan_monai.check.report import Report
-from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
-from segan_monai.errors import ConfigError, UnknownKeyError
-from segan_monai.json_files import refuse_byte_order_mark
-from segan_monai.typed import config_values, typed_values
 
-RUN_IDS = ("training", "evaluating", "inference", "run")
-
-
-def near(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """``Did you mean a or b?``, or nothing if nothing is near."""
-    found = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(prefix + other for other in found)}? " if found else ""
-
-
-def unknown_overrides(files: Any, config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """What to say of overrides that the config files do not have; MONAI adds them silently and keeps the old values.
-
-    Args:
-        files: the config files, for messages.
-        config: their merged content.
-        names: ids given on the command line, such as ``learning_rate`` or ``train#trainer#max_epochs``.
-
-    Returns:
-        A message each.
-    """
-    known = sorted(key for key in config if not key.startswith("_"))
-    messages = []
-    for name in names:
-        *sections, last = re.split("#|::", name)
-        inside: Any = config
-        for depth, part in enumerate([*sections, last]):
-            if isinstance(inside, list):
-                options = [str(index) for index in range(len(inside))]
-            elif isinstance(inside, Mapping):
-                options = list(inside) if depth else known
-            else:
-                messages.append(
-                    f"unknown key --{name}: in {files}, '{'#'.join(sections[:depth])}' is {inside!r} and has no keys "
-                    "of its own. Set that key itself."
-                )
-                break
-            if part not in options:
-                if depth == 0 and part in MONAI_OPTIONS:
-                    break
-                if depth == 0:
-                    messages.append(
-                        f"unknown key --{name}: {files} has no such key. {near(part, known, '--')}"
-                        f"Known keys: {', '.join(known)}."
-                    )
-                elif depth < len(sections):  # a last part may be a new argument of a component
-                    start = "--" + "#".join(sections[:depth]) + "#"
-                    messages.append(
-                        f"unknown key --{name}: {files} has no '{part}' in '{'#'.join(sections[:depth])}'. "
-                        f"{near(part, options, start)}Known there: {', '.join(options)}."
-                    )
-                break
-            inside = inside[int(part)] if isinstance(inside, list) else inside[part]
-    return messages
-
-
-def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
-    """Read and merge the config files of a command line, set its overrides, and parse; nothing is run.
-
-    Args:
-        arguments: see `read_arguments`.
-
-    Returns:
-        The parsed config, with the metadata if there are any.
-
-    Raises:
-        ConfigError: a file is missing or damaged; unknown overrides (all of them); a macro that leads nowhere.
-    """
-    files = config_files(arguments)
-    for file in files:
-        _read(file)
-    config = ConfigParser.load_config_files(files)
-    overrides = overrides_of(arguments)
-    if unknown := unknown_overrides(arguments["config_file"], config, overrides):
-        raise UnknownKeyError(" ".join(unknown))
-    for name, value in overrides.items():
-        _check_first_sign(name, value)
-    typed = typed_values(config, overrides)
-    parser = ConfigParser(config)
-    beside = Path(files[0]).parent / "metadata.json"
-    metadata: Any = arguments.get("meta_file") or (str(beside) if beside.is_file() else None)
-    if metadata:
-        for meta_file in [metadata] if isinstance(metadata, str) else metadata:
-            _read(meta_file)
-        parser.read_meta(metadata)
-    parser.update({**overrides, **config_values(typed)})
-    try:
-        parser.parse()
-    except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(
-            f"{arguments['config_file']}: a macro (text that starts with %) leads nowhere ({error}). Expected the id "
-            "of another part of the config, such as %training, or a file and an id in it, such as %other.json#network."
-        ) from error
-    return parser
-
-
-def _check_first_sign(name: str, value: Any) -> None:
-    """Refuse a path that stops `monai.bundle` before a run can say that it is one."""
-    if not isinstance(value, str) or not is_override_of_path(name):
-        return
-    resolved_first = name in ("output_dir", "bundle_root") and value.startswith(("$", "@"))
-    if resolved_first or value.startswith("%") or re.search("[@%](#|::){2}", value):
-        raise ConfigError(
-            f"--{name} {value}: monai.bundle takes $, @ and % for signs of its own here, and stops. Write ./{value}, "
-            "or rename that folder."
-        )
-
-
-def _read(file: str | Path) -> None:
-    path = Path(file)
-    if not path.is_file():
-        beside = [other.name for other in path.parent.glob("*.json")] if path.parent.is_dir() else []
-        raise ConfigError(
-            f"config file {path}: there is no such file. {near(path.name, beside, f'{path.parent}/')}"
-            f"In {path.parent} there is {', '.join(sorted(beside)) or 'no config'}."
-        )
-    refuse_byte_order_mark(path)
-    try:
-        content = ConfigParser.load_config_file(path)
-    except Exception as error:  # of JSON and YAML
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"config file {path} cannot be read ({reason}). Correct it there.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"config file {path} holds a {type(content).__name__}; expected an object of keys.")
-
-
-def run_id_of(parser: ConfigParser, run_id: str) -> str:
-    """The id to run.
-
-    Raises:
-        ConfigError: the config does not have it.
-    """
-    if run_id in parser:
-        return run_id
-    config: Mapping[str, Any] = parser.get()
-    known = [name for name in RUN_IDS if name in config]
-    raise UnknownKeyError(
-        f"nothing to run is called '{run_id}'. {near(run_id, known)}This config has {', '.join(known) or 'none'}."
-    )
+__all__ = [
+    "check_properties",
+    "check_used",
+    "dumped",
+    "near",
+    "read_configs",
+    "run_id_of",
+    "unknown_overrides",
+    "used_items",
+]
 
 
 def used_items(parser: ConfigParser, roots: Iterable[str]) -> tuple[list[str], dict[str, str]]:
-    """Ids that a run resolves, beginning with the given ones, and imports, which MONAI evaluates first of all.
+    """Return the ids that a run resolves, starting from ``roots`` and from imports, which MONAI evaluates first.
 
     Returns:
-        The ids, and of those that do not exist: which item refers to them.
+        The ids that exist, and for each id that does not: the item that refers to it.
     """
     items = parser.ref_resolver.items
     todo = [(name, "") for name, item in items.items() if is_import(item.get_config())]
@@ -190,13 +56,13 @@ def used_items(parser: ConfigParser, roots: Iterable[str]) -> tuple[list[str], d
 
 
 def check_used(parser: ConfigParser, used: Sequence[str], missing: Mapping[str, str], report: Report) -> None:
-    """Check references, imports, expressions, classes and the names of their arguments, building nothing.
+    """Check references, imports, expressions, classes and argument names without instantiation.
 
     Args:
         parser: the parsed config.
         used: ids that the run resolves.
-        missing: ids that do not exist, and who refers to them.
-        report: gets a row a rule.
+        missing: ids that do not exist, with the item that refers to each.
+        report: receives one row per rule.
     """
     items: dict[str, ConfigItem] = parser.ref_resolver.items
     report.note("references", f"{len(used)} items are used")
@@ -295,7 +161,7 @@ def _check_component(name: str, component: ConfigComponent, report: Report) -> N
     try:
         parameters = inspect.signature(found).parameters  # type: ignore[arg-type]
     except (TypeError, ValueError):
-        return  # builtins tell nothing
+        return  # builtins have no signature
     kinds = {parameter.kind for parameter in parameters.values()}
     named = [n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     if inspect.Parameter.VAR_KEYWORD not in kinds:
@@ -315,7 +181,7 @@ def _check_component(name: str, component: ConfigComponent, report: Report) -> N
 
 
 def check_properties(parser: ConfigParser, run_id: str, report: Report) -> None:
-    """Look for the ids that MONAI requires of a bundle's training, or of its inference and evaluation."""
+    """Check that the ids required by MONAI exist, for training or for inference and evaluation."""
     training = run_id == "training" or "train::trainer" in parser
     properties = TrainProperties if training else InferProperties
     entries: list[Any] = list(properties.values())
@@ -338,5 +204,5 @@ def _place(name: str) -> str:
 
 
 def dumped(config: Any) -> str:
-    """Text of a config that is equal for equal configs, whatever objects it holds."""
+    """Return a text that is equal for equal configs, including those with objects that JSON lacks."""
     return json.dumps(config, sort_keys=True, default=str)

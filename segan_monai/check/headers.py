@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from segan_monai.errors import DataError
+from segan_monai.errors import DAMAGED, DataError, missing_file, unreadable
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
 from segan_monai.grids import Grid
 from segan_monai.nifti import affine_in_mm, open_nifti
@@ -50,7 +50,7 @@ def read_header(file: str | os.PathLike[str]) -> Header:
     """
     path = Path(file)
     if not path.exists():
-        raise DataError(f"{path}: there is no such file. Correct the path in the datalist or copy the file there.")
+        raise missing_file(path)
     if path.is_dir():
         raise is_a_folder(path)
     try:
@@ -60,10 +60,7 @@ def read_header(file: str | os.PathLike[str]) -> Header:
     except DataError:
         raise
     except Exception as error:  # nibabel: ImageFileError, EOFError, zlib.error, ...; PIL: SyntaxError, ...
-        raise DataError(
-            f"{path} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}). It is truncated "
-            "or damaged; copy or download it again."
-        ) from error
+        raise unreadable(path, error) from error
     axes = header.grid.affine[:3, :3]
     if not np.isfinite(header.grid.affine).all() or not np.linalg.norm(axes, axis=0).all() or not np.linalg.det(axes):
         raise DataError(
@@ -81,8 +78,7 @@ def _nibabel(path: Path) -> Header:
         needed = int(image.dataobj.offset) + int(np.prod(image.shape, dtype=np.int64)) * stored.itemsize
         if path.stat().st_size < needed:
             raise DataError(
-                f"{path} cannot be read (it has {path.stat().st_size} bytes, its header declares {needed}). It is "
-                "truncated or damaged; copy or download it again."
+                f"{path} cannot be read (it has {path.stat().st_size} bytes, its header declares {needed}). {DAMAGED}"
             )
     codes = [int(image.header[code]) for code in ("qform_code", "sform_code") if code in image.header]
     grid = Grid(str(path), shape[:3], affine_in_mm(image))

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from segan_monai.check.cases import check_contents, check_duplicates, check_headers, check_subjects, unique_cases
+from segan_monai.check.cases import check_contents, check_headers, unique_cases
 from segan_monai.check.configs import (
     check_properties,
     check_used,
@@ -21,6 +21,7 @@ from segan_monai.check.configs import (
     used_items,
 )
 from segan_monai.check.contents import read_contents
+from segan_monai.check.leakage import check_duplicates, check_subjects
 from segan_monai.check.learnable import check_learnable
 from segan_monai.check.report import Report, counted
 from segan_monai.check.run_cases import RunCases, find_run_cases

@@ -7,12 +7,13 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.conventions import modality_name
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.folders import walk_files
 
 # 2013, 2015: .../HGG/<case>/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha; OT is the expert's label map
 _VSD = re.compile(
@@ -34,17 +35,6 @@ LAYOUTS = (
     "BraTS 2013/2015 (<HGG|LGG>/<case>/VSD.Brain.XX.O.MR_T1c.<id>/VSD.Brain.XX.O.MR_T1c.<id>.mha), "
     "BraTS 2017-2022 (<case>/<case>_t1ce.nii.gz), BraTS 2023 on (<case>/<case>-t1c.nii.gz)"
 )
-
-
-def walk_files(folder: Path) -> Iterator[Path]:
-    """Yield all files below a folder in sorted order, following links; skip hidden files, which macOS creates."""
-    seen: set[str] = set()  # a link may point to a parent folder
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(parent)
-        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
-        if real not in seen:
-            yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
-        seen.add(real)
 
 
 def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:

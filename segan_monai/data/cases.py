@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from segan_monai.case_names import LONGEST, is_case_name, with_case_names
-from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder, walk_files
+from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.iseg import iseg_cases, iseg_file
 from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
@@ -20,6 +20,7 @@ from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.data.nnunet import by_channel, is_nnunet, nnunet_cases
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_dicom
+from segan_monai.folders import walk_files
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.brats import existing_folder, walk_files
+from segan_monai.data.brats import existing_folder
 from segan_monai.errors import DataError
+from segan_monai.folders import walk_files
 
 ISEG_LABEL_VALUES = {10: 1, 150: 2, 250: 3}
 """Label values of iSEG (CSF, grey matter, white matter) mapped to this project's: 1 CSF, 2 GM, 3 WM."""

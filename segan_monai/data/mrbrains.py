@@ -8,9 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.brats import existing_folder, walk_files
+from segan_monai.data.brats import existing_folder
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import file_id, has_ending
+from segan_monai.folders import walk_files
 
 MRBRAINS_LABEL_VALUES = {
     "LabelsForTraining": {1: 2, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 0, 8: 0},

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run an exported ONNX network on a NIfTI image. Requires only numpy, nibabel and onnxruntime.
 
+This is one long file on purpose: it can be copied to a machine without this package.
+
 Example: python run_onnx.py model.onnx image.nii.gz --output label_map.nii.gz
 
 The ONNX file, written by `segan-monai export onnx`, contains all settings: orientation, intensities, slices or windows,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 from segan_monai.case_names import case_name
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import VOLUMES, file_id, has_ending
+from segan_monai.folders import walk_files
 from segan_monai.volume_files import read_volume
 
 WHOLE_NUMBER_TOLERANCE = 0.01
@@ -97,13 +97,7 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
-    # `os.walk` follows links to folders, `Path.rglob` does not
-    paths = sorted(
-        Path(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if has_ending(name, VOLUMES) and not name.startswith(".")
-    )
+    paths = sorted(path for path in walk_files(folder) if has_ending(path.name, VOLUMES))
     stems = {path: file_id(path) for path in paths}
     marked = {path: stem[:-4] for path, stem in stems.items() if has_ending(stem, ("_seg", "-seg"))}
     if marked:

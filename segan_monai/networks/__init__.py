@@ -4,7 +4,8 @@
 
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
-from segan_monai.networks.lsnet import CoarseLocalizer, LocalizationNet, LSNet, RoIs
+from segan_monai.networks.localization import CoarseLocalizer, LocalizationNet, RoIs
+from segan_monai.networks.lsnet import LSNet
 from segan_monai.networks.normalizer import NormalizerSegmentor, kaiming_initialize
 from segan_monai.networks.resnet_pyramid import FCNDecoder, ResNetEncoderLevels, ResNetPyramid, ResNetSegmentor
 from segan_monai.networks.roi_recalibration import (

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from segan_monai.case_names import with_case_names
-from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, walk_files
+from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file
 from segan_monai.data.conventions import LABEL_CONVENTIONS
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.iseg import iseg_cases, iseg_file
 from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
 from segan_monai.errors import DataError
+from segan_monai.folders import walk_files
 from segan_monai.json_files import read_json_object
 from segan_monai.nifti import open_nifti
 from segan_monai.prepare.dicom import Series, find_series

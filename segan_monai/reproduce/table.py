@@ -14,7 +14,8 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
-from segan_monai.reproduce.runs import Plan, ResultTable, recorded_name
+from segan_monai.reproduce.published import ResultTable, recorded_name
+from segan_monai.reproduce.runs import Plan
 
 TITLES = {
     "dice": "Dice",

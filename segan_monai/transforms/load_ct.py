@@ -14,7 +14,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from PIL import Image
 
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError, DataError, missing_file, unreadable
 from segan_monai.file_kinds import is_picture
 from segan_monai.transforms.load_case import LoadCased
 
@@ -87,7 +87,7 @@ class LoadCTd(LoadCased):
         if not is_picture(file):
             return super()._read(file)
         if not file.exists():
-            raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+            raise missing_file(file)
         try:
             with Image.open(file) as opened:
                 opened.load()
@@ -95,10 +95,7 @@ class LoadCTd(LoadCased):
         except DataError:
             raise
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
-            raise DataError(
-                f"{file} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:200]}). It is "
-                "truncated or damaged; copy or download it again."
-            ) from error
+            raise unreadable(file, error) from error
         meta = {
             "affine": self.affine.clone(),
             "original_affine": self.affine.clone(),

@@ -17,7 +17,7 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import convert_to_tensor
 from PIL import Image, ImageOps
 
-from segan_monai.errors import DataError
+from segan_monai.errors import DataError, missing_file, unreadable
 
 # Photographs have no physical grid. This is what ITK gives an image without one (LPS, 1 unit a pixel), written in RAS,
 # so that a NIfTI of a mask lies on its photograph in viewers that open both.
@@ -194,7 +194,7 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
 
 def _opened(file: Path) -> Image.Image:
     if not file.exists():
-        raise DataError(f"{file}: there is no such file. Correct the path in the datalist or copy the file there.")
+        raise missing_file(file)
     try:
         return Image.open(file)
     except Exception as error:
@@ -202,11 +202,8 @@ def _opened(file: Path) -> Image.Image:
 
 
 def _damaged(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split())[:200]
-    return DataError(
-        f"{file} cannot be read ({type(error).__name__}: {reason}). It is truncated, damaged or no picture; copy or "
-        "download it again. Expected JPEG, PNG or BMP."
-    )
+    cause = "It is truncated, damaged or no picture; copy or download it again. Expected JPEG, PNG or BMP."
+    return unreadable(file, error, cause)
 
 
 def check_size(file: Path, size: Sequence[int], photograph: Path, own_size: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from segan_monai.check.cases import check_contents, check_duplicates, check_headers, check_subjects
+from segan_monai.check.cases import check_contents, check_headers
 from segan_monai.check.contents import read_contents
 from segan_monai.check.report import Report
 from segan_monai.transforms import LoadCased, LoadCTd, LoadPhotographd
@@ -18,33 +18,6 @@ from segan_monai.transforms import LoadCased, LoadCTd, LoadPhotographd
 SHAPE = (8, 9, 7)
 REGIONS = {"anterior": [1], "posterior": [2]}
 UPRIGHT = np.diag([1.0, 1, 2, 1])
-
-
-@pytest.fixture
-def cases(tmp_path, write_volume):
-    """Six good cases: one image, one label map."""
-    random = np.random.default_rng(0)
-    found = []
-    for index in range(6):
-        label = np.zeros(SHAPE, np.uint8)
-        label[2:4, 2:5, 2:5], label[4:6, 2:5, 2:5] = 1, 2
-        label[index, 0, 0] = 1
-        image = write_volume(tmp_path / f"image_{index}.nii.gz", random.normal(100, 10, SHAPE).astype("f4"), UPRIGHT)
-        file = write_volume(tmp_path / f"label_{index}.nii.gz", label, UPRIGHT)
-        found.append({"case": f"c{index}", "subject": f"c{index}", "image": str(image), "label": str(file)})
-    return found
-
-
-@pytest.fixture
-def rewrite(write_volume):
-    """Change the voxels or the affine of a NIfTI file."""
-
-    def change(file, function=lambda voxels: voxels, affine=None):
-        image = nibabel.load(file)
-        voxels = function(np.asarray(image.dataobj))
-        write_volume(Path(file), voxels, image.affine if affine is None else affine)
-
-    return change
 
 
 def of_headers(cases, loader=None, labels=("label",)):
@@ -257,71 +230,3 @@ def test_intensities(cases, rewrite, tmp_path):
     assert set(found) == {("intensities", "warning", "c0"), ("intensities", "warning", "c1")}
     assert "channel 0 of case c0 has one value, 7, in all voxels" in found["intensities", "warning", "c0"]
     assert "more than a factor of 10 apart" in found["intensities", "warning", "c1"]
-
-
-def duplicates(cases, tmp_path, training, validation):
-    report = Report()
-    contents = read_contents(cases, LoadCased(["image", "label"]), "", tmp_path / "r" / "cases.jsonl", 1)
-    check_duplicates({"training": training, "validation": validation}, contents, report)
-    return [(finding.level, finding.message) for finding in report.findings]
-
-
-def test_the_same_voxels_under_two_names(cases, tmp_path, rewrite):
-    rewrite(cases[0]["image"], np.array)  # written again: the same voxels in another file
-    with gzip.open(cases[0]["image"]) as file:
-        content = file.read()
-    with gzip.GzipFile(cases[1]["image"], "wb", mtime=1, compresslevel=1) as file:
-        file.write(content)
-    assert duplicates(cases, tmp_path, cases, []) == [
-        ("warning", "images of cases c0 (training), c1 (training) hold the same voxels. Keep one of them.")
-    ]
-    assert duplicates(cases, tmp_path, cases[1:], cases[:1]) == [
-        (
-            "error",
-            "images of cases c0 (validation), c1 (training) hold the same voxels. Keep one of them: the validation set "
-            "was seen in training.",
-        )
-    ]
-
-
-def test_a_label_map_copied_to_another_case_and_a_modality_given_twice(cases, tmp_path):
-    cases[0]["label"] = cases[1]["label"]
-    cases[2]["image"] = [cases[2]["image"], cases[2]["image"]]
-    found = duplicates(cases, tmp_path, cases[:1], cases[1:])
-    assert (
-        "warning",
-        "labels of cases c0 (training), c1 (validation) hold the same voxels. Keep one of them.",
-    ) in found
-    assert any("case c2 has the same voxels in 2 of its images" in message for _, message in found)
-    assert len(found) == 2
-
-
-def test_blank_images_and_empty_label_maps_are_no_duplicates(cases, tmp_path, rewrite):
-    for case in cases[:2]:
-        rewrite(case["image"], np.zeros_like)
-        rewrite(case["label"], np.zeros_like)
-    assert duplicates(cases, tmp_path, cases[:1], cases[1:]) == []
-
-
-def subjects(parts, seen=()):
-    report = Report()
-    check_subjects(parts, seen, report)
-    return [(finding.level, finding.message) for finding in report.findings]
-
-
-def test_patients_on_both_sides(cases):
-    assert subjects({"training": cases[:3], "validation": cases[3:]}) == []
-    cases[0]["subject"] = cases[5]["subject"] = "Anna"
-    message = "subject Anna is trained on (c0) and judged on (c5). Put all cases of a subject on one side"
-    for found in (
-        subjects({"training": cases[:3], "validation": cases[3:]}),
-        subjects({"evaluated": cases[3:]}, seen=cases[:3]),
-    ):
-        assert [level for level, _ in found] == ["error"]
-        assert found[0][1].startswith(message)
-
-
-def test_all_cases_on_both_sides_are_said_once(cases):
-    ((level, message),) = subjects({"training": cases, "validation": cases})
-    assert level == "warning"
-    assert message.startswith("all 6 cases that are judged are also trained on (held_out 0 or split_by patch)")

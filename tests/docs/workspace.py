@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image
 
 from segan_monai.simulation.sample_data import write_sample_data
-from segan_monai.verify.checks import SMALL
+from segan_monai.verify.trial import SMALL
 from tests.data.challenges import write_iseg, write_mrbrains
 from tests.docs.pages import TOP
 from tests.prepare.series import write_pancreas

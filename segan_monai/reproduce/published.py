@@ -1,0 +1,144 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Published tables as data.
+
+``configs/experiments/<table>/table.json`` names a bundle and, for each row, its overlays and its published figures.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import segan_monai
+from segan_monai.errors import ConfigError
+from segan_monai.settings import parse_settings
+
+# Links to ``configs`` and ``bundles`` in a checkout, copies in an installed package
+CONFIGS = (Path(segan_monai.__file__).parent / "configs").resolve()
+BUNDLES = (Path(segan_monai.__file__).parent / "bundles").resolve()
+EXPERIMENTS = CONFIGS / "experiments"
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """Published table whose rows can be run.
+
+    Attributes:
+        name: folder of the table below ``configs/experiments``.
+        title: subject of the comparison.
+        source: paper and table.
+        data: data set of the published figures.
+        bundle: folder name of the bundle to run.
+        metrics: metrics of ``summary.json`` to show.
+        rows: overlay files by name of the row.
+        published: published value by row, metric and region.
+    """
+
+    name: str
+    title: str
+    source: str
+    data: str
+    bundle: str
+    metrics: list[str]
+    rows: dict[str, list[Path]]
+    published: dict[str, dict[str, dict[str, float]]]
+
+
+def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
+    """Read a table, or all tables of a paper.
+
+    Args:
+        name: name of a folder below ``configs/experiments``, or the common beginning of several names, such as
+            ``lsnet``; hyphens and underscores are equivalent.
+        bundle: bundle to run instead of that of the table.
+
+    Returns:
+        The tables, in the order of their numbers in the paper.
+
+    Raises:
+        ConfigError: the table, the bundle or an overlay does not exist.
+    """
+    known = [file.parent.name for file in sorted(EXPERIMENTS.glob("*/table.json"))]
+    wanted = name.replace("-", "_")
+    found = [wanted] if wanted in known else [table for table in known if table.startswith(f"{wanted}_")]
+    if not found:
+        raise ConfigError(
+            f"no table '{name}'. Known tables: {', '.join(known).replace('_', '-') or 'none'}; the first part of "
+            "several names runs them all."
+        )
+    return sorted((_load_table(EXPERIMENTS / table, bundle) for table in found), key=lambda table: table.source)
+
+
+def _load_table(folder: Path, bundle: str | None) -> ResultTable:
+    content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    bundle = bundle or content["bundle"]
+    overlays = {row: [(folder / file).resolve() for file in rest["overlays"]] for row, rest in content["rows"].items()}
+    needed = [BUNDLES / bundle / "configs" / file for file in ("train.json", "evaluate.json")]
+    for file in (*needed, *(file for files in overlays.values() for file in files)):
+        if not file.is_file():
+            raise ConfigError(f"{file} does not exist, but the table '{folder.name}' needs it.")
+    return ResultTable(
+        name=folder.name,
+        title=content["title"],
+        source=content["source"],
+        data=content["data"],
+        bundle=bundle,
+        metrics=content.get("metrics", ["dice"]),
+        rows=overlays,
+        published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
+    )
+
+
+def find_overlay(file: Path) -> Path:
+    """Return the overlay file; ``configs/...`` falls back to the configs of this project if no such file exists.
+
+    Raises:
+        ConfigError: the file does not exist.
+    """
+    for found in (file, CONFIGS.parent / file):
+        if found.is_file():
+            return found
+    known = ", ".join(f"configs/{found.name}" for found in sorted(CONFIGS.glob("*.json")))
+    raise ConfigError(f"there is no config {file}. Give a JSON file of yours, or one of {known}.")
+
+
+def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
+    """Read ``KEY=VALUE`` settings, see ``parse_settings``.
+
+    Raises:
+        ConfigError: a text without ``=``, or a key that the bundle's ``train.json`` does not have.
+    """
+    known = json.loads((BUNDLES / table.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+    overrides = parse_settings(texts)
+    for key in overrides:
+        if key.split("#")[0] not in known:
+            near = difflib.get_close_matches(key, known, n=3)
+            raise ConfigError(
+                f"unknown key '{key}': train.json of {table.bundle} has no such key."
+                + (f" Did you mean {' or '.join(near)}?" if near else "")
+            )
+    return overrides
+
+
+def recorded_name(file: Path) -> str:
+    """Return a name of an overlay that does not depend on where the package is installed."""
+    return f"configs/{file.relative_to(CONFIGS).as_posix()}" if file.is_relative_to(CONFIGS) else str(file)
+
+
+def check_rows(tables: Sequence[ResultTable], rows: Sequence[str]) -> list[list[str]]:
+    """Return the rows to run of each table: all of them, or those named.
+
+    Raises:
+        ConfigError: no table has a row of that name.
+    """
+    known = list(dict.fromkeys(row for table in tables for row in table.rows))
+    for row in rows:
+        if row not in known:
+            names = " and ".join(f"'{table.name}'" for table in tables)
+            raise ConfigError(f"no row '{row}' in {names}; there are: {', '.join(known)}.")
+    return [[row for row in table.rows if not rows or row in rows] for table in tables]

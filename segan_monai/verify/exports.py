@@ -1,0 +1,59 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the exports of a bundle against its network and its label maps."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from segan_monai.errors import ConfigError
+from segan_monai.export import inference_recipe
+from segan_monai.export.formats import run_exported
+from segan_monai.verify.runs import predictions, read_voxels
+from segan_monai.verify.trial import SkippedError, Trial, expect
+
+ENDINGS = {"torchscript": ".ts", "onnx": ".onnx", "torch-export": ".pt2"}
+TOLERANCE = 1e-4  # largest difference of two logits
+
+
+def check_export(trial: Trial, kind: str) -> str:
+    """Check that exported file and network give equal logits for two batch and image sizes."""
+    bundle = trial.exported
+    file = bundle.export(kind, trial.work_dir / "exports" / f"model{ENDINGS[kind]}")
+    images = [bundle.example(), bundle.example(other=True, any_size=kind != "torch-export")]
+    differences = []
+    for image in images:
+        with torch.no_grad():
+            expected = bundle.network(image)
+        found = run_exported(kind, file, image)
+        expect(found.shape == expected.shape, f"shape {tuple(found.shape)}, expected {tuple(expected.shape)}")
+        differences.append(float((found - expected).abs().max()))
+    worst = max(differences)
+    expect(worst <= TOLERANCE, f"logits differ by {worst:.2g}, tolerance {TOLERANCE:g}")
+    sizes = " and ".join("x".join(map(str, image.shape)) for image in images)
+    fixed = "; image size fixed" if bundle.fixed_size else ""
+    return f"{sizes}: logits differ by {worst:.1g}{fixed}"
+
+
+def check_runner(trial: Trial) -> str:
+    """Check that ``run_onnx`` reproduces the bundle's label maps with ONNX Runtime, NumPy and nibabel alone."""
+    try:
+        inference_recipe(trial.exported.parser)
+    except ConfigError as error:
+        raise SkippedError(str(error)) from error
+    import onnxruntime
+
+    from segan_monai.export.run_onnx import make_label_map
+
+    network = onnxruntime.InferenceSession(
+        str(trial.work_dir / "exports" / "model.onnx"), providers=["CPUExecutionProvider"]
+    )
+    voxels = 0
+    for image_file, label_file in predictions(trial).items():
+        expected = read_voxels(label_file)[0]
+        found = np.asanyarray(make_label_map(network, [image_file]).dataobj)
+        different = int((found != expected).sum())
+        expect(different == 0, f"{different} of {expected.size} voxels differ in {label_file.name}")
+        voxels += int((expected != 0).sum())
+    return f"the same in every voxel, {voxels} of them labelled"

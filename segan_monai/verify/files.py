@@ -1,0 +1,86 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of the files of a bundle: the zoo's list, metadata, README, label names, weights and network shapes."""
+
+from __future__ import annotations
+
+import re
+
+import jsonschema
+from monai.bundle import ConfigParser, verify_net_in_out
+
+from segan_monai.networks import load_weights
+from segan_monai.verify.metadata_schema import METADATA_SCHEMA
+from segan_monai.verify.trial import FILES, SkippedError, Trial, expect
+
+HEADINGS = (
+    "Model Overview",
+    "Data",
+    "Training configuration",
+    "Input",
+    "Output",
+    "Performance",
+    "MONAI Bundle Commands",
+    "References",
+    "License",
+)
+
+
+def check_files(trial: Trial) -> str:
+    """Check that all files required by the model zoo exist."""
+    wanted = ["LICENSE", "docs/README.md", "docs/data_license.txt", "configs/metadata.json"]
+    wanted += [f"configs/{file}" for file in FILES.values()]
+    missing = [file for file in wanted if not (trial.bundle / file).is_file()]
+    expect(not missing, f"missing: {', '.join(missing)}")
+    return f"{len(wanted)} files"
+
+
+def check_metadata(trial: Trial) -> str:
+    """Check the metadata against the schema, and that the changelog has its version."""
+    errors = list(jsonschema.Draft202012Validator(METADATA_SCHEMA).iter_errors(trial.metadata))
+    found = [f"{'/'.join(map(str, error.path)) or 'metadata.json'}: {error.message}" for error in errors]
+    expect(not found, "; ".join(found))
+    version = trial.metadata["version"]
+    expect(version in trial.metadata["changelog"], f"version {version} is not in the changelog")
+    return f"valid, version {version}"
+
+
+def check_document(trial: Trial) -> str:
+    """Check that the README has the zoo's sections in order, and that the data's licence is not empty."""
+    text = (trial.bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    found = [heading.strip().lower() for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+    missing = [heading for heading in HEADINGS if heading.lower() not in found]
+    expect(not missing, f"docs/README.md has no section {', '.join(missing)}")
+    positions = [found.index(heading.lower()) for heading in HEADINGS]
+    expect(positions == sorted(positions), f"docs/README.md: expected the order {', '.join(HEADINGS)}")
+    licence = trial.bundle / "docs" / "data_license.txt"
+    expect(bool(licence.read_text(encoding="utf-8").strip()), f"{licence} is empty")
+    return "sections in the zoo's order"
+
+
+def check_labels(trial: Trial) -> str:
+    """Check that the output channels name the background and one value per region."""
+    values = sorted(trial.channel_def)
+    expect(values[0] == 0, f"channel_def of the output has no 0 (background), only {values}")
+    expect(len(values) == 1 + len(trial.regions), f"{len(values) - 1} values for {len(trial.regions)} regions")
+    return ", ".join(f"{value} {trial.channel_def[value]}" for value in values)
+
+
+def check_weights(trial: Trial) -> str:
+    """Check that the weights shipped with the bundle fit its configured network."""
+    file = trial.bundle / "models" / "model.pt"
+    if not file.is_file():
+        raise SkippedError("no models/model.pt; the zoo asks for it (or large_files.yml): train first")
+    parser = ConfigParser()
+    parser.read_config(str(trial.bundle / "configs" / "inference.json"))
+    parser["device"] = "cpu"
+    load_weights(parser.get_parsed_content("network_def"), file)
+    return f"{file.stat().st_size / 2**20:.1f} MiB"
+
+
+def check_network(trial: Trial) -> str:
+    """Check that input and output of the network have the shapes and types of the metadata."""
+    configs = trial.bundle / "configs"
+    files = str(configs / "metadata.json"), str(configs / "inference.json")
+    verify_net_in_out("network_def", *files, n=2, **{**trial.settings("inference"), "device": "cpu"})
+    return "as metadata.json says"

@@ -1,0 +1,114 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from segan_monai.check.config_files import read_configs, run_id_of
+from segan_monai.errors import ConfigError
+from segan_monai.run import read_arguments
+
+GOOD = {
+    "imports": ["$import torch"],
+    "learning_rate": 0.1,
+    "device": "$torch.device('cpu')",
+    "network": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3},
+    "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()", "lr": "@learning_rate"},
+    "transforms": {"_target_": "Compose", "transforms": [{"_target_": "EnsureTyped", "keys": "image"}]},
+    "never_used": {"_target_": "NoSuchThing", "x": "@nowhere"},
+    "training": ["$@optimizer.step()", "$@transforms", "$@device"],
+    "run": "%training",
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("learning_rte", "unknown key --learning_rte: .*train.json has no such key. Did you mean --learning_rate"),
+        ("_network_", "unknown key --_network_: .*train.json has no such key. Did you mean --network"),
+        ("network#in_features#x", "unknown key --network#in_features#x: .*'network#in_features' is 2 and has no keys"),
+        ("transforms#tranforms#0", "has no 'tranforms' in 'transforms'. Did you mean --transforms#transforms"),
+        ("transforms::transforms::3::keys", "has no '3' in 'transforms#transforms'. Known there: 0"),
+    ],
+)
+def test_overrides_that_name_no_key(tmp_path, key, message):
+    titled = {"_network_": "---- the title of a section ----", **GOOD}
+    (tmp_path / "train.json").write_text(json.dumps(titled), encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_configs({"config_file": str(tmp_path / "train.json"), key: 1})
+
+
+def test_overrides_reach_into_components_and_may_add_an_argument(tmp_path):
+    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
+    arguments = {
+        "config_file": str(tmp_path / "train.json"),
+        "network#bias": False,
+        "transforms#transforms#0#keys": "x",
+    }
+    parser = read_configs(arguments)
+    assert parser["network::bias"] is False
+    assert parser["transforms::transforms::0::keys"] == "x"
+
+
+def test_a_missing_config_file_names_what_is_there(tmp_path):
+    (tmp_path / "train.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"trian.json: there is no such file. Did you mean .*/train.json"):
+        read_configs({"config_file": [str(tmp_path / "trian.json")]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"a": 1,}', r"bad.json cannot be read \(.*line 1 column 9"),
+        ("[1]", "bad.json holds a list; expected an object of keys"),
+        ('{"a": "%nowhere"}', r"a macro \(text that starts with %\) leads nowhere"),
+    ],
+)
+def test_a_damaged_config_file(tmp_path, text, message):
+    (tmp_path / "bad.json").write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        read_configs({"config_file": str(tmp_path / "bad.json")})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_config_with_a_byte_order_mark(tmp_path, encoding):
+    file = tmp_path / "overlay.json"
+    file.write_text("{}", encoding=encoding)
+    message = r"overlay\.json begins with a UTF-.* byte order mark, .* Save the file as UTF-8"
+    with pytest.raises(ConfigError, match=message):
+        read_configs({"config_file": [str(file)]})
+
+
+def test_a_damaged_metadata_file(tmp_path):
+    (tmp_path / "train.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "metadata.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"metadata.json cannot be read"):
+        read_configs({"config_file": str(tmp_path / "train.json")})
+
+
+def test_an_unknown_run_id_names_the_nearest(tmp_path):
+    (tmp_path / "train.json").write_text(json.dumps(GOOD), encoding="utf-8")
+    parser = read_configs({"config_file": str(tmp_path / "train.json")})
+    assert run_id_of(parser, "training") == "training"
+    with pytest.raises(ConfigError, match=r"nothing to run is called 'trainig'. Did you mean training"):
+        run_id_of(parser, "trainig")
+
+
+@pytest.mark.parametrize("name", ["patient #2", "20240131", "a,b", "$x", "@x"])
+def test_paths_are_what_was_typed(tmp_path, name):
+    config = GOOD | {"dataset_dir": "data", "cache_dir": "c #1"}
+    (tmp_path / "train.json").write_text(json.dumps(config), encoding="utf-8")
+    parser = read_configs(read_arguments([f"--config_file={tmp_path / 'train.json'}", f"--dataset_dir={name}"]))
+    assert parser.get_parsed_content("dataset_dir") == name
+    assert parser.get_parsed_content("cache_dir") == "c #1"
+
+
+@pytest.mark.parametrize("path", ["%x", "$x", "@x", "a@##b"])
+def test_a_path_that_stops_monai_is_refused_with_what_to_write(tmp_path, path):
+    (tmp_path / "train.json").write_text(json.dumps(GOOD | {"output_dir": "out"}), encoding="utf-8")
+    arguments = read_arguments([f"--config_file={tmp_path / 'train.json'}", f"--output_dir={path}"])
+    with pytest.raises(ConfigError, match=rf"--output_dir {re.escape(path)}: monai.bundle takes .* Write ./"):
+        read_configs(arguments)

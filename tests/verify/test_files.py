@@ -1,0 +1,45 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+
+def test_files(result, bundle):
+    (bundle / "LICENSE").unlink()
+    (bundle / "configs" / "evaluate.json").unlink()
+    assert result("files") == [("FAILED", "missing: LICENSE, configs/evaluate.json")]
+
+
+def test_metadata(edit, result):
+    edit("metadata.json", lambda meta: meta.update(version="0.2.0"))
+    assert result("metadata") == [("FAILED", "version 0.2.0 is not in the changelog")]
+    edit("metadata.json", lambda meta: meta.pop("task"))
+    assert result("metadata") == [("FAILED", "metadata.json: 'task' is a required property")]
+
+
+def test_document(result, bundle):
+    readme = bundle / "docs" / "README.md"
+    readme.write_text(readme.read_text(encoding="utf-8").replace("## Performance", "## Results"), encoding="utf-8")
+    assert result("document") == [("FAILED", "docs/README.md has no section Performance")]
+    readme.write_text("# Performance\n" + readme.read_text(encoding="utf-8"), encoding="utf-8")
+    ((outcome, detail),) = result("document")
+    assert outcome == "FAILED"
+    assert detail.startswith("docs/README.md: expected the order Model Overview, Data")
+
+
+def test_labels(edit, result):
+    def drop(meta):
+        del meta["network_data_format"]["outputs"]["pred"]["channel_def"]["2"]
+
+    edit("metadata.json", drop)
+    assert result("labels") == [("FAILED", "1 values for 2 regions")]
+
+
+def test_network(edit, result):
+    edit("metadata.json", lambda m: m["network_data_format"]["outputs"]["pred"].update(num_channels=5))
+    ((outcome, detail),) = result("network")
+    assert outcome == "FAILED"
+    assert "5" in detail
