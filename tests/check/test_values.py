@@ -147,7 +147,7 @@ WRONG = [
     (HIPPOCAMPUS, "modalities", [], "--modalities []: expected a list of one or more"),
     (HIPPOCAMPUS, "regions", "brats1999", "unknown label convention regions='brats1999'"),
     (HIPPOCAMPUS, "regions", "auto", "--regions auto: this config does not detect the convention"),
-    (HIPPOCAMPUS, "regions", {"anterior": [0]}, "regions: region 'anterior' needs one or more positive whole"),
+    (HIPPOCAMPUS, "regions", {"anterior": [0]}, "regions: region 'anterior' needs one or more positive integer"),
     (HIPPOCAMPUS, "regions", {}, "regions must name at least one region"),
     (HIPPOCAMPUS, "regions", 3, "--regions 3: expected a mapping of names to values or text "),
     (HIPPOCAMPUS, "num_classes", 5, "--num_classes 5: there are 2 regions"),
