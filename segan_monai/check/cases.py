@@ -97,13 +97,13 @@ def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str],
 
 
 def _grid(header: Header, loader: Any) -> Grid:
-    """The grid that the loader gives a file: `LoadCTd` places pictures."""
+    """Return the grid of a file as the loader sees it: ``LoadCTd`` places pictures."""
     places_pictures = header.is_picture and isinstance(loader, LoadCTd)
     return header.grid._replace(affine=np.asarray(loader.affine)) if places_pictures else header.grid
 
 
 def files_of(image: Any) -> list[str]:
-    """The files of an image: one, or one a modality."""
+    """Return the files of an image: one, or one per modality."""
     return [image] if isinstance(image, str) else list(image)
 
 

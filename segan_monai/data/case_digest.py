@@ -51,7 +51,7 @@ def case_digest(case: Mapping[str, Any]) -> str | None:
 
 
 def _files(path: Path) -> list[Path]:
-    """The files with the voxels: those in a folder, or that beside a header, which may be the same for all cases."""
+    """Return the files with the voxels: those of a folder, or the one beside a header that all cases may share."""
     if path.is_dir():
         return sorted(file for file in path.iterdir() if file.is_file())
     if path.suffix.lower() == ".hdr":

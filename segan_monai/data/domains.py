@@ -54,7 +54,7 @@ def _domains_of(cases: Sequence[dict[str, Any]]) -> set[str]:
 
 
 def in_domains(cases: Sequence[dict[str, Any]], domains: Sequence[str] | None) -> list[dict[str, Any]]:
-    """The cases of some domains.
+    """Return the cases of the given domains.
 
     Args:
         cases: cases of all domains.

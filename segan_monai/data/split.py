@@ -100,7 +100,7 @@ def split_cases(
 
 
 def given_validation(cases: Sequence[Case], fold: int | None) -> tuple[set[str] | None, dict[str, Any]]:
-    """The validation set that the data set itself names: its section of that name, or one of its folds.
+    """Return the validation set that the data set defines: its section of that name, or one of its folds.
 
     Args:
         cases: cases; those of a section ``validation`` have the field ``section``, those of folds the field ``fold``
@@ -183,7 +183,7 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
 
 
 def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, subset: str = "held_out") -> list[Case]:
-    """The cases on which a trained model may be judged.
+    """Return the cases on which a trained model may be evaluated.
 
     Args:
         cases: all cases.

@@ -57,7 +57,7 @@ def write_split(
 
 
 def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """What :func:`segan_monai.data.split_cases` wrote.
+    """Read a split that :func:`segan_monai.data.split_cases` wrote.
 
     Returns:
         ``training`` and ``validation``: lists of names of cases; ``digests``: name of a case to its
