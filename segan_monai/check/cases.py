@@ -28,16 +28,15 @@ Parts = Mapping[str, Sequence[Case]]
 Regions = Mapping[str, Sequence[int]]
 
 SPACING_FACTOR = 2.0
-"""[ours] A spacing is an outlier where it is more than so many times, or less than this part of, the median."""
+"""[ours] A spacing is an outlier if it differs from the median by more than this factor."""
 COMMON_SHARE = 0.8
-"""[ours] An orientation or a data type is an outlier where so large a share of the cases has another one."""
+"""[ours] An orientation or data type is an outlier if at least this fraction of the cases share another one."""
 INTENSITY_FACTOR = 10.0
-"""[ours] A range of intensities is an outlier where it is more than so many times, or less than this part of, the
-median."""
+"""[ours] A range of intensities is an outlier if its width differs from the median by more than this factor."""
 
 
 def unique_cases(parts: Parts) -> list[Case]:
-    """Every case once, also where it is in several parts."""
+    """Return every case once, even if it is in several parts."""
     return list({case["case"]: case for of_part in parts.values() for case in of_part}.values())
 
 
@@ -48,7 +47,7 @@ def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str],
         cases: the cases.
         loader: the transform with which the run reads them.
         label_keys: those of its keys that are label maps.
-        report: gets a row a rule.
+        report: receives one row per rule.
     """
     report.note("headers", f"{len(cases)} cases read as {type(loader).__name__} does")
     report.note("grids", f"one shape per case, corners at most {GRID_TOLERANCE_VOXELS:g} voxels apart")
@@ -108,7 +107,7 @@ def files_of(image: Any) -> list[str]:
 
 
 def _check_geometry(headers: Mapping[str, Header], of_domain: str, report: Report) -> str:
-    """Compare the headers of a domain; return its median spacing."""
+    """Compare the headers of a domain and return its median spacing as text."""
     orientations = {name: "".join(nibabel.aff2axcodes(header.grid.affine)) for name, header in headers.items()}
     spacings = {name: _world_spacing(header.grid.affine) for name, header in headers.items()}
     median = np.median(list(spacings.values()), axis=0)
@@ -148,7 +147,7 @@ def _check_geometry(headers: Mapping[str, Header], of_domain: str, report: Repor
 
 
 def _world_spacing(affine: np.ndarray) -> np.ndarray:
-    """Spacing along left-right, back-front and down-up, however the axes are stored."""
+    """Return the spacing along left-right, back-front and down-up, whatever the order of the stored axes."""
     order = nibabel.io_orientation(affine)[:, 0].astype(int)
     spacing = np.empty(3)
     spacing[order] = nibabel.affines.voxel_sizes(affine)
@@ -160,7 +159,7 @@ def _mm(spacing: Iterable[float]) -> str:
 
 
 def _outliers(values: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Cases that differ from the most common value, if nearly all have that, and the value."""
+    """Return the cases that differ from a value that nearly all share, each with that value."""
     usual, count = Counter(values.values()).most_common(1)[0]
     if count < COMMON_SHARE * len(values):
         return []
@@ -174,14 +173,14 @@ def check_contents(
     relabelled: bool,
     report: Report,
 ) -> None:
-    """Check what was read: damage, NaN, intensities, label values and empty label maps.
+    """Check the contents of cases: damage, NaN, intensities, label values and empty label maps.
 
     Args:
         cases: the cases.
-        contents: of each case that was read, what `segan_monai.check.contents.read_contents` found.
-        regions: label values of each region; None if nobody knows them.
-        relabelled: whether the run gives label maps new values by the cases' ``tissue_values``.
-        report: gets a row a rule.
+        contents: result of ``segan_monai.check.contents.read_contents`` for each case that was read.
+        regions: label values of each region; None if unknown.
+        relabelled: whether the run replaces label values according to the cases' ``tissue_values``.
+        report: receives one row per rule.
     """
     report.note("contents", f"{len(contents)} cases read in full: undamaged, finite, whole labels, one grid")
     read: dict[str, Mapping[str, Any]] = {}
@@ -260,5 +259,5 @@ def _check_labels(
 
 
 def is_loader(component: type) -> bool:
-    """Whether a class reads cases from files."""
+    """Return whether a class reads cases from files."""
     return issubclass(component, LoadCased | LoadPhotographd)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The split of a resumed training: that of the run, whatever has become of the data set since."""
+"""The split of a resumed training: always that of the run."""
 
 from __future__ import annotations
 
@@ -43,26 +43,26 @@ def continue_split(
     apart: Collection[str] = (),
     stratified_by: str = "grade",
 ) -> dict[str, list[Case]]:
-    """Take the split that a run was begun with, so that what it learnt from is never held out.
+    """Return the split that a run started with, so that no training case becomes held out.
 
-    Cases that have been added to the data set are named in the log. They are never validated on, so that the best
-    metric is always of the same cases. Where the run uses a part of the cases only (``max_cases``) no case is new.
+    Cases added to the data set since are named in the log. They are never used for validation, so the best metric
+    always refers to the same cases. With ``max_cases`` no case counts as new.
 
     Args:
-        cases: the cases of today, without those of a section ``test``.
-        file: the split of the run; written again if cases are added.
-        drawn: how a split would be drawn now, as `write_split` takes it.
-        new_cases: ``unused``, or ``training`` to learn from them. Those that belong to the validation set stay unused
-            all the same: cases of its subjects, copies of its images, and cases in `apart`.
-        apart: names of the cases that the data set itself puts into the validation set.
-        stratified_by: as of `write_split`.
+        cases: the current cases, without those of a section ``test``.
+        file: the split of the run; rewritten if cases are added.
+        drawn: settings with which a split would be drawn now, see ``write_split``.
+        new_cases: ``unused``, or ``training`` to add them to the training set. Those that belong to the validation set
+            stay unused: cases of its subjects, copies of its images, and cases in ``apart``.
+        apart: names of the cases that the data set assigns to the validation set.
+        stratified_by: see ``write_split``.
 
     Returns:
         ``training`` and ``validation``: lists of cases, in the order of the run.
 
     Raises:
-        ConfigError: `drawn` is another split than that of the run; unknown `new_cases`.
-        DataError: a case of the run is gone, has another name or holds another image.
+        ConfigError: ``drawn`` is another split than that of the run; unknown ``new_cases``.
+        DataError: a case of the run is missing, renamed or has another image.
     """
     if new_cases not in ("unused", "training"):
         raise ConfigError(f"new_cases={new_cases!r}: choose unused or training.")
@@ -78,7 +78,7 @@ def continue_split(
     added = [] if new_cases == "unused" else _not_of_validation(new, split, apart)
     if unused := [case["case"] for case in new if case not in added]:
         logger.warning(
-            "%d cases are new since the run was begun and stay unused: %s. %s",
+            "%d cases were added since the run started and stay unused: %s. %s",
             len(unused),
             ", ".join(unused),
             "They belong to the validation set, which stays as it was."
@@ -95,7 +95,7 @@ def continue_split(
 
 
 def _refuse_another_draw(record: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
-    """Files of earlier versions lack some settings, which are not compared."""
+    """Raise ``ConfigError`` if the settings differ; those that files of earlier versions lack are not compared."""
     was, now = {"held_out": None, **record}, {**_NOT_DRAWN, **drawn}
     differing = [key for key in now if key in was and was[key] != now[key]]
     if not differing:
@@ -104,21 +104,21 @@ def _refuse_another_draw(record: Mapping[str, Any], drawn: Mapping[str, Any]) ->
     if all(was.get(key) is None for key in _NOT_DRAWN):
         remedies = ["give the data set its sections again"]
     raise ConfigError(
-        f"the run that is resumed was split with {_said(was, now)}, but now asked for is {_said(now, now)}. Its cases "
-        "would change sides, and some that it has learnt from would count as held out. To go on with it, "
-        f"{' and '.join(remedies)}; for another split train anew in another --output_dir."
+        f"the run to resume was split with {_listed(was, now)}, but the command asks for {_listed(now, now)}. Training "
+        f"cases could become held out. To resume it, {' and '.join(remedies)}; for another split, train in another "
+        "--output_dir."
     )
 
 
-def _said(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
-    said = [f"{key} {settings[key]}" for key in keys if settings.get(key) is not None]
-    return ", ".join(said) or "the data set's own sections"
+def _listed(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
+    listed = [f"{key} {settings[key]}" for key in keys if settings.get(key) is not None]
+    return ", ".join(listed) or "the data set's own sections"
 
 
 def _refuse_other_cases(
     digests: Mapping[str, str], known: Collection[str], case_of: Mapping[str, Case], new: Sequence[Case]
 ) -> None:
-    otherwise = "or train anew in another --output_dir."
+    otherwise = "or train in another --output_dir."
     if gone := sorted(name for name in known if name not in case_of):
         now_called = {digest: case["case"] for case in new if (digest := case_digest(case))}
         for name in gone:
@@ -128,13 +128,13 @@ def _refuse_other_cases(
                 )
         raise DataError(
             f"{len(gone)} cases of the run's split.json are not in the data set, or have no label map now, such as "
-            f"{gone[0]}. Check --dataset_dir, bring them back, {otherwise}"
+            f"{gone[0]}. Check --dataset_dir, restore them, {otherwise}"
         )
     for name in sorted(digests.keys() & known):
         if (digest := case_digest(case_of[name])) and digest != digests[name]:
             raise DataError(
-                f"case {name} does not hold the image with which the run was begun (its digest is {digest}; split.json "
-                f"has {digests[name]}): {case_of[name]['image']}. Put the former image there, {otherwise}"
+                f"case {name} does not hold the image with which the run started (its digest is {digest}; split.json "
+                f"has {digests[name]}): {case_of[name]['image']}. Restore the former image, {otherwise}"
             )
 
 

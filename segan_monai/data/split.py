@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Which cases are for training and which are held out: by subject, stratified, seeded, and written down."""
+"""Splits into training and held-out cases: by subject, stratified, seeded and recorded."""
 
 from __future__ import annotations
 
@@ -32,30 +32,30 @@ def split_cases(
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
-    The subjects of each grade are shuffled and dealt to the folds in turn; fold number ``fold`` is the validation
-    set. All cases of a subject stay together, and the folds' numbers of subjects differ by at most one, in total and
-    within each grade: ten folds are the 9:1 split within each grade of the SegAN paper (BraTS 2015). The result depends
+    The subjects of each grade are shuffled and distributed over the folds; fold number ``fold`` is the validation set.
+    All cases of a subject stay together. The numbers of subjects per fold differ by at most one, in total and within
+    each grade. Ten folds are the 9:1 split within each grade of Xue et al. (2018) on BraTS 2015. The result depends
     neither on the order of the cases nor on any global random state.
 
-    If cases of a datalist's section ``validation`` are among them (field ``section``), that is the split and no folds
-    are made. Cases of its section ``test`` go to neither side. The same holds for the three parts of ISIC 2017. If the
-    cases have a field ``fold``, as in the datalists of MONAI, or nnU-Net's ``splits_final.json``, these are the folds.
+    - A section ``validation`` of a datalist, or of ISIC 2017, is the validation set; no folds are drawn.
+    - Cases of a section ``test`` are in neither part.
+    - A field ``fold`` of the cases, as in MONAI's datalists or nnU-Net's ``splits_final.json``, defines the folds.
 
     Args:
         cases: as :func:`segan_monai.data.find_cases` returns them.
-        folds: number of folds, at least 2; not used where the data set names the folds.
-        fold: which of them is the validation set, from 0.
+        folds: number of folds, at least 2; ignored if the data set defines the folds.
+        fold: index of the validation fold, from 0.
         seed: of the shuffle.
         file: write the split to this JSON file.
-        max_cases: use so many cases only, drawn with the seed: for a quick look at a large data set.
-        held_out: instead of folds, draw the cases of so many subjects as validation set, or, below 1, of this share of
-            them (500 of 2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases on both sides, to see
-            whether a network can overfit; no measure of anything else.
+        max_cases: number of cases to use, drawn with the seed, for a quick run on a large data set.
+        held_out: number of subjects to draw as validation set instead of using folds; below 1, their fraction (500 of
+            2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases in both parts, to test whether a
+            network can overfit.
         use_sections: whether a section ``validation``, or folds that the data set defines, are the split. If not,
             ``training`` is split as if it were alone.
-        resume: take the split of the run, in `file`, see :func:`segan_monai.data.continued_split.continue_split`;
+        resume: use the split of the run in ``file``, see :func:`segan_monai.data.continued_split.continue_split`;
             without such a file and without a checkpoint beside it, the split is drawn.
-        new_cases: ``unused`` or ``training``: what to do with cases that were added since.
+        new_cases: ``unused`` or ``training``: how to use cases that were added since.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name.
@@ -79,8 +79,8 @@ def split_cases(
     if given is not None:
         validation = [case for case in usable if case["case"] in given]
     elif held_out is not None:
-        kept_out = _draw(usable, held_out, seed)
-        validation = [case for case in usable if case["subject"] in kept_out]
+        drawn_subjects = _draw(usable, held_out, seed)
+        validation = [case for case in usable if case["subject"] in drawn_subjects]
     else:
         fold_of = _deal(usable, folds, fold, seed)
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
@@ -105,14 +105,14 @@ def given_validation(cases: Sequence[Case], fold: int | None) -> tuple[set[str] 
     Args:
         cases: cases; those of a section ``validation`` have the field ``section``, those of folds the field ``fold``
             (-1: in the training set of every fold).
-        fold: number of the fold; None to heed sections only.
+        fold: number of the fold; None to use sections only.
 
     Returns:
-        Names of cases, None if the data set names neither; and what `write_split` is to note of it: ``fold``, or
-        nothing of a section.
+        Names of cases, None if the data set defines neither; and the record for ``write_split``: ``fold``, or nothing
+        for a section.
 
     Raises:
-        DataError: a subject on both sides, or cases without fold beside others.
+        DataError: a subject is in both parts, or only some cases have a fold.
         ConfigError: no such fold.
     """
     of_section = {case["case"] for case in cases if case.get("section") == "validation"}
@@ -148,10 +148,10 @@ def given_validation(cases: Sequence[Case], fold: int | None) -> tuple[set[str] 
 
 
 def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
-    """So many subjects, or such a share of them, at random."""
+    """Draw a number or a fraction of the subjects."""
     subjects = sorted({case["subject"] for case in cases})
     if held_out < 0 or (held_out > 1 and held_out != int(held_out)):
-        raise ConfigError(f"held_out={held_out}: expected a number of cases, or a share of them between 0 and 1.")
+        raise ConfigError(f"held_out={held_out}: expected a number of subjects, or a fraction of them between 0 and 1.")
     count = max(round(held_out * len(subjects)), 1) if 0 < held_out < 1 else int(held_out)
     if count >= len(subjects):
         raise DataError(
@@ -162,7 +162,7 @@ def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
 
 
 def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, int]:
-    """Fold of each subject."""
+    """Return the fold of each subject."""
     if folds < 2 or not 0 <= fold < folds:
         raise ConfigError(f"folds={folds}, fold={fold}: folds must be at least 2, and fold from 0 to folds - 1.")
     strata: dict[str, str] = {}
@@ -187,13 +187,13 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
 
     Args:
         cases: all cases.
-        split_file: the split with which the model was trained. If there is none, ``held_out`` gives all cases
-            and logs a warning.
-        subset: ``held_out``, every case that was not trained on, under whatever name; or ``training``, ``validation``,
-            ``all``; or ``test``, the cases of the data set's own section of that name.
+        split_file: the split with which the model was trained. Without it, ``held_out`` returns all cases and logs a
+            warning.
+        subset: ``held_out``, every case that was not trained on, whatever its name; ``training``, ``validation`` or
+            ``all``; or ``test``, the section of that name in the data set.
 
     Returns:
-        The cases of the subset, in their order.
+        The cases of the subset, in order.
 
     Raises:
         ConfigError: unknown subset.

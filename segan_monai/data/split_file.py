@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The split as a file, ``split.json``: which cases a network learnt from, by name and by content."""
+"""``split.json``: the cases that a network was trained on, by name and content."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def write_split(
     Args:
         file: the JSON file.
         split: ``training`` and ``validation``.
-        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; less if the data set gave it.
-        stratified_by: the field of the cases within which folds were dealt.
+        drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; fewer if the data set defines it.
+        stratified_by: field of the cases by which folds are stratified.
     """
     strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
     stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
@@ -83,18 +83,18 @@ def _are_names(value: Any) -> bool:
 
 
 def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -> list[Case]:
-    """Find the cases that a split has in a part, also under other names.
+    """Return the cases that belong to a part of a split, including renamed ones.
 
-    A case belongs to the part if its name does or its content does. One that has the name of a case and another content
-    belongs to it as well, with a warning: more often than another patient it is the same one with a header mended.
+    A case belongs to the part if its name or its content does. A case with a known name but other content also belongs
+    to it, with a warning: it is more often the same patient with a corrected header than another patient.
 
     Args:
-        cases: cases with the names and files of today.
+        cases: the current cases.
         record: what :func:`read_split` returns.
         part: ``training`` or ``validation``.
 
     Returns:
-        Those of the cases that belong to the part, in their order.
+        The cases of the part, in order.
     """
     names, digests = set(record[part]), record["digests"]
     name_of = {digests[name]: name for name in record[part] if name in digests}

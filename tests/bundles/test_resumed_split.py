@@ -69,7 +69,7 @@ def test_a_resumed_training_goes_on_with_its_split(bundle, tmp_path, caplog):
     first = read_split(tmp_path / "run")
     bundle("training", grown, epochs=3, resume="true")
     assert read_split(tmp_path / "run") == read_split(tmp_path / "models") == first
-    assert "3 cases are new since the run was begun and stay unused: b, d, g." in caplog.text
+    assert "3 cases were added since the run started and stay unused: b, d, g." in caplog.text
     with (tmp_path / "run" / "history.csv").open(encoding="utf-8") as stream:
         assert max(int(row["epoch"]) for row in csv.DictReader(stream)) == 3
 
@@ -82,7 +82,7 @@ def test_a_resumed_training_goes_on_with_its_split(bundle, tmp_path, caplog):
         bundle("training", grown, epochs=4, resume=True, fold=1)
     message = str(user_error_in(caught.value))
     assert isinstance(user_error_in(caught.value), ConfigError)
-    assert "fold 0, but now asked for is seed 0, folds 2, fold 1." in message
+    assert "fold 0, but the command asks for seed 0, folds 2, fold 1." in message
     assert "pass --fold 0" in message
 
     report = bundle("training", grown, check=True, resume="true", new_cases="training", epochs=4)

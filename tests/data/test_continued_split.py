@@ -52,7 +52,7 @@ def test_new_cases_stay_unused_and_are_named(run, data, tmp_path, caplog):
     assert run(*data("a", "b", "d")) != first, "drawn anew"
     (tmp_path / "split.json").write_bytes(written)
     assert run(*data("a", "b", "d"), resume=True) == first
-    assert "3 cases are new since the run was begun and stay unused: a, b, d. --new_cases training adds" in caplog.text
+    assert "3 cases were added since the run started and stay unused: a, b, d. --new_cases training adds" in caplog.text
     assert (tmp_path / "split.json").read_bytes() == written
 
 
@@ -87,7 +87,7 @@ def test_the_validation_section_of_a_datalist_stays_as_it_was(data, tmp_path, ca
     more = [*data("d", section="validation"), *data("e", section="training")]
     split = split_cases([*cases, *more], **settings)
     assert (ids(split["training"]), ids(split["validation"])) == (["a", "b", "e"], ["c"])
-    assert "1 cases are new since the run was begun and stay unused: d." in caplog.text
+    assert "1 cases were added since the run started and stay unused: d." in caplog.text
 
 
 def test_of_a_part_of_the_cases_the_rest_is_not_new(run, caplog):
@@ -108,9 +108,9 @@ def test_all_cases_on_both_sides_learns_from_new_ones_too(run, data):
     [
         (
             {"fold": 1},
-            "split with seed 0, folds 4, fold 0, but now asked for is seed 0, folds 4, fold 1. .* pass --fold 0",
+            "split with seed 0, folds 4, fold 0, but the command asks for seed 0, folds 4, fold 1. .* pass --fold 0",
         ),
-        ({"folds": 3}, "pass --folds 4; for another split train anew in another --output_dir"),
+        ({"folds": 3}, "pass --folds 4; for another split, train in another --output_dir"),
         ({"seed": 5}, "pass --seed 0; "),
         ({"max_cases": 6}, "omit --max_cases; "),
         ({"held_out": 0.25}, "pass --folds 4 and pass --fold 0 and omit --held_out; "),

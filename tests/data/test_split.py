@@ -206,7 +206,7 @@ def test_held_out_out_of_range():
     with pytest.raises(DataError, match=r"held_out=0\.9 of 2 subjects leaves none for training"):
         split_cases(photographs(2), held_out=0.9)
     for wrong in (-1, 1.5):
-        with pytest.raises(ConfigError, match=f"held_out={wrong}: expected a number of cases, or a share"):
+        with pytest.raises(ConfigError, match=f"held_out={wrong}: expected a number of subjects, or a fraction"):
             split_cases(photographs(4), held_out=wrong)
 
 
@@ -257,7 +257,7 @@ def test_a_resumed_run_goes_on_with_its_fold_of_the_data_set(tmp_path):
     split = split_cases(with_folds(0, 1, 2, 1, 2), fold=1, **settings)
     assert split["validation"] == first["validation"]
     assert ids(split["training"]) == [*ids(first["training"]), "s4-0", "s4-1"], "and none of fold 1"
-    with pytest.raises(ConfigError, match=r"split with fold 1, but now asked for is fold 2.* pass --fold 1"):
+    with pytest.raises(ConfigError, match=r"split with fold 1, but the command asks for fold 2.* pass --fold 1"):
         split_cases(with_folds(0, 1, 2), fold=2, **settings)
 
 
