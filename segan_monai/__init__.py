@@ -17,19 +17,46 @@ from segan_monai._version import __version__
 
 if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
-    from segan_monai.data import number_of_regions
-    from segan_monai.engines import has_fast_bfloat16
-    from segan_monai.networks import kaiming_initialize, load_weights
+    from segan_monai.data import find_cases, number_of_regions, split_cases
+    from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
+    from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
+    from segan_monai.losses import MultiScaleL1Loss, WeightedDiceLoss
+    from segan_monai.metrics import evaluate_case, evaluate_folders
+    from segan_monai.networks import (
+        DomainDiscriminator,
+        LSNet,
+        NormalizerSegmentor,
+        SegANCritics,
+        SegANSegmentor,
+        kaiming_initialize,
+        load_weights,
+    )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
     from segan_monai.run import bundle_root, run_settings, start_run
     from segan_monai.transforms import merged_regions
 
 __all__ = [
+    "AdversarialNormalizationTrainer",
+    "DomainDiscriminator",
+    "LSNet",
+    "LSNetTrainer",
+    "MultiScaleL1Loss",
+    "NormalizerSegmentor",
+    "NormalizingWindowInferer",
+    "RoISliceInferer",
+    "SegANCritics",
+    "SegANSegmentor",
+    "SegANTrainer",
+    "VolumeSliceInferer",
+    "WeightedDiceLoss",
     "__version__",
     "bundle_root",
     "data",
     "device_of_process",
     "engines",
+    "evaluate_case",
+    "evaluate_folders",
+    "find_cases",
     "handlers",
     "has_fast_bfloat16",
     "inferers",
@@ -45,15 +72,46 @@ __all__ = [
     "register_components",
     "run_settings",
     "shard",
+    "split_cases",
     "start_run",
     "transforms",
 ]
 
 _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
-_FUNCTIONS = {
-    "data": ("number_of_regions",),
-    "engines": ("has_fast_bfloat16",),
-    "networks": ("kaiming_initialize", "load_weights"),
+_EXPORTS = {
+    "data": (
+        "find_cases",
+        "number_of_regions",
+        "split_cases",
+    ),
+    "engines": (
+        "AdversarialNormalizationTrainer",
+        "LSNetTrainer",
+        "SegANTrainer",
+        "has_fast_bfloat16",
+    ),
+    "inferers": (
+        "NormalizingWindowInferer",
+        "RoISliceInferer",
+        "VolumeSliceInferer",
+    ),
+    "losses": (
+        "MultiScaleL1Loss",
+        "WeightedDiceLoss",
+    ),
+    "metrics": (
+        "evaluate_case",
+        "evaluate_folders",
+    ),
+    "networks": (
+        "DomainDiscriminator",
+        "LSNet",
+        "NormalizerSegmentor",
+        "SegANCritics",
+        "SegANSegmentor",
+        "kaiming_initialize",
+        "load_weights",
+    ),
     "processes": (
         "device_of_process",
         "init_process_group_for",
@@ -71,9 +129,9 @@ def register_components() -> None:
     """Import all components and register their short names with MONAI. Repeated calls have no effect."""
     from monai.bundle.config_item import ComponentLocator
 
-    for package in (*_COMPONENTS, *_FUNCTIONS):
+    for package in (*_COMPONENTS, *_EXPORTS):
         module = import_module(f"{__name__}.{package}")
-        globals().update({name: getattr(module, name) for name in _FUNCTIONS.get(package, ())})
+        globals().update({name: getattr(module, name) for name in _EXPORTS.get(package, ())})
     # MONAI searches loaded modules whose name starts with MOD_START for short names; str.startswith accepts a tuple
     starts: str | tuple[str, ...] = ComponentLocator.MOD_START
     starts = (starts,) if isinstance(starts, str) else tuple(starts)
