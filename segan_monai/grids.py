@@ -56,11 +56,11 @@ def corner_distance(shape: Sequence[int], first: NDArray, second: NDArray) -> tu
 
 
 def spans_space(shape: Sequence[int], affine: NDArray) -> bool:
-    """Return whether an affine is finite and invertible, and of a size that a scanner can have.
+    """Return whether an affine is finite and invertible, with voxels and an extent that a scanner can produce.
 
     Args:
-        shape: (H, W, D), or (H, W) of a plane.
-        affine: (4, 4), in mm.
+        shape: (H, W, D), or (H, W) for a plane.
+        affine: affine (4, 4), in mm.
     """
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or sizes.min() < LEAST_SPACING_MM:
