@@ -20,6 +20,8 @@ Headers store single precision: an entry rounded by 1e-4 moves the far corner of
 and a quaternion near a half turn has a precision of about 0.0007 radians. A label map shifted by half a voxel, or
 resampled to another spacing, clearly exceeds the tolerance.
 """
+LEAST_SPACING_MM = 1e-4
+LARGEST_EXTENT_MM = 1e4
 
 
 class Grid(NamedTuple):
@@ -51,6 +53,20 @@ def corner_distance(shape: Sequence[int], first: NDArray, second: NDArray) -> tu
     apart_mm = (corners @ (second - first).T)[:, :3]
     apart_voxels = np.linalg.solve(first[:3, :3], apart_mm.T)
     return float(np.abs(apart_voxels).max()), float(np.linalg.norm(apart_mm, axis=1).max())
+
+
+def spans_space(shape: Sequence[int], affine: NDArray) -> bool:
+    """Return whether an affine is finite and invertible, with voxels and an extent that a scanner can produce.
+
+    Args:
+        shape: (H, W, D), or (H, W) for a plane.
+        affine: affine (4, 4), in mm.
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or sizes.min() < LEAST_SPACING_MM:
+        return False
+    extents = sizes * (*shape, 1, 1)[:3]
+    return bool(extents.max() <= LARGEST_EXTENT_MM and abs(np.linalg.det(affine[:3, :3] / sizes)) > 0.01)
 
 
 def check_same_grid(first: Grid, second: Grid, how: str = "") -> None:

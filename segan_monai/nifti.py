@@ -127,11 +127,25 @@ def raw_header(file: Path) -> nibabel.Nifti1Header | None:
     return header if bytes(header["magic"])[:3] in (b"n+1", b"ni1", b"n+2", b"ni2") else None
 
 
+def shorten_quaternion(header: nibabel.Nifti1Header) -> None:
+    """Scale a quaternion that is too long for nibabel to length 1, as ITK and FSL do when they read it.
+
+    The target length is 1 + 5e-8, so that rounding to single precision cannot make it shorter than 1: ITK would then
+    add a rotation of up to 0.0006 radians.
+    """
+    names = [f"quatern_{part}" for part in "bcd"]
+    quaternion = np.array([header[name] for name in names], dtype=float)
+    if quaternion @ quaternion - 1 >= abs(header.quaternion_threshold):
+        for name, value in zip(names, quaternion / np.linalg.norm(quaternion) * (1 + 5e-8), strict=True):
+            header[name] = value
+
+
 def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
     """Return an image with the position in space of a NIfTI of the same shape, for nibabel, ITK and other programs.
 
     All header fields that define the position are copied as stored, so every program interprets both files alike.
-    Without a NIfTI source of that shape, sform and qform are both set to the image's affine.
+    The exception is a quaternion that nibabel rejects, see ``shorten_quaternion``. Without a NIfTI source of that
+    shape, sform and qform are both set to the image's affine.
 
     Args:
         source: source file; None or a file of another format if there is no NIfTI source.
@@ -146,4 +160,5 @@ def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti
     for field in PLACE:  # last, because nibabel corrects signs in given headers
         placed.header[field] = header[field]
     placed.header["pixdim"][:4] = header["pixdim"][:4]
+    shorten_quaternion(placed.header)
     return placed

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from segan_monai.errors import DataError
-from segan_monai.grids import Grid, check_same_grid, corner_distance, voxel_steps
+from segan_monai.grids import Grid, check_same_grid, corner_distance, spans_space, voxel_steps
 
 SHAPE = (512, 512, 100)
 AFFINE = np.array([[-0.3, 0, 0, 90], [0, -0.3, 0, 110], [0, 0, 3, -50], [0, 0, 0, 1.0]])
@@ -56,6 +56,21 @@ def test_half_a_voxel_of_a_thick_slice_is_measured_along_that_axis():
 def test_shapes_are_compared_first_and_the_remedy_is_extended():
     with pytest.raises(DataError, match=r"image has shape \(2, 3, 4\), but label has \(2, 3, 5\).*, as I said\.$"):
         check_same_grid(Grid("image", (2, 3, 4), AFFINE), Grid("label", (2, 3, 5), AFFINE), "as I said")
+
+
+@pytest.mark.parametrize(
+    ("shape", "diagonal", "fits"),
+    [
+        ((512, 512), (0.3, 0.3, 3), True),
+        ((9000, 10, 10), (1, 1, 1), True),
+        ((11000, 10, 10), (1, 1, 1), False),  # 11 m
+        ((10, 10, 10), (1, 1, 1e-5), False),
+        ((10, 10, 10), (1, 1, 0), False),
+        ((10, 10, 10), (1, np.nan, 1), False),
+    ],
+)
+def test_affines_that_a_scanner_can_have(shape, diagonal, fits):
+    assert spans_space(shape, np.diag([*diagonal, 1.0])) is fits
 
 
 def test_steps_of_a_spacing_an_affine_and_a_matrix():

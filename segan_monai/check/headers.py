@@ -14,7 +14,7 @@ from PIL import Image
 
 from segan_monai.errors import DAMAGED, DataError, missing_file, unreadable
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
-from segan_monai.grids import Grid
+from segan_monai.grids import Grid, spans_space
 from segan_monai.nifti import affine_in_mm, open_nifti
 from segan_monai.transforms.load_case import volume_shape
 from segan_monai.volume_files import is_a_folder, itk_reader
@@ -46,7 +46,7 @@ def read_header(file: str | os.PathLike[str]) -> Header:
 
     Raises:
         DataError: The file is missing, damaged or shorter than its header says; it does not have three spatial axes; or
-            its affine is not finite or is singular.
+            its affine is one that ``read_volume`` refuses too.
     """
     path = Path(file)
     if not path.exists():
@@ -61,11 +61,11 @@ def read_header(file: str | os.PathLike[str]) -> Header:
         raise
     except Exception as error:  # nibabel: ImageFileError, EOFError, zlib.error, ...; PIL: SyntaxError, ...
         raise unreadable(path, error) from error
-    axes = header.grid.affine[:3, :3]
-    if not np.isfinite(header.grid.affine).all() or not np.linalg.norm(axes, axis=0).all() or not np.linalg.det(axes):
+    if not spans_space(header.grid.shape, header.grid.affine):
         raise DataError(
-            f"{path} has the affine {np.round(header.grid.affine, 4).tolist()}, which is singular or not finite. "
-            "Expected finite numbers and three independent axes; export the image again, or correct its header."
+            f"{path} has the affine {np.round(header.grid.affine, 4).tolist()}, which is singular, not finite, "
+            "or of a size that no scan has. Expected finite numbers in mm and three independent axes; export the image "
+            "again, or correct its header."
         )
     return header
 

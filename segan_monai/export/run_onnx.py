@@ -20,6 +20,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,13 @@ from numpy.typing import NDArray
 
 RECIPE = "segan_monai"  # key of the recipe in the metadata of an ONNX file
 SPACING_TOLERANCE_MM = 1e-3
+GRID_TOLERANCE_VOXELS = 0.25
+LEAST_SPACING_MM = 1e-4
+LARGEST_EXTENT_MM = 1e4
 
 
-# The fields that place a volume in space. A NIfTI has two affines, and programs differ in which they take: nibabel the
-# sform, ITK (3D Slicer, ITK-SNAP) often the qform.
+# Header fields that define the position in space. A NIfTI has two affines, and programs differ in their choice: nibabel
+# prefers the sform, ITK (3D Slicer, ITK-SNAP) often the qform.
 PLACE = (
     *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
     *("sform_code", "srow_x", "srow_y", "srow_z", "xyzt_units"),
@@ -42,10 +46,10 @@ PLACE = (
 
 
 class LaxQuaternion:
-    """A header whose quaternion is read as the NIfTI C library reads it: ITK and FSL.
+    """Header mixin that reads the quaternion like the NIfTI C library, which ITK and FSL use.
 
-    Single precision may round the length of (b, c, d) to just above 1, which nibabel refuses; and near a half turn
-    nibabel rounds the angle, by up to 0.001 radians.
+    In single precision, the length of (b, c, d) may be rounded to just above 1, which nibabel rejects. Near a half
+    turn, nibabel also rounds the angle by up to 0.001 radians.
     """
 
     def get_qform_quaternion(self: Any) -> np.ndarray:
@@ -89,13 +93,13 @@ class Nifti2Image(nibabel.Nifti2Image):
 
 
 def kind_of_nifti(start: bytes) -> type[nibabel.Nifti1Image]:
-    """Return the class for NIfTI 1 or 2 by the first four bytes, the size of the header."""
+    """Return the image class for NIfTI-1 or NIfTI-2 from the first four bytes, the header size."""
     is_nifti2 = 540 in (int.from_bytes(start[:4], order) for order in ("little", "big"))
     return Nifti2Image if is_nifti2 else Nifti1Image
 
 
 def open_by_content(file: Path) -> Any:
-    """Open a file, through gzip if its content is compressed, whatever its name says."""
+    """Open a file, with gzip if its content is compressed, regardless of its name."""
     with file.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     return gzip.open(file) if compressed else file.open("rb")
@@ -132,7 +136,7 @@ def affine_in_mm(image: Any) -> np.ndarray:
 
 
 def raw_header(file: Path) -> nibabel.Nifti1Header | None:
-    """Return the header of a NIfTI exactly as stored, with signs that nibabel would correct; None for other files."""
+    """Return the header of a NIfTI exactly as stored, without nibabel's sign corrections; None for other files."""
     if file.suffix.lower() == ".img":
         file = file.with_suffix(".hdr" if file.suffix == ".img" else ".HDR")
     with open_by_content(file) as stream:
@@ -145,15 +149,29 @@ def raw_header(file: Path) -> nibabel.Nifti1Header | None:
     return header if bytes(header["magic"])[:3] in (b"n+1", b"ni1", b"n+2", b"ni2") else None
 
 
-def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
-    """Return an image that lies where a NIfTI of the same shape lies, in nibabel, ITK and every other program.
+def shorten_quaternion(header: nibabel.Nifti1Header) -> None:
+    """Scale a quaternion that is too long for nibabel to length 1, as ITK and FSL do when they read it.
 
-    All fields that place a volume are copied as they are stored, so whatever a program makes of them, it makes of both
-    files. Without such a source, both affines of the result are set to its own.
+    The target length is 1 + 5e-8, so that rounding to single precision cannot make it shorter than 1: ITK would then
+    add a rotation of up to 0.0006 radians.
+    """
+    names = [f"quatern_{part}" for part in "bcd"]
+    quaternion = np.array([header[name] for name in names], dtype=float)
+    if quaternion @ quaternion - 1 >= abs(header.quaternion_threshold):
+        for name, value in zip(names, quaternion / np.linalg.norm(quaternion) * (1 + 5e-8), strict=True):
+            header[name] = value
+
+
+def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti1Image:
+    """Return an image with the position in space of a NIfTI of the same shape, for nibabel, ITK and other programs.
+
+    All header fields that define the position are copied as stored, so every program interprets both files alike.
+    The exception is a quaternion that nibabel rejects, see ``shorten_quaternion``. Without a NIfTI source of that
+    shape, sform and qform are both set to the image's affine.
 
     Args:
-        source: the file to lie on; None, or another format, if there is none.
-        image: the result.
+        source: source file; None or a file of another format if there is no NIfTI source.
+        image: image to position.
     """
     image.set_sform(image.affine, code=1)
     image.set_qform(image.affine, code=1)
@@ -161,10 +179,42 @@ def place_like(source: Path | None, image: nibabel.Nifti1Image) -> nibabel.Nifti
     if header is None or header.get_data_shape()[:3] != image.shape[:3]:
         return image
     placed = nibabel.Nifti1Image(np.asanyarray(image.dataobj), None, image.header)
-    for field in PLACE:  # last, because nibabel corrects signs in the headers that it is given
+    for field in PLACE:  # last, because nibabel corrects signs in given headers
         placed.header[field] = header[field]
     placed.header["pixdim"][:4] = header["pixdim"][:4]
+    shorten_quaternion(placed.header)
     return placed
+
+
+def corner_distance(shape: Sequence[int], first: NDArray, second: NDArray) -> tuple[float, float]:
+    """Return the largest distance between corresponding corner voxels of two volumes of one shape.
+
+    Args:
+        shape: (H, W, D), or (H, W) for a plane.
+        first: affine (4, 4), in mm.
+        second: affine (4, 4), in mm.
+
+    Returns:
+        Distance in voxels of ``first``, along the axis where it is largest, and in mm; NaN if an affine contains NaN.
+    """
+    corners = np.array([(*corner, 1.0) for corner in product(*((0, length - 1) for length in (*shape, 1, 1)[:3]))])
+    apart_mm = (corners @ (second - first).T)[:, :3]
+    apart_voxels = np.linalg.solve(first[:3, :3], apart_mm.T)
+    return float(np.abs(apart_voxels).max()), float(np.linalg.norm(apart_mm, axis=1).max())
+
+
+def spans_space(shape: Sequence[int], affine: NDArray) -> bool:
+    """Return whether an affine is finite and invertible, with voxels and an extent that a scanner can produce.
+
+    Args:
+        shape: (H, W, D), or (H, W) for a plane.
+        affine: affine (4, 4), in mm.
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or sizes.min() < LEAST_SPACING_MM:
+        return False
+    extents = sizes * (*shape, 1, 1)[:3]
+    return bool(extents.max() <= LARGEST_EXTENT_MM and abs(np.linalg.det(affine[:3, :3] / sizes)) > 0.01)
 
 
 def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.Nifti1Image]:
@@ -173,9 +223,26 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.N
     Returns:
         Voxels (C, H, W, D) in float32, and the first image.
     """
-    images = [open_nifti(file) for file in files]
-    arrays = [np.asanyarray(image.dataobj) for image in images]
-    for file, array in zip(files, arrays, strict=True):
+    images, arrays = [], []
+    for file in files:
+        try:
+            image = open_nifti(file)
+            array = np.asanyarray(image.dataobj)
+        except Exception as error:  # OSError, EOFError, zlib.error, HeaderDataError, ...
+            raise SystemExit(
+                f"{file} cannot be read ({type(error).__name__}: {error}). It is truncated or damaged; copy or "
+                "download it again. Expected a NIfTI or Analyze volume."
+            ) from error
+        images.append(image)
+        arrays.append(array)
+        if array.ndim not in (3, 4) and not (array.ndim == 5 and array.shape[3] == 1):
+            raise SystemExit(f"{file} has the shape {array.shape}. Expected a 3-D volume, or a 4-D one of channels.")
+        affine = affine_in_mm(image)
+        if not spans_space(array.shape, affine):
+            raise SystemExit(
+                f"{file} has the affine {affine[:3].round(4).tolist()}, which is singular, not finite, or of a "
+                "size that no scan has. Correct its header, or export it again."
+            )
         if array.dtype.kind not in "iubf":
             raise SystemExit(f"{file} holds {array.dtype}. Expected real numbers; convert colours or complex numbers.")
     volumes = [array.astype(np.float32) for array in arrays]
@@ -183,6 +250,13 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.N
     stacked = [v[None] if v.ndim == 3 else np.moveaxis(v, -1, 0) for v in volumes]
     if len({v.shape[1:] for v in stacked}) > 1:
         raise SystemExit(f"the images differ in shape: {[v.shape[1:] for v in stacked]}. Resample them to one grid.")
+    for file, image in zip(files[1:], images[1:], strict=True):
+        voxels_apart, mm = corner_distance(stacked[0].shape[1:], affine_in_mm(images[0]), affine_in_mm(image))
+        if not voxels_apart <= GRID_TOLERANCE_VOXELS:
+            raise SystemExit(
+                f"corners of {files[0]} and {file} lie up to {mm:.3g} mm apart, {voxels_apart:.3g} voxels (tolerance "
+                f"{GRID_TOLERANCE_VOXELS:g} voxels). Resample them to one grid."
+            )
     voxels = np.concatenate(stacked)
     if len(voxels) != channels:
         raise SystemExit(f"expected {channels} channels, found {len(voxels)} in {', '.join(map(str, files))}.")

@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 
 from segan_monai.errors import DataError
+from segan_monai.grids import GRID_TOLERANCE_VOXELS, corner_distance
 from segan_monai.prepare.options import LABEL_FLIPS
 from segan_monai.volume_files import Volume
 
@@ -20,7 +21,6 @@ SPREAD_FACTOR = 1.5
 Measured on 191 slices of 46 patients of NIH Pancreas-CT (8-bit, windowed). With the label upside down, the standard
 deviation is larger in 44 of 46 patients, by more than 1.5 times in 42. With left and right exchanged, it is larger in
 all 46. The two exceptions have one and two slices."""
-_PLACE_TOLERANCE_MM = 0.1
 
 
 class Placed(NamedTuple):
@@ -101,10 +101,7 @@ def _fits(name: str, label: Volume, image: Volume) -> bool:
     reverse = np.eye(4)
     for axis in LABEL_FLIPS[name]:
         reverse[axis, axis], reverse[axis, 3] = -1, size[axis]
-    corners = np.array([[0, 0, 0, 1], [*size, 1]]).T
-    apart = (label.affine @ reverse - image.affine) @ corners
-    directions = np.allclose(label.affine[:3, :3] @ reverse[:3, :3], image.affine[:3, :3], atol=0.01)
-    return directions and float(np.abs(apart).max()) < _PLACE_TOLERANCE_MM
+    return corner_distance(image.values.shape, image.affine, label.affine @ reverse)[0] <= GRID_TOLERANCE_VOXELS
 
 
 def _by_directions(label: Volume, image: Volume) -> str:

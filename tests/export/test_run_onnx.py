@@ -18,10 +18,11 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.transforms import NormalizeIntensity
 
-from segan_monai import nifti
+from segan_monai import grids, nifti
+from segan_monai.errors import DataError
 from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
-from segan_monai.transforms import regions_to_label_map, resize_planes, scale_foreground
+from segan_monai.transforms import LoadCased, regions_to_label_map, resize_planes, scale_foreground
 from segan_monai.transforms.regions import paint_order
 from tests.export.block_torch import BLOCK_TORCH
 
@@ -218,10 +219,51 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bias, tmp_path):
 
 
 def test_nifti_is_read_and_placed_by_the_functions_of_the_package():
-    """The script stands alone, so it holds a copy of `segan_monai.nifti`."""
+    """The script stands alone, so it holds a copy of `segan_monai.nifti` and of the rules on grids."""
     source, copy = (inspect.getsource(module) for module in (nifti, run_onnx))
-    functions = source[source.index("# The fields that place a volume") :].rstrip()
+    functions = source[source.index("\nPLACE = (") :].rstrip()
     assert functions in copy
+    for rule in (grids.corner_distance, grids.spans_space):
+        assert inspect.getsource(rule) in copy
+    for name in ("GRID_TOLERANCE_VOXELS", "LEAST_SPACING_MM", "LARGEST_EXTENT_MM"):
+        assert getattr(run_onnx, name) == getattr(grids, name)
+
+
+@pytest.mark.parametrize("moved", [0.2, 0.3])
+def test_modalities_on_different_grids_are_refused_as_by_the_package(moved, tmp_path):
+    affine = np.array([[0, -2.0, 0, 9], [3, 0, 0, -4], [0, 0, 1, 2], [0, 0, 0, 1]])
+    other = affine.copy()
+    other[1, 3] += 3 * moved  # along the first axis, whose voxels have 3 mm
+    for name, place in (("a", affine), ("b", other)):
+        nibabel.save(nibabel.Nifti1Image(np.ones((4, 5, 6), np.float32), place), tmp_path / f"{name}.nii")
+    files = [tmp_path / "a.nii", tmp_path / "b.nii"]
+    if moved < grids.GRID_TOLERANCE_VOXELS:
+        assert run_onnx.load_image(files, 2)[0].shape == (2, 4, 5, 6)
+        LoadCased("image")({"case": "c", "image": [*map(str, files)]})
+        return
+    with pytest.raises(SystemExit, match=r"a\.nii and .*b\.nii lie up to 0\.9 mm apart, 0\.3 voxels \(tolerance 0\.25"):
+        run_onnx.load_image(files, 2)
+    with pytest.raises(DataError, match=r"lie up to 0\.9 mm apart, 0\.3 voxels"):
+        LoadCased("image")({"case": "c", "image": [*map(str, files)]})
+
+
+def test_files_that_hold_no_volume_are_named(tmp_path):
+    image = nibabel.Nifti1Image(np.random.default_rng(0).random((8, 8, 8), np.float32), np.eye(4))
+    nibabel.save(image, tmp_path / "short.nii.gz")
+    content = (tmp_path / "short.nii.gz").read_bytes()
+    (tmp_path / "short.nii.gz").write_bytes(content[: len(content) // 2])
+    (tmp_path / "empty.nii").write_bytes(b"")
+    nibabel.save(nibabel.Nifti1Image(np.ones((6, 7), np.float32), np.eye(4)), tmp_path / "plane.nii")
+    image.header.set_sform(np.diag([1.0, 1, 0, 1]), 1)
+    nibabel.save(nibabel.Nifti1Image(np.ones((6, 7, 8), np.float32), None, image.header), tmp_path / "flat.nii")
+    for name, message in (
+        ("short.nii.gz", r"cannot be read \(EOFError: .*\)\. It is truncated or damaged"),
+        ("empty.nii", "cannot be read .* truncated or damaged"),
+        ("plane.nii", r"has the shape \(6, 7\)\. Expected a 3-D volume"),
+        ("flat.nii", r"has the affine .*, which is singular, not finite, or of a size"),
+    ):
+        with pytest.raises(SystemExit, match=rf"{name} {message}"):
+            run_onnx.load_image([tmp_path / name], 1)
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])])
