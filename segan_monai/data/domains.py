@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,8 @@ def split_domains(
         )
     elif given is None:
         drawn = {"seed": seed, "folds": folds, "fold": fold}
+    if max_cases is not None and max_cases >= max(Counter(case["domain"] for case in usable).values(), default=0):
+        max_cases = None  # it has no effect
     drawn |= {"max_cases": max_cases, "split_by": by}
     if resume and file and has_split(Path(file)):
         split = continue_split(usable, Path(file), drawn, new_cases, given or (), stratified_by="domain")

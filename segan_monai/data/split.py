@@ -70,10 +70,12 @@ def split_cases(
     given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
         how = {"seed": seed, **({"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out})}
+    if max_cases is not None and max_cases >= len(usable):
+        max_cases = None  # it has no effect
     how["max_cases"] = max_cases
     if resume and file and has_split(Path(file)):
         return continue_split(usable, Path(file), how, new_cases, given or ())
-    if max_cases is not None and max_cases < len(usable):
+    if max_cases is not None:
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
     if given is not None:

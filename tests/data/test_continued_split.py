@@ -202,3 +202,8 @@ def test_a_checkpoint_without_its_split_is_not_resumed(run, tmp_path):
     (tmp_path / "last.pt").touch()
     with pytest.raises(ConfigError, match=r"split.json is missing, so the training and validation cases of .*last.pt"):
         run(resume=True)
+
+
+def test_a_limit_above_the_number_of_cases_is_no_other_split(run):
+    first = run(max_cases=40)
+    assert run(max_cases=40, resume=True) == run(resume=True) == first

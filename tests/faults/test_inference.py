@@ -251,7 +251,7 @@ def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_pat
     failure = str(failure_of(run))
     assert failure.startswith("1 of 2 cases failed; the results of the others are complete.")
     assert "\n  bad: case bad: " in failure
-    assert "values of the network's output are NaN or infinite, so no label map is made of it." in failure
+    assert "values of the network's output are NaN or infinite, so no label map is written." in failure
     assert statuses(tmp_path) == ["failed", "finished"]
     assert {name.split("_")[0] for name in written(tmp_path)} == {"good"}
 
