@@ -42,8 +42,8 @@ def find_cases(
     3. ``dataset.json`` in the folder (Medical Segmentation Decathlon);
     4. BraTS of any year, if modalities are given;
     5. iSEG 2017 and MRBrainS 2013, or both together;
-    6. volumes directly in the folder. Each is a case without label, for inference. Where names end in nnU-Net's channel
-       numbers (``<case>_0000.nii.gz``), each is one channel of a case;
+    6. volumes directly in the folder. Each is a case without a label, for inference. Where names end in nnU-Net's
+       channel numbers (``<case>_0000.nii.gz``), each is one channel of a case;
     7. photographs, if no modalities are given: ISIC 2017 and 2018, ``images`` with ``masks``, or photographs directly
        in the folder.
 
@@ -67,7 +67,7 @@ def find_cases(
 
     Raises:
         DataError: The folder does not exist or holds no images; two cases have the same name; labels are required and
-            there are none; or the function for a layout raises it.
+            there are none; or the files do not conform to their layout.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist

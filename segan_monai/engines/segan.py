@@ -19,33 +19,33 @@ from segan_monai.errors import ConfigError
 class SegANTrainer(PhasedTrainer):
     """Trainer of segmentor S against critic C with one multi-scale L1 loss.
 
-    Each iteration takes two steps, as in the paper:
+    With images x, label maps y and the loss l, each iteration takes two steps, as in the paper:
 
     1. C maximizes ``l(f_C(x * S(x)), f_C(x * y))`` with S fixed; then its weights are clamped.
     2. S minimizes the same loss through the updated C, which is fixed.
 
     S does not change between the two steps and is evaluated once. In step 2, C is frozen and ``f_C(x * y)`` has no
-    gradient. The gradients equal those of the literal algorithm, at about three quarters of its arithmetic. Predicted
-    and true masked images pass through C separately, so that batch norm statistics do not mix them.
+    gradient. The gradients equal those of the literal algorithm, with about three quarters of its arithmetic. Images
+    masked by the prediction and by the label pass through C separately, so that batch norm statistics do not mix them.
 
     Args:
         critic: called with image and label map, returns features for ``loss_function``; see ``SegANCritics``.
         critic_optimizer: optimizer of the critic.
-        supervised_loss: additional loss of S, called with logits and label, such as Dice (skin-lesion code); None for
-            none.
+        supervised_loss: additional loss of S, called with logits and label, such as Dice (as in the authors' code for
+            skin lesions); None for no such loss.
         supervised_weight: weight of the supervised loss (paper: 0; skin-lesion code: 1).
         adversarial_weight: weight of the critic's distance in the loss of S (paper: 1). 0 disables the critic, for the
             baseline of a segmentor trained with its supervised loss only.
         critic_start: first epoch of the adversarial phase (paper: 1). Before it, S minimizes its supervised loss only
-            and the critic is not evaluated, because a critic of early predictions teaches nothing [ours].
+            and the critic is not evaluated, because a critic of early predictions teaches S nothing [ours].
         clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
         clamp_norm: whether to clamp the affine weights of the critic's norm layers too [ours: False, convolutions
             only; a norm layer scaled to c would suppress all later features].
-        compile: backend of ``torch.compile`` for the network, and for the critic with the loss; None for none.
+        compile: backend of ``torch.compile`` for the network, and for the critic with the loss; None to disable it.
             ``inductor`` needs Triton on CUDA or a C++ compiler on CPU, and its first iteration takes minutes.
         **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W) and ``label``
-            (B, K, H, W), 0 or 1. The network is the segmentor, images to logits (B, K, H, W). The loss function is a
-            distance between two sets of features, see ``MultiScaleL1Loss``.
+            (B, K, H, W), 0 or 1. The network is the segmentor, which maps images to logits (B, K, H, W). The loss
+            function is a distance between two sets of features, see ``MultiScaleL1Loss``.
 
     Raises:
         ConfigError: if the segmentor would have no loss in some epoch.

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, file: Path) -> None:
-    """Save a checkpoint to a temporary file and rename it, so that the previous one stays intact until then.
+    """Save a checkpoint to a temporary file and rename it, so that a failed save keeps the previous one.
 
     Raises:
         OutputError: The file cannot be written.
@@ -61,12 +61,12 @@ class RunCheckpoint:
     """Saves ``last.pt`` after every epoch and the best segmentor as ``model.pt``; resumes from ``last.pt``.
 
     ``last.pt`` contains the state of all ``objects``, gradient scalers, epoch, best metric and the random states of
-    each process. Rank 0 writes it, and all ranks must have access to ``output_dir`` to resume.
+    each process. The first process (rank 0) writes it, and all processes must have access to ``output_dir`` to resume.
 
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
     random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
 
-    ``model.pt`` contains only the weights of ``network`` (the model zoo's convention). It is written when the
+    ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
@@ -75,9 +75,9 @@ class RunCheckpoint:
         ckpt_dir: receives ``model.pt`` and a copy of ``split.json`` from ``output_dir``, if it exists, so that
             evaluations know the training cases.
         network: the deployed network, for ``model.pt``.
-        objects: name to object with ``state_dict``: networks, optimizers, schedulers.
+        objects: objects with a ``state_dict``, by name: networks, optimizers, schedulers.
         validator: evaluator whose key metric selects the best weights, or None.
-        resume: resume from ``last.pt``.
+        resume: whether to resume from ``last.pt``.
 
     Raises:
         ConfigError: ``resume`` is set, and ``last.pt`` is missing or does not match the objects.
@@ -159,7 +159,7 @@ class RunCheckpoint:
         self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
-        """Restore the state from ``last.pt``, only once because federated learning starts a trainer every round."""
+        """Restore the state from ``last.pt``; only once, because federated learning starts the trainer every round."""
         if not self.resume:
             return
         self.resume = False

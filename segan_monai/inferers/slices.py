@@ -34,12 +34,12 @@ class VolumeSliceInferer(Inferer):
             volume, and farther than ``margin`` from content, are cropped too. The output there is ``empty_value``.
         margin: margin in voxels, see ``skip_empty``.
         empty_value: output of skipped voxels; the default is a logit whose sigmoid is below 1e-8.
-        amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without it).
+        amp: mixed precision on the device of the input (bfloat16; float16 on CUDA devices without bfloat16).
         channels_last: whether slices use the channels-last memory format.
         min_size: minimum rows and columns of a slice. Smaller slices are centred and zero-padded, and the output is
-            cropped back. Pass the window size of the training: a network trained on small planes in padded windows
+            cropped back. Pass the window size used in training: a network trained on small planes in padded windows
             relies on the padding (hippocampus: Dice .81 with it, .11 without).
-        neighbours: neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
+        neighbours: number of neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
 
     Raises:
         ConfigError: if ``axis``, ``batch_size`` or ``neighbours`` is out of range.
@@ -76,9 +76,9 @@ class VolumeSliceInferer(Inferer):
         self.neighbours = neighbours
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """Map volumes (B, C, H, W, D) to (B, K, H, W, D).
+        """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
 
-        If accelerator memory is insufficient, see ``with_less_memory``; the result may then be on the CPU.
+        ``with_less_memory`` says what happens if accelerator memory is insufficient; the result may then be on the CPU.
 
         Raises:
             ValueError: if the input is not a batch of volumes.

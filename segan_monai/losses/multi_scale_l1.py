@@ -38,11 +38,13 @@ class _MeanAbsolute(torch.autograd.Function):
 class MultiScaleL1Loss(nn.Module):
     """Distance between a critic's features of two masked images: Xue et al. (2018), Eq. 2 and 3.
 
+    f_i(u) and f_i(v) are the features of the masked images u and v in layer i of L layers, and w_i are weights.
+
     - ``per_layer``: (1/L) sum_i w_i mean|f_i(u) - f_i(v)|, as in the paper.
     - ``concat``: sum_i w_i sum|f_i(u) - f_i(v)| / sum_i n_i, one mean over the n_i features of all layers, as in the
       published code. Early layers dominate, because they have the most elements.
 
-    With several critics the loss is the mean over critics (S3-3C).
+    With several critics, the loss is the mean over the critics, as in the paper's variant S3-3C.
 
     Args:
         layers: indices of the critic's layers to compare, 0 for the masked image itself; None for all. ``[0]`` and
@@ -51,8 +53,8 @@ class MultiScaleL1Loss(nn.Module):
         layer_weights: weight w_i of each of the layers; None for 1.
 
     Raises:
-        ConfigError: if the reduction is unknown, the critic lacks a layer, or the number of weights is not that of the
-            layers.
+        ConfigError: if the reduction is unknown, the critic lacks a layer, or the number of weights differs from
+            the number of layers.
 
     Examples:
         >>> loss = MultiScaleL1Loss()
@@ -83,7 +85,7 @@ class MultiScaleL1Loss(nn.Module):
         self.layer_weights = layer_weights
 
     def forward(self, features: list[list[Tensor]], others: list[list[Tensor]]) -> Tensor:
-        """Return the loss, a scalar, between two equally shaped lists (critics) of lists (layers) of features."""
+        """Return the loss, a scalar, between two lists (critics) of lists (layers) of features of equal shapes."""
         return torch.stack([self._distance(u, v) for u, v in zip(features, others, strict=True)]).mean()
 
     def _distance(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
