@@ -147,11 +147,6 @@ def _tags(file: str) -> dict[str, str] | None:
     return {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
 
 
-def read_series(files: Sequence[str]) -> Volume:
-    """Read a series; see ``read_slices`` and ``read_pixels``."""
-    return read_pixels(read_slices(files))
-
-
 def read_slices(files: Sequence[str]) -> list[Slice]:
     """Read the headers of a series, sorted by slice position.
 

@@ -9,18 +9,7 @@ import pytest
 from segan_monai.check.config_files import read_configs
 from segan_monai.check.configs import check_properties, check_used, used_items
 from segan_monai.check.report import Report
-
-GOOD = {
-    "imports": ["$import torch"],
-    "learning_rate": 0.1,
-    "device": "$torch.device('cpu')",
-    "network": {"_target_": "torch.nn.Linear", "in_features": 2, "out_features": 3},
-    "optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()", "lr": "@learning_rate"},
-    "transforms": {"_target_": "Compose", "transforms": [{"_target_": "EnsureTyped", "keys": "image"}]},
-    "never_used": {"_target_": "NoSuchThing", "x": "@nowhere"},
-    "training": ["$@optimizer.step()", "$@transforms", "$@device"],
-    "run": "%training",
-}
+from tests.check.good_config import GOOD
 
 
 @pytest.fixture

@@ -7,8 +7,13 @@ import pytest
 import SimpleITK
 
 from segan_monai.errors import DataError
-from segan_monai.prepare.dicom import find_series, numbering_note, read_series, read_slices
+from segan_monai.prepare.dicom import find_series, numbering_note, read_pixels, read_slices
 from tests.prepare.series import LPS, write_series
+
+
+def read_series(files):
+    """Read a series as `prepare` does."""
+    return read_pixels(read_slices(files))
 
 
 @pytest.fixture
