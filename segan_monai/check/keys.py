@@ -113,6 +113,8 @@ KEYS: dict[str, Key] = {
     "in_channels": Key(_COUNT, "input channels of the network"),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
+    "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),
+    "test_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a volume to segment; null for all of it"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
