@@ -22,14 +22,15 @@ def compile_settings(compile: str | None, device: torch.device) -> dict[str, Any
         device: device of the training.
 
     Returns:
-        The arguments; empty without ``compile``.
+        The arguments; empty without ``compile``. Each shape has its own graph: batches of a training have one shape,
+        and ``VolumeSliceInferer`` pads planes to few sizes.
 
     Raises:
         ConfigError: CUDA graphs without a GPU, or an unknown backend.
 
     Examples:
         >>> compile_settings("inductor", torch.device("cpu"))
-        {'backend': 'inductor'}
+        {'backend': 'inductor', 'dynamic': False}
     """
     if compile is None:
         return {}
@@ -38,10 +39,10 @@ def compile_settings(compile: str | None, device: torch.device) -> dict[str, Any
             raise ConfigError(
                 f"compile is 'graphs' on {device}; CUDA graphs need a GPU. Expected inductor, or no value."
             )
-        return {"mode": "reduce-overhead"}
+        return {"mode": "reduce-overhead", "dynamic": False}
     known = sorted(torch.compiler.list_backends(exclude_tags=()))
     if compile not in known:
         raise ConfigError(
             f"compile is {compile!r}; expected 'graphs' or a backend of torch.compile: {', '.join(known)}."
         )
-    return {"backend": compile}
+    return {"backend": compile, "dynamic": False}

@@ -20,7 +20,18 @@ from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
 PLANE_STEP = 32
-"""Planes for compiled networks have sides that are multiples of it: few sizes, each divisible by all levels."""
+"""Planes for compiled networks are squares whose side is a multiple of it, so a data set has few sizes."""
+
+
+def fixed_size(size: Sequence[int], min_size: Sequence[int]) -> tuple[int, int]:
+    """Return the size to which planes are padded for a compiled network.
+
+    Examples:
+        >>> fixed_size((150, 170), (160, 160))
+        (192, 192)
+    """
+    side = -(-max(*size, *min_size) // PLANE_STEP) * PLANE_STEP
+    return side, side
 
 
 def is_compiled(network: Callable[..., Any]) -> bool:
@@ -34,8 +45,8 @@ class VolumeSliceInferer(Inferer):
     Unlike MONAI's ``SliceInferer`` it needs no window, uses the channels-last memory format, supports bfloat16 on the
     CPU, and skips slices without content.
 
-    For a network that torch.compile has compiled (``network.compile()``), planes are zero-padded to multiples of 32 and
-    batches to ``batch_size``. Few graphs then serve all cases; see ``fixed_shapes``.
+    For a network that torch.compile has compiled (``network.compile()``), planes are zero-padded to squares whose side
+    is a multiple of 32, and batches to ``batch_size``. Few graphs then serve all cases; see ``fixed_shapes``.
 
     Args:
         axis: slicing axis, 0, 1 or 2 of (H, W, D). With several axes, the result is the mean of the outputs along each;
@@ -123,8 +134,8 @@ class VolumeSliceInferer(Inferer):
         wanted, rows, columns = self._content(slices)
         plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
         fixed = is_compiled(network) if self.fixed_shapes is None else self.fixed_shapes
-        step = PLANE_STEP if fixed else 1
-        padding = centre_padding(size, [-(-max(pair) // step) * step for pair in zip(size, self.min_size, strict=True)])
+        wanted_size = fixed_size(size, self.min_size) if fixed else self.min_size
+        padding = centre_padding(size, wanted_size)
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
         output: Tensor | None = None

@@ -173,5 +173,5 @@ def test_lsnet_is_not_compiled():
 
 
 def test_graphs_are_inductor_with_cuda_graphs():
-    assert compile_settings("graphs", torch.device("cuda")) == {"mode": "reduce-overhead"}
+    assert compile_settings("graphs", torch.device("cuda")) == {"mode": "reduce-overhead", "dynamic": False}
     assert compile_settings(None, torch.device("cpu")) == {}
