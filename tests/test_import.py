@@ -29,4 +29,4 @@ def test_what_importing_loads_and_changes():
     assert done.returncode == 0, done.stderr
     loaded = set(done.stdout.split())
     assert "segan_monai" in loaded
-    assert not loaded & {"jinja2", "markupsafe", "matplotlib", "mlflow", "nilearn"}
+    assert not loaded & {"jinja2", "markupsafe", "matplotlib", "mlflow", "nilearn", "SimpleITK", "itk"}
