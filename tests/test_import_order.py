@@ -22,7 +22,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "simulation": set(),
     "data": {"simulation"},
-    "engines": {"networks"},
+    "engines": {"losses", "networks"},
     "inferers": {"engines", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},

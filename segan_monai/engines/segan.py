@@ -11,6 +11,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segan_monai.engines.layer_shares import LayerShares
 from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
@@ -80,6 +81,7 @@ class SegANTrainer(PhasedTrainer):
         self.clamp = clamp
         self.distance = self.compiled(self._distance)
         self.distance_to_frozen = self.compiled(self._distance_to_frozen)
+        LayerShares().attach(self)
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property
