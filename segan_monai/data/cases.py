@@ -55,7 +55,7 @@ def find_cases(
 
     Args:
         dataset_dir: The folder; may be None if a datalist is given.
-        datalist: JSON file in the decathlon's format, see :func:`segan_monai.data.decathlon_cases`.
+        datalist: JSON file in the decathlon's format, see ``segan_monai.data.decathlon_cases``.
         modalities: Names of the modalities in channel order, such as ``("t1c", "t2", "flair")``.
         require_labels: Omit cases without a label map, and log their number.
 

@@ -32,7 +32,7 @@ def decathlon_cases(
     A datalist has a section ``training`` and optionally ``validation`` and ``test`` (or ``testing``). An entry is a
     path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``, and further
     fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number ``fold`` in
-    each entry of ``training`` defines the folds of :func:`segan_monai.data.split_cases`.
+    each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
 
     Args:
         dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.

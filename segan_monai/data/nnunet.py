@@ -87,7 +87,7 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
         modalities: Channels to use, in this order, by their names in ``dataset.json``.
 
     Returns:
-        Cases in the form that :func:`segan_monai.data.decathlon_cases` returns; unlabelled cases have no ``label``.
+        Cases in the form that ``segan_monai.data.decathlon_cases`` returns; unlabelled cases have no ``label``.
 
     Raises:
         DataError: The folder does not exist; the file ending is not that of a volume; a channel is missing, or cases

@@ -110,12 +110,12 @@ class LoadPhotographd(CaseLoader, InvertibleTransform):
     Returns:
         The dictionary with MetaTensors: photograph (3, columns, rows) in float32, 0 to 1 [ours: the critic sees it
         multiplied by label maps, so it is positive and not standardized]; mask (1, columns, rows) in uint8, its own
-        values. ``meta["filename_or_obj"]`` has the name of the case, for `SaveImage`; ``meta["source_files"]`` is the
+        values. ``meta["filename_or_obj"]`` has the name of the case, for ``SaveImage``; ``meta["source_files"]`` is the
         file.
 
     Raises:
-        DataError: on call: see `read_photograph` and `read_mask`; a mask of another size than its photograph; values
-            in a mask that are in no region.
+        DataError: on call: see ``read_photograph`` and ``read_mask``; a mask has another size than its photograph, or
+            values that are in no region.
     """
 
     def __init__(
