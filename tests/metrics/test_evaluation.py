@@ -206,11 +206,11 @@ def test_find_label_maps(tmp_path, names, cases):
 
 
 def test_brats_2015_cases_have_the_names_of_the_data_set(tmp_path):
-    for grade in ("HGG", "LGG"):
+    for grade in ("HGG", "lgg"):  # the data set is found in any case
         for kind in ("OT", "MR_T1", "MR_T1c", "MR_T2", "MR_Flair"):
             name = f"VSD.Brain.XX.O.{kind}.123"
             touch(tmp_path, f"{grade}/brats_2013_pat0001_1/{name}/{name}.mha")
-    for folder in (tmp_path, tmp_path / "LGG"):
+    for folder in (tmp_path, tmp_path / "lgg"):
         expected = {case["case"]: case["label"] for case in brats_cases(folder)}
         assert {case: str(path) for case, path in find_label_maps(folder).items()} == expected
 
