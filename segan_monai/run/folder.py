@@ -31,7 +31,6 @@ PACKAGES = (
     "scipy",
     "nibabel",
     "SimpleITK",
-    "itk-io",
     "pillow",
 )
 TRAINING_FILES = (

@@ -72,8 +72,7 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
             discriminator_optimizer=torch.optim.SGD(judge.parameters(), lr=0.1),
             domain_loss=DomainAdversarialLoss(),
             domains=["a", "b"],
-            warm_up_epochs=0,
-            **common,
+            **{"warm_up_epochs": 0, **common},
         )
     if name == "lsnet":
         localizer = LocalizationNet(1, 1, base_channels=4, candidates=1)
