@@ -27,6 +27,8 @@ OTHERS = {
     "mkdocs": {"strict"},
     "TensorBoard": {"logdir"},
     "MLflow": {"backend-store-uri"},
+    "typer": {"help"},
+    "segan-monai": {"version"},
 }
 
 
