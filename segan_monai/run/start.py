@@ -56,8 +56,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
-            value, or a value is invalid. The output folder is in the data set or the installed package, or not writable. With ``check``, the
-            config cannot run.
+            value, or a value is invalid. The output folder is in the data set or the installed package, or not
+            writable. With ``check``, the config cannot run.
         FolderInUseError: Another process uses the output folder.
         DataError: With ``check``, cases cannot be used.
     """
