@@ -131,7 +131,7 @@ def train_with_batch_norm(folder, rank):
 
 
 def read_later(folder, rank):
-    """Losses read later, as on GPUs: of good batches, and of batches of which the second process has one that is not."""
+    """Losses read later, as on GPUs: of good batches, and of one that is bad in the second process alone."""
     states = {}
     for case, taken in (("good", 3), ("first", 1), ("bad", 3)):
         halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]

@@ -15,7 +15,7 @@ from tests.gpu.devices import DEVICES
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("process_as_before")]
 
-SETTINGS = {"folds": 2, "batch_size": 32, "slices_per_volume": 16, "base_channels": 16}
+SETTINGS = {"folds": 2, "batch_size": 64, "slices_per_volume": 32, "base_channels": 64, "slice_size": [48, 48]}
 
 
 @pytest.mark.parametrize("device", DEVICES)

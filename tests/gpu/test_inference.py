@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_cpu(device):
 @pytest.mark.parametrize(
     ("mib", "where", "messages"),
     [
-        (400, "cuda", ["out of memory on cuda"]),
+        (160, "cuda", ["out of memory on cuda"]),
         (1, "cpu", ["with a single one of the slices: trying again on the CPU"]),
     ],
 )

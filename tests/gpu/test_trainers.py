@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ignite.engine import Events
 from torch import nn
 
+from segan_monai.engines import NonFiniteLossError
 from segan_monai.handlers import EpochLog, RunCheckpoint
 from tests.engines.distributed_run import make_batches
 from tests.gpu.devices import DEVICES, GPU, TRAINERS, networks_of, trainer_on, weights_of
@@ -114,12 +116,10 @@ def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(name, device, d
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_loss_that_is_not_finite_changes_no_weight(name, device):
-    from segan_monai.engines import NonFiniteLossError
-
     batches = make_batches(name)
     batches[0]["image"][0, 0, 3, 3] = torch.nan
     trainer = trainer_on(device, name)
-    trainer.data_loader = trainer.state.dataloader = batches
+    trainer.data_loader = batches
     before = weights_of(trainer)
     with pytest.raises(NonFiniteLossError, match="became nan in epoch 1, iteration 1,"):
         trainer.run()
@@ -134,11 +134,13 @@ def test_the_host_never_waits_within_an_epoch(name, amp, tmp_path):
     trainer = trainer_on("cuda", name, amp=amp, train_handlers=[EpochLog(str(tmp_path))])
     batches = [{key: value.pin_memory() for key, value in batch.items()} for batch in make_batches(name)]
     trainer.state.epoch = trainer.state.iteration = 1
+    trainer.state.epoch_length = 100
     trainer._iteration(trainer, batches[0])  # the first one may set up libraries
     torch.cuda.set_sync_debug_mode("error")
     try:
         for batch in batches[1:]:
             trainer._iteration(trainer, batch)
+            trainer.fire_event(Events.ITERATION_COMPLETED)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     trainer.losses.look()
