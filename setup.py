@@ -14,7 +14,6 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 from setuptools.command.sdist import sdist
-from setuptools.errors import SetupError
 
 TOP = Path(__file__).parent
 
@@ -43,14 +42,15 @@ def shipped_files() -> list[Path]:
     """Return the files of bundles and configs that the package contains, relative to the top of the checkout.
 
     Raises:
-        SetupError: Files are missing, so that the package would be useless.
+        SystemExit: Files are missing, so that the package would be useless. Setuptools turns other errors of an
+            editable installation into a warning.
     """
     bundles = sorted(folder.relative_to(TOP).as_posix() for folder in TOP.glob("bundles/*/"))
     patterns = [*(f"{bundle}/{pattern}" for bundle in bundles for pattern in PER_BUNDLE), *ONCE]
     found = {pattern: [file for file in TOP.glob(pattern) if file.is_file()] for pattern in patterns}
     if missing := [pattern for pattern, files in found.items() if not files]:
-        raise SetupError(
-            f"{TOP} lacks {', '.join(missing)}. The package needs the folders bundles and configs: build it at the top "
+        raise SystemExit(
+            f"error: {TOP} lacks {', '.join(missing)}. The package needs the folders bundles and configs: build it at the top "
             "of a complete checkout or of an unpacked source archive."
         )
     return sorted({file.relative_to(TOP) for files in found.values() for file in files})
@@ -80,10 +80,12 @@ class BuildWithBundles(build_py):
                 if not link.exists():  # a source archive contains no links
                     link.symlink_to(Path("..", folder), target_is_directory=True)
             except OSError as error:
-                raise SetupError(f"{link} must be a link to ../{folder} and cannot be created: {error}.") from error
+                raise SystemExit(
+                    f"error: {link} must be a link to ../{folder} and cannot be created: {error}."
+                ) from error
             if not link.is_dir():
-                raise SetupError(
-                    f"{link} is a file, expected a link to ../{folder}. Run git config core.symlinks true, delete the "
+                raise SystemExit(
+                    f"error: {link} is a file, expected a link to ../{folder}. Run git config core.symlinks true, delete the "
                     "file and check it out again; or install without -e."
                 )
 

@@ -130,6 +130,21 @@ def train_with_batch_norm(folder, rank):
     torch.save(states[-2:], folder / f"batch_norm_{rank}.pt")
 
 
+def read_later(folder, rank):
+    """Losses read later, as on GPUs: of good batches, and of one that is bad in the second process alone."""
+    states = {}
+    for case, taken in (("good", 3), ("first", 1), ("bad", 3)):
+        halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
+        if case == "bad" and rank == 1:
+            halves[1]["image"][0, 0, 3, 3] = torch.nan
+        trainer = make_trainer("segan", halves)
+        trainer.look_every = 100
+        for trainer.state.iteration, batch in enumerate(halves[:taken], start=1):
+            trainer._iteration(trainer, batch)
+        states[case] = state_of(trainer)
+    torch.save(states, folder / f"later_{rank}.pt")
+
+
 def resume(folder, rank):
     """What is drawn in the second epoch, with and without a stop before it."""
     drawn = {}

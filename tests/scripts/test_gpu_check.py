@@ -29,12 +29,13 @@ def check(monkeypatch):
 @pytest.mark.slow
 def test_all_parts_in_miniature(hippocampi, tmp_path):
     command = ["bash", "scripts/gpu_check.sh", "--cpu", "--data", str(hippocampi)]
-    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(tmp_path)}
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(out)}
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
-    log = (tmp_path / "gpu_check.log").read_text(encoding="utf-8")
+    log = (out / "gpu_check.log").read_text(encoding="utf-8")
     assert done.returncode == 0, log[-3000:]
     assert done.stdout.startswith("Plan: about 2 minutes of an idle core"), "it says at once what it will do"
-    found = json.loads((tmp_path / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
+    found = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
     assert [part["status"] for part in found.values()] == ["passed"] * 8
     assert found["tests"]["results"]["tests"]["tests"] > 10
     assert found["tests"]["results"]["tests"]["failed"] == {}
@@ -46,7 +47,7 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
         assert row["epochs"] == 1
         assert row["images/s"] > 0
         assert 0 <= row["mean_dice"] <= 1
-    assert len(list(tmp_path.iterdir())) == 2, "one JSON file and one log"
+    assert len(list(out.iterdir())) == 2, "one JSON file and one log"
 
 
 def test_the_plan_for_a_gpu_takes_eight_minutes_at_most(check):
@@ -107,3 +108,28 @@ def test_collecting_data_without_a_data_set_is_refused(tmp_path):
     )
     assert done.returncode == 1
     assert "has no dataset.json; expected Task04_Hippocampus" in done.stderr
+
+
+@pytest.mark.slow
+def test_all_gpu_tests_are_collected_without_packages_that_the_machine_may_lack(check):
+    """And no file elsewhere has one, which the check would leave out."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('SimpleITK', 'itk', 'nilearn')); "
+        "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *sys.modules[check.parts.__module__].FOLDERS_WITH_GPU_TESTS],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    collected = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    marked = {
+        file.relative_to(TOP).as_posix()
+        for file in TOP.glob("tests/**/test_*.py")
+        if "mark.gpu" in (text := file.read_text(encoding="utf-8")) or "DEVICES" in text
+    }
+    assert collected == marked - {"tests/scripts/test_gpu_check.py"}
