@@ -18,7 +18,7 @@ from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.data.layouts import LAYOUTS
 from segan_monai.data.plain import PLAIN
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_dicom
+from segan_monai.file_kinds import PICTURES, is_dicom
 from segan_monai.folders import existing_folder
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ def find_cases(
 ) -> list[dict[str, Any]]:
     """Find the cases of a data set.
 
-    An image file is a data set of one case. For a folder, the first layout that matches is used:
+    The first layout that matches is used:
 
     1. the datalist, if given;
     2. nnU-Net's raw format;
@@ -54,7 +54,7 @@ def find_cases(
     - further fields from the datalist.
 
     Args:
-        dataset_dir: The folder or image; may be None if a datalist is given.
+        dataset_dir: The folder; may be None if a datalist is given.
         datalist: JSON file in the decathlon's format, see ``segan_monai.data.decathlon_cases``.
         modalities: Names of the modalities in channel order, such as ``("t1c", "t2", "flair")``.
         require_labels: Omit cases without a label map, and log their number.
@@ -72,12 +72,8 @@ def find_cases(
     else:
         if not dataset_dir:
             raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
-        if Path(dataset_dir).expanduser().is_file():
-            where = dataset_dir
-            layout, cases = "image", [_case_of(Path(dataset_dir).expanduser().absolute())]
-        else:
-            where = folder = existing_folder(dataset_dir)
-            layout, cases = _cases_in(folder, modalities)
+        where = folder = existing_folder(dataset_dir)
+        layout, cases = _cases_in(folder, modalities)
     _check_ids(cases, where)
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
@@ -101,14 +97,6 @@ def find_cases(
         more = ", ..." if len(without) > 5 else ""
         logger.warning("omitted %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
     return labelled
-
-
-def _case_of(image: Path) -> dict[str, Any]:
-    """Return the case of a single image."""
-    endings = (*VOLUMES, *PICTURES)
-    if not has_ending(image, endings):
-        raise DataError(f"dataset_dir {image}: expected a folder, or an image with an ending of {', '.join(endings)}.")
-    return with_case_names({"case": file_id(image), "subject": file_id(image), "image": str(image)})
 
 
 def _cases_in(folder: Path, modalities: Sequence[str] | None) -> tuple[str, list[dict[str, Any]]]:

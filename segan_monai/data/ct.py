@@ -59,8 +59,7 @@ def ct_cases(
             f"subject_pattern '{subject_pattern}' cannot be used ({error}); expected a regular expression whose first "
             "group is the patient, such as '(.+)-[0-9]+'."
         ) from error
-    is_image = bool(dataset_dir) and Path(str(dataset_dir)).expanduser().is_file()
-    root = None if datalist or not dataset_dir or is_image else existing_folder(dataset_dir)
+    root = None if datalist or not dataset_dir else existing_folder(dataset_dir)
     if root is None or not (root / "images").is_dir() or (root / "dataset.json").is_file():
         cases = find_cases(dataset_dir, datalist, require_labels=require_labels)
     else:

@@ -215,11 +215,9 @@ def test_train_then_evaluate_and_predict_with_the_run(elsewhere, hippocampi):
     summary = json.loads((elsewhere / f"{run}_evaluation" / "summary.json").read_text(encoding="utf-8"))
     held_out = json.loads((elsewhere / run / "split.json").read_text(encoding="utf-8"))["validation"]
     assert {region["cases"] for region in summary["regions"].values()} == {len(held_out)}
-    image = sorted((hippocampi / "imagesTr").iterdir())[0]
-    predicted = start(*MODULE, "predict", run, "-i", image, "-o", "out", *same)
+    predicted = start(*MODULE, "predict", run, "-i", hippocampi / "imagesTr", "-o", "out", *same)
     assert predicted.returncode == 0, predicted.stderr
-    names = [file.name for file in (elsewhere / "out").glob("*_seg.nii.gz")]
-    assert names == [image.name.replace(".nii.gz", "_seg.nii.gz")]
+    assert len(list((elsewhere / "out").glob("*_seg.nii.gz"))) == 4
 
 
 @pytest.mark.slow

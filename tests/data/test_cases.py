@@ -8,7 +8,6 @@ import logging
 import pytest
 
 from segan_monai.data.cases import find_cases
-from segan_monai.data.ct import ct_cases
 from segan_monai.errors import DataError
 
 
@@ -45,22 +44,6 @@ def test_plain_folder(tmp_path):
     cases = find_cases(tmp_path)
     assert [case["case"] for case in cases] == ["a", "b", "c", "d"]
     assert cases[0] == {"case": "a", "subject": "a", "image": str(tmp_path / "a.nii.gz")}
-
-
-@pytest.mark.parametrize("name", ["case 1.nii.gz", "case 1.JPG"])
-def test_an_image_is_a_data_set_of_one(tmp_path, name):
-    for file in (name, "another.nii.gz"):
-        (tmp_path / file).touch()
-    expected = {"case": "case 1", "subject": "case 1", "image": str(tmp_path / name)}
-    assert find_cases(tmp_path / name) == ct_cases(tmp_path / name) == [expected]
-    with pytest.raises(DataError, match=r"none of the 1 cases in .*case 1.* \(image\) has a label map"):
-        find_cases(tmp_path / name, require_labels=True)
-
-
-def test_a_file_that_is_no_image(tmp_path):
-    (tmp_path / "list.json").touch()
-    with pytest.raises(DataError, match=r"list\.json: expected a folder, or an image with an ending of \.nii"):
-        find_cases(tmp_path / "list.json")
 
 
 def test_log_says_what_was_found(tmp_path, caplog):
