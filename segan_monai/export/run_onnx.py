@@ -7,8 +7,8 @@ This is one long file on purpose: it can be copied to a machine without this pac
 
 Example: python run_onnx.py model.onnx image.nii.gz --output label_map.nii.gz
 
-The ONNX file, written by `segan-monai export onnx`, contains all settings: orientation, intensities, slices or windows,
-label values. The label map equals that of the bundle's inference.
+The ONNX file, written by ``segan-monai export onnx``, contains all settings: orientation, intensities, slices or
+windows, label values. The label map equals that of the bundle's inference.
 """
 
 from __future__ import annotations

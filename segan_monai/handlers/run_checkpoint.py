@@ -172,6 +172,8 @@ class RunCheckpoint:
             )
         checkpoint = read_checkpoint(self.last)
         for name, item in self.objects.items():
+            if name not in checkpoint and not item.state_dict():
+                continue  # without state, and added after the checkpoint was written
             try:
                 item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.optional import require_modules
 from segan_monai.parallel import available_processes, map_in_processes
-from segan_monai.simulation.phantom import MARK, check_spacing, make_phantom
+from segan_monai.simulated_data import MARK
+from segan_monai.simulation.phantom import check_spacing, make_phantom
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ NOT_RUN = {
     "bash .ci/run": "runs these tests",
     "bash scripts/test.sh": "runs these tests",
     "bash scripts/docs.sh": "installs the project; .ci/run does it",
+    "bash scripts/gpu_check.sh": "needs a GPU; tests/scripts/test_gpu_check.py runs its miniature",
     "bash scripts/demo.sh": "installs the project, then minutes of training",
     "bash scripts/install_nnunet.sh": "installs nnU-Net, 250 MB",
     "bash scripts/monai_label.sh": "installs MONAI Label, 2.5 GB, and serves until it is stopped",
