@@ -85,7 +85,7 @@ class BuildWithBundles(build_py):
                 ) from error
             if not link.is_dir():
                 raise SystemExit(
-                    f"error: {link} is a file, expected a link to ../{folder}. Run git config core.symlinks true, delete "
+                    f"error: {link} is a file, not a link to ../{folder}. Run git config core.symlinks true, delete "
                     "the file and check it out again; or install without -e."
                 )
 
