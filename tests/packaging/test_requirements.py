@@ -25,7 +25,6 @@ FILES = sorted((TOP / "segan_monai").rglob("*.py"))
 # Required packages that no module here imports
 OF_OTHERS = {
     "pyyaml": "monai.bundle reads configs with it",
-    "jsonschema": "monai.bundle verify_metadata needs it",
     "tensorboard": "torch.utils.tensorboard needs it",
 }
 
