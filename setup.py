@@ -50,8 +50,8 @@ def shipped_files() -> list[Path]:
     found = {pattern: [file for file in TOP.glob(pattern) if file.is_file()] for pattern in patterns}
     if missing := [pattern for pattern, files in found.items() if not files]:
         raise SystemExit(
-            f"error: {TOP} lacks {', '.join(missing)}. The package needs the folders bundles and configs: build it at the top "
-            "of a complete checkout or of an unpacked source archive."
+            f"error: {TOP} lacks {', '.join(missing)}. The package needs the folders bundles and configs: build it at "
+            "the top of a complete checkout or of an unpacked source archive."
         )
     return sorted({file.relative_to(TOP) for files in found.values() for file in files})
 
@@ -85,8 +85,8 @@ class BuildWithBundles(build_py):
                 ) from error
             if not link.is_dir():
                 raise SystemExit(
-                    f"error: {link} is a file, expected a link to ../{folder}. Run git config core.symlinks true, delete the "
-                    "file and check it out again; or install without -e."
+                    f"error: {link} is a file, not a link to ../{folder}. Run git config core.symlinks true, delete "
+                    "the file and check it out again; or install without -e."
                 )
 
 

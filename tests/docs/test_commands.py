@@ -33,6 +33,8 @@ NOT_RUN = {
     "bash scripts/monai_label.sh": "installs MONAI Label, 2.5 GB, and serves until it is stopped",
     "bash scripts/test_monai_label.sh": "installs MONAI Label, 2.5 GB",
     "pip install": "downloads",
+    "pip wheel": "downloads; tests/packaging builds the wheel",
+    "python -m build": "downloads; tests/packaging builds both",
     "pre-commit install": "changes the checkout",
     "python -m pytest": "runs tests",
     "python scripts/benchmark.py": "minutes of a quiet core",

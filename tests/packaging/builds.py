@@ -40,12 +40,16 @@ def copy_checkout(target: Path) -> Path:
     return target
 
 
+def without_checkout() -> dict[str, str]:
+    """Environment variables without those that lead Python to the checkout."""
+    return {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+
+
 def try_build(hook: str, source: Path, target: Path) -> subprocess.CompletedProcess[str]:
     """Call a hook of the build backend in a process of its own: ``build_wheel``, ``build_sdist``..."""
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     target.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-c", BUILD, hook, str(target)]
-    return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=source, env=without_checkout(), capture_output=True, text=True, check=False)
 
 
 def build(hook: str, source: Path, target: Path) -> Path:
@@ -110,6 +114,8 @@ def make_environment(folder: Path, wheel: Path, extras: set[str]) -> Path:
                 (site / file).symlink_to(Path(str(one.locate_file(file))).resolve())
     asked = f"{wheel}[{','.join(sorted(extras))}]" if extras else str(wheel)
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--isolated", "--disable-pip-version-check"]
-    done = subprocess.run([*pip, "install", "--no-index", asked], capture_output=True, text=True, check=False)
+    command = [*pip, "install", "--no-index", asked]
+    done = subprocess.run(command, cwd=folder, env=without_checkout(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert (site / "segan_monai" / "__init__.py").is_file(), done.stdout
     return python.parent

@@ -20,11 +20,11 @@ from tests.packaging.builds import TOP
 
 SETUP = configparser.ConfigParser()
 SETUP.read(TOP / "setup.cfg", encoding="utf-8")
+KNOWN = packages_distributions()
 FILES = sorted((TOP / "segan_monai").rglob("*.py"))
 # Required packages that no module here imports
 OF_OTHERS = {
     "pyyaml": "monai.bundle reads configs with it",
-    "jsonschema": "monai.bundle verify_metadata needs it",
     "tensorboard": "torch.utils.tensorboard needs it",
 }
 
@@ -51,9 +51,8 @@ def imports(file, at_top):
 
 def packages_of(modules):
     """Normalized names of the packages that third-party modules belong to."""
-    known = packages_distributions()
     outside = set(modules) - sys.stdlib_module_names - {"segan_monai", "__future__"}
-    return {normal(package) for module in outside for package in known.get(module, [module])}
+    return {normal(package) for module in outside for package in KNOWN.get(module, [module])}
 
 
 REQUIRED = names_in(SETUP["options"]["install_requires"])
