@@ -90,7 +90,8 @@ def _reference(room: str) -> str:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     )
     sections = "\n\n".join(f"::: segan_monai.{room}.{name}" for name in names)
-    return f"# segan_monai.{room}\n\n{ast.get_docstring(tree)}\n\n{sections}\n"
+    marks = "[Where a value comes from](../how_it_works.md#where-a-value-comes-from) explains `[ours]` and other marks."
+    return f"# segan_monai.{room}\n\n{ast.get_docstring(tree)}\n\n{marks}\n\n{sections}\n"
 
 
 def _keys() -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from segan_monai.check.trial import (
     trial_parser,
 )
 from segan_monai.check.values import check_values
-from segan_monai.command_line import config_files
+from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError, DataError, UnknownKeyError, UserError, user_error_in
 from segan_monai.places import require_results_outside
 
@@ -87,7 +87,7 @@ def check_command_line(
             folder = Path(output_dir) / "check" if ok and _is_outside(where, output_dir, report) else None
         if not report.errors:
             trial = trial_parser(parser, scratch, folder and folder.parent)
-            _check_built(trial, run_id, init_id, used, folder, quick, processes, report)
+            _check_built(trial, run_id, init_id, used, folder, quick, processes, report, set(overrides_of(arguments)))
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder
@@ -113,6 +113,7 @@ def _check_built(
     quick: bool,
     processes: int | None,
     report: Report,
+    overrides: Collection[str],
 ) -> None:
     has_device = check_device(trial, report)
     data = find_run_cases(trial, used, report)
@@ -127,7 +128,7 @@ def _check_built(
     data_errors = bool(report.errors)
     if not has_device or not initialize(trial, init_id, report):
         return
-    if not check_network(trial, report):
+    if not check_network(trial, report, overrides):
         return
     if quick or data_errors:
         report.note("step", f"not run: {'--quick' if quick else 'the data have errors'}")

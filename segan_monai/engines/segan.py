@@ -11,6 +11,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segan_monai.engines.layer_shares import LayerShares
 from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
@@ -33,12 +34,12 @@ class SegANTrainer(PhasedTrainer):
         critic_optimizer: optimizer of the critic.
         supervised_loss: additional loss of S, called with logits and label, such as Dice (as in the authors' code for
             skin lesions); None for no such loss.
-        supervised_weight: weight of the supervised loss (paper: 0; skin-lesion code: 1).
+        supervised_weight: weight of the supervised loss (paper: 0; the authors' code for skin lesions: 1).
         adversarial_weight: weight of the critic's distance in the loss of S (paper: 1). 0 disables the critic, for the
             baseline of a segmentor trained with its supervised loss only.
         critic_start: first epoch of the adversarial phase (paper: 1). Before it, S minimizes its supervised loss only
             and the critic is not evaluated, because a critic of early predictions teaches S nothing [ours].
-        clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
+        clamp: bound c of the critic's weights (paper: 0.01; the authors' code for skin lesions: 0.05).
         clamp_norm: whether to clamp the affine weights of the critic's norm layers too [ours: False, convolutions
             only; a norm layer scaled to c would suppress all later features].
         **settings: arguments of ``PhasedTrainer``; ``compile`` compiles the critic with the loss too. The loader yields
@@ -80,6 +81,7 @@ class SegANTrainer(PhasedTrainer):
         self.clamp = clamp
         self.distance = self.compiled(self._distance)
         self.distance_to_frozen = self.compiled(self._distance_to_frozen)
+        LayerShares().attach(self)
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property

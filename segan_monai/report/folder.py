@@ -16,6 +16,7 @@ from segan_monai.json_files import read_json_object
 from segan_monai.metrics.summary import COLUMNS
 from segan_monai.report.history import with_phases
 from segan_monai.report.previews import CasePreview, load_previews
+from segan_monai.simulated_data import is_simulated
 
 _HISTORY = ("epoch", "seconds", "name", "value")
 _TEXTS = ("name", "case", "region")
@@ -44,6 +45,12 @@ class RunFolder:
     summary: dict[str, Any] = field(default_factory=dict)
     previews: dict[str, CasePreview] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are simulated, as recorded by the run or, if it recorded nothing, as their folder says."""
+        recorded = self.record.get("simulated")
+        return is_simulated(self.record.get("config", {}).get("dataset_dir")) if recorded is None else bool(recorded)
 
 
 def read_run(folder: Path) -> RunFolder:

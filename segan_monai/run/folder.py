@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from segan_monai.files import whole_file
+from segan_monai.simulated_data import is_simulated
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,6 @@ PACKAGES = (
     "scipy",
     "nibabel",
     "SimpleITK",
-    "itk-io",
     "pillow",
 )
 TRAINING_FILES = (
@@ -76,7 +76,9 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
     """
     record = {
         "bundle": bundle,
-        "command": shlex.join(sys.argv),
+        "command": command_to_paste(sys.argv),
+        "working_directory": str(Path.cwd()),
+        "simulated": is_simulated(config.get("dataset_dir")),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
         "versions": {"python": platform.python_version(), **_versions()},
@@ -89,6 +91,25 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
     }
     with whole_file(folder / "run.json") as file:
         file.write_text(json.dumps(record, indent=4, default=str) + "\n", encoding="utf-8")
+
+
+def command_to_paste(argv: Sequence[str]) -> str:
+    """Return the command line of a process, quoted, with the program as a user types it.
+
+    Python replaces the module of ``python -m`` in ``sys.argv`` by its file, and a command by its path.
+    """
+    program, *arguments = argv
+    file = Path(program)
+    if file.name == "__main__.py":
+        names = [file.parent.name]
+        for folder in file.parents[1:]:
+            if not (folder / "__init__.py").is_file():
+                break
+            names.insert(0, folder.name)
+        words = ["python", "-m", ".".join(names)]
+    else:
+        words = ["segan-monai" if file.stem == "segan-monai" else program]
+    return shlex.join([*words, *arguments])
 
 
 def log_to(folder: Path) -> None:

@@ -28,6 +28,8 @@ OTHERS = {
     "mkdocs": {"strict"},
     "TensorBoard": {"logdir"},
     "MLflow": {"backend-store-uri"},
+    "typer": {"help"},
+    "segan-monai": {"version"},
 }
 
 

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 
+import monai.bundle
 import numpy as np
 import pytest
 import torch
@@ -16,6 +17,8 @@ from monai.bundle import ConfigParser
 
 from segan_monai import run as runs
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.run.folder import command_to_paste, write_record
+from segan_monai.simulated_data import MARK
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -48,6 +51,28 @@ def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
     assert record["versions"]["torch"] == torch.__version__
     assert record["command"].startswith("monai.bundle run training --config_file ")
     assert record["command"].endswith(" --learning_rate 0.5")
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        ([monai.bundle.__file__.replace("__init__", "__main__"), "run", "a b"], "python -m monai.bundle run 'a b'"),
+        (["/opt/venv/bin/segan-monai", "train"], "segan-monai train"),
+        (["C:/venv/Scripts/segan-monai.exe", "train"], "segan-monai train"),
+        (["train.py", "--epochs", "2"], "train.py --epochs 2"),
+    ],
+)
+def test_the_command_is_as_typed(argv, command):
+    assert command_to_paste(argv) == command
+
+
+def test_run_json_says_whether_data_are_simulated(tmp_path):
+    (tmp_path / "data").mkdir()
+    for simulated in (False, True):
+        if simulated:
+            (tmp_path / "data" / "README.txt").write_text(MARK, encoding="utf-8")
+        write_record(tmp_path, 0, {"dataset_dir": str(tmp_path / "data")})
+        assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["simulated"] is simulated
 
 
 @pytest.mark.parametrize("root", [".", "$'../bundle_segmentation'", "{here}"])
