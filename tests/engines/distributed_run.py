@@ -138,7 +138,7 @@ def read_later(folder, rank):
         if case == "bad" and rank == 1:
             halves[1]["image"][0, 0, 3, 3] = torch.nan
         trainer = make_trainer("segan", halves)
-        trainer.look_every = 100
+        trainer.look_every, trainer.state.epoch = 100, 1
         for trainer.state.iteration, batch in enumerate(halves[:taken], start=1):
             trainer._iteration(trainer, batch)
         states[case] = state_of(trainer)

@@ -36,11 +36,13 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
     assert done.returncode == 0, log[-3000:]
     assert done.stdout.startswith("Plan: about 2 minutes of an idle core"), "it says at once what it will do"
     found = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
-    assert [part["status"] for part in found.values()] == ["passed"] * 8
+    assert [part["status"] for part in found.values()] == ["passed"] * 12
     assert found["tests"]["results"]["tests"]["tests"] > 10
     assert found["tests"]["results"]["tests"]["failed"] == {}
     rows = {name: part["results"]["result"]["rows"] for name, part in found.items() if "result" in part["results"]}
     assert [row["side"] for row in rows["train-step"]] == ["literal", "float32", "bfloat16"]
+    assert rows["train-step, inductor"][-1]["side"] == "bfloat16, aot_eager"
+    assert rows["inference, inductor"][-1]["compilations"] == 1
     assert {row["side"] for row in rows["inference"]} > {"bfloat16", "MONAI SliceInferer"}
     for name in ("training", "training-without-critics"):
         (row,) = rows[name]
