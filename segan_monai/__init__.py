@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
     from segan_monai.data import find_cases, number_of_regions, split_cases
     from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
+    from segan_monai.export import load_inferer, load_network, load_preprocessing
     from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
     from segan_monai.losses import MultiScaleL1Loss, WeightedDiceLoss
     from segan_monai.metrics import evaluate_case, evaluate_folders
@@ -62,6 +63,9 @@ __all__ = [
     "inferers",
     "init_process_group_for",
     "kaiming_initialize",
+    "load_inferer",
+    "load_network",
+    "load_preprocessing",
     "load_weights",
     "losses",
     "merged_regions",
@@ -123,6 +127,8 @@ _EXPORTS = {
     "run": ("bundle_root", "run_settings", "start_run"),
     "transforms": ("merged_regions",),
 }
+# imported on first use, because no config refers to them and they import onnxruntime
+_ON_USE = dict.fromkeys(("load_inferer", "load_network", "load_preprocessing"), "export")
 
 
 def register_components() -> None:
@@ -144,6 +150,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     register_components()
+    if name in _ON_USE:
+        return getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
     return globals()[name]
 
 

@@ -69,7 +69,9 @@ KEYS: dict[str, Key] = {
     "mlflow": Key(PATH | NULL, "MLflow server, database or folder for its record"),
     "live_cases": Key(whole(0), "validation cases shown in TensorBoard"),
     "count_operations": Key(SWITCH, "count floating-point operations per slice"),
-    "published": Key(MAPPING | NULL, "published figures for the report"),
+    "published": Key(
+        MAPPING | NULL, "published figures for the report: source, cases (regular expression), regions, values"
+    ),
     # cases and their split
     "subset": Key(choice("held_out", "training", "validation", "test", "all"), "cases to evaluate"),
     "folds": Key(whole(2), "number of folds"),

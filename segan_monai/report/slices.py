@@ -68,14 +68,14 @@ def _drawing(preview: CasePreview, scale: tuple[float, float], content: str) -> 
 
 def _reference(masks: NDArray[Any], scale: tuple[float, float]) -> str:
     """Return wide solid outlines of masks (R, H, W) as SVG."""
-    return _outlines([_path(mask, scale) for mask in masks], _colours(len(masks)), 'stroke-width="3.5"')
+    return _outlines([_path(mask, scale) for mask in masks], _colours(len(masks)), 'stroke-width="2.5"')
 
 
 def _prediction(masks: NDArray[Any], scale: tuple[float, float]) -> str:
     """Return narrow dashed outlines of masks (R, H, W) as SVG; with black gaps, they stand out on a reference too."""
     paths = [_path(mask, scale) for mask in masks]
-    gaps = _outlines(paths, ["black"] * len(paths), 'stroke-width="3.5"')
-    return gaps + _outlines(paths, _colours(len(paths)), 'stroke-width="2" stroke-dasharray="6 4"')
+    gaps = _outlines(paths, ["black"] * len(paths), 'stroke-width="2.5"')
+    return gaps + _outlines(paths, _colours(len(paths)), 'stroke-width="1.7" stroke-dasharray="6 4"')
 
 
 def _outlines(paths: Sequence[str], colours: Sequence[str], style: str) -> str:

@@ -109,7 +109,12 @@ def command_to_paste(argv: Sequence[str]) -> str:
         words = ["python", "-m", ".".join(names)]
     else:
         words = ["segan-monai" if file.stem == "segan-monai" else program]
-    return shlex.join([*words, *arguments])
+    return " ".join(map(_quoted, [*words, *arguments]))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for the shell: a list such as ['a.json','b.json'] in double quotes, as the docs write it."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def log_to(folder: Path) -> None:

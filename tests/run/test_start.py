@@ -60,6 +60,7 @@ def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
         (["/opt/venv/bin/segan-monai", "train"], "segan-monai train"),
         (["C:/venv/Scripts/segan-monai.exe", "train"], "segan-monai train"),
         (["train.py", "--epochs", "2"], "train.py --epochs 2"),
+        (["a.py", "['b','c d']", "it's $5", ""], """a.py "['b','c d']" 'it'"'"'s $5' ''"""),
     ],
 )
 def test_the_command_is_as_typed(argv, command):
