@@ -19,6 +19,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
 
+from segan_monai.deferred import training_begins
+from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
@@ -65,6 +67,9 @@ class RunCheckpoint:
 
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
     random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
+
+    When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
+    ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
 
     ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
@@ -114,6 +119,7 @@ class RunCheckpoint:
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
             engine.add_event_handler(Events.GET_BATCH_STARTED, self.pass_over)
+        engine.add_event_handler(Events.STARTED, lambda: training_begins(self.output_dir))
         engine.add_event_handler(Events.EPOCH_STARTED, self.reseed)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_asked_to_stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
@@ -164,10 +170,7 @@ class RunCheckpoint:
             return
         self.resume = False
         if not self.last.is_file():
-            raise ConfigError(
-                f"--resume true, but {self.last} does not exist. Set --output_dir to the folder of the run to resume, "
-                "or omit --resume to start a new run."
-            )
+            raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         for name, item in self.objects.items():
             try:
