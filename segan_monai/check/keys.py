@@ -51,6 +51,7 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),

@@ -123,6 +123,7 @@ class RunCheckpoint:
         engine.add_event_handler(Events.EPOCH_STARTED, self.reseed)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_asked_to_stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.name_weights)
 
     def reseed(self, engine: Engine) -> None:
         """Seed random transforms in this process from the global state, as in worker processes."""
@@ -200,6 +201,12 @@ class RunCheckpoint:
             engine.state.max_epochs,
             f" and {self.batches_done} batches" if self.batches_done else "",
         )
+
+    def name_weights(self, engine: Engine) -> None:
+        """Log where the weights are, on rank 0."""
+        if idist.get_rank() == 0:
+            weights = self.ckpt_dir / "model.pt"
+            logger.info("weights: %s (to evaluate or apply them, pass --ckpt_dir %s)", weights, self.ckpt_dir)
 
     def _save_last(
         self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]

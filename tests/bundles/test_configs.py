@@ -19,6 +19,7 @@ TITLE = "---- "
 OF_EACH_CONFIG = {
     "imports": "training also needs monai and sys",
     "output_dir": "each has a folder of its own",
+    "ckpt_dir": "training writes to its own folder, never over the weights that a bundle includes",
     "num_workers": "training reads many cases at once",
     "initialize": "training has no weights to load",
     "cases": "inference needs no labels",
@@ -48,6 +49,7 @@ OF_ONE_BUNDLE = {
 }
 OF_EACH_BUNDLE = {
     *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data
+    "ckpt_dir",  # the pancreas bundle includes weights for pictures
     *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
     *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
     *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
