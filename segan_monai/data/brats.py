@@ -74,6 +74,7 @@ def brats_cases(
     dataset_dir: str | os.PathLike[str],
     modalities: Sequence[str] = ("t1c", "t2", "flair"),
     unusable: dict[str, str] | None = None,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a BraTS folder of any year by their file names, at any depth.
 
@@ -87,6 +88,7 @@ def brats_cases(
         modalities: Images to use, in this order: ``t1``, ``t1c``, ``t2``, ``flair`` or synonyms.
         unusable: If given, receives the name and the fault of each case that lacks a modality or has two files for
             one. Without it, such a case is an error.
+        keep_incomplete: Return such a case too, with the fault as ``unusable`` and the images that it has.
 
     Returns:
         Cases sorted by name. Each has ``case``, ``subject`` (shared by the time points of a subject), ``image`` (paths
@@ -138,10 +140,13 @@ def brats_cases(
                 f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
                 f"or remove the modality from --modalities (now {', '.join(modalities)})."
             )
+        present = [modality for modality in wanted if modality in of_case]
+        grades = _grade_folder(folder, root), graded.get(name)
+        case = _case(name, of_case, present, conventions[folder, name], *grades)
         if fault is None:
-            cases.append(
-                _case(name, of_case, wanted, conventions[folder, name], _grade_folder(folder, root), graded.get(name))
-            )
+            cases.append(case)
+        elif keep_incomplete:
+            cases.append({**case, "unusable": fault})
         elif unusable is None:
             raise DataError(fault)
         else:

@@ -29,11 +29,15 @@ logger = logging.getLogger(__name__)
 class CaseDataset(Dataset):
     """Dataset for inference that returns an error record for a case that cannot be read or transformed.
 
+    A case with ``unusable``, see ``find_cases``, is one of these, and that text is its error.
+
     Takes the arguments of MONAI's ``Dataset``; each case has its name under ``case``. Each item is the transformed
     case, or ``{"case": name, "error": text}``.
     """
 
     def _transform(self, index: int) -> Any:
+        if "unusable" in self.data[index]:
+            return {"case": self.data[index]["case"], "error": self.data[index]["unusable"]}
         try:
             return super()._transform(index)
         except Exception as error:  # readers and transforms raise many types; `CaseEvaluator` records the error

@@ -24,9 +24,8 @@ OF_EACH_CONFIG = {
     "initialize": "training has no weights to load",
     "cases": "inference needs no labels",
     "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
-    "dataset": "inference goes on after a case that fails",
+    "dataset": "inference omits finished cases, and training keeps cases in memory",
     "handlers": "evaluation measures, inference keeps a journal",
-    "evaluator": "inference goes on after a case that fails",
     "run": "each runs its own",
 }
 OF_ONE_BUNDLE = {
