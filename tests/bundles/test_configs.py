@@ -52,6 +52,7 @@ OF_EACH_BUNDLE = {
     *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
     *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
     *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
+    "journal",  # a photograph has no volume
     "evaluator",  # a photograph is no volume: mixed precision is not the inferer's
 }
 # what the hippocampus bundle has otherwise than BraTS, with the same method
