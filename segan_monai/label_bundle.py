@@ -85,6 +85,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     regions = segan_monai.merged_regions(resolve_regions(inference["regions"]))
     inference["output_labels"] = "consecutive"
     training["regions"] = regions
+    training["ckpt_dir"] = "$@bundle_root + '/models'"  # served from there
     training["epochs"] = "@train#trainer#max_epochs"
     training["train"]["trainer"]["max_epochs"] = 1  # MONAI Label always sets it
     if "warm_up_epochs" in training:

@@ -51,6 +51,7 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
@@ -107,6 +108,7 @@ KEYS: dict[str, Key] = {
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
     "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),

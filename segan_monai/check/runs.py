@@ -118,6 +118,7 @@ def _check_built(
     has_device = check_device(trial, report)
     data = find_run_cases(trial, used, report)
     if data is not None:
+        data = _usable(data, report)
         _check_data_quickly(data, report)
     if not quick and data is not None and folder is not None:
         cases = unique_cases(data.parts)
@@ -134,6 +135,15 @@ def _check_built(
         report.note("step", f"not run: {'--quick' if quick else 'the data have errors'}")
         return
     check_step(trial, run_id, report)
+
+
+def _usable(data: RunCases, report: Report) -> RunCases:
+    """Report the cases that lack a file, and return the others."""
+    for case in unique_cases(data.parts):
+        if "unusable" in case:
+            report.error("headers", case["case"], case["unusable"])
+    parts = {name: [case for case in part if "unusable" not in case] for name, part in data.parts.items()}
+    return data._replace(parts=parts)
 
 
 def _check_data_quickly(data: RunCases, report: Report) -> None:

@@ -63,6 +63,7 @@ def brats_cases(
     dataset_dir: str | os.PathLike[str],
     modalities: Sequence[str] = ("t1c", "t2", "flair"),
     unusable: dict[str, str] | None = None,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a BraTS folder of any year by their file names, at any depth.
 
@@ -76,6 +77,7 @@ def brats_cases(
         modalities: Images to use, in this order: ``t1``, ``t1c``, ``t2``, ``flair`` or synonyms.
         unusable: If given, receives the name and the fault of each case that lacks a modality or has two files for
             one. Without it, such a case is an error.
+        keep_incomplete: Return such a case too, with the fault as ``unusable`` and the images that it has.
 
     Returns:
         Cases sorted by name. Each has ``case``, ``subject`` (shared by the time points of a subject), ``image`` (paths
@@ -127,10 +129,14 @@ def brats_cases(
                 f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
                 f"or remove the modality from --modalities (now {', '.join(modalities)})."
             )
+        present = [modality for modality in wanted if modality in of_case]
+        case_id = _vsd_name(folder, root) if conventions[folder, name] == "brats2015" else name
+        grade = _GRADES[of_folder.upper()] if (of_folder := _grade_folder(folder, root)) else graded.get(name)
+        case = _case(case_id, name, of_case, present, conventions[folder, name], grade)
         if fault is None:
-            case_id = _vsd_name(folder, root) if conventions[folder, name] == "brats2015" else name
-            grade = _GRADES[of_folder.upper()] if (of_folder := _grade_folder(folder, root)) else graded.get(name)
-            cases.append(_case(case_id, name, of_case, wanted, conventions[folder, name], grade))
+            cases.append(case)
+        elif keep_incomplete:
+            cases.append({**case, "unusable": fault})
         elif unusable is None:
             raise DataError(fault)
         else:
@@ -208,6 +214,8 @@ BRATS = Layout(
     data_set="BraTS",
     expected=_EXPECTED,
     matches=lambda folder, modalities: bool(modalities) and any(map(brats_file, walk_files(folder))),
-    cases=lambda folder, modalities: brats_cases(folder, modalities or ()),
+    cases=lambda folder, modalities, keep_incomplete: brats_cases(
+        folder, modalities or (), keep_incomplete=keep_incomplete
+    ),
     label_maps=_label_maps,
 )

@@ -16,7 +16,7 @@ from segan_monai.data.brats import BRATS
 from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.data.layouts import LAYOUTS
-from segan_monai.data.plain import PLAIN
+from segan_monai.data.plain import PLAIN, single_case
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, is_dicom
 from segan_monai.folders import existing_folder
@@ -29,6 +29,7 @@ def find_cases(
     datalist: str | os.PathLike[str] | None = None,
     modalities: Sequence[str] | None = None,
     require_labels: bool = False,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a data set.
 
@@ -39,10 +40,12 @@ def find_cases(
     3. ``dataset.json`` in the folder (Medical Segmentation Decathlon);
     4. BraTS of any year, if modalities are given;
     5. iSEG 2017 and MRBrainS 2013, or both together;
-    6. volumes directly in the folder. Each is a case without a label, for inference. Where names end in nnU-Net's
-       channel numbers (``<case>_0000.nii.gz``), each is one channel of a case;
+    6. volumes directly in the folder, except label maps, see ``plain_cases``. Each is a case without a label, for
+       inference. Where names end in nnU-Net's channel numbers (``<case>_0000.nii.gz``), each is one channel of a case;
     7. photographs, if no modalities are given: ISIC 2017 and 2018, ``images`` with ``masks``, or photographs directly
        in the folder.
+
+    The path of a single volume or photograph is a data set of one case, without a label.
 
     A case is a plain dictionary:
 
@@ -51,30 +54,39 @@ def find_cases(
     - ``label``: path of the label map; absent if there is none.
     - ``channels``: indices of the channels to use; only for a 4-D image.
     - ``grade``, ``convention`` and ``domain``: absent if unknown.
+    - ``unusable``: why the case cannot be used; absent for all others. See ``keep_incomplete``.
     - further fields from the datalist.
 
     Args:
-        dataset_dir: The folder; may be None if a datalist is given.
+        dataset_dir: The folder, or a single image; may be None if a datalist is given.
         datalist: JSON file in the decathlon's format, see ``segan_monai.data.decathlon_cases``.
         modalities: Names of the modalities in channel order, such as ``("t1c", "t2", "flair")``.
         require_labels: Omit cases without a label map, and log their number.
+        keep_incomplete: Return a case that lacks a file of an image, such as one modality, with the reason under
+            ``unusable``; ``CaseDataset`` and ``CaseEvaluator`` record it as failed. By default, it is an error.
 
     Returns:
         The cases. A log line summarizes what was found.
 
     Raises:
-        DataError: The folder does not exist or holds no images; two cases have the same name; labels are required and
-            there are none; or the files do not conform to their layout.
+        DataError: The folder does not exist or holds no images, or no case can be used; two cases have the same name;
+            labels are required and there are none; or the files do not conform to their layout.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist
-        layout, cases = "datalist", decathlon_cases(datalist, modalities, base_dir=dataset_dir or None)
+        layout = "datalist"
+        cases = decathlon_cases(datalist, modalities, dataset_dir or None, keep_incomplete)
     else:
         if not dataset_dir:
             raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
-        where = folder = existing_folder(dataset_dir)
-        layout, cases = _cases_in(folder, modalities)
+        where = folder = Path(dataset_dir).expanduser().absolute()
+        if folder.is_file():
+            layout, cases = "single file", [with_case_names(case) for case in single_case(folder)]
+        else:
+            layout, cases = _cases_in(existing_folder(folder), modalities, keep_incomplete)
     _check_ids(cases, where)
+    if all("unusable" in case for case in cases):
+        raise DataError(cases[0]["unusable"])
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
     logger.info(
@@ -99,14 +111,16 @@ def find_cases(
     return labelled
 
 
-def _cases_in(folder: Path, modalities: Sequence[str] | None) -> tuple[str, list[dict[str, Any]]]:
+def _cases_in(
+    folder: Path, modalities: Sequence[str] | None, keep_incomplete: bool
+) -> tuple[str, list[dict[str, Any]]]:
     """Return the name of the first layout that matches, and the cases of the folder."""
     for group in LAYOUTS:
         if matching := [layout for layout in group if layout.matches(folder, modalities)]:
             cases = [
                 case if layout.names_cases else with_case_names(case)
                 for layout in matching
-                for case in layout.cases(folder, modalities)
+                for case in layout.cases(folder, modalities, keep_incomplete)
             ]
             return " and ".join(layout.name for layout in matching), cases
     raise _nothing_in(folder)

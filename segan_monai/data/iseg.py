@@ -79,5 +79,5 @@ ISEG = Layout(
     data_set="iSEG 2017",
     expected="at any depth subject-1-T1.hdr and .img, subject-1-label.hdr and .img",
     matches=lambda folder, _: any(map(iseg_file, walk_files(folder))),
-    cases=lambda folder, _: iseg_cases(folder),
+    cases=lambda folder, *_: iseg_cases(folder),
 )

@@ -107,5 +107,5 @@ PHOTOGRAPHS = Layout(
     data_set="ISIC",
     expected=_EXPECTED,
     matches=lambda folder, modalities: not modalities and bool(isic_cases(folder)),
-    cases=lambda folder, _: isic_cases(folder),
+    cases=lambda folder, *_: isic_cases(folder),
 )

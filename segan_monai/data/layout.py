@@ -19,7 +19,8 @@ class Layout:
         data_set: Name of the data set in messages and in ``dataset.json``.
         expected: Files of the layout, for messages.
         matches: Returns whether a folder, given the modalities, is in this layout. It does not read images.
-        cases: Returns the cases of a folder that matches, in the form that ``find_cases`` describes.
+        cases: Returns the cases of a folder that matches, given the modalities and ``keep_incomplete``, in the form
+            that ``find_cases`` describes.
         names_cases: Whether the files may name the cases. Such names are checked; names of files are made safe.
         label_maps: Selects the label maps among the volumes below a folder and returns the case of each, so that an
             evaluation finds them by their names alone. None if the names do not tell.
@@ -29,6 +30,6 @@ class Layout:
     data_set: str
     expected: str
     matches: Callable[[Path, Sequence[str] | None], bool]
-    cases: Callable[[Path, Sequence[str] | None], list[dict[str, Any]]]
+    cases: Callable[[Path, Sequence[str] | None, bool], list[dict[str, Any]]]
     names_cases: bool = False
     label_maps: Callable[[Sequence[Path], Path], dict[Path, str]] | None = None

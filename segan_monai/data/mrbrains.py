@@ -83,5 +83,5 @@ MRBRAINS = Layout(
     data_set="MRBrainS 2013",
     expected="at any depth TrainingData/1/T1.nii beside T2_FLAIR.nii, LabelsForTraining.nii and the like",
     matches=lambda folder, _: any(map(mrbrains_file, walk_files(folder))),
-    cases=lambda folder, _: mrbrains_cases(folder),
+    cases=lambda folder, *_: mrbrains_cases(folder),
 )

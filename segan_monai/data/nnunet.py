@@ -71,7 +71,9 @@ def is_nnunet(folder: Path) -> bool:
         return False
 
 
-def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def nnunet_cases(
+    dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None, keep_incomplete: bool = False
+) -> list[dict[str, Any]]:
     """Read the cases of nnU-Net's raw format, version 1 or 2.
 
     - ``imagesTr``: one file per channel (``<case>_0000.nii.gz``, ``<case>_0001.nii.gz``) or one file per case.
@@ -85,6 +87,8 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     Args:
         dataset_dir: The folder.
         modalities: Channels to use, in this order, by their names in ``dataset.json``.
+        keep_incomplete: Return a case that lacks a file listed in ``dataset.json`` with the reason under ``unusable``,
+            see ``find_cases``.
 
     Returns:
         Cases in the form that ``segan_monai.data.decathlon_cases`` returns; unlabelled cases have no ``label``.
@@ -119,7 +123,9 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     for entry in (*training, *test):
         if entry["case"] in domains:
             entry["domain"] = domains[entry["case"]]
-    cases = cases_of_datalist(file, {"modality": names, "training": training, "test": test}, [folder], modalities)
+    cases = cases_of_datalist(
+        file, {"modality": names, "training": training, "test": test}, [folder], modalities, keep_incomplete
+    )
     if (folder / SPLITS).is_file():
         _set_folds(folder / SPLITS, [case for case in cases if case["section"] == "training"])
     return cases

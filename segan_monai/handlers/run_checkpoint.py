@@ -19,6 +19,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
 
+from segan_monai.deferred import training_begins
+from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
@@ -66,6 +68,9 @@ class RunCheckpoint:
 
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
     random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
+
+    When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
+    ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
 
     ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
@@ -116,9 +121,11 @@ class RunCheckpoint:
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
             engine.add_event_handler(Events.GET_BATCH_STARTED, self.pass_over)
+        engine.add_event_handler(Events.STARTED, lambda: training_begins(self.output_dir))
         engine.add_event_handler(Events.EPOCH_STARTED, self.reseed)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_asked_to_stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.name_weights)
 
     def reseed(self, engine: Engine) -> None:
         """Seed random transforms in this process from the global state, as in worker processes."""
@@ -166,10 +173,7 @@ class RunCheckpoint:
             return
         self.resume = False
         if not self.last.is_file():
-            raise ConfigError(
-                f"--resume true, but {self.last} does not exist. Set --output_dir to the folder of the run to resume, "
-                "or omit --resume to start a new run."
-            )
+            raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         for name, item in self.objects.items():
             if name not in checkpoint and not item.state_dict():
@@ -201,6 +205,12 @@ class RunCheckpoint:
             engine.state.max_epochs,
             f" and {self.batches_done} batches" if self.batches_done else "",
         )
+
+    def name_weights(self, engine: Engine) -> None:
+        """Log where the weights are, on rank 0."""
+        if idist.get_rank() == 0:
+            weights = self.ckpt_dir / "model.pt"
+            logger.info("weights: %s (to evaluate or apply them, pass --ckpt_dir %s)", weights, self.ckpt_dir)
 
     def _save_last(
         self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]

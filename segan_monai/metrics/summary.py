@@ -114,11 +114,12 @@ def write_evaluation(
     output_dir: str | os.PathLike[str],
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
+    not_evaluated: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json`` (see ``summarize``) to ``output_dir``.
 
     In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape that ``table``
-    lacks are omitted.
+    lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the summary.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -130,6 +131,8 @@ def write_evaluation(
             float_format="%.9g",
         )
     summary = summarize(table, regions, prediction_regions)
+    if not_evaluated:
+        summary["not_evaluated"] = dict(not_evaluated)
     write_summary(output_dir / "summary.json", summary)
 
 

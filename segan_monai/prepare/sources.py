@@ -50,7 +50,7 @@ class Source(NamedTuple):
 def _cases_of(layout: Layout, folder: Path) -> list[dict[str, Any]]:
     if not layout.matches(folder, None):
         _nothing_of(layout.data_set, folder, layout.expected)
-    return layout.cases(folder, None)
+    return layout.cases(folder, None, False)
 
 
 def _brats(folder: Path, options: PrepareOptions) -> Source:

@@ -62,7 +62,7 @@ def read_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
     run.split = _json(folder / "split.json")
-    run.summary = _json(folder / "summary.json", ("regions",))
+    run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)

@@ -93,7 +93,9 @@ def _section(run: RunFolder) -> dict[str, Any]:
         section["measures"] = [TITLES[name] for name in measures]
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["cases"] = _cases(run.metrics, measures)
-        section["trouble"] = _trouble(run.metrics)
+        not_evaluated = run.summary.get("not_evaluated", {})
+        section["trouble"] = [f"{case}: not evaluated: {why}" for case, why in not_evaluated.items()]
+        section["trouble"] += _trouble(run.metrics)
         section["previews"] = [
             {
                 "role": role,
@@ -144,7 +146,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
 
 def _counts(run: RunFolder) -> str:
     if run.metrics is not None:
-        return f"{run.metrics['case'].nunique()} evaluated"
+        failed = len(run.summary.get("not_evaluated", {}))
+        return f"{run.metrics['case'].nunique()} evaluated" + (f", {failed} failed and in no mean" if failed else "")
     return ", ".join(f"{len(cases)} {name}" for name, cases in run.split.items() if isinstance(cases, list))
 
 
