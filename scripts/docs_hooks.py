@@ -110,9 +110,10 @@ def _keys() -> str:
                 values.setdefault(json.dumps(config[name]), []).append(bundle)
         own = "<br>".join(f"{', '.join(bundles)}: `{value}`" for value, bundles in values.items())
         rows.append(f"| `{name}` | {key.purpose} | {key.kind.expected} | {own} |")
-    return (
-        "# Keys of the configs\n\nEvery key is an option of `python -m monai.bundle run`.\n\n" + "\n".join(rows) + "\n"
+    options = (
+        "Every key is an option of `segan-monai train`, `evaluate` and `predict`, and of `python -m monai.bundle run`."
     )
+    return f"# Keys of the configs\n\n{options}\n\n" + "\n".join(rows) + "\n"
 
 
 def _command_line() -> str:

@@ -156,5 +156,7 @@ def __getattr__(name: str) -> Any:
 
 
 # The segan-monai command registers components when a command runs, so that --help does not wait for PyTorch
-if Path(*sys.argv[:1]).stem != "segan-monai":
+_is_command = Path(*sys.argv[:1]).stem == "segan-monai"
+_is_module = sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv  # python -m segan_monai, before its module is found
+if not (_is_command or _is_module):
     register_components()

@@ -183,6 +183,8 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         engine.state.epoch = engine.state.iteration = engine.state.max_epochs or 1
         engine.state.dataloader, engine.state.epoch_length = engine.data_loader, 1
         engine._iteration(engine, batch)
+        if hasattr(engine, "losses"):
+            engine.losses.look()  # on a GPU, a trainer reads losses only every few iterations
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     except torch.OutOfMemoryError:

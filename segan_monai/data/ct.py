@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.case_names import with_case_names
-from segan_monai.data.brats import existing_folder
 from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
+from segan_monai.folders import existing_folder
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from segan_monai.case_names import case_name
 from segan_monai.data.conventions import modality_name
+from segan_monai.data.layout import Layout
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import file_id
 from segan_monai.json_files import read_json
@@ -31,7 +32,7 @@ def decathlon_cases(
     A datalist has a section ``training`` and optionally ``validation`` and ``test`` (or ``testing``). An entry is a
     path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``, and further
     fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number ``fold`` in
-    each entry of ``training`` defines the folds of :func:`segan_monai.data.split_cases`.
+    each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
 
     Args:
         dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.
@@ -240,3 +241,14 @@ def _check_files(file: Path, cases: Sequence[dict[str, Any]], folders: Sequence[
             f"{file} names {len(missing)} files that do not exist, the first of them {missing[0]}. Paths in it are "
             f"relative to {' or '.join(map(str, folders))}: correct them, or set --dataset_dir to the images' folder."
         )
+
+
+DECATHLON = Layout(
+    name="decathlon dataset.json",
+    data_set="the decathlon",
+    expected="dataset.json in it, or Task04_Hippocampus/dataset.json and the like",
+    matches=lambda folder, _: (folder / "dataset.json").is_file(),
+    cases=decathlon_cases,
+    names_cases=True,
+    label_maps=lambda files, _: {path: file_id(path) for path in files if path.parent.name == "labelsTr"},
+)

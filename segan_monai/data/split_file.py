@@ -25,7 +25,7 @@ PARTS = ("training", "validation")
 def write_split(
     file: Path, split: Mapping[str, Sequence[Case]], drawn: Mapping[str, Any], stratified_by: str = "grade"
 ) -> None:
-    """Write a split as :func:`read_split` reads it.
+    """Write a split as ``read_split`` reads it.
 
     Args:
         file: the JSON file.
@@ -57,11 +57,11 @@ def write_split(
 
 
 def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a split that :func:`segan_monai.data.split_cases` wrote.
+    """Read a split that ``segan_monai.data.split_cases`` wrote.
 
     Returns:
         ``training`` and ``validation``: lists of names of cases; ``digests``: name of a case to its
-        :func:`case_digest`, empty in files of earlier versions; and how the split was drawn.
+        ``case_digest``, empty in files of earlier versions; and how the split was drawn.
 
     Raises:
         DataError: no such file, or not one of this form.
@@ -90,7 +90,7 @@ def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -
 
     Args:
         cases: the current cases.
-        record: what :func:`read_split` returns.
+        record: what ``read_split`` returns.
         part: ``training`` or ``validation``.
 
     Returns:

@@ -20,6 +20,7 @@ from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
+from segan_monai.optional import require_modules
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -106,7 +107,11 @@ class ExportedBundle:
         return torch.rand(shape, generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:
-        """Write the network in one of ``FORMATS``; create the folder if missing."""
+        """Write the network in one of ``FORMATS``; create the folder if missing.
+
+        Raises:
+            ConfigError: The format is unknown, or ONNX is wanted and its packages are not installed.
+        """
         if kind not in FORMATS:
             raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
         file = Path(file)
@@ -119,6 +124,7 @@ class ExportedBundle:
         ckpt_export("network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides)
 
     def _onnx(self, file: Path) -> None:
+        require_modules("export", "export to ONNX", ("onnx", "onnxscript"))
         import onnx
 
         exporter = logging.getLogger("torch.onnx")
@@ -185,6 +191,7 @@ def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:
             return torch.jit.load(file)(image)
         if kind == "torch-export":
             return torch.export.load(file).module()(image)
+    require_modules("export", "running an ONNX file", ("onnxruntime",))
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

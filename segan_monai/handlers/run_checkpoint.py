@@ -22,6 +22,7 @@ from torch import nn
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
+from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class RunCheckpoint:
         resume: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
+        require_outside_package("ckpt_dir", ckpt_dir)
         self.ckpt_dir = Path(ckpt_dir)
         self.network = network
         self.objects = dict(objects)

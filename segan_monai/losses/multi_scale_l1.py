@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segan_monai.errors import ConfigError
+from segan_monai.processes import average_over_processes
 
 
 class _MeanAbsolute(torch.autograd.Function):
@@ -128,6 +129,7 @@ class MultiScaleL1Loss(nn.Module):
             norms.append(losses.new_zeros(()) if gradient is None else gradient.float().norm())
         measured = torch.stack(norms).detach()
         if self.reduction == "balanced":
+            average_over_processes([measured])  # all processes use the same scales
             if len(self.gradient_norms):
                 unscaled = measured / self._scales()
                 self.gradient_norms = _MOMENTUM * self.gradient_norms + (1 - _MOMENTUM) * unscaled

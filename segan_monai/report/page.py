@@ -20,7 +20,7 @@ from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.summary import DISTANCES, FAILURE_RULE, summarize
 from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
-from segan_monai.report.plots import TITLES, boxes, curves
+from segan_monai.report.plots import TITLES, boxes, curves, layer_shares
 from segan_monai.report.published import published_figures
 from segan_monai.report.slices import region_colours, slice_pictures
 
@@ -81,6 +81,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
     }
     if run.history is not None:
         section["losses"] = curves(run.history, TRAINING)
+        section["layers"] = layer_shares(run.history)
         section["validation"] = curves(run.history, VALIDATION)
     if run.metrics is not None:
         measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from segan_monai.report.history import VALIDATION
+from segan_monai.report.history import LAYERS, VALIDATION
 
 TITLE_SIZE, LABEL_SIZE = 12, 10.5  # readable when three panels are scaled to the width of the page
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
@@ -52,6 +52,32 @@ def curves(history: pd.DataFrame, phase: str) -> str:
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
+    return _svg(figure, "epoch")
+
+
+def layer_shares(history: pd.DataFrame) -> str:
+    """Plot the share of each layer of the critics in the loss and in its gradient on the prediction, over the epochs.
+
+    Args:
+        history: table returned by ``read_history``.
+
+    Returns:
+        The SVG; empty if the shares were not measured.
+    """
+    if not curve_names(history, LAYERS):
+        return ""
+    figure, axes = _figure(1, 2, 3.6, 2.2)
+    for axis, kind in zip(axes.flat, ("loss", "gradient"), strict=True):
+        for index, name in enumerate(curve_names(history, f"{LAYERS}{kind}_")):
+            values = history[history["name"] == name].groupby("epoch")["value"].last()
+            layer = int(name.rsplit("_", 1)[1])
+            label = "masked image" if layer == 0 else f"layer {layer}"
+            marker = "." if len(values) < 40 else None
+            axis.plot(values.index, values, color=COLOURS[index % len(COLOURS)], label=label, marker=marker)
+        axis.set_title(f"share of the {kind}", fontsize=9)
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    axes.flat[-1].legend(fontsize=7)
     return _svg(figure, "epoch")
 
 

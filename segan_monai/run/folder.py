@@ -32,7 +32,6 @@ PACKAGES = (
     "scipy",
     "nibabel",
     "SimpleITK",
-    "itk-io",
     "pillow",
 )
 TRAINING_FILES = (

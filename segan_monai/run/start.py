@@ -23,7 +23,7 @@ from segan_monai.check import (
 from segan_monai.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.errors import UnknownKeyError
-from segan_monai.places import require_results_outside
+from segan_monai.places import require_outside_package, require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
@@ -56,8 +56,8 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
-            value, or a value is invalid. The output folder is in the data set or not writable. With ``check``, the
-            config cannot run.
+            value, or a value is invalid. The output folder is in the data set or the installed package, or not
+            writable. With ``check``, the config cannot run.
         FolderInUseError: Another process uses the output folder.
         DataError: With ``check``, cases cannot be used.
     """
@@ -80,6 +80,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     if parser is not None:
         if check:
             check_configs_before_run(parser)
+        require_outside_package("output_dir", output_dir)
         data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
         require_results_outside(output_dir, **{"dataset_dir": None, **data})
     folder = output_folder_of_run(output_dir, parser)

@@ -136,6 +136,8 @@ def steps_on_images(bundle, name):
     else:
         steps = config["preprocessing"]
         steps = steps if isinstance(steps, list) else steps["transforms"]
+    if name == "train":
+        steps = [*steps, *config["validate"].get("crop", [])]
     found = []
     for step in steps:
         if "image" in ensure_tuple(step["keys"]) and step["_target_"] not in WITH_LABELS:

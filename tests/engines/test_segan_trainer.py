@@ -10,7 +10,7 @@ from ignite.engine import Events
 from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
-from segan_monai.engines.phased import frozen
+from segan_monai.engines.parameters import frozen
 from segan_monai.errors import ConfigError
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
