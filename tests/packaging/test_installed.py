@@ -22,6 +22,7 @@ SMALL = {
     "slices_per_volume": "2",
     "num_workers": "0",
     "max_cases": "6",
+    "folds": "3",
     "val_interval": "1",
 }
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
