@@ -24,7 +24,7 @@ if [ "${1:-}" = --collect ]; then
         echo "error: $2 has no dataset.json; expected Task04_Hippocampus" >&2
         exit 1
     fi
-    mkdir -p .gpu_wheels
+    mkdir -p .gpu_wheels .gpu_data
     download() { "$python" -m pip download --quiet --no-deps --only-binary=:all: --dest .gpu_wheels "$@"; }
     download "${wheels[@]}"
     for version in 3.11 3.12 3.13; do
@@ -32,11 +32,10 @@ if [ "${1:-}" = --collect ]; then
             --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 "${compiled[@]}"
     done
     if [ $# -gt 1 ]; then
-        mkdir -p .gpu_data
         cp -r "$2/dataset.json" "$2/imagesTr" "$2/labelsTr" .gpu_data
     fi
     # bytes of the files, not of the blocks that they fill
-    found=$(find .gpu_wheels .gpu_data -type f -printf '%s\n' 2> /dev/null | awk '{sum += $1} END {print int(sum / 2^20) + 1}')
+    found=$(find .gpu_wheels .gpu_data -type f -printf '%s\n' | awk '{sum += $1} END {print int(sum / 2^20) + 1}')
     echo "$found MiB in .gpu_wheels and .gpu_data"
     if [ "$found" -gt "$largest_mib" ]; then echo "error: expected at most $largest_mib MiB" >&2; exit 1; fi
     exit

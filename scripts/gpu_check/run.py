@@ -71,7 +71,7 @@ def find_data(given: Path | None) -> Path:
         return given
     public = os.environ.get("SEGAN_MONAI_DATA")
     carried = TOP / ".gpu_data"
-    return Path(public, "msd_hippocampus") if public and not carried.is_dir() else carried
+    return Path(public, "msd_hippocampus") if public and not (carried / "dataset.json").is_file() else carried
 
 
 def machine() -> dict[str, Any]:

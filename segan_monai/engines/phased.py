@@ -132,6 +132,8 @@ class PhasedTrainer(SupervisedTrainer):
         )
         self.adversaries = adversaries
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if isinstance(loss_function, nn.Module):
+            loss_function.to(device)  # its buffers
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         networks = (network, *adversaries.values())

@@ -75,6 +75,8 @@ class SegANTrainer(PhasedTrainer):
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
+        if isinstance(supervised_loss, nn.Module):
+            supervised_loss.to(self.state.device)
         self.supervised_weight = supervised_weight
         self.adversarial_weight = adversarial_weight
         self.critic_start = critic_start

@@ -132,7 +132,8 @@ class MultiScaleL1Loss(nn.Module):
             average_over_processes([measured])  # all processes use the same scales
             if len(self.gradient_norms):
                 unscaled = measured / self._scales()
-                self.gradient_norms = _MOMENTUM * self.gradient_norms + (1 - _MOMENTUM) * unscaled
+                # in place, because CUDA graphs read it where it is
+                self.gradient_norms.copy_(_MOMENTUM * self.gradient_norms + (1 - _MOMENTUM) * unscaled)
             else:
                 self.gradient_norms = measured
         return losses.detach(), measured
