@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         load_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
-    from segan_monai.run import bundle_root, run_settings, start_run
+    from segan_monai.run import bundle_root, run_settings, start_run, trained_settings
     from segan_monai.transforms import merged_regions
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "shard",
     "split_cases",
     "start_run",
+    "trained_settings",
     "transforms",
 ]
 
@@ -124,7 +125,7 @@ _EXPORTS = {
         "shard",
         "share_of_process",
     ),
-    "run": ("bundle_root", "run_settings", "start_run"),
+    "run": ("bundle_root", "run_settings", "start_run", "trained_settings"),
     "transforms": ("merged_regions",),
 }
 # imported on first use, because no config refers to them and they import onnxruntime

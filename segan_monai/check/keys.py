@@ -53,6 +53,7 @@ KEYS: dict[str, Key] = {
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
     "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
+    "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
     "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),

@@ -38,10 +38,11 @@ from segan_monai.check.values import check_values
 from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError, DataError, UnknownKeyError, UserError, user_error_in
 from segan_monai.places import require_results_outside
+from segan_monai.trained import apply_settings_of_weights
 
 logger = logging.getLogger(__name__)
 
-CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids")
+CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids", "settings")
 
 
 def check_command_line(
@@ -78,6 +79,11 @@ def check_command_line(
     check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
     check_values(parser, report)
+    if not report.errors:
+        try:
+            apply_settings_of_weights(parser, arguments)
+        except ConfigError as error:
+            report.error("settings", "model.json", str(error))
     contents = [parser.ref_resolver.items[name].get_config() for name in used]
     with tempfile.TemporaryDirectory() as scratch, as_single_process(contents):
         folder = None

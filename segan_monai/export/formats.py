@@ -21,6 +21,7 @@ from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
+from segan_monai.trained import apply_trained_settings, given_keys
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -44,7 +45,8 @@ class ExportedBundle:
         overrides: Config keys and their values.
 
     Raises:
-        ConfigError: The bundle does not exist, or the weights are missing or of another architecture.
+        ConfigError: The bundle does not exist, or the weights are missing or of another architecture; or an overlay or
+            override contradicts the settings of the training in ``model.json``.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class ExportedBundle:
             parser[key] = value
         if "cases" in parser:
             parser["cases"] = []  # exports need no data
+        apply_trained_settings(parser, self.weights, given_keys(self.files[1:], self.overrides))
         return parser
 
     @cached_property

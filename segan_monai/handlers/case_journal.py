@@ -33,8 +33,9 @@ KINDS = {
     "_probabilities": "probabilities",
     "_normalized": "normalized image",
 }
-# config keys for places and resources, which do not affect the results
+# config keys for places, resources and permissions, which do not affect the results
 _WITHOUT_EFFECT = (
+    "allow_other_settings",
     "bundle_root",
     "ckpt_dir",
     "datalist",
