@@ -79,9 +79,10 @@ def check_command_line(
     check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
     check_values(parser, report)
+    changed: dict[str, Any] = {}
     if not report.errors:
         try:
-            apply_settings_of_weights(parser, arguments)
+            changed = apply_settings_of_weights(parser, arguments)
         except ConfigError as error:
             report.error("settings", "model.json", str(error))
     contents = [parser.ref_resolver.items[name].get_config() for name in used]
@@ -93,7 +94,8 @@ def check_command_line(
             folder = Path(output_dir) / "check" if ok and _is_outside(where, output_dir, report) else None
         if not report.errors:
             trial = trial_parser(parser, scratch, folder and folder.parent)
-            _check_built(trial, run_id, init_id, used, folder, quick, processes, report, set(overrides_of(arguments)))
+            changed_keys = {*overrides_of(arguments), *changed}
+            _check_built(trial, run_id, init_id, used, folder, quick, processes, report, changed_keys)
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder

@@ -64,6 +64,7 @@ class ExportedBundle:
                 raise ConfigError(f"{file}: no such file; expected the folder of a bundle, with configs/ in it.")
         self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
         self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
+        self.trained: dict[str, Any] = {}  # settings of the training, once the config is read
 
     @cached_property
     def parser(self) -> ConfigParser:
@@ -77,7 +78,7 @@ class ExportedBundle:
             parser[key] = value
         if "cases" in parser:
             parser["cases"] = []  # exports need no data
-        apply_trained_settings(parser, self.weights, given_keys(self.files[1:], self.overrides))
+        self.trained = apply_trained_settings(parser, self.weights, given_keys(self.files[1:], self.overrides))
         return parser
 
     @cached_property
@@ -124,7 +125,9 @@ class ExportedBundle:
         return file
 
     def _torchscript(self, file: Path) -> None:
-        ckpt_export("network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides)
+        ckpt_export(
+            "network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides, **self.trained
+        )
 
     def _onnx(self, file: Path) -> None:
         require_modules("export", "export to ONNX", ("onnx", "onnxscript"))
@@ -151,6 +154,7 @@ class ExportedBundle:
                     "dynamic_shapes": (self._free_axes(),),
                 },
                 **self.overrides,
+                **self.trained,
             )
         finally:
             exporter.setLevel(level)
@@ -175,6 +179,8 @@ class ExportedBundle:
         return dict.fromkeys(free, torch.export.Dim.DYNAMIC)
 
     def _classes(self) -> dict[str, str]:
+        if "regions" in self.trained:
+            return {str(value): name for value, name in enumerate(["background", *self.trained["regions"]])}
         return self.parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
 
 
