@@ -95,15 +95,15 @@ KEYS: dict[str, Key] = {
     "output_labels": Key(
         choice("consecutive", "dataset") | distinct(list_of(whole(1, 255))), "voxel values in the label maps written"
     ),
-    "spacing_mm": Key(list_of(_POSITIVE, 3), "voxel size in mm to which images are resampled"),
+    "spacing_mm": Key(list_of(_POSITIVE, 3) | NULL, "voxel size in mm to which images are resampled; null for none"),
     "spacing_known": Key(SWITCH, "whether distances can be measured in mm"),
-    "hu_window": Key(INTERVAL, "Hounsfield units mapped to 0 and 1"),
+    "hu_window": Key(INTERVAL | NULL, "Hounsfield units mapped to 0 and 1; null for percentiles of each image"),
     "picture_window": Key(INTERVAL, "Hounsfield units of black and white in pictures"),
     "picture_axes": Key(
         choice(*(x + y for x in "LR" for y in "AP"), *(y + x for x in "LR" for y in "AP")),
         "directions of a picture's columns and rows",
     ),
-    "intensity_window": Key(INTERVAL, "intensities mapped to 0 and 1"),
+    "intensity_window": Key(INTERVAL | NULL, "intensities mapped to 0 and 1; null for percentiles of each image"),
     "intensity": Key(TEXT, "how intensities are scaled: a name in intensities"),
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),

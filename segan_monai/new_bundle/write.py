@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +73,9 @@ def new_bundle(
             (folder / sub).mkdir(parents=True)
         for file in _COPIED:
             shutil.copyfile(template / file, folder / file)
-        for file, run in (("train.json", "training"), ("evaluate.json", "evaluation"), ("inference.json", "inference")):
+        for file in ("train.json", "evaluate.json", "inference.json"):
             config = json.loads((template / "configs" / file).read_text(encoding="utf-8"))
-            _write_json(folder / "configs" / file, adapt_config(config, name, method, run, described, found, chosen))
+            _write_json(folder / "configs" / file, adapt_config(config, name, method, described, found, chosen))
         metadata = json.loads((template / "configs" / "metadata.json").read_text(encoding="utf-8"))
         _write_json(folder / "configs" / "metadata.json", adapt_metadata(metadata, method, described, found, chosen))
         reasons = {key: choice._asdict() for key, choice in chosen.items()}
@@ -91,7 +91,6 @@ def adapt_config(
     config: dict[str, Any],
     name: str,
     method: str,
-    run: str,
     described: DataDescription,
     found: Fingerprint,
     chosen: Mapping[str, Choice],
@@ -102,35 +101,25 @@ def adapt_config(
         config: Content of ``train.json``, ``evaluate.json`` or ``inference.json``.
         name: Name of the new bundle.
         method: See ``new_bundle``.
-        run: ``training``, ``evaluation`` or ``inference``.
         described: Description of the data set.
         found: Fingerprint of the data set.
-        chosen: Settings; those without a key in the config are omitted, except those that add a transform.
+        chosen: Settings; those without a key in the config are omitted. Optional steps of the templates are disabled
+            while their key, such as ``spacing_mm``, is null.
     """
-    labelled = run == "training"
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
     config["dataset_dir"] = config_value("dataset_dir", str(described.folder))
     config["regions"] = found.regions
     if "published" in config:
         config["published"] = None
     config |= {key: choice.value for key, choice in chosen.items() if key in config}
+    config["modalities"] = found.channels
     if method == "segan":
-        config["modalities"] = found.channels
         if len(found.channels) == 1:  # other folders may name their only channel differently
             del config["cases"]["modalities"]
         config["label_regions"].pop("cases", None)
-    else:
-        _each_component(config, lambda part: _name_channels(part, found.channels))
-    if "intensity_window" in chosen:
-        config = _before(config, "num_classes", {"intensity_window": chosen["intensity_window"].value})
-        _each_component(config, _window_instead_of_percentiles)
     if method == "lsnet" and not found.is_ct:
-        config = {key: value for key, value in config.items() if key != "hu_window"}
+        config["hu_window"] = None
         config["picture_window"] = [0, 255]
-        _each_component(config, _percentiles_instead_of_window)
-    if method == "segan" and "spacing_mm" in chosen:
-        config = _before(config, "num_classes", {"spacing_mm": chosen["spacing_mm"].value})
-        _resample_after_orientation(config, labelled)
     return config
 
 
@@ -206,57 +195,6 @@ def _licence(described: DataDescription) -> str:
 
 def _values(regions: Mapping[str, list[int]]) -> str:
     return ", ".join(f"{'/'.join(map(str, values))} {region}" for region, values in regions.items())
-
-
-def _each_component(part: Any, change: Callable[[dict[str, Any]], None]) -> None:
-    """Apply an in-place change to every dictionary with a ``_target_``."""
-    if isinstance(part, dict):
-        if "_target_" in part:
-            change(part)
-        part = list(part.values())
-    for inner in part if isinstance(part, list) else ():
-        _each_component(inner, change)
-
-
-def _name_channels(component: dict[str, Any], channels: list[str]) -> None:
-    if isinstance(component.get("modalities"), list):
-        component["modalities"] = channels
-
-
-def _window_instead_of_percentiles(component: dict[str, Any]) -> None:
-    if component["_target_"] != "ScaleForegroundd":
-        return
-    window = {f"a_{end}": f"$@intensity_window[{index}]" for index, end in enumerate(("min", "max"))}
-    component |= {"_target_": "ScaleIntensityRanged", **window, "b_min": 0.0, "b_max": 1.0, "clip": True}
-
-
-def _percentiles_instead_of_window(component: dict[str, Any]) -> None:
-    if component["_target_"] == "ScaleIntensityRanged":
-        keys = component["keys"]
-        component.clear()
-        component |= {"_target_": "ScaleForegroundd", "keys": keys}
-
-
-def _resample_after_orientation(part: Any, labelled: bool) -> None:
-    """Add resampling after every orientation transform; label maps are resampled only for training."""
-    if isinstance(part, dict):
-        part = list(part.values())
-    if not isinstance(part, list):
-        return
-    for inner in part:
-        _resample_after_orientation(inner, labelled)
-    for index, step in enumerate(part):
-        if isinstance(step, dict) and step.get("_target_") == "Orientationd":
-            mode = ["bilinear", "nearest"] if labelled else "bilinear"
-            resample = {"_target_": "IsolatedSpacingd", "keys": step["keys"], "pixdim": "@spacing_mm", "mode": mode}
-            part.insert(index + 1, resample)
-            return
-
-
-def _before(config: dict[str, Any], key: str, added: dict[str, Any]) -> dict[str, Any]:
-    items = list(config.items())
-    position = list(config).index(key)
-    return dict([*items[:position], *added.items(), *items[position:]])
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
