@@ -39,13 +39,6 @@ def new_bundle(
     folder, found, chosen = write_bundle(name, method, data, output_dir, processes or min(cores, 8))
     typer.echo(format_choices(found, chosen))
     typer.echo(f"written: {folder}")
-    typer.echo(f"next:    {_run_command('training', folder / 'configs' / 'train.json')}")
-    typer.echo(f"         {_run_command('evaluating', folder / 'configs' / 'evaluate.json')}")
-
-
-def _run_command(run_id: str, config: Path) -> str:
-    """Return a shell command that starts a run of the bundle."""
-    from segan_monai.command_line import file_argument
-
-    words = ["python", "-m", "monai.bundle", "run", run_id, "--config_file", file_argument(config)]
-    return shlex.join(words)
+    run = f"{name}_training"
+    typer.echo(f"next:    {shlex.join(['segan-monai', 'train', str(folder), str(data), '-o', run])}")
+    typer.echo(f"         {shlex.join(['segan-monai', 'evaluate', run, str(data)])}")

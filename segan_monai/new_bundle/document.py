@@ -119,16 +119,18 @@ Not measured yet. Training and evaluation write `report.html` to their output fo
 ## MONAI Bundle Commands
 
 ```
-python -m monai.bundle run training --config_file {name}/configs/train.json --dataset_dir DIR
-python -m monai.bundle run evaluating --config_file {name}/configs/evaluate.json --dataset_dir DIR
-python -m monai.bundle run inference --config_file {name}/configs/inference.json --dataset_dir DIR --output_dir OUT
-segan-monai check training --config_file {name}/configs/train.json --dataset_dir DIR
+segan-monai train {name} DATA -o RUN
+segan-monai evaluate RUN DATA
+segan-monai predict RUN -i IMAGES -o OUT
+segan-monai check training --config_file {name}/configs/train.json --dataset_dir DATA
 segan-monai verify {name}
-segan-monai export onnx {name} --output {name}.onnx
+segan-monai export onnx {name} --weights RUN/model.pt --output {name}.onnx
 ```
 
-The default of `--dataset_dir` is the folder that the bundle was created from. To serve the bundle in MONAI Label, run
-`bash scripts/monai_label.sh {name} STUDIES` from a checkout of segan-monai.
+`python -m monai.bundle run training --config_file {name}/configs/train.json` starts the same training; the default of
+`--dataset_dir` is the folder that the bundle was created from. To include the weights, copy `model.pt`, `model.json`
+and `split.json` from `RUN` to `{name}/models`. Then `bash scripts/monai_label.sh {name} STUDIES`, in a checkout of
+segan-monai, serves the bundle in MONAI Label.
 
 ## Limitations
 

@@ -18,7 +18,6 @@ from segan_monai.cli.main import app
 pytestmark = pytest.mark.slow
 
 TOP = Path(__file__).parents[2]
-MONAI_BUNDLE = [sys.executable, "-m", "monai.bundle", "run"]
 
 
 def copy_as_nnunet(source, target, cases):
@@ -46,14 +45,18 @@ def test_three_commands(data_dir, tmp_path):
     options = ["--method", "segan", "--data", str(data), "--output-dir", str(tmp_path), "--processes", "1"]
     made = CliRunner().invoke(app, ["new-bundle", bundle.name, *options])
     assert made.exit_code == 0, made.output
-    for run_id, file, *more in (("training", "train", "--epochs", "12"), ("evaluating", "evaluate")):
-        command = [*MONAI_BUNDLE, run_id, "--config_file", str(bundle / "configs" / f"{file}.json"), *more]
+    run = tmp_path / "run"
+    for words in (
+        ["train", bundle, data, "-o", run, "--epochs", "12"],
+        ["evaluate", run, data, "-o", tmp_path / "evaluation"],
+    ):
+        command = [sys.executable, "-m", "segan_monai", *map(str, words)]
         done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, encoding="utf-8")
         assert done.returncode == 0, done.stderr
-    evaluation = bundle / "output" / "evaluation"
+    evaluation = tmp_path / "evaluation"
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))
     # A twentieth of the epochs that it chose, with which it reaches .81
     assert all(region["dice"]["mean"] > 0.5 for region in summary["regions"].values()), summary
     assert len(list(evaluation.glob("*_seg.nii.gz"))) == 8, "a fifth of the cases, held out"
     assert (evaluation / "report.html").is_file()
-    assert (bundle / "models" / "model.pt").is_file()
+    assert (run / "model.pt").is_file()
