@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         load_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
-    from segan_monai.run import bundle_root, run_settings, start_run
+    from segan_monai.run import bundle_root, run_settings, start_run, trained_settings
     from segan_monai.transforms import merged_regions
 
 __all__ = [
@@ -74,6 +74,7 @@ __all__ = [
     "shard",
     "split_cases",
     "start_run",
+    "trained_settings",
     "transforms",
 ]
 
@@ -120,7 +121,7 @@ _EXPORTS = {
         "shard",
         "share_of_process",
     ),
-    "run": ("bundle_root", "run_settings", "start_run"),
+    "run": ("bundle_root", "run_settings", "start_run", "trained_settings"),
     "transforms": ("merged_regions",),
 }
 

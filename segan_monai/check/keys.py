@@ -52,6 +52,7 @@ KEYS: dict[str, Key] = {
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
+    "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
     "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),

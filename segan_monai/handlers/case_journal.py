@@ -24,8 +24,9 @@ from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_pro
 
 logger = logging.getLogger(__name__)
 
-# config keys for places and resources, which do not affect the results
+# config keys for places, resources and permissions, which do not affect the results
 _WITHOUT_EFFECT = (
+    "allow_other_settings",
     "bundle_root",
     "ckpt_dir",
     "datalist",

@@ -8,7 +8,7 @@ import logging
 import os
 import random
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
 from segan_monai.processes import gather_objects
+from segan_monai.trained import allowed_keys, contradictions, write_trained_settings
 
 logger = logging.getLogger(__name__)
 
@@ -70,17 +71,23 @@ class RunCheckpoint:
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
+    Beside ``model.pt`` lies ``model.json`` with the settings of the training, which later runs use. ``last.pt``
+    contains them too, and a resumed training must have the same.
+
     Args:
         output_dir: receives ``last.pt`` and a copy of ``model.pt``.
-        ckpt_dir: receives ``model.pt`` and a copy of ``split.json`` from ``output_dir``, if it exists, so that
-            evaluations know the training cases.
+        ckpt_dir: receives ``model.pt``, ``model.json`` and a copy of ``split.json`` from ``output_dir``, if it exists,
+            so that evaluations know the training cases.
         network: the deployed network, for ``model.pt``.
         objects: objects with a ``state_dict``, by name: networks, optimizers, schedulers.
         validator: evaluator whose key metric selects the best weights, or None.
         resume: whether to resume from ``last.pt``.
+        trained_settings: what the network depends on, see ``segan_monai.trained.record_of_training``; None writes no
+            ``model.json``.
+        allow_other_settings: keys that a resumed training may change.
 
     Raises:
-        ConfigError: ``resume`` is set, and ``last.pt`` is missing or does not match the objects.
+        ConfigError: ``resume`` is set, and ``last.pt`` is missing or does not match the objects or the settings.
         OutputError: A checkpoint cannot be written; the previous one stays intact.
         UserError: A weight is not finite; the previous checkpoint is kept.
     """
@@ -93,6 +100,8 @@ class RunCheckpoint:
         objects: Mapping[str, Any],
         validator: Engine | None = None,
         resume: bool = False,
+        trained_settings: Mapping[str, Any] | None = None,
+        allow_other_settings: Sequence[str] | str = (),
     ) -> None:
         self.output_dir = Path(output_dir)
         self.ckpt_dir = Path(ckpt_dir)
@@ -100,6 +109,8 @@ class RunCheckpoint:
         self.objects = dict(objects)
         self.validator = validator
         self.resume = resume
+        self.trained_settings = dict(trained_settings or {})
+        self.allowed = allowed_keys(allow_other_settings)
         self.epoch_began_with: Mapping[str, Any] = {}
         self.batches_done = 0
         self.random_state_then: Mapping[str, Any] = {}
@@ -169,6 +180,7 @@ class RunCheckpoint:
                 "or omit --resume to start a new run."
             )
         checkpoint = read_checkpoint(self.last)
+        self._check_settings(checkpoint.get("settings", {}))
         for name, item in self.objects.items():
             try:
                 item.load_state_dict(checkpoint[name])
@@ -210,10 +222,23 @@ class RunCheckpoint:
                 "best_metric": float(best) if best is not None else None,
                 "best_metric_epoch": self.validator.state.best_metric_epoch if self.validator else -1,
                 "random_states": random_states,
+                "settings": self.trained_settings.get("settings", {}),
                 **middle,
             },
             self.last,
         )
+
+    def _check_settings(self, of_checkpoint: Mapping[str, Any]) -> None:
+        """Check that the settings are those of the checkpoint; checkpoints of earlier versions have none."""
+        others = contradictions(of_checkpoint, self.trained_settings.get("settings", {}), self.allowed)
+        if others:
+            found = "; ".join(
+                f"{key} is {now}, but {before} in the checkpoint" for key, (before, now) in others.items()
+            )
+            raise ConfigError(
+                f"{self.last}: {found}. Resume with the settings of the run, which run.json in that folder lists, or "
+                f'train anew in another --output_dir. For an intended change, add --allow_other_settings "{[*others]}".'
+            )
 
     def _check_weights(self, engine: Engine) -> None:
         """Check that all weights are finite, because a finite loss can have an infinite gradient."""
@@ -236,3 +261,5 @@ class RunCheckpoint:
         split = self.output_dir / "split.json"
         if split.is_file() and self.ckpt_dir != self.output_dir:
             shutil.copyfile(split, self.ckpt_dir / "split.json")
+        for folder in {self.output_dir, self.ckpt_dir} if self.trained_settings else ():
+            write_trained_settings(folder / "model.pt", self.trained_settings)

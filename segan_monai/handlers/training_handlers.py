@@ -56,6 +56,8 @@ class TrainingHandlers:
         mlflow: MLflow server, database or folder, see ``TrackedRun``; None disables tracking.
         experiment: name of the MLflow experiment; of a path, the last part is used.
         settings: parameters of the MLflow run.
+        trained_settings: what the network depends on, see ``RunCheckpoint``.
+        allow_other_settings: settings that a resumed training may change, see ``RunCheckpoint``.
 
     Raises:
         ConfigError: When attached, if ``mlflow`` cannot be used; when training starts, if there is nothing to resume.
@@ -78,12 +80,24 @@ class TrainingHandlers:
         mlflow: str | os.PathLike[str] | None = None,
         experiment: str = "",
         settings: Mapping[str, Any] | None = None,
+        trained_settings: Mapping[str, Any] | None = None,
+        allow_other_settings: Sequence[str] | str = (),
     ) -> None:
+        checkpoint = RunCheckpoint(
+            output_dir,
+            ckpt_dir,
+            network,
+            {"network": network, **objects},
+            validator,
+            resume,
+            trained_settings,
+            allow_other_settings,
+        )
         self.handlers: list[Any] = [
             RunProgress("training"),
             FinalValidationHandler(val_interval, validator),
             *(LrSchedule(schedule, print_lr=False, step_transform=lr_step_on) for schedule in lr_schedulers),
-            RunCheckpoint(output_dir, ckpt_dir, network, {"network": network, **objects}, validator, resume),
+            checkpoint,
             EpochLog(output_dir, validator),
             LiveView(output_dir, validator, regions, modalities, live_cases),
             RunReport(output_dir),

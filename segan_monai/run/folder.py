@@ -38,6 +38,7 @@ TRAINING_FILES = (
     "*.pt",
     "run*.json",
     "split.json",
+    "model.json",
     "history.csv",
     "mlflow_run.json",
     "skipped_cases.csv",

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from itertools import takewhile
 from typing import Any
 
 from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
+from segan_monai.trained import record_of_training, user_settings
 from segan_monai.typed import config_values, is_path_key, typed_values
 
 
@@ -28,10 +28,22 @@ def run_settings() -> dict[str, Any]:
     if parser is None:
         raise ConfigError("run_settings() was called from Python; expected an expression in a config.")
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
-    above = takewhile(lambda name: name != "initialize", config)
-    names = [name for name in above if name != "imports" and not name.startswith("_")]
-    values = {name: parser.get_parsed_content(name) for name in names}
+    values = {name: parser.get_parsed_content(name) for name in user_settings(config)}
     return {name: value for name, value in values.items() if not callable(value)}
+
+
+def trained_settings() -> dict[str, Any]:
+    """Return what the network of this training depends on, for ``model.json``; see ``record_of_training``.
+
+    Use it in an expression of the config itself: ``$segan_monai.trained_settings()``.
+
+    Raises:
+        ConfigError: The function is called from Python and not from a config.
+    """
+    parser = parser_of_this_run()
+    if parser is None:
+        raise ConfigError("trained_settings() was called from Python; expected an expression in a config.")
+    return record_of_training(parser)
 
 
 def parser_of_this_run() -> ConfigParser | None:

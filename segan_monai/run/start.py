@@ -29,11 +29,14 @@ from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
 from segan_monai.run.lock import output_folder_of_run
 from segan_monai.run.parser import parser_of_this_run, set_typed_values
+from segan_monai.trained import apply_settings_of_weights
 from segan_monai.typed import JSON_LITERALS
 
 
 def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
     """Check the command line, create the output folder, write ``run.json`` and seed all random generators.
+
+    A run that loads weights takes the settings of their training from ``model.json`` beside them.
 
     This is the first item of ``initialize`` in every config of this project. The output folder receives:
 
@@ -56,7 +59,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     Raises:
         ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
-            value, or a value is invalid. The output folder is in the data set or not writable. With ``check``, the
+            value, or a value is invalid or not the one that the weights were trained with. The output folder is in the data set or not writable. With ``check``, the
             config cannot run.
         FolderInUseError: Another process uses the output folder.
         DataError: With ``check``, cases cannot be used.
@@ -67,6 +70,7 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     config: dict[str, Any] = {}
     if parser is not None:
         config, output_dir = _apply_command_line(parser, output_dir)
+        config |= apply_settings_of_weights(parser, arguments_of_process())
     resume = JSON_LITERALS.get(str(resume), resume)
     check = bool(JSON_LITERALS.get(str(check), check))
     if "LOCAL_RANK" in os.environ and torch.cuda.is_available():

@@ -1,0 +1,90 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Which settings of a training belong to its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import monai
+import torch
+from monai.bundle import ConfigParser, ReferenceResolver
+
+from segan_monai import _version
+from segan_monai.typed import is_path_key
+
+FREE = frozenset(
+    {
+        *("device", "amp", "num_workers"),  # of the machine
+        *("window_overlap", "window_batch_size", "max_rois"),  # accuracy against time
+        *("pad_small_images", "simulation", "split_by"),  # of the data
+    }
+)
+"""Keys of network, preprocessing or inferer that may differ in every run."""
+
+
+OF_CASES = ("cases", "split", "domains", "label_regions")
+"""Items that depend on the cases; their settings, such as folds, are not those of the network."""
+
+
+def user_settings(config: dict[str, Any]) -> list[str]:
+    """Return the keys of a config above ``initialize``, without imports and section titles."""
+    above = takewhile(lambda name: name != "initialize", config)
+    return [name for name in above if name != "imports" and not name.startswith("_")]
+
+
+def record_of_training(parser: ConfigParser) -> dict[str, Any]:
+    """Return everything that a training's network depends on and that later runs need.
+
+    The settings are all keys that network, preprocessing and inferer refer to, directly or through other items, except
+    paths and ``FREE``. ``regions`` are the label values by name also if the config has ``"auto"``.
+
+    Args:
+        parser: the parser of the training config.
+
+    Returns:
+        ``bundle``, ``settings`` by key, ``network`` (its class), ``preprocessing`` (classes of the transforms, in
+        order) and ``versions``; all plain values that JSON can store.
+    """
+    config: dict[str, Any] = parser.config  # type: ignore[assignment]
+    preprocessing = "preprocessing" if "preprocessing" in config else "validate::preprocessing"
+    referred = _referred_by(parser, ("network_def", preprocessing, "validate::inferer"))
+    settings = {}
+    for key in user_settings(config):
+        if key not in referred or key in FREE or is_path_key(key):
+            continue
+        value = parser.get_parsed_content("label_regions" if key == "regions" and "label_regions" in parser else key)
+        try:
+            settings[key] = json.loads(json.dumps(value))
+        except TypeError:  # an object, such as a device
+            continue
+    steps: Any = parser.get_parsed_content(preprocessing)
+    root = Path(parser.get_parsed_content("bundle_root")).resolve().name if "bundle_root" in config else ""
+    return {
+        "bundle": root,
+        "settings": settings,
+        "network": type(parser.get_parsed_content("network_def")).__name__,
+        "preprocessing": [type(step).__name__ for step in getattr(steps, "transforms", steps)],
+        "versions": {"segan-monai": _version.__version__, "torch": torch.__version__, "monai": monai.__version__},
+    }
+
+
+def references(parser: ConfigParser, name: str) -> set[str]:
+    """Return the ids that an item of a parsed config refers to directly; empty for an unknown id."""
+    return set(ReferenceResolver.find_refs_in_config(parser[name], name)) if name in parser else set()
+
+
+def _referred_by(parser: ConfigParser, roots: Iterable[str]) -> set[str]:
+    """Return the ids that roots refer to, and ``regions``, but not what only the cases depend on."""
+    todo, found = set(roots), {"regions"}
+    while todo:
+        name = todo.pop()
+        if name in found or name in OF_CASES:
+            continue
+        found.add(name)
+        todo |= references(parser, name)
+    return found

@@ -1,0 +1,105 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""``model.json``: the settings that the network in ``model.pt`` was trained with, as plain values."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+
+logger = logging.getLogger(__name__)
+
+_MARKS = ("$", "@", "%")  # MONAI evaluates texts that begin with them
+
+
+def settings_file(weights: str | os.PathLike[str]) -> Path:
+    """Return the path of the settings that belong to a file of weights: ``model.json`` for ``model.pt``."""
+    return Path(weights).with_suffix(".json")
+
+
+def write_trained_settings(weights: Path, record: Mapping[str, Any]) -> None:
+    """Write the settings beside weights, with the SHA-256 digests of the weights and of ``split.json`` beside them.
+
+    Args:
+        weights: the file of weights, written before.
+        record: see ``record_of_training``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    files = {"weights": weights, "split": weights.with_name("split.json")}
+    digests = {name: {"file": file.name, "sha256": _digest(file)} for name, file in files.items() if file.is_file()}
+    with whole_file(settings_file(weights)) as file:
+        file.write_text(json.dumps({**record, **digests}, indent=4) + "\n", encoding="utf-8")
+
+
+def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the settings that a network was trained with.
+
+    Weights or a split that have changed since are named in a warning. No value is evaluated.
+
+    Args:
+        weights: the file of weights.
+
+    Returns:
+        Config keys and their values; empty for weights without such a file, as earlier versions wrote them.
+
+    Raises:
+        ConfigError: The file is damaged, or a value is not a plain value.
+    """
+    file, weights = settings_file(weights), Path(weights)
+    remedy = f"Copy it again from the training's output folder, or delete it and set the keys of {weights} yourself."
+    try:
+        record = read_json_object(file, remedy)
+    except FileNotFoundError:
+        return {}
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    settings = record.get("settings")
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file} has no 'settings'; expected an object of config keys and their values. {remedy}")
+    for key, value in settings.items():
+        if key.startswith("_") or not _is_plain(value):
+            raise ConfigError(
+                f"{file}: the value of '{key}' is {value!r}; expected a plain value, which MONAI does not evaluate (no "
+                f"text that begins with $, @ or %, no key that begins with _). {remedy}"
+            )
+    for name in ("weights", "split"):
+        _compare_digest(file, record.get(name))
+    return settings
+
+
+def _compare_digest(file: Path, entry: Any) -> None:
+    """Warn if the file of an entry, which lies beside the settings, has another digest."""
+    if not isinstance(entry, dict):
+        return
+    described = file.with_name(Path(str(entry.get("file"))).name)
+    if described.is_file() and _digest(described) != entry.get("sha256"):
+        logger.warning(
+            "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
+            "delete the one here.",
+            described,
+            file,
+            file.name,
+        )
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(not key.startswith(("_", *_MARKS)) and _is_plain(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return not (isinstance(value, str) and value.startswith(_MARKS))
