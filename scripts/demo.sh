@@ -6,7 +6,7 @@
 set -euo pipefail
 data="${1:+$(cd "$1" && pwd)}"
 cd "$(dirname "$0")/.."
-source scripts/install.sh
+EXTRA=phantoms source scripts/install.sh
 out="${DEMO_DIR:-demo}"
 bundle=bundles/brats_mri_segan_segmentation
 overlay=configs/quick_cpu.json

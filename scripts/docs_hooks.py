@@ -90,7 +90,8 @@ def _reference(room: str) -> str:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
     )
     sections = "\n\n".join(f"::: segan_monai.{room}.{name}" for name in names)
-    return f"# segan_monai.{room}\n\n{ast.get_docstring(tree)}\n\n{sections}\n"
+    marks = "[Where a value comes from](../how_it_works.md#where-a-value-comes-from) explains `[ours]` and other marks."
+    return f"# segan_monai.{room}\n\n{ast.get_docstring(tree)}\n\n{marks}\n\n{sections}\n"
 
 
 def _keys() -> str:
@@ -109,9 +110,10 @@ def _keys() -> str:
                 values.setdefault(json.dumps(config[name]), []).append(bundle)
         own = "<br>".join(f"{', '.join(bundles)}: `{value}`" for value, bundles in values.items())
         rows.append(f"| `{name}` | {key.purpose} | {key.kind.expected} | {own} |")
-    return (
-        "# Keys of the configs\n\nEvery key is an option of `python -m monai.bundle run`.\n\n" + "\n".join(rows) + "\n"
+    options = (
+        "Every key is an option of `segan-monai train`, `evaluate` and `predict`, and of `python -m monai.bundle run`."
     )
+    return f"# Keys of the configs\n\n{options}\n\n" + "\n".join(rows) + "\n"
 
 
 def _command_line() -> str:

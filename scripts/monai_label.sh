@@ -26,7 +26,8 @@ if [ ! -f "$bundle/models/model.pt" ] && [ ! -f "$app/model/$name/models/model.p
     cat >&2 <<MESSAGE
 error: $bundle has no trained weights (models/model.pt). Without them, MONAI Label lists no model.
 Train the bundle, which writes them there:
-    python -m monai.bundle run training --config_file $bundle/configs/train.json --bundle_root $bundle --dataset_dir DIR
+    python -m monai.bundle run training --config_file $bundle/configs/train.json --bundle_root $bundle --dataset_dir DIR \\
+        --ckpt_dir $bundle/models
 or copy model.pt from the output_dir of a training run to $bundle/models/.
 $bundle/docs/README.md describes the data that the bundle takes.
 MESSAGE

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
     from segan_monai.data import find_cases, number_of_regions, split_cases
     from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
+    from segan_monai.export import load_inferer, load_network, load_preprocessing
     from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
     from segan_monai.losses import MultiScaleL1Loss, WeightedDiceLoss
     from segan_monai.metrics import evaluate_case, evaluate_folders
@@ -62,6 +63,9 @@ __all__ = [
     "inferers",
     "init_process_group_for",
     "kaiming_initialize",
+    "load_inferer",
+    "load_network",
+    "load_preprocessing",
     "load_weights",
     "losses",
     "merged_regions",
@@ -124,6 +128,8 @@ _EXPORTS = {
     "run": ("bundle_root", "run_settings", "start_run", "trained_settings"),
     "transforms": ("merged_regions",),
 }
+# imported on first use, because no config refers to them and they import onnxruntime
+_ON_USE = dict.fromkeys(("load_inferer", "load_network", "load_preprocessing"), "export")
 
 
 def register_components() -> None:
@@ -145,9 +151,13 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     register_components()
+    if name in _ON_USE:
+        return getattr(import_module(f"{__name__}.{_ON_USE[name]}"), name)
     return globals()[name]
 
 
 # The segan-monai command registers components when a command runs, so that --help does not wait for PyTorch
-if Path(*sys.argv[:1]).stem != "segan-monai":
+_is_command = Path(*sys.argv[:1]).stem == "segan-monai"
+_is_module = sys.argv[:1] == ["-m"] and __name__ in sys.orig_argv  # python -m segan_monai, before its module is found
+if not (_is_command or _is_module):
     register_components()

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Parsing of ``monai.bundle run`` command lines: options, overrides and args files."""
+"""Arguments of a run: parsing of ``monai.bundle run`` command lines, or those that a command of this package gives."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow, create_workflow, run
 from monai.bundle import update_kwargs as merged_arguments
 
+from segan_monai.bundles_by_name import BUNDLES, bundle_names
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import is_path_key, path_value
@@ -31,6 +33,8 @@ MONAI_OPTIONS = frozenset(
 _FILES = ("config_file", "meta_file", "logging_file", "args_file")
 _COMMANDS = ("run", "run_workflow", "check")
 _TYPED = "="  # marks words the user typed, to tell them from the ``True`` that fire inserts for a missing value
+
+_given: dict[str, Any] = {}  # arguments of the run that ``given_arguments`` surrounds
 
 
 def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +66,7 @@ def read_arguments(argv: Sequence[str]) -> dict[str, Any]:
     fire.Fire(keep, command=list(_marked(words)), name="segan-monai check")
     typed = {**given, **given.get("override", {})}
     typed.pop("override", None)
-    read = {name: _read_value(name, text) for name, text in typed.items() if text is not None}
+    read = {name: _read_marked(name, text) for name, text in typed.items() if text is not None}
     args_file = read.pop("args_file", None)
     if isinstance(args_file, str) and Path(args_file).is_file():
         refuse_byte_order_mark(args_file)
@@ -91,7 +95,21 @@ def _marked(argv: Sequence[str]) -> Iterator[str]:
             yield _TYPED + word
 
 
-def _read_value(name: str, text: str) -> Any:
+def read_value(name: str, word: str | None) -> Any:
+    """Read the value of one option as ``read_arguments`` does.
+
+    Args:
+        name: config id or option.
+        word: the word after the option; None if there is none, which means ``True``.
+
+    Raises:
+        ConfigError: A MONAI option or a path has no value.
+    """
+    value = _read_marked(name, "True" if word is None else _TYPED + word)
+    return path_value(value) if is_override_of_path(name) else value
+
+
+def _read_marked(name: str, text: str) -> Any:
     from fire.parser import DefaultParseValue
 
     word = text.removeprefix(_TYPED)
@@ -113,12 +131,26 @@ def _read_value(name: str, text: str) -> Any:
     return value
 
 
+@contextmanager
+def given_arguments(arguments: Mapping[str, Any]) -> Iterator[None]:
+    """Inside the block, ``arguments_of_process`` returns these arguments, in the form of ``read_arguments``."""
+    _given.update(arguments)
+    try:
+        yield
+    finally:
+        _given.clear()
+
+
 def arguments_of_process() -> dict[str, Any]:
-    """Return the arguments of this process, or an empty dict if it was not started as ``monai.bundle run``.
+    """Return the arguments of this process, or an empty dict if it was not started as a run.
+
+    These are the arguments of ``monai.bundle run``, or those of ``given_arguments``.
 
     Raises:
         ConfigError: See ``read_arguments``.
     """
+    if _given:
+        return dict(_given)
     command, *words = [*sys.argv[1:], ""]
     if command not in _COMMANDS or not any(re.match("-+(config|args)[_-]file", word) for word in words):
         return {}
@@ -161,7 +193,8 @@ def bundle_root(name: str) -> str:
     1. ``DIR``, if ``--config_file DIR/configs/...`` is given and ``DIR/configs`` contains ``metadata.json``;
     2. the current folder, if it contains ``configs/metadata.json`` (where the model zoo starts a bundle);
     3. ``bundles/<name>`` below the current folder (the root of a checkout of this project);
-    4. the current folder.
+    4. the bundle of this package with that name;
+    5. the current folder.
 
     From any other folder, pass ``--bundle_root``.
     """
@@ -170,5 +203,9 @@ def bundle_root(name: str) -> str:
         folder = Path(file.strip()).parent
         if folder.name == "configs" and (folder / "metadata.json").is_file():
             return str(folder.parent)
+    if Path("configs/metadata.json").is_file():
+        return "."
     below = Path("bundles") / name
-    return str(below) if not Path("configs/metadata.json").is_file() and below.is_dir() else "."
+    if below.is_dir():
+        return str(below)
+    return str(BUNDLES / name) if name in bundle_names() else "."

@@ -1,12 +1,14 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Walks folder trees."""
+"""Opens folders and walks their trees."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from segan_monai.errors import DataError
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -18,3 +20,16 @@ def walk_files(folder: Path) -> Iterator[Path]:
         if real not in seen:
             yield from (Path(parent, name) for name in sorted(files) if not name.startswith("."))
         seen.add(real)
+
+
+def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of an existing folder.
+
+    Raises:
+        DataError: The folder does not exist or is a file.
+    """
+    folder = Path(dataset_dir).expanduser().absolute()
+    if not folder.is_dir():
+        found = "it is a file" if folder.exists() else "there is no such folder"
+        raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder of the images.")
+    return folder

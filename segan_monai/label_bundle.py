@@ -12,8 +12,9 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from monai.bundle import ConfigParser
 
@@ -22,6 +23,7 @@ from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import refuse_byte_order_mark
+from segan_monai.trained import apply_trained_settings, given_keys, settings_file
 
 CONTINUED_LEARNING_RATE = 0.1  # fraction of the learning rate for training from scratch
 
@@ -52,6 +54,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - A viewer chooses the number of epochs, and the training schedules follow it.
     - Training starts from the served weights with new optimizers: without warm-up and with a tenth of the learning
       rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
+    - The settings of the training, in ``model.json`` beside the weights, are written into both.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
     Weights from earlier training in the app are kept; otherwise those of the bundle are copied.
@@ -66,7 +69,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
 
     Raises:
         ConfigError: MONAI Label would treat the folder name as another kind of model, the weights are missing, or they
-            do not match the network in the configs.
+            do not match the network in the configs; or an overlay contradicts the settings of the training.
     """
     bundle, name = Path(bundle), Path(bundle).resolve().name
     check_bundle_name(name)
@@ -81,16 +84,20 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
         for file in ("inference.json", "train.json")
     )
+    overlaid = given_keys(overlays, ())
+    inference, with_settings = _with_trained_settings(inference, weights, overlaid)
+    training, _ = _with_trained_settings(training, weights, overlaid)
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     regions = segan_monai.merged_regions(resolve_regions(inference["regions"]))
     inference["output_labels"] = "consecutive"
     training["regions"] = regions
+    training["ckpt_dir"] = "$@bundle_root + '/models'"  # served from there
     training["epochs"] = "@train#trainer#max_epochs"
     training["train"]["trainer"]["max_epochs"] = 1  # MONAI Label always sets it
     if "warm_up_epochs" in training:
         training["warm_up_epochs"] = 0
     training["learning_rate"] *= CONTINUED_LEARNING_RATE
-    if any("regions" in ConfigParser.load_config_file(overlay) for overlay in overlays):
+    if "regions" in {**overlaid, **with_settings}:
         names = ["background", *regions]
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}
 
@@ -104,8 +111,19 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
         (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     if weights.parent != placed / "models":
-        shutil.copy(weights, placed / "models")
+        for file in (weights, settings_file(weights)):
+            if file.is_file():
+                shutil.copy(file, placed / "models")
     return placed
+
+
+def _with_trained_settings(
+    config: dict[str, Any], weights: Path, given: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a config with the settings that the weights were trained with, and the keys that have changed."""
+    parser = ConfigParser(config)
+    changed = apply_trained_settings(parser, weights, given)
+    return parser.get(), changed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

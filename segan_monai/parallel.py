@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import parent_process
 from typing import TypeVar
 
@@ -77,12 +78,14 @@ def map_in_processes(
 
 def _start_process() -> None:
     """Set up a worker: one thread, SIGINT ignored so that the current case completes, exit when the parent exits."""
-    import SimpleITK as sitk  # noqa: N813
     import torch
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with suppress(ImportError):  # NIfTI needs no SimpleITK
+        import SimpleITK as sitk  # noqa: N813
+
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     threading.Thread(target=_exit_with_parent, daemon=True).start()
 
 

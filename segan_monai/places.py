@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Check that results are written outside the data set, where a later run could mistake them for data."""
+"""Check that results are written outside the data set, where they could be mistaken for data, and the package."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from segan_monai.errors import ConfigError
 from segan_monai.files import lies_in
 
+_PACKAGE = Path(__file__).resolve().parent
 _DATA_FOLDERS = ("images", "labels", "masks")  # prefixes of the data folders of a data set whose files are listed
 
 
@@ -43,3 +44,22 @@ def require_results_outside(
         f"output_dir {output_dir} {'is inside' if inside else 'is'} the data set {dataset_dir}, so a later run would "
         f"mistake its results for images or label maps. Use a folder outside, such as --output_dir {data}_results."
     )
+
+
+def require_outside_package(key: str, folder: str | os.PathLike[str]) -> None:
+    """Check that a run does not write into the installed package, where an update would delete its results.
+
+    The bundles of a checkout are outside the package.
+
+    Args:
+        key: config key of the folder.
+        folder: folder to write to.
+
+    Raises:
+        ConfigError: The folder is in the package.
+    """
+    if lies_in(folder, _PACKAGE):
+        raise ConfigError(
+            f"{key} {folder} is inside the installed package, where the next update would delete what a run writes. "
+            f"Give a folder of yours: --{key} FOLDER."
+        )

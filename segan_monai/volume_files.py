@@ -7,17 +7,19 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import nibabel
 import numpy as np
-import SimpleITK
 
 from segan_monai.case_names import path_for_simpleitk
 from segan_monai.errors import DAMAGED, DataError, missing_file, unreadable
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_dicom, is_gzip
 from segan_monai.grids import LARGEST_EXTENT_MM, LEAST_SPACING_MM, spans_space
 from segan_monai.nifti import affine_in_mm, kind_of_nifti, open_by_content, open_nifti
+
+if TYPE_CHECKING:
+    import SimpleITK
 
 DEFLATE_AT_MOST = 1032
 """Maximum compression ratio of deflate (gzip)."""
@@ -131,6 +133,8 @@ def itk_reader(file: Path) -> SimpleITK.ImageFileReader:
         DataError: The file is a colour DICOM.
         RuntimeError: ITK cannot read the file.
     """
+    import SimpleITK
+
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(path_for_simpleitk(file))
     if image_io := _ITK_READERS.get(file.suffix.lower()):  # by itself, ITK does not recognize .MHA
@@ -150,6 +154,8 @@ def colour_dicom(file: str | os.PathLike[str]) -> DataError:
 
 
 def _read_itk(file: Path) -> Volume:
+    import SimpleITK
+
     reader = itk_reader(file)
     # every component has at least one byte
     least = math.prod(reader.GetSize()) * reader.GetNumberOfComponents()

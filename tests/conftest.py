@@ -13,7 +13,6 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-import SimpleITK
 import torch
 
 from segan_monai.data import write_phantoms
@@ -41,6 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     file = config.getoption("durations_table")
     if file is not None and not hasattr(config, "workerinput"):
         config.pluginmanager.register(DurationsTable(file, config.getoption("markexpr")))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip tests that need a GPU where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU: scripts/gpu_check.sh"))
 
 
 @pytest.fixture(scope="session")
@@ -80,6 +88,8 @@ def write_volume() -> Callable[..., Path]:
         if path.name.endswith((".nii", ".nii.gz")):
             nibabel.save(nibabel.Nifti1Image(array, affine), path)
             return path
+        import SimpleITK  # a GPU machine may lack it
+
         image = SimpleITK.GetImageFromArray(array.T)
         lps = np.diag([-1, -1, 1, 1]) @ affine
         spacing = np.linalg.norm(lps[:3, :3], axis=0)

@@ -103,6 +103,7 @@ def test_a_bundle_without_weights_is_answered_with_how_to_get_them(tmp_path):
         f"run training --config_file {bundle}/configs/train.json --bundle_root {bundle} --dataset_dir DIR"
         in done.stderr
     )
+    assert f"--ckpt_dir {bundle}/models" in done.stderr
 
 
 def test_bad_arguments_are_named(tmp_path):

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+import segan_monai
 from segan_monai.errors import ConfigError
-from segan_monai.places import require_results_outside
+from segan_monai.places import require_outside_package, require_results_outside
 
 
 @pytest.fixture
@@ -51,3 +54,23 @@ def test_where_files_are_listed_only_their_folders_and_the_top_are_refused(data,
     for refused in ("data", "data/imagesTr", "data/labelsTs/out", "data/masks"):
         with pytest.raises(ConfigError, match="the data set"):
             require_results_outside(refused, "data", datalist)
+
+
+PACKAGE = Path(segan_monai.__file__).parent
+
+
+@pytest.mark.parametrize("folder", [PACKAGE, PACKAGE / "reports" / "new", PACKAGE / "run" / ".." / "out"])
+def test_nothing_is_written_into_the_package(folder):
+    with pytest.raises(ConfigError, match=r"ckpt_dir .* is inside the installed package.*your.*: --ckpt_dir FOLDER\."):
+        require_outside_package("ckpt_dir", folder)
+
+
+def test_a_link_into_the_package_is_refused_too(tmp_path):
+    (tmp_path / "link").symlink_to(PACKAGE)
+    with pytest.raises(ConfigError, match=r"output_dir .*link/out is inside the installed package"):
+        require_outside_package("output_dir", tmp_path / "link" / "out")
+
+
+@pytest.mark.parametrize("folder", ["models", PACKAGE / "bundles" / "new", PACKAGE.parent / "output"])
+def test_bundles_of_a_checkout_are_outside_the_package(folder):
+    require_outside_package("ckpt_dir", folder)

@@ -60,6 +60,7 @@ def test_every_path_of_the_bundles_is_known_as_one():
         "bundle_root",
         "cache_dir",
         "ckpt_dir",
+        "included_weights_dir",
         "datalist",
         "dataset_dir",
         "localizer_weights",

@@ -16,11 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.convolutions import Convolution, matrix_rate, needs_by_part, rates
 from benchmarks.segan import make_batch, our_step
-from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
+from benchmarks.tables import BaseChannels, Device, JsonFile, ProcessorTime, Rounds, by_turns, report
 from segan_monai.engines import SegANTrainer
 
-Device = Annotated[str, typer.Option(help="cpu or cuda")]
-Compile = Annotated[str | None, typer.Option(help="backend of torch.compile, such as inductor")]
+Compile = Annotated[str | None, typer.Option(help="backend of torch.compile, such as inductor, or graphs")]
 
 
 def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Callable[[], object]]:
@@ -125,6 +124,7 @@ def write_limit(
 def limit(
     rounds: Rounds = 5,
     batch_size: int = 8,
+    base_channels: BaseChannels = 64,
     device: Device = "cpu",
     compile: Compile = None,
     processor_time: ProcessorTime = False,
@@ -134,5 +134,5 @@ def limit(
     for amp in (False, True):
         dtype = torch.bfloat16 if amp else torch.float32
         batch = make_batch(batch_size)
-        trainer, _ = our_step(batch, amp, device, compile)
+        trainer, _ = our_step(batch, amp, device, compile, base_channels)
         write_limit(trainer, batch, rounds, device, dtype, processor_time, json_file)

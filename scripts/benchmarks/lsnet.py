@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from benchmarks.tables import JsonFile, Rounds, by_turns, report
+from benchmarks.tables import Device, JsonFile, Rounds, by_turns, report
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor, RoIs
 
 
@@ -18,6 +18,7 @@ def rois(
     slices: int = 200,
     with_organ: float = 0.4,
     base_channels: int = 64,
+    device: Device = "cpu",
     json_file: JsonFile = None,
 ) -> None:
     """Time L-SNet and the coarse-to-fine baseline on a CT volume, with the same backbones (ResNet-18 and 34).
@@ -25,7 +26,7 @@ def rois(
     The first stages are untrained, so their output is replaced by the same RoIs for both: one in each slice with the
     organ.
     """
-    volume = torch.rand(slices, 1, size, size)
+    volume = torch.rand(slices, 1, size, size, device=device)
     organ = range(round(with_organ * slices))
     segmentor = ResNetSegmentor(1, 1, 34, base_channels)
     first_stages = {
@@ -35,7 +36,7 @@ def rois(
     segmented = dict.fromkeys(first_stages, 0)
 
     def side(name: str, localizer: torch.nn.Module) -> Callable[[], None]:
-        network = LSNet(localizer, segmentor, 1, hard_crop=name.startswith("coarse")).eval()
+        network = LSNet(localizer, segmentor, 1, hard_crop=name.startswith("coarse")).eval().to(device)
 
         @torch.inference_mode()
         def run() -> None:
@@ -45,7 +46,8 @@ def rois(
                 network.locate(chunk)
                 index = torch.tensor([i for i in range(len(chunk)) if start + i in organ], dtype=torch.long)
                 centre, half = torch.full((len(index), 2), size / 2), torch.full((len(index), 4), size / 12)
-                network(chunk, RoIs(index, torch.zeros_like(index), centre, half, torch.ones(len(index))))
+                rois = RoIs(index, torch.zeros_like(index), centre, half, torch.ones(len(index)))
+                network(chunk, RoIs(*(part.to(device) for part in rois)))
                 segmented[name] += len(index)
 
         return run

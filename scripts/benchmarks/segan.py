@@ -13,17 +13,27 @@ import torch
 from monai.losses import DiceLoss
 
 from benchmarks.convolutions import needs_by_part, rates
-from benchmarks.tables import JsonFile, ProcessorTime, Rounds, by_turns, report
+from benchmarks.tables import (
+    BaseChannels,
+    Compilers,
+    Device,
+    JsonFile,
+    ProcessorTime,
+    Rounds,
+    by_turns,
+    device_gib,
+    report,
+)
 from segan_monai.engines import SegANTrainer
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor, SegANSegmentors
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 
-def paper_networks() -> tuple[SegANSegmentor, SegANCritics]:
+def paper_networks(base_channels: int = 64) -> tuple[SegANSegmentor, SegANCritics]:
     """Return the networks of the paper: base 64, three modalities, three classes."""
     torch.manual_seed(0)
-    return SegANSegmentor(3, 3), SegANCritics(3, 3)
+    return SegANSegmentor(3, 3, base_channels), SegANCritics(3, 3, base_channels)
 
 
 def as_written(segmentor: SegANSegmentor) -> SegANSegmentor:
@@ -40,20 +50,24 @@ def plain_l1(features: list[list[torch.Tensor]], others: list[list[torch.Tensor]
     return torch.stack(distances).mean()
 
 
-def literal_step(batch: dict[str, torch.Tensor]) -> Callable[[], None]:
+def literal_step(
+    batch: dict[str, torch.Tensor], device: str = "cpu", amp: bool = False, base_channels: int = 64
+) -> Callable[[], None]:
     """Return an iteration as in the paper: two segmentor passes, all gradients, default memory format."""
-    segmentor, critic = paper_networks()
+    segmentor, critic = (network.to(device) for network in paper_networks(base_channels))
     segmentor = as_written(segmentor)
     optimizer = torch.optim.RMSprop(segmentor.parameters(), lr=2e-5)
     critic_optimizer = torch.optim.RMSprop(critic.parameters(), lr=2e-5)
 
     def run() -> None:
-        image, label = batch["image"], batch["label"]
+        image, label = batch["image"].to(device), batch["label"].to(device)
         for sign, current in ((-1, critic_optimizer), (1, optimizer)):
             segmentor.zero_grad()
             critic.zero_grad()
-            prediction = segmentor(image).sigmoid()
-            (sign * plain_l1(critic(image, prediction), critic(image, label))).backward()
+            with torch.autocast(device, torch.bfloat16, enabled=amp):
+                prediction = segmentor(image).sigmoid()
+                distance = plain_l1(critic(image, prediction), critic(image, label))
+            (sign * distance).backward()
             current.step()
             if sign < 0:
                 for parameter in critic.parameters():
@@ -79,15 +93,20 @@ def trainer_step(
         critic_optimizer=optimizer(critic.parameters()),
         **{"device": "cpu", "loss_function": MultiScaleL1Loss(), **settings},
     )
-    trainer.state.epoch = 1
+    # not the first iteration of an epoch, which also measures the layers
+    trainer.state.epoch, trainer.state.iteration, trainer.state.epoch_length = 1, 2, 100
     return trainer, lambda: trainer._iteration(trainer, batch)
 
 
 def our_step(
-    batch: dict[str, torch.Tensor], amp: bool, device: str = "cpu", compile: str | None = None
+    batch: dict[str, torch.Tensor],
+    amp: bool,
+    device: str = "cpu",
+    compile: str | None = None,
+    base_channels: int = 64,
 ) -> tuple[SegANTrainer, Callable[[], None]]:
     """Return the trainer with the paper's networks and optimizer, and one iteration of it."""
-    segmentor, critic = (network.to(device) for network in paper_networks())
+    segmentor, critic = (network.to(device) for network in paper_networks(base_channels))
     optimizer = functools.partial(torch.optim.RMSprop, lr=2e-5)
     return trainer_step(batch, segmentor, critic, optimizer, device=device, amp=amp, compile=compile)
 
@@ -99,20 +118,33 @@ def make_batch(size: int) -> dict[str, torch.Tensor]:
 
 
 def train_step(
-    rounds: Rounds = 7, batch_size: int = 8, processor_time: ProcessorTime = False, json_file: JsonFile = None
+    rounds: Rounds = 7,
+    batch_size: int = 8,
+    base_channels: BaseChannels = 64,
+    device: Device = "cpu",
+    compile: Compilers = None,
+    processor_time: ProcessorTime = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Time a SegAN iteration at the paper's size (base 64, 160x160, K = 3, three critics), literal and ours."""
-    batch = make_batch(batch_size)
-    trainer, float32 = our_step(batch, amp=False)
-    _, bfloat16 = our_step(batch, amp=True)
-    sides = {"literal": literal_step(batch), "float32": float32, "bfloat16": bfloat16}
-    seconds = by_turns(sides, rounds, processor_time)
+    batch = {name: tensor.to(device) for name, tensor in make_batch(batch_size).items()}
+    trainer, float32 = our_step(batch, False, device, None, base_channels)
+    sides: dict[str, Callable[[], Any]] = {
+        "literal": literal_step(batch, device, False, base_channels),
+        "float32": float32,
+    }
+    if device != "cpu":
+        sides["literal, bfloat16"] = literal_step(batch, device, True, base_channels)
+    sides["bfloat16"] = our_step(batch, True, device, None, base_channels)[1]
+    sides |= {f"bfloat16, {name}": our_step(batch, True, device, name, base_channels)[1] for name in compile or ()}
+    seconds = by_turns(sides, rounds, processor_time, warm_up=3 if compile else 1)
+    memory = {name: device_gib(run) for name, run in sides.items()}
     needed = sum(needs_by_part(trainer, batch["image"], batch["label"]).values(), Counter())
     gflop = sum(c.gflop * times for c, times in needed.items())
-    rate = {dtype: rates(needed, "cpu", dtype, 3, processor_time) for dtype in (torch.float32, torch.bfloat16)}
+    rate = {dtype: rates(needed, device, dtype, 3, processor_time) for dtype in (torch.float32, torch.bfloat16)}
     rows = []
     for name, s in seconds.items():
-        own = rate[torch.bfloat16 if name == "bfloat16" else torch.float32]
+        own = rate[torch.bfloat16 if "bfloat16" in name else torch.float32]
         rows.append(
             {
                 "side": name,
@@ -122,9 +154,12 @@ def train_step(
                 "peak GFLOP/s": max(own.values()),
                 "of peak": gflop / s / max(own.values()),
                 "of own rates": sum(c.gflop * times / own[c] for c, times in needed.items()) / s,
+                **({} if device == "cpu" else {"images/s": batch_size / s, "GPU GiB": memory[name]}),
             }
         )
-    title = f"train-step: batch {batch_size}, base 64, 160x160, K = 3; {gflop:.4g} GFLOP required as written"
+    title = (
+        f"train-step: batch {batch_size}, base {base_channels}, 160x160, K = 3; {gflop:.4g} GFLOP required as written"
+    )
     report(title, rows, json_file)
 
 

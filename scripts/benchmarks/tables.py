@@ -22,12 +22,24 @@ Rounds = Annotated[int, typer.Option(help="number of timed runs per side; the me
 
 
 ProcessorTime = Annotated[bool, typer.Option("--processor-time", help="measure processor time, for a busy machine")]
+Device = Annotated[str, typer.Option(help="cpu or cuda")]
+BaseChannels = Annotated[int, typer.Option(help="width of the first level; the paper's is 64")]
+Compilers = Annotated[
+    list[str] | None,
+    typer.Option("--compile", help="also time this backend of torch.compile, or graphs; can be repeated"),
+]
 
 
 def by_turns(
-    sides: dict[Any, Callable[[], Any]], rounds: int, processor_time: bool = False, fastest: bool = False
+    sides: dict[Any, Callable[[], Any]],
+    rounds: int,
+    processor_time: bool = False,
+    fastest: bool = False,
+    warm_up: int = 1,
 ) -> dict[Any, float]:
-    """Time the sides alternately after one unmeasured run each; return the median or fastest seconds of each side.
+    """Time the sides alternately after unmeasured runs of each; return the median or fastest seconds of each side.
+
+    CUDA graphs need three unmeasured runs: one to compile, one to allocate and one to capture.
 
     Processor time is that of all threads, divided by their number.
     """
@@ -38,11 +50,11 @@ def by_turns(
         return time.process_time() / torch.get_num_threads() if processor_time else time.perf_counter()
 
     seconds: dict[Any, list[float]] = {name: [] for name in sides}
-    for measured in range(rounds + 1):
+    for number in range(warm_up + rounds):
         for name, run in sides.items():
             start = now()
             run()
-            if measured:
+            if number >= warm_up:
                 seconds[name].append(now() - start)
     return {name: (min if fastest else statistics.median)(times) for name, times in seconds.items()}
 
@@ -65,9 +77,22 @@ def peak_gib(run: Callable[[], Any]) -> float:
     return (kib("VmHWM") - before) / 2**20
 
 
+def device_gib(run: Callable[[], Any]) -> float:
+    """Return the peak memory of a run on the GPU in GiB; NaN on the CPU."""
+    if not torch.cuda.is_initialized():
+        return float("nan")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() / 2**30
+
+
 def report(title: str, rows: list[dict[str, Any]], file: Path | None) -> None:
     """Print a table and optionally write it as JSON."""
-    hardware = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    processor = f"{platform.machine()}, {torch.get_num_threads()} threads"
+    device = torch.cuda.get_device_name() if torch.cuda.is_initialized() else processor
+    hardware = f"{device}, torch {torch.__version__}"
     table = Table(title=f"{title}\n{hardware}")
     for name in rows[0]:
         table.add_column(name, justify="left" if name == "side" else "right")

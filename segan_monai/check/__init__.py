@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from segan_monai.check.audit import audit_config, format_audit
-from segan_monai.check.config_files import unknown_overrides
+from segan_monai.check.config_files import run_id_of, unknown_overrides
 from segan_monai.check.report import Finding, Report
 from segan_monai.check.runs import check_cases_before_run, check_command_line, check_configs_before_run
 from segan_monai.check.values import refuse_wrong_values
@@ -23,5 +23,6 @@ __all__ = [
     "read_arguments",
     "read_literals",
     "refuse_wrong_values",
+    "run_id_of",
     "unknown_overrides",
 ]

@@ -6,20 +6,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 from tqdm import tqdm
 
-from segan_monai.check.headers import Header, read_header
+from segan_monai.check.headers import read_header
 from segan_monai.check.report import Report
 from segan_monai.errors import DataError
-from segan_monai.grids import GRID_TOLERANCE_VOXELS, Grid, check_same_grid
-from segan_monai.transforms.load_case import FOR_LABELS, LoadCased, count_channels
-from segan_monai.transforms.load_ct import LoadCTd
-from segan_monai.transforms.load_photograph import LoadPhotographd, check_size
+from segan_monai.grids import GRID_TOLERANCE_VOXELS
+from segan_monai.transforms.case_loader import CaseLoader, Header
 from segan_monai.transforms.regions import unknown_values
 from segan_monai.transforms.tissue_labels import unknown_tissue_values
 
@@ -40,7 +37,7 @@ def unique_cases(parts: Parts) -> list[Case]:
     return list({case["case"]: case for of_part in parts.values() for case in of_part}.values())
 
 
-def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str], report: Report) -> None:
+def check_headers(cases: Sequence[Case], loader: CaseLoader, label_keys: Sequence[str], report: Report) -> None:
     """Check files, grids, channels, spacing, orientation and data types of cases.
 
     Args:
@@ -59,24 +56,13 @@ def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str],
             missing = [key for key in label_keys if not case.get(key)]
             if missing and not loader.allow_missing_keys:
                 raise DataError(f"case {case['case']} has no '{missing[0]}'. Add it to the datalist.")
-            if isinstance(loader, LoadCased):
-                names = [header.grid.name for header in headers]
-                channels = count_channels(names, [header.channels for header in headers], case.get("channels"))
-                if not headers[0].is_picture:  # LoadCTd takes one of three channels of a picture
-                    loader.check_channels(", ".join(names), (channels, *headers[0].grid.shape))
+            loader.check_image_headers(case, headers)
         except DataError as error:
             report.error("headers", case["case"], str(error))
             continue
         images[case["case"]] = headers[0]
         try:
-            first, *others = (_grid(header, loader) for header in headers)
-            for grid in others:
-                check_same_grid(first, grid)
-            for header in labels:
-                if isinstance(loader, LoadCased):
-                    check_same_grid(first, _grid(header, loader), FOR_LABELS)
-                else:
-                    check_size(Path(header.grid.name), header.grid.shape[:2], Path(first.name), first.shape[:2])
+            loader.check_grids(headers, labels)
         except DataError as error:
             report.error("grids", case["case"], str(error))
     volumes = [(case, images[case["case"]]) for case in cases if case["case"] in images]
@@ -93,12 +79,6 @@ def check_headers(cases: Sequence[Case], loader: Any, label_keys: Sequence[str],
         report.note("spacing", f"within a factor of {SPACING_FACTOR:g} of the median, {', '.join(medians)}")
         types = Counter(header.dtype for _, header in volumes).most_common()
         report.note("data types", ", ".join(f"{count} {dtype}" for dtype, count in types))
-
-
-def _grid(header: Header, loader: Any) -> Grid:
-    """Return the grid of a file as the loader sees it: ``LoadCTd`` places pictures."""
-    places_pictures = header.is_picture and isinstance(loader, LoadCTd)
-    return header.grid._replace(affine=np.asarray(loader.affine)) if places_pictures else header.grid
 
 
 def files_of(image: Any) -> list[str]:
@@ -256,8 +236,3 @@ def _check_labels(
             message = unknown_values(case["label"], found, regions) if regions else None
         if message:
             report.error("labels", name, message)
-
-
-def is_loader(component: type) -> bool:
-    """Return whether a class reads cases from files."""
-    return issubclass(component, LoadCased | LoadPhotographd)

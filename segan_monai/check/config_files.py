@@ -17,7 +17,7 @@ from segan_monai.errors import ConfigError, UnknownKeyError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import config_values, typed_values
 
-RUN_IDS = ("training", "evaluating", "inference", "run")
+_NO_RUNS = ("imports", "initialize", "finalize")  # evaluated by MONAI itself
 
 
 def near(name: str, known: Iterable[str], prefix: str = "") -> str:
@@ -144,15 +144,27 @@ def _read(file: str | Path) -> None:
 
 
 def run_id_of(parser: ConfigParser, run_id: str) -> str:
-    """Return the id to run as the config has it.
+    """Return the id to run, if it is one.
+
+    MONAI evaluates any part of a config, such as ``train``, and does nothing with most of them.
 
     Raises:
-        UnknownKeyError: the config lacks the id.
+        UnknownKeyError: the config lacks the id, or there is nothing to run.
     """
-    if run_id in parser:
-        return run_id
     config: Mapping[str, Any] = parser.get()
-    known = [name for name in RUN_IDS if name in config]
-    raise UnknownKeyError(
-        f"nothing to run is called '{run_id}'. {near(run_id, known)}This config has {', '.join(known) or 'none'}."
-    )
+    known = [name for name in config if _is_run(name, config[name])]
+    if run_id in parser and _is_run(run_id, parser[run_id]):
+        return run_id
+    found = f"'{run_id}' is a part of the config that does not run anything"
+    if run_id not in parser:
+        found = f"nothing to run is called '{run_id}'"
+    raise UnknownKeyError(f"{found}. {near(run_id, known)}This config has {', '.join(known) or 'none'}.")
+
+
+def _is_run(name: str, content: Any) -> bool:
+    """Return whether a part of a config is a run: a list of expressions, or an expression that calls ``run``."""
+    if name in _NO_RUNS:
+        return False
+    if isinstance(content, str):
+        return content.startswith("$") and ".run(" in content
+    return isinstance(content, list) and bool(content) and all(str(item).startswith("$") for item in content)

@@ -22,6 +22,7 @@ from segan_monai.errors import user_error_in
 from segan_monai.files import append_line
 from segan_monai.json_files import read_json_lines
 from segan_monai.parallel import available_processes, map_in_processes
+from segan_monai.transforms.case_loader import CaseLoader
 
 _MAX_VALUES = 300  # label values kept per label map; a map with more is probably an image
 _CHUNK_SIZE = 8  # cases sent to a process at once
@@ -29,7 +30,7 @@ _FOUND = {"intensities", "image_hashes", "labels", "label_hashes"}
 
 
 def read_contents(
-    cases: Sequence[Case], loader: Any, settings: str, record: Path, processes: int | None = None
+    cases: Sequence[Case], loader: CaseLoader, settings: str, record: Path, processes: int | None = None
 ) -> dict[str, dict[str, Any]]:
     """Read cases as the run will, and summarize their contents.
 
@@ -66,7 +67,7 @@ def read_contents(
     return {case["case"]: found[case["case"]] for case in cases}
 
 
-def read_content(case: Case, loader: Any) -> tuple[str, dict[str, Any]]:
+def read_content(case: Case, loader: CaseLoader) -> tuple[str, dict[str, Any]]:
     """Return the name of a case and its contents, see ``read_contents``."""
     try:
         loaded = loader(dict(case))
@@ -103,7 +104,7 @@ def _digest(pixels: np.ndarray) -> str:
     return hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode()[:64]).hexdigest()
 
 
-def _key(case: Case, loader: Any, settings: str) -> str:
+def _key(case: Case, loader: CaseLoader, settings: str) -> str:
     files = [file for key in loader.keys if case.get(key) for file in files_of(case[key])]
     marks = [(file, mark.st_size, mark.st_mtime_ns) if (mark := _stat(file)) else (file,) for file in files]
     text = json.dumps([settings, case["case"], case.get("channels"), marks], default=str)

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -16,29 +15,12 @@ from segan_monai.errors import DAMAGED, DataError, missing_file, unreadable
 from segan_monai.file_kinds import ANALYZE, NIFTI, has_ending, is_gzip, is_picture
 from segan_monai.grids import Grid, spans_space
 from segan_monai.nifti import affine_in_mm, open_nifti
+from segan_monai.transforms.case_loader import Header
 from segan_monai.transforms.load_case import volume_shape
 from segan_monai.volume_files import is_a_folder, itk_reader
 
 _EXIF_ORIENTATION = 0x0112
 _ROTATED = (5, 6, 7, 8)
-
-
-class Header(NamedTuple):
-    """Header of an image file.
-
-    Attributes:
-        grid: name, shape (H, W, D) and affine; for pictures, shape (columns, rows, 1) and pixels of 1 mm.
-        channels: number of channels; for pictures, 1 if grey and 3 if in colour.
-        dtype: type of the stored voxels, such as ``int16``.
-        is_picture: whether the file is a picture, whose spacing is meaningless.
-        placed: whether the header gives the volume's position; if not, the affine is a default.
-    """
-
-    grid: Grid
-    channels: int
-    dtype: str
-    is_picture: bool
-    placed: bool
 
 
 def read_header(file: str | os.PathLike[str]) -> Header:

@@ -51,6 +51,7 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
     "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
@@ -70,7 +71,9 @@ KEYS: dict[str, Key] = {
     "mlflow": Key(PATH | NULL, "MLflow server, database or folder for its record"),
     "live_cases": Key(whole(0), "validation cases shown in TensorBoard"),
     "count_operations": Key(SWITCH, "count floating-point operations per slice"),
-    "published": Key(MAPPING | NULL, "published figures for the report"),
+    "published": Key(
+        MAPPING | NULL, "published figures for the report: source, cases (regular expression), regions, values"
+    ),
     # cases and their split
     "subset": Key(choice("held_out", "training", "validation", "test", "all"), "cases to evaluate"),
     "folds": Key(whole(2), "number of folds"),
@@ -106,6 +109,7 @@ KEYS: dict[str, Key] = {
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
     "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
@@ -114,6 +118,8 @@ KEYS: dict[str, Key] = {
     "in_channels": Key(_COUNT, "input channels of the network"),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
+    "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),
+    "test_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a volume to segment; null for all of it"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
@@ -168,8 +174,10 @@ KEYS: dict[str, Key] = {
     "supervised_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss; 0 for none"),
     "critic_start": Key(_COUNT, "epoch in which the critics join"),
     "critic_clamp": Key(_POSITIVE, "absolute bound of the critics' weights"),
+    "critic_score": Key(SWITCH, "one real-or-fake score per image instead of features"),
+    "critic_clamp_norm": Key(SWITCH, "clamp biases and norm weights of the critics too"),
     "loss_layers": Key(list_of(whole(0)) | NULL, "critic layers in the loss; null for all"),
-    "loss_reduction": Key(choice("per_layer", "concat"), "how layers are averaged"),
+    "loss_reduction": Key(choice("sum", "per_layer", "concat", "balanced"), "how much each layer counts"),
     "loss_layer_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per layer; null for equal weights"),
     "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
     "include_background": Key(SWITCH, "include the background in the loss"),

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 
 from monai.bundle import ConfigComponent, ConfigParser
 
-from segan_monai.check.cases import Case, Parts, is_loader
+from segan_monai.check.cases import Case, Parts
 from segan_monai.check.configs import dumped
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
 from segan_monai.data.split_file import cases_of_part, read_split
+from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.tissue_labels import RelabelCased
 
 
@@ -34,7 +35,7 @@ class RunCases(NamedTuple):
 
     parts: Parts
     seen: Sequence[Case]
-    loader: Any
+    loader: CaseLoader
     label_keys: Sequence[str]
     settings: str
     regions: Mapping[str, Sequence[int]] | None
@@ -53,7 +54,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
         The data; None after an error, or if the config has none of these ids or no transform that reads cases.
     """
     source = next((name for name in ("split", "chosen_cases", "cases") if name in used), None)
-    loaders = [name for name in used if is_loader(_class_of(parser, name))]
+    loaders = [name for name in used if issubclass(_class_of(parser, name), CaseLoader)]
     if source is None or not loaders:
         report.note("data set", "not checked: this config has no cases (split, chosen_cases or cases) or no loader")
         return None

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,14 @@ from segan_monai.check.trial import (
     trial_parser,
 )
 from segan_monai.check.values import check_values
-from segan_monai.command_line import config_files
+from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError, DataError, UnknownKeyError, UserError, user_error_in
 from segan_monai.places import require_results_outside
+from segan_monai.trained import apply_settings_of_weights
 
 logger = logging.getLogger(__name__)
 
-CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids")
+CONFIG_RULES = ("references", "imports", "expressions", "classes", "ids", "settings")
 
 
 def check_command_line(
@@ -78,6 +79,12 @@ def check_command_line(
     check_properties(parser, run_id, report)
     check_used(parser, used, missing, report)
     check_values(parser, report)
+    changed: dict[str, Any] = {}
+    if not report.errors:
+        try:
+            changed = apply_settings_of_weights(parser, arguments)
+        except ConfigError as error:
+            report.error("settings", "model.json", str(error))
     contents = [parser.ref_resolver.items[name].get_config() for name in used]
     with tempfile.TemporaryDirectory() as scratch, as_single_process(contents):
         folder = None
@@ -87,7 +94,8 @@ def check_command_line(
             folder = Path(output_dir) / "check" if ok and _is_outside(where, output_dir, report) else None
         if not report.errors:
             trial = trial_parser(parser, scratch, folder and folder.parent)
-            _check_built(trial, run_id, init_id, used, folder, quick, processes, report)
+            changed_keys = {*overrides_of(arguments), *changed}
+            _check_built(trial, run_id, init_id, used, folder, quick, processes, report, changed_keys)
     if folder is not None:
         report.write(folder / "check.json")
     return report, folder
@@ -113,10 +121,12 @@ def _check_built(
     quick: bool,
     processes: int | None,
     report: Report,
+    overrides: Collection[str],
 ) -> None:
     has_device = check_device(trial, report)
     data = find_run_cases(trial, used, report)
     if data is not None:
+        data = _usable(data, report)
         _check_data_quickly(data, report)
     if not quick and data is not None and folder is not None:
         cases = unique_cases(data.parts)
@@ -127,12 +137,21 @@ def _check_built(
     data_errors = bool(report.errors)
     if not has_device or not initialize(trial, init_id, report):
         return
-    if not check_network(trial, report):
+    if not check_network(trial, report, overrides):
         return
     if quick or data_errors:
         report.note("step", f"not run: {'--quick' if quick else 'the data have errors'}")
         return
     check_step(trial, run_id, report)
+
+
+def _usable(data: RunCases, report: Report) -> RunCases:
+    """Report the cases that lack a file, and return the others."""
+    for case in unique_cases(data.parts):
+        if "unusable" in case:
+            report.error("headers", case["case"], case["unusable"])
+    parts = {name: [case for case in part if "unusable" not in case] for name, part in data.parts.items()}
+    return data._replace(parts=parts)
 
 
 def _check_data_quickly(data: RunCases, report: Report) -> None:

@@ -10,7 +10,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -28,6 +28,7 @@ from segan_monai.errors import user_error_in
 from segan_monai.typed import JSON_LITERALS
 
 GROUP_FUNCTIONS = ("init_process_group_for", "join_processes", "init_process_group")
+_OF_RUN = ("regions", "modalities")  # keys of a run that change the network's channels
 _ANY_LENGTH = 64  # replaces * in the spatial shape of the metadata
 
 
@@ -118,8 +119,10 @@ def check_device(parser: ConfigParser, report: Report) -> bool:
     return True
 
 
-def check_network(parser: ConfigParser, report: Report) -> bool:
+def check_network(parser: ConfigParser, report: Report, overrides: Collection[str] = ()) -> bool:
     """Compare the network's input and output with the metadata, by MONAI's ``verify_net_in_out`` on the CPU.
+
+    The metadata describe the bundle as it is shared. A run with other regions or modalities may differ from them.
 
     Returns:
         False if the config defines a network that cannot be built.
@@ -139,6 +142,9 @@ def check_network(parser: ConfigParser, report: Report) -> bool:
             net_id="network_def", meta_file=metadata, config_file=config, device="cpu", any=_ANY_LENGTH, n=4, p=5
         )
     except Exception as error:  # from the network or MONAI's comparison
+        if chosen := [f"--{name}" for name in _OF_RUN if name in overrides]:
+            report.note("network", f"built; {' and '.join(chosen)}: not as in the metadata of the bundle")
+            return True
         report.warning(
             "network",
             "network_def",
@@ -177,6 +183,8 @@ def _step(parser: ConfigParser, engine: Any, report: Report) -> None:
         engine.state.epoch = engine.state.iteration = engine.state.max_epochs or 1
         engine.state.dataloader, engine.state.epoch_length = engine.data_loader, 1
         engine._iteration(engine, batch)
+        if hasattr(engine, "losses"):
+            engine.losses.look()  # on a GPU, a trainer reads losses only every few iterations
         if device.type == "cuda":
             torch.cuda.synchronize(device)
     except torch.OutOfMemoryError:

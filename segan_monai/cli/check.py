@@ -6,11 +6,13 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+import segan_monai
 
 
 def check(
@@ -25,18 +27,32 @@ def check(
 ) -> None:
     """Check configs, data and memory of a training, evaluation or inference run before you start it.
 
-    Takes the arguments of python -m monai.bundle run. Writes check.json to the folder check in output_dir. Unchanged
-    cases are not read again. The exit status is 1 if there are errors; warnings do not count.
+    Takes the arguments of python -m monai.bundle run; train, evaluate and predict have the option --check-only instead.
+    Writes check.json to the folder check in output_dir. Unchanged cases are not read again. The exit status is 1 if
+    there are errors; warnings do not count.
 
     Example: segan-monai check training --config_file "['configs/train.json']" --dataset_dir Task04_Hippocampus
     """
-    from segan_monai.check import audit_config, check_command_line, format_audit, read_arguments
+    from segan_monai.check import audit_config, format_audit, read_arguments
 
     arguments = read_arguments(context.args)
     if audit:
         typer.echo(format_audit(audit_config(arguments)))
         return
-    with _quiet():
+    check_arguments(arguments, quick, processes)
+
+
+def check_arguments(arguments: Mapping[str, Any], quick: bool = False, processes: int | None = None) -> None:
+    """Check a run and print the table of rules; see ``segan_monai.check.check_command_line``.
+
+    Raises:
+        typer.Exit: There are errors.
+    """
+    segan_monai.register_components()
+    from segan_monai.check import check_command_line
+    from segan_monai.command_line import given_arguments
+
+    with _quiet(), given_arguments(arguments):
         report, folder = check_command_line(arguments, quick, processes)
     typer.echo(report.table())
     if folder is not None:

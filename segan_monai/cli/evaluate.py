@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The command ``segan-monai evaluate``: computes metrics for a folder of predicted label maps."""
+"""The command ``segan-monai evaluate``: scores a bundle's network, or a folder of predicted label maps."""
 
 from __future__ import annotations
 
@@ -10,27 +10,39 @@ from typing import Annotated
 
 import typer
 
+from segan_monai.cli.bundle_runs import run_arguments, run_bundle
+from segan_monai.cli.check import check_arguments
+from segan_monai.cli.run_options import CheckOnly, OutputDir, Overlays, Verbose
 from segan_monai.errors import ConfigError
 
 
 def evaluate(
-    predictions: Annotated[
-        Path, typer.Option(exists=True, file_okay=False, help="Folder of predicted label maps, <case>_seg.nii.gz.")
-    ],
-    references: Annotated[
-        Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Folder of reference label maps; may be a data set with its images."
-        ),
-    ],
-    output_dir: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder that receives metrics.csv and summary.json.")
-    ],
+    context: typer.Context,
+    bundle: Annotated[
+        str | None,
+        typer.Argument(metavar="BUNDLE", help="As for predict: name or folder of a bundle, or folder of a training."),
+    ] = None,
+    data: Annotated[Path | None, typer.Argument(metavar="DATA", help="Folder of labelled images.")] = None,
+    output_dir: OutputDir = None,
     regions: Annotated[
         str | None,
         typer.Option(
             metavar="SPEC",
-            help="Label convention, or text such as 'WT=1,2,4;TC=1,4;ET=4'. Default: one region per label value.",
+            help="Label convention, or text such as 'WT=1,2,4;TC=1,4;ET=4'. Default: the bundle's regions, or one "
+            "region per label value.",
+        ),
+    ] = None,
+    overlay: Overlays = None,
+    check_only: CheckOnly = False,
+    verbose: Verbose = False,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of predicted label maps, <case>_seg.nii.gz."),
+    ] = None,
+    references: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of reference label maps; may be a data set with its images."
         ),
     ] = None,
     prediction_regions: Annotated[
@@ -42,8 +54,50 @@ def evaluate(
 ) -> None:
     """Compute Dice, IoU, precision, sensitivity, HD95 and ASSD for every case and region.
 
+    With BUNDLE and DATA, segment the held-out cases first; every key of the bundle's evaluate.json is an option. With
+    --predictions, --references and --output-dir, compare label maps of any program.
+
+    Example: segan-monai evaluate hippocampus Task04_Hippocampus --subset all
+
     Example: segan-monai evaluate --predictions results --references BraTS2021 --output-dir report --regions brats2021
     """
+    keys: dict[str, str | None] = context.obj
+    of_label_maps = {"predictions": predictions, "references": references}
+    only_of_label_maps = {**of_label_maps, "prediction-regions": prediction_regions, "workers": workers}
+    if bundle is not None:
+        if mixed := [f"--{name}" for name, value in only_of_label_maps.items() if value is not None]:
+            raise typer.BadParameter(f"{mixed[0]} compares label maps; give either it, or BUNDLE and DATA.")
+        if data is None:
+            raise typer.BadParameter("missing DATA after BUNDLE.")
+        keys = keys if regions is None else {**keys, "regions": regions}
+        arguments = run_arguments("evaluate", bundle, data, output_dir, overlay or (), keys)
+        if check_only:
+            check_arguments(arguments)
+            return
+        run_bundle(arguments, verbose)
+        return
+    needed = {**of_label_maps, "output-dir": output_dir}
+    if missing := [f"--{name}" for name, value in needed.items() if value is None]:
+        raise typer.BadParameter(
+            f"give BUNDLE and DATA, or --predictions, --references and --output-dir ({missing[0]} is missing)."
+        )
+    if keys or overlay or check_only:
+        name = next(iter(keys), "overlay" if overlay else "check-only")
+        raise typer.BadParameter(f"no such option: --{name} for label maps.")
+    assert predictions is not None
+    assert references is not None
+    assert output_dir is not None
+    _evaluate_label_maps(predictions, references, output_dir, regions, prediction_regions, workers)
+
+
+def _evaluate_label_maps(
+    predictions: Path,
+    references: Path,
+    output_dir: Path,
+    regions: str | None,
+    prediction_regions: str | None,
+    workers: int | None,
+) -> None:
     from segan_monai.metrics import evaluate_folders, format_table
     from segan_monai.run.lock import output_folder
 

@@ -5,21 +5,24 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 import segan_monai
 from segan_monai.cli.check import check
+from segan_monai.cli.config_keys import CONFIG_FILES, KeysCommand
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
+from segan_monai.cli.predict import predict
 from segan_monai.cli.prepare import prepare
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
+from segan_monai.cli.train import train
 from segan_monai.cli.verify import verify
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.errors import UserError
@@ -48,8 +51,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command(cls=KeysCommand)(train)
+app.command(cls=KeysCommand)(predict)
+app.command(cls=KeysCommand)(evaluate)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
-app.command()(evaluate)
 app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)
@@ -60,10 +65,21 @@ app.add_typer(prepare, name="prepare")
 app.add_typer(download, name="download")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"segan-monai {segan_monai.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
-    """Register the components that configs refer to, unless only help is requested."""
-    if not {"-h", "--help"} & set(sys.argv):
+def _commands(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Register the components that configs refer to, unless help is requested or the command does so itself."""
+    if not {"-h", "--help"} & set(sys.argv) and context.invoked_subcommand not in CONFIG_FILES:
         segan_monai.register_components()
 
 

@@ -55,12 +55,12 @@ def reproduce(
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
+    from segan_monai.bundles_by_name import find_overlay
     from segan_monai.places import require_results_outside
     from segan_monai.reproduce import (
         Plan,
         RunFailedError,
         check_rows,
-        find_overlay,
         format_csv,
         format_markdown,
         load_tables,

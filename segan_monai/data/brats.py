@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""File layouts of the BraTS challenges, 2012 to date."""
+"""Folder layouts of the BraTS challenges, 2012 to date."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.conventions import modality_name
+from segan_monai.data.layout import Layout
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.folders import walk_files
+from segan_monai.file_kinds import file_id, has_ending
+from segan_monai.folders import existing_folder, walk_files
 
 # 2013, 2015: .../HGG/<case>/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha; OT is the expert's label map
 _VSD = re.compile(
@@ -31,23 +33,10 @@ _TIME_POINTS = re.compile(r"(?P<subject>brats_tcia_pat\d+)_\d+|(?P<subject2023>.
 
 _GRADES = {"HGG": "HGG", "HG": "HGG", "LGG": "LGG", "LG": "LGG"}
 _MODALITIES = ("t1", "t1c", "t2", "flair")
-LAYOUTS = (
+_EXPECTED = (
     "BraTS 2013/2015 (<HGG|LGG>/<case>/VSD.Brain.XX.O.MR_T1c.<id>/VSD.Brain.XX.O.MR_T1c.<id>.mha), "
     "BraTS 2017-2022 (<case>/<case>_t1ce.nii.gz), BraTS 2023 on (<case>/<case>-t1c.nii.gz)"
 )
-
-
-def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of an existing folder.
-
-    Raises:
-        DataError: The folder does not exist or is a file.
-    """
-    folder = Path(dataset_dir).expanduser().absolute()
-    if not folder.is_dir():
-        found = "it is a file" if folder.exists() else "there is no such folder"
-        raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder of the images.")
-    return folder
 
 
 def brats_file(path: Path) -> tuple[Path, str, str, str] | None:
@@ -57,7 +46,7 @@ def brats_file(path: Path) -> tuple[Path, str, str, str] | None:
         Folder of the case, name of the case, modality (or ``seg``) and label convention; None for any other file.
     """
     if match := _VSD.fullmatch(path.name):
-        folder = path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
+        folder = _vsd_folder(path)
         kind = match["kind"].lower()
         return folder, folder.name, "seg" if kind == "ot" else modality_name(kind), "brats2015"
     if match := _UNDERSCORE.fullmatch(path.name):
@@ -74,6 +63,7 @@ def brats_cases(
     dataset_dir: str | os.PathLike[str],
     modalities: Sequence[str] = ("t1c", "t2", "flair"),
     unusable: dict[str, str] | None = None,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a BraTS folder of any year by their file names, at any depth.
 
@@ -87,6 +77,7 @@ def brats_cases(
         modalities: Images to use, in this order: ``t1``, ``t1c``, ``t2``, ``flair`` or synonyms.
         unusable: If given, receives the name and the fault of each case that lacks a modality or has two files for
             one. Without it, such a case is an error.
+        keep_incomplete: Return such a case too, with the fault as ``unusable`` and the images that it has.
 
     Returns:
         Cases sorted by name. Each has ``case``, ``subject`` (shared by the time points of a subject), ``image`` (paths
@@ -126,7 +117,7 @@ def brats_cases(
     if not files:
         found_instead = f"{len(others)} other files, such as {', '.join(others[:3])}" if others else "no files at all"
         raise DataError(
-            f"no BraTS case in {root}. Looked at any depth for {LAYOUTS}; found {found_instead}. "
+            f"no BraTS case in {root}. Looked at any depth for {_EXPECTED}; found {found_instead}. "
             "Set --dataset_dir to the unpacked data set, or list the cases of another layout in a --datalist file."
         )
     cases = []
@@ -138,10 +129,14 @@ def brats_cases(
                 f"{', '.join(path.name for path in of_case.values())}. Add the file, move the case out of the folder, "
                 f"or remove the modality from --modalities (now {', '.join(modalities)})."
             )
+        present = [modality for modality in wanted if modality in of_case]
+        case_id = _vsd_name(folder, root) if conventions[folder, name] == "brats2015" else name
+        grade = _GRADES[of_folder.upper()] if (of_folder := _grade_folder(folder, root)) else graded.get(name)
+        case = _case(case_id, name, of_case, present, conventions[folder, name], grade)
         if fault is None:
-            cases.append(
-                _case(name, of_case, wanted, conventions[folder, name], _grade_folder(folder, root), graded.get(name))
-            )
+            cases.append(case)
+        elif keep_incomplete:
+            cases.append({**case, "unusable": fault})
         elif unusable is None:
             raise DataError(fault)
         else:
@@ -150,14 +145,8 @@ def brats_cases(
 
 
 def _case(
-    name: str,
-    files: dict[str, Path],
-    modalities: Sequence[str],
-    convention: str,
-    grade_folder: str | None,
-    mapped_grade: str | None,
+    case_id: str, name: str, files: dict[str, Path], modalities: Sequence[str], convention: str, grade: str | None
 ) -> dict[str, Any]:
-    case_id = f"{grade_folder}_{name}" if grade_folder and convention == "brats2015" else name
     time_point = _TIME_POINTS.fullmatch(name)
     case: dict[str, Any] = {
         "case": case_id,
@@ -166,11 +155,21 @@ def _case(
     }
     if "seg" in files:
         case["label"] = str(files["seg"])
-    if grade := _GRADES[grade_folder.upper()] if grade_folder else mapped_grade:
+    if grade:
         case["grade"] = grade
     if "-PED-" not in name.upper():
         case["convention"] = convention
     return case
+
+
+def _vsd_folder(path: Path) -> Path:
+    """Return the folder of a case of 2013 or 2015, in which each file may have a folder of its own."""
+    return path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
+
+
+def _vsd_name(folder: Path, root: Path) -> str:
+    """Return the name of a case of 2013 or 2015, with the grade in front."""
+    return "_".join(filter(None, (_grade_folder(folder, root), folder.name)))
 
 
 def _grade_folder(folder: Path, root: Path) -> str | None:
@@ -199,3 +198,24 @@ def _read_grades(path: Path) -> dict[str, str]:
         for column in row
         if column and re.fullmatch(r"BraTS_\d{4}_subject_ID", column, re.IGNORECASE)
     }
+
+
+def _label_maps(files: Sequence[Path], root: Path) -> dict[Path, str]:
+    """Select ``<case>_seg`` and ``<case>-seg``; if there are none, files with ``.OT.`` in their names."""
+    stems = {path: file_id(path) for path in files}
+    marked = {path: stem[:-4] for path, stem in stems.items() if has_ending(stem, ("_seg", "-seg"))}
+    if marked:  # the folder of W39_1998.09.19_Segm.nii names its case
+        return marked | {path: path.parent.name for path, stem in stems.items() if stem.endswith("_Segm")}
+    return {path: _vsd_name(_vsd_folder(path), root) for path in files if ".OT." in path.name}
+
+
+BRATS = Layout(
+    name="BraTS folders",
+    data_set="BraTS",
+    expected=_EXPECTED,
+    matches=lambda folder, modalities: bool(modalities) and any(map(brats_file, walk_files(folder))),
+    cases=lambda folder, modalities, keep_incomplete: brats_cases(
+        folder, modalities or (), keep_incomplete=keep_incomplete
+    ),
+    label_maps=_label_maps,
+)

@@ -19,6 +19,7 @@ from monai.transforms import Compose, RandomizableTrait, Transform
 from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import CaseCache
+from segan_monai.deferred import are_deferred, write_in_time
 from segan_monai.errors import DataError, causes, reason
 from segan_monai.files import writing
 
@@ -28,11 +29,15 @@ logger = logging.getLogger(__name__)
 class CaseDataset(Dataset):
     """Dataset for inference that returns an error record for a case that cannot be read or transformed.
 
+    A case with ``unusable``, see ``find_cases``, is one of these, and that text is its error.
+
     Takes the arguments of MONAI's ``Dataset``; each case has its name under ``case``. Each item is the transformed
     case, or ``{"case": name, "error": text}``.
     """
 
     def _transform(self, index: int) -> Any:
+        if "unusable" in self.data[index]:
+            return {"case": self.data[index]["case"], "error": self.data[index]["unusable"]}
         try:
             return super()._transform(index)
         except Exception as error:  # readers and transforms raise many types; `CaseEvaluator` records the error
@@ -79,6 +84,7 @@ class CaseCacheDataset(CacheDataset):
             self.files = CaseCache(cache_dir, [_cached_part(transform), settings.get("as_contiguous", True)])
         self.skip_unreadable = skip_unreadable
         self.report = Path(report)
+        self.skipped: list[list[str]] = []
         super().__init__(data, transform, **settings)
 
     def _fill_cache(self, indices: Sequence[int] | None = None) -> list[Any]:
@@ -121,17 +127,28 @@ class CaseCacheDataset(CacheDataset):
             raise error
         text = reason(error).encode(errors="backslashreplace").decode()  # a path may hold bytes that are not UTF-8
         row = [self.data[index]["case"], text]
-        known = self.report.is_file()
-        if known:
-            with self.report.open(newline="", encoding="utf-8") as stream:
-                if row in csv.reader(stream):
-                    return
+        deferred = are_deferred(self.report.parent)
+        if row in (self.skipped if deferred else [*self.skipped, *self._reported()]):
+            return
+        self.skipped.append(row)
         logger.warning("case %s is skipped: %s", *row)
+        write_in_time(self.report.parent, partial(self._add, row))
+
+    def _reported(self) -> list[list[str]]:
+        """Return the rows of the report, which other processes write too."""
+        if not self.report.is_file():
+            return []
+        with self.report.open(newline="", encoding="utf-8") as stream:
+            return list(csv.reader(stream))
+
+    def _add(self, row: list[str]) -> None:
+        rows = [row] if self.report.is_file() else [["case", "error"], row]
         with writing(self.report), self.report.open("a", newline="", encoding="utf-8") as stream:
-            csv.writer(stream).writerows([row] if known else [["case", "error"], row])
+            csv.writer(stream).writerows(rows)
 
     def _all_bad(self) -> DataError:
-        return DataError(f"none of {len(self.data)} cases can be read; see {self.report}. Fix or replace the files.")
+        first = ": ".join(self.skipped[0])
+        return DataError(f"none of {len(self.data)} cases can be read. Fix or replace the files. The first is {first}")
 
 
 def _cached_part(transform: Sequence[Callable] | Callable | None) -> list[Any]:

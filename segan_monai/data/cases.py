@@ -9,22 +9,19 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from segan_monai.case_names import LONGEST, is_case_name, with_case_names
-from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file, existing_folder
+from segan_monai.data.brats import BRATS
 from segan_monai.data.decathlon import decathlon_cases
-from segan_monai.data.iseg import iseg_cases, iseg_file
-from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
-from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
-from segan_monai.data.nnunet import by_channel, is_nnunet, nnunet_cases
+from segan_monai.data.isic import PHOTOGRAPHS
+from segan_monai.data.layouts import LAYOUTS
+from segan_monai.data.plain import PLAIN, single_case
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_dicom
-from segan_monai.folders import walk_files
+from segan_monai.file_kinds import PICTURES, is_dicom
+from segan_monai.folders import existing_folder
 
 logger = logging.getLogger(__name__)
-
-_WITH_NAMES = ("datalist", "decathlon", "nnU-Net")  # layouts whose files can name the cases
 
 
 def find_cases(
@@ -32,6 +29,7 @@ def find_cases(
     datalist: str | os.PathLike[str] | None = None,
     modalities: Sequence[str] | None = None,
     require_labels: bool = False,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a data set.
 
@@ -42,10 +40,12 @@ def find_cases(
     3. ``dataset.json`` in the folder (Medical Segmentation Decathlon);
     4. BraTS of any year, if modalities are given;
     5. iSEG 2017 and MRBrainS 2013, or both together;
-    6. volumes directly in the folder. Each is a case without a label, for inference. Where names end in nnU-Net's
-       channel numbers (``<case>_0000.nii.gz``), each is one channel of a case;
+    6. volumes directly in the folder, except label maps, see ``plain_cases``. Each is a case without a label, for
+       inference. Where names end in nnU-Net's channel numbers (``<case>_0000.nii.gz``), each is one channel of a case;
     7. photographs, if no modalities are given: ISIC 2017 and 2018, ``images`` with ``masks``, or photographs directly
        in the folder.
+
+    The path of a single volume or photograph is a data set of one case, without a label.
 
     A case is a plain dictionary:
 
@@ -54,43 +54,39 @@ def find_cases(
     - ``label``: path of the label map; absent if there is none.
     - ``channels``: indices of the channels to use; only for a 4-D image.
     - ``grade``, ``convention`` and ``domain``: absent if unknown.
+    - ``unusable``: why the case cannot be used; absent for all others. See ``keep_incomplete``.
     - further fields from the datalist.
 
     Args:
-        dataset_dir: The folder; may be None if a datalist is given.
-        datalist: JSON file in the decathlon's format, see :func:`segan_monai.data.decathlon_cases`.
+        dataset_dir: The folder, or a single image; may be None if a datalist is given.
+        datalist: JSON file in the decathlon's format, see ``segan_monai.data.decathlon_cases``.
         modalities: Names of the modalities in channel order, such as ``("t1c", "t2", "flair")``.
         require_labels: Omit cases without a label map, and log their number.
+        keep_incomplete: Return a case that lacks a file of an image, such as one modality, with the reason under
+            ``unusable``; ``CaseDataset`` and ``CaseEvaluator`` record it as failed. By default, it is an error.
 
     Returns:
         The cases. A log line summarizes what was found.
 
     Raises:
-        DataError: The folder does not exist or holds no images; two cases have the same name; labels are required and
-            there are none; or the files do not conform to their layout.
+        DataError: The folder does not exist or holds no images, or no case can be used; two cases have the same name;
+            labels are required and there are none; or the files do not conform to their layout.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist
-        layout, cases = "datalist", decathlon_cases(datalist, modalities, base_dir=dataset_dir or None)
+        layout = "datalist"
+        cases = decathlon_cases(datalist, modalities, dataset_dir or None, keep_incomplete)
     else:
         if not dataset_dir:
             raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
-        where = folder = existing_folder(dataset_dir)
-        if is_nnunet(folder):
-            layout, cases = "nnU-Net raw format", nnunet_cases(folder, modalities)
-        elif (folder / "dataset.json").is_file():
-            layout, cases = "decathlon dataset.json", decathlon_cases(folder, modalities)
-        elif modalities and any(brats_file(path) for path in walk_files(folder)):
-            layout, cases = "BraTS folders", brats_cases(folder, modalities)
-        elif brains := _brains(folder):
-            layout, cases = brains
-        elif cases := _plain_cases(folder, len(modalities or [None])):
-            layout = "plain folder of images"
+        where = folder = Path(dataset_dir).expanduser().absolute()
+        if folder.is_file():
+            layout, cases = "single file", [with_case_names(case) for case in single_case(folder)]
         else:
-            layout, cases = "photographs", ([] if modalities else isic_cases(folder)) or _nothing_in(folder)
-    if not layout.startswith(_WITH_NAMES):
-        cases = [with_case_names(case) for case in cases]
+            layout, cases = _cases_in(existing_folder(folder), modalities, keep_incomplete)
     _check_ids(cases, where)
+    if all("unusable" in case for case in cases):
+        raise DataError(cases[0]["unusable"])
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
     logger.info(
@@ -106,7 +102,8 @@ def find_cases(
     if not labelled:
         raise DataError(
             f"none of the {len(cases)} cases in {where} ({layout}) has a label map, and this step needs them. Expected "
-            f"a dataset.json, {LAYOUTS}, {PHOTOGRAPH_LAYOUTS}, or a --datalist file whose entries name a label."
+            f"a dataset.json, {BRATS.expected}, {PHOTOGRAPHS.expected}, or a --datalist file whose entries name a "
+            "label."
         )
     if without := [case["case"] for case in cases if "label" not in case]:
         more = ", ..." if len(without) > 5 else ""
@@ -114,40 +111,29 @@ def find_cases(
     return labelled
 
 
-def _brains(folder: Path) -> tuple[str, list[dict[str, Any]]] | None:
-    """Find the cases of the two brain tissue challenges, together if the folder holds both."""
-    files = list(walk_files(folder))
-    found: dict[str, list[dict[str, Any]]] = {}
-    if any(iseg_file(path) for path in files):
-        found["iSEG"] = iseg_cases(folder)
-    if any(mrbrains_file(path) for path in files):
-        found["MRBrainS"] = mrbrains_cases(folder)
-    return (" and ".join(found), [case for cases in found.values() for case in cases]) if found else None
+def _cases_in(
+    folder: Path, modalities: Sequence[str] | None, keep_incomplete: bool
+) -> tuple[str, list[dict[str, Any]]]:
+    """Return the name of the first layout that matches, and the cases of the folder."""
+    for group in LAYOUTS:
+        if matching := [layout for layout in group if layout.matches(folder, modalities)]:
+            cases = [
+                case if layout.names_cases else with_case_names(case)
+                for layout in matching
+                for case in layout.cases(folder, modalities, keep_incomplete)
+            ]
+            return " and ".join(layout.name for layout in matching), cases
+    raise _nothing_in(folder)
 
 
-def _plain_cases(folder: Path, channels: int) -> list[dict[str, Any]]:
-    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-    images = [name for name in names if has_ending(name, VOLUMES)]
-    grouped = by_channel(images)
-    if grouped is None or any(list(numbers) != list(range(channels)) for numbers in grouped.values()):
-        grouped = {file_id(name): {0: name} for name in images}
-        if len(grouped) < len(images):  # one name with two endings: _check_ids reports it
-            return [{"case": file_id(name), "subject": file_id(name), "image": str(folder / name)} for name in images]
-    cases: list[dict[str, Any]] = []
-    for case, files in grouped.items():
-        paths = [str(folder / name) for name in files.values()]
-        cases.append({"case": case, "subject": case, "image": paths if len(paths) > 1 else paths[0]})
-    return cases
-
-
-def _nothing_in(folder: Path) -> NoReturn:
+def _nothing_in(folder: Path) -> DataError:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     refuse_dicom(folder)
     found = f"{len(names)} other entries, such as {', '.join(names[:3])}" if names else "nothing"
-    raise DataError(
-        f"no cases in {folder}: found {found}. Expected images ({', '.join(VOLUMES)}) in the folder itself or a "
-        f"dataset.json; with --modalities, {LAYOUTS}; without, photographs ({', '.join(PICTURES)}) in the "
-        f"folder itself or {PHOTOGRAPH_LAYOUTS}. For any other layout, write a --datalist file."
+    return DataError(
+        f"no cases in {folder}: found {found}. Expected {PLAIN.expected} or a dataset.json; with "
+        f"--modalities, {BRATS.expected}; without, photographs ({', '.join(PICTURES)}) in the folder itself or "
+        f"{PHOTOGRAPHS.expected}. For any other layout, write a --datalist file."
     )
 
 

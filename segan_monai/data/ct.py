@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.case_names import with_case_names
-from segan_monai.data.brats import existing_folder
 from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
+from segan_monai.folders import existing_folder
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ def ct_cases(
     datalist: str | os.PathLike[str] | None = None,
     subject_pattern: str = "(.+)-[0-9]+",
     require_labels: bool = False,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a folder of CT volumes, or of axial slices saved as pictures.
 
@@ -41,6 +42,7 @@ def ct_cases(
             patient, such as ``PANCREAS_0001`` in ``PANCREAS_0001-1106``. All slices of a patient then stay in one part
             of the split.
         require_labels: Omit cases without a mask.
+        keep_incomplete: See ``find_cases``.
 
     Returns:
         Cases sorted by name, in the form that ``find_cases`` returns.
@@ -59,9 +61,9 @@ def ct_cases(
             f"subject_pattern '{subject_pattern}' cannot be used ({error}); expected a regular expression whose first "
             "group is the patient, such as '(.+)-[0-9]+'."
         ) from error
-    root = None if datalist or not dataset_dir else existing_folder(dataset_dir)
+    root = None if datalist or not dataset_dir or Path(dataset_dir).is_file() else existing_folder(dataset_dir)
     if root is None or not (root / "images").is_dir() or (root / "dataset.json").is_file():
-        cases = find_cases(dataset_dir, datalist, require_labels=require_labels)
+        cases = find_cases(dataset_dir, datalist, require_labels=require_labels, keep_incomplete=keep_incomplete)
     else:
         cases = _paired(root / "images", next((root / n for n in _MASK_FOLDERS if (root / n).is_dir()), None))
         cases = [with_case_names(case) for case in cases]

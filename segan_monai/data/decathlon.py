@@ -13,7 +13,8 @@ from typing import Any
 
 from segan_monai.case_names import case_name
 from segan_monai.data.conventions import modality_name
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.data.layout import Layout
+from segan_monai.errors import ConfigError, DataError, missing_file
 from segan_monai.file_kinds import file_id
 from segan_monai.json_files import read_json
 
@@ -25,19 +26,21 @@ def decathlon_cases(
     dataset_dir_or_json: str | os.PathLike[str],
     modalities: Sequence[str] | None = None,
     base_dir: str | os.PathLike[str] | None = None,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Read the cases of a decathlon ``dataset.json`` or of another datalist.
 
     A datalist has a section ``training`` and optionally ``validation`` and ``test`` (or ``testing``). An entry is a
     path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``, and further
     fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number ``fold`` in
-    each entry of ``training`` defines the folds of :func:`segan_monai.data.split_cases`.
+    each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
 
     Args:
         dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.
         modalities: Channels to use, in this order, by the names under ``modality`` in the file; synonyms such as T1gd
             and t1ce are equivalent. All channels are used if this is None or the file has no names.
         base_dir: Paths are resolved in this folder, then in the folder of the file. Paths outside both are refused.
+        keep_incomplete: Return a case that lacks a file with the reason under ``unusable``, see ``find_cases``.
 
     Returns:
         Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``). They have
@@ -53,11 +56,15 @@ def decathlon_cases(
     if file.is_dir():
         file = file / "dataset.json"
     folders = [Path(base_dir).expanduser().absolute()] if base_dir else []
-    return cases_of_datalist(file, read_datalist(file), [*folders, file.parent], modalities)
+    return cases_of_datalist(file, read_datalist(file), [*folders, file.parent], modalities, keep_incomplete)
 
 
 def cases_of_datalist(
-    file: Path, datalist: dict[str, Any], folders: Sequence[Path], modalities: Sequence[str] | None = None
+    file: Path,
+    datalist: dict[str, Any],
+    folders: Sequence[Path],
+    modalities: Sequence[str] | None = None,
+    keep_incomplete: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the cases of a parsed datalist; see ``decathlon_cases``.
 
@@ -66,6 +73,7 @@ def cases_of_datalist(
         datalist: Content in the form that ``decathlon_cases`` describes.
         folders: Folders in which paths are resolved, in order.
         modalities: See ``decathlon_cases``.
+        keep_incomplete: See ``decathlon_cases``.
 
     Raises:
         DataError: See ``decathlon_cases``.
@@ -112,7 +120,7 @@ def cases_of_datalist(
             "{\"image\": ..., \"label\": ...}, and optionally 'validation' and 'test'; "
             f"found the keys {', '.join(datalist) or 'none'}."
         )
-    _check_files(file, cases, folders)
+    _check_files(file, cases, folders, keep_incomplete)
     return cases
 
 
@@ -227,16 +235,32 @@ def _case_id(images: Sequence[str]) -> str:
     return common[1] if common else Path(images[0]).parent.name
 
 
-def _check_files(file: Path, cases: Sequence[dict[str, Any]], folders: Sequence[Path]) -> None:
+def _check_files(file: Path, cases: Sequence[dict[str, Any]], folders: Sequence[Path], keep_incomplete: bool) -> None:
     """Check that the files of all sections but ``test`` exist; test images are often not unpacked."""
     missing = []
+    incomplete = 0
     for case in cases:
         if case["section"] != "test":
             images = [case["image"]] if isinstance(case["image"], str) else case["image"]
             paths = [*images, *([case["label"]] if "label" in case else [])]
-            missing += [path for path in paths if not Path(path).exists()]
-    if missing:
+            of_case = [path for path in paths if not Path(path).exists()]
+            if of_case and keep_incomplete:
+                case["unusable"] = str(missing_file(of_case[0]))
+            incomplete += bool(of_case)
+            missing += of_case
+    if missing and (not keep_incomplete or incomplete == len(cases)):
         raise DataError(
             f"{file} names {len(missing)} files that do not exist, the first of them {missing[0]}. Paths in it are "
             f"relative to {' or '.join(map(str, folders))}: correct them, or set --dataset_dir to the images' folder."
         )
+
+
+DECATHLON = Layout(
+    name="decathlon dataset.json",
+    data_set="the decathlon",
+    expected="dataset.json in it, or Task04_Hippocampus/dataset.json and the like",
+    matches=lambda folder, _: (folder / "dataset.json").is_file(),
+    cases=lambda folder, modalities, keep_incomplete: decathlon_cases(folder, modalities, None, keep_incomplete),
+    names_cases=True,
+    label_maps=lambda files, _: {path: file_id(path) for path in files if path.parent.name == "labelsTr"},
+)

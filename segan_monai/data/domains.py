@@ -28,7 +28,7 @@ def find_domains(cases: Sequence[dict[str, Any]]) -> list[str]:
     Of several processes, each may give its share of the cases and all find the same domains.
 
     Args:
-        cases: as :func:`segan_monai.data.find_cases` returns them.
+        cases: as ``segan_monai.data.find_cases`` returns them.
 
     Returns:
         The names; ``["all"]`` where no case has a domain, so K = 1.
@@ -86,10 +86,10 @@ def split_domains(
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
-    Within a domain it is :func:`segan_monai.data.split_cases`: subjects are dealt to folds. The paper (Delisle et al.
+    Within a domain it is ``segan_monai.data.split_cases``: subjects are dealt to folds. The paper (Delisle et al.
     2019, section 3.3) draws patches instead, so parts of one subject, even overlapping ones, are on both sides, and its
     test figures are of subjects that training has seen. ``by="patch"`` does so: all cases are on both sides, and
-    `TissueCentresd` shares out their patches.
+    ``TissueCentresd`` shares out their patches.
 
     Args:
         cases: cases of all domains.
@@ -101,7 +101,7 @@ def split_domains(
         train_domains: only the cases of these domains are returned; the file lists all, so that runs that train on
             different domains are evaluated on the same cases. None for all.
         by: ``subject`` or ``patch``.
-        resume: take the split of the run, in `file`, as `split_cases` does.
+        resume: take the split of the run, in ``file``, as ``split_cases`` does.
         new_cases: ``unused`` or ``training``: what to do with cases that were added since.
 
     Returns:
@@ -109,8 +109,8 @@ def split_domains(
 
     Raises:
         DataError: a domain has fewer subjects than folds, or the data set's sections or folds leave a part of it
-            empty; what `split_cases` raises.
-        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain; what `split_cases` raises.
+            empty; what ``split_cases`` raises.
+        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain; what ``split_cases`` raises.
     """
     if by not in ("subject", "patch"):
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""File layout of the iSEG 2017 challenge: T1 and T2 of six-month-old infants, three tissues."""
+"""Folder layout of the iSEG 2017 challenge: T1 and T2 of six-month-old infants, three tissues."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.brats import existing_folder
+from segan_monai.data.layout import Layout
 from segan_monai.errors import DataError
-from segan_monai.folders import walk_files
+from segan_monai.folders import existing_folder, walk_files
 
 ISEG_LABEL_VALUES = {10: 1, 150: 2, 250: 3}
 """Label values of iSEG (CSF, grey matter, white matter) mapped to this project's: 1 CSF, 2 GM, 3 WM."""
@@ -72,3 +72,12 @@ def iseg_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             case |= {"label": str(of_subject["label"]), "tissue_values": dict(ISEG_LABEL_VALUES)}
         cases.append(case)
     return sorted(cases, key=lambda case: case["case"])
+
+
+ISEG = Layout(
+    name="iSEG",
+    data_set="iSEG 2017",
+    expected="at any depth subject-1-T1.hdr and .img, subject-1-label.hdr and .img",
+    matches=lambda folder, _: any(map(iseg_file, walk_files(folder))),
+    cases=lambda folder, *_: iseg_cases(folder),
+)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""File layouts of photographs with masks: ISIC 2017 and 2018, ``images`` and ``masks``, photographs alone."""
+"""Folder layouts of photographs with masks: ISIC 2017 and 2018, ``images`` and ``masks``, photographs alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.brats import existing_folder
+from segan_monai.data.layout import Layout
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, has_ending
+from segan_monai.folders import existing_folder
 
 # segmentation tasks of the challenges: section, folder of photographs, folder of masks
 _OFFICIAL = (
@@ -23,7 +24,7 @@ _OFFICIAL = (
     ("test", "ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
 )
 _MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE | re.DOTALL)
-PHOTOGRAPH_LAYOUTS = (
+_EXPECTED = (
     "ISIC 2017 (ISIC-2017_Training_Data/<case>.jpg, ISIC-2017_Training_Part1_GroundTruth/<case>_segmentation.png), "
     "ISIC 2018 (ISIC2018_Task1-2_Training_Input, ISIC2018_Task1_Training_GroundTruth), "
     "images/<case>.jpg with masks/<case>_segmentation.png"
@@ -99,3 +100,12 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(p for p in folder.iterdir() if has_ending(p, endings) and not p.name.startswith("."))
+
+
+PHOTOGRAPHS = Layout(
+    name="photographs",
+    data_set="ISIC",
+    expected=_EXPECTED,
+    matches=lambda folder, modalities: not modalities and bool(isic_cases(folder)),
+    cases=lambda folder, *_: isic_cases(folder),
+)

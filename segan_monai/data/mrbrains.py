@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""File layout of the MRBrainS 2013 challenge: whole heads of adults, eight labels."""
+"""Folder layout of the MRBrainS 2013 challenge: whole heads of adults, eight labels."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from segan_monai.data.brats import existing_folder
+from segan_monai.data.layout import Layout
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import file_id, has_ending
-from segan_monai.folders import walk_files
+from segan_monai.folders import existing_folder, walk_files
 
 MRBRAINS_LABEL_VALUES = {
     "LabelsForTraining": {1: 2, 2: 2, 3: 3, 4: 3, 5: 1, 6: 1, 7: 0, 8: 0},
@@ -76,3 +76,12 @@ def mrbrains_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
             f"no MRBrainS case in {root}: expected folders such as TrainingData/1 with T1.nii and T2_FLAIR.nii."
         )
     return sorted(cases, key=lambda case: case["case"])
+
+
+MRBRAINS = Layout(
+    name="MRBrainS",
+    data_set="MRBrainS 2013",
+    expected="at any depth TrainingData/1/T1.nii beside T2_FLAIR.nii, LabelsForTraining.nii and the like",
+    matches=lambda folder, _: any(map(mrbrains_file, walk_files(folder))),
+    cases=lambda folder, *_: mrbrains_cases(folder),
+)

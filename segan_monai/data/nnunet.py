@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.case_names import case_name
-from segan_monai.data.brats import existing_folder
 from segan_monai.data.decathlon import cases_of_datalist, read_datalist
+from segan_monai.data.layout import Layout
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import VOLUMES, file_id, has_ending
+from segan_monai.folders import existing_folder
 from segan_monai.json_files import read_json
 
 SPLITS = "splits_final.json"
@@ -54,7 +55,7 @@ def is_nnunet(folder: Path) -> bool:
     """
     file = folder / "dataset.json"
     if not file.is_file():
-        return (folder / "imagesTr").is_dir() and bool(_volumes(folder / "imagesTr"))
+        return (folder / "imagesTr").is_dir() and bool(volumes_in(folder / "imagesTr"))
     content = read_datalist(file)
     listed = content.get("training")
     if not listed:
@@ -70,7 +71,9 @@ def is_nnunet(folder: Path) -> bool:
         return False
 
 
-def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def nnunet_cases(
+    dataset_dir: str | os.PathLike[str], modalities: Sequence[str] | None = None, keep_incomplete: bool = False
+) -> list[dict[str, Any]]:
     """Read the cases of nnU-Net's raw format, version 1 or 2.
 
     - ``imagesTr``: one file per channel (``<case>_0000.nii.gz``, ``<case>_0001.nii.gz``) or one file per case.
@@ -84,9 +87,11 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     Args:
         dataset_dir: The folder.
         modalities: Channels to use, in this order, by their names in ``dataset.json``.
+        keep_incomplete: Return a case that lacks a file listed in ``dataset.json`` with the reason under ``unusable``,
+            see ``find_cases``.
 
     Returns:
-        Cases in the form that :func:`segan_monai.data.decathlon_cases` returns; unlabelled cases have no ``label``.
+        Cases in the form that ``segan_monai.data.decathlon_cases`` returns; unlabelled cases have no ``label``.
 
     Raises:
         DataError: The folder does not exist; the file ending is not that of a volume; a channel is missing, or cases
@@ -118,7 +123,9 @@ def nnunet_cases(dataset_dir: str | os.PathLike[str], modalities: Sequence[str] 
     for entry in (*training, *test):
         if entry["case"] in domains:
             entry["domain"] = domains[entry["case"]]
-    cases = cases_of_datalist(file, {"modality": names, "training": training, "test": test}, [folder], modalities)
+    cases = cases_of_datalist(
+        file, {"modality": names, "training": training, "test": test}, [folder], modalities, keep_incomplete
+    )
     if (folder / SPLITS).is_file():
         _set_folds(folder / SPLITS, [case for case in cases if case["section"] == "training"])
     return cases
@@ -151,7 +158,8 @@ def _set_folds(file: Path, cases: Sequence[dict[str, Any]]) -> None:
             case["fold"] = validating[0] if validating else -1
 
 
-def _volumes(folder: Path, ending: str | None = None) -> list[str]:
+def volumes_in(folder: Path, ending: str | None = None) -> list[str]:
+    """Return the sorted names of the volumes directly in a folder, or of those with an ending."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     return [name for name in names if has_ending(name, ending or VOLUMES)]
 
@@ -159,7 +167,7 @@ def _volumes(folder: Path, ending: str | None = None) -> list[str]:
 def _entries(folder: Path, part: str, ending: str | None, expected: int | None) -> list[dict[str, Any]]:
     """Return datalist entries for ``imagesTr`` or ``imagesTs``, with paths relative to the folder."""
     images = folder / f"images{part}"
-    names = _volumes(images, ending) if images.is_dir() else []
+    names = volumes_in(images, ending) if images.is_dir() else []
     if not names:
         raise DataError(
             f"{images} holds no volume{f' that ends in {ending}' if ending else ''}. Expected nnU-Net's raw format: "
@@ -184,7 +192,7 @@ def _entries(folder: Path, part: str, ending: str | None, expected: int | None) 
                 "the case out of the folder."
             )
     labels = folder / f"labels{part}"
-    label_of = {file_id(name): name for name in _volumes(labels, ending)} if labels.is_dir() else {}
+    label_of = {file_id(name): name for name in volumes_in(labels, ending)} if labels.is_dir() else {}
     if without := sorted(label_of.keys() - grouped.keys()):
         raise DataError(
             f"{labels / label_of[without[0]]} has no image: {len(without)} of {len(label_of)} label maps have none. "
@@ -208,3 +216,13 @@ def _entry_of(file: Path, case: str, files: Any) -> dict[str, Any]:
         )
     rest = {key: value for key, value in files.items() if key != "images"}
     return {**rest, "case": case, "image": images if len(images) > 1 else images[0]}
+
+
+NNUNET = Layout(
+    name="nnU-Net raw format",
+    data_set="nnU-Net",
+    expected="imagesTr/<case>_0000.nii.gz, one file per channel, with labelsTr/<case>.nii.gz",
+    matches=lambda folder, _: is_nnunet(folder),
+    cases=nnunet_cases,
+    names_cases=True,
+)

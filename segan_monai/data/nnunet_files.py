@@ -21,11 +21,11 @@ def write_nnunet(
 ) -> Path:
     """Write ``dataset.json`` of nnU-Net's raw format, without copying images and label maps.
 
-    Its object ``dataset`` names the files of each case by absolute paths. :func:`nnunet_cases` also reads it, if the
+    Its object ``dataset`` names the files of each case by absolute paths. ``nnunet_cases`` also reads it, if the
     files are below the folder.
 
     Args:
-        cases: Labelled cases, as :func:`segan_monai.data.find_cases` returns them.
+        cases: Labelled cases, as ``segan_monai.data.find_cases`` returns them.
         folder: ``$nnUNet_raw/Dataset<three digits>_<name>``; created if missing.
         channels: Names of the images of each case, in their order.
         labels: Mapping of class names to values in the label maps, without background.
@@ -75,7 +75,7 @@ def write_nnunet_split(split: Mapping[str, Sequence[Mapping[str, Any]]], file: s
     """Write a split as nnU-Net's fold 0.
 
     Args:
-        split: ``training`` and ``validation``, as :func:`segan_monai.data.split_cases` returns them.
+        split: ``training`` and ``validation``, as ``segan_monai.data.split_cases`` returns them.
         file: ``$nnUNet_preprocessed/Dataset<three digits>_<name>/splits_final.json``. If it does not exist when
             training starts, nnU-Net generates its own folds.
 

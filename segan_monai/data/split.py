@@ -42,7 +42,7 @@ def split_cases(
     - A field ``fold`` of the cases, as in MONAI's datalists or nnU-Net's ``splits_final.json``, defines the folds.
 
     Args:
-        cases: as :func:`segan_monai.data.find_cases` returns them.
+        cases: as ``segan_monai.data.find_cases`` returns them.
         folds: number of folds, at least 2; ignored if the data set defines the folds.
         fold: index of the validation fold, from 0.
         seed: of the shuffle.
@@ -53,7 +53,7 @@ def split_cases(
             network can overfit.
         use_sections: whether a section ``validation``, or folds that the data set defines, are the split. If not,
             ``training`` is split as if it were alone.
-        resume: use the split of the run in ``file``, see :func:`segan_monai.data.continued_split.continue_split`;
+        resume: use the split of the run in ``file``, see ``segan_monai.data.continued_split.continue_split``;
             without such a file and without a checkpoint beside it, the split is drawn.
         new_cases: ``unused`` or ``training``: how to use cases that were added since.
 

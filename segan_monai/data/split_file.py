@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.case_digest import case_digest
+from segan_monai.deferred import write_in_time
 from segan_monai.errors import DataError
+from segan_monai.files import whole_file
 from segan_monai.json_files import read_json
+from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +28,11 @@ PARTS = ("training", "validation")
 def write_split(
     file: Path, split: Mapping[str, Sequence[Case]], drawn: Mapping[str, Any], stratified_by: str = "grade"
 ) -> None:
-    """Write a split as :func:`read_split` reads it.
+    """Write a split as ``read_split`` reads it, on rank 0.
 
     Args:
-        file: the JSON file.
+        file: the JSON file; in the output folder of a run, it may be written only when training begins, see
+            ``segan_monai.deferred``.
         split: ``training`` and ``validation``.
         drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; fewer if the data set defines it.
         stratified_by: field of the cases by which folds are stratified.
@@ -50,18 +54,22 @@ def write_split(
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
         "digests": digests,
     }
+    if process_rank() == 0:  # several processes of one run draw the same split
+        write_in_time(file.parent, lambda: _write(file, record))
+
+
+def _write(file: Path, record: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(f"{file.name}.{os.getpid()}")  # several processes of one run write the same split
-    partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
-    partial.replace(file)
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
 
 
 def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a split that :func:`segan_monai.data.split_cases` wrote.
+    """Read a split that ``segan_monai.data.split_cases`` wrote.
 
     Returns:
         ``training`` and ``validation``: lists of names of cases; ``digests``: name of a case to its
-        :func:`case_digest`, empty in files of earlier versions; and how the split was drawn.
+        ``case_digest``, empty in files of earlier versions; and how the split was drawn.
 
     Raises:
         DataError: no such file, or not one of this form.
@@ -90,7 +98,7 @@ def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -
 
     Args:
         cases: the current cases.
-        record: what :func:`read_split` returns.
+        record: what ``read_split`` returns.
         part: ``training`` or ``validation``.
 
     Returns:

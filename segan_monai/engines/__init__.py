@@ -4,8 +4,10 @@
 
 from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.case_evaluator import CaseEvaluator, FailedCasesError
+from segan_monai.engines.loss_watch import NonFiniteLossError
 from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
-from segan_monai.engines.phased import NonFiniteLossError, PhasedTrainer, has_fast_bfloat16
+from segan_monai.engines.parameters import clamp_weights, frozen
+from segan_monai.engines.phased import PhasedTrainer, has_fast_bfloat16
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
 
@@ -18,7 +20,9 @@ __all__ = [
     "PhasedTrainer",
     "SegANTrainer",
     "SegmentationTrainer",
+    "clamp_weights",
     "decay_gradient",
+    "frozen",
     "has_fast_bfloat16",
 ]
 

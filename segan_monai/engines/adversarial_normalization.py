@@ -14,7 +14,8 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segan_monai.engines.phased import PhasedTrainer, frozen
+from segan_monai.engines.parameters import frozen
+from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
 
 
@@ -75,6 +76,8 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
                 "--adversarial_weight 0, or add a normalizer to network_def."
             )
         self.warm_up_epochs = warm_up_epochs if has_normalizer else 0
+        self.judge = self.compiled(self._judge)
+        self.judge_frozen = self.compiled(self._judge_frozen)
 
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
@@ -96,7 +99,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         terms = {"segmentation": self.loss_function(logits.float(), target)}
         if self.adversarial_weight:
             with self.autocast(), frozen(self.discriminator):
-                terms["adversarial"] = self.domain_loss.generator(self.discriminator(normalized))
+                terms["adversarial"] = self.domain_loss.generator(self.judge_frozen(normalized))
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         weights = {"segmentation": 1.0, "adversarial": self.adversarial_weight}
         loss = self.minimize("normalizer and segmentor", terms, weights, self.optimizer)
@@ -105,18 +108,29 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         if self.adversarial_weight:
             domain = batchdata["domain"].to(engine.state.device, non_blocking=self.non_blocking)
             with self.autocast():
-                raw, generated = self.discriminator(image), self.discriminator(normalized.detach())
+                raw, generated = self.judge(image, normalized.detach())
             terms = {"discriminator": self.domain_loss(raw, generated, domain)}
             self.minimize("discriminator", terms, {"discriminator": 1.0}, self.discriminator_optimizer)
             engine.state.output["terms"].update(self.accuracies(raw, generated, domain))
 
         return self.finish(logits, loss)
 
+    def _judge(self, image: Tensor, normalized: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the logits of raw and generated images for the step of D."""
+        return self.discriminator(image), self.discriminator(normalized)
+
+    def _judge_frozen(self, normalized: Tensor) -> Tensor:
+        """Return the logits of generated images for the step in which D is frozen; compiled separately."""
+        return self.discriminator(normalized)
+
     def accuracies(self, raw: Tensor, generated: Tensor, domain: Tensor) -> dict[str, Tensor]:
         """Return the accuracy of D per class, scalars by name; NaN for a domain that is not in the batch."""
         classes = len(self.domains)
         correct = (raw.argmax(dim=1) == domain).float()
-        found = {name: correct[domain == index].mean() for index, name in enumerate(self.domains)}
+        found = {}
+        for index, name in enumerate(self.domains):  # by masks, because indexing would wait for the device
+            mask = domain == index
+            found[name] = (correct * mask).sum() / mask.sum()
         found["generated"] = (generated.argmax(dim=1) == classes).float().mean()
-        found["chance"] = torch.tensor(1 / (classes + 1), device=raw.device)
+        found["chance"] = torch.full((), 1 / (classes + 1), device=raw.device)
         return {f"accuracy_{name}": value for name, value in found.items()}

@@ -60,7 +60,7 @@ class CaseEvaluator(SupervisedEvaluator):
             count = sum(cases for _, cases in parts)
             raise FailedCasesError(
                 f"{len(lines)} of {count} cases failed; the results of the others are complete. Fix these and run "
-                "the same command again; finished cases are skipped:\n  " + "\n  ".join(lines[:10] + more)
+                "the same command again:\n  " + "\n  ".join(lines[:10] + more)
             )
 
     def _iteration(self, engine: CaseEvaluator, batchdata: dict[str, Any]) -> dict[str, Any] | list[Any]:

@@ -49,12 +49,14 @@ class LSNetTrainer(PhasedTrainer):
             function is that of the mask in the RoI, with logits and label (B, K, H, W).
 
     Raises:
-        ConfigError: if the decay factor is negative.
+        ConfigError: if the decay factor is negative, or ``compile`` is given: the number of RoIs and objects varies.
     """
 
     def __init__(self, *, localization_loss: Callable, gradient_decay: float = 0.1, **settings: Any) -> None:
         if gradient_decay < 0:
             raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
+        if settings.get("compile"):
+            raise ConfigError("LSNetTrainer cannot be compiled, because the number of RoIs varies. Omit compile.")
         super().__init__(adversaries={}, **settings)
         self.localization_loss = localization_loss
         self.gradient_decay = gradient_decay

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
@@ -18,13 +19,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from segan_monai.engines.compiling import GRAPHS, compile_settings
+from segan_monai.engines.loss_watch import LossWatch, unchanged_unless
+from segan_monai.engines.parameters import gradients, running_statistics, weights_of
 from segan_monai.engines.stop_signals import StopSignals
-from segan_monai.errors import UserError
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
-
-class NonFiniteLossError(UserError):
-    """Error for a loss term that became NaN or infinite; the weights are those before the step."""
+LOOK_EVERY = 10
+"""Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
 
 
 def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
@@ -38,37 +40,6 @@ def has_fast_bfloat16() -> bool:
     """Return whether this CPU multiplies bfloat16 in hardware; if not, mixed precision slows training on it."""
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
-
-
-@contextmanager
-def frozen(*networks: nn.Module) -> Iterator[None]:
-    """Disable parameter gradients of these networks inside the block; gradients still flow to their inputs."""
-    parameters = [p for network in networks for p in network.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)
-
-
-def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
-    """Clamp all weights to [-bound, bound] in place, with fused calls."""
-    tensors = list(parameters)
-    with torch.no_grad():
-        torch._foreach_clamp_min_(tensors, -bound)
-        torch._foreach_clamp_max_(tensors, bound)
-
-
-def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """Return the gradients of an optimizer's weights."""
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-
-
-def running_statistics(*networks: nn.Module) -> list[Tensor]:
-    """Return the running statistics of norm layers."""
-    return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]
 
 
 def _names(batch: Any) -> str:
@@ -88,12 +59,16 @@ class PhasedTrainer(SupervisedTrainer):
     validation. ``RunCheckpoint`` saves the state, and the process exits with status 128 + signal. A second signal stops
     it immediately.
 
+    On a GPU the host does not wait for the device within an iteration, except with float16. It reads loss terms every
+    ten iterations and at the end of an epoch; see ``LossWatch``.
+
     In a run of several processes:
 
     - Each process takes its own batches, and all start with the weights of rank 0.
     - Gradients are averaged over processes before each step, so the weights stay equal.
     - Norm layers use the statistics of the local batch. Their running averages are averaged at the end of each epoch,
       before validation and before checkpoints are written.
+    - On GPUs, processes ask each other for a stop every ten iterations.
 
     Args:
         device: device to train on.
@@ -105,11 +80,17 @@ class PhasedTrainer(SupervisedTrainer):
         adversaries: further networks by name, such as the critic; converted and moved like ``network``.
         amp: mixed precision on CPU (bfloat16) and CUDA (bfloat16, or float16 with one gradient scaler per phase).
         channels_last: whether 2-D networks and images use the channels-last memory format, which is faster.
+        compile: None; ``graphs`` for inductor with CUDA graphs; or a backend of ``torch.compile``. Compiles ``network``
+            and the functions that a subclass passes to ``compiled``. ``inductor`` needs Triton on CUDA or a C++
+            compiler on CPU, and its first iteration takes minutes.
         epoch_length: iterations per epoch; default: the length of the loader.
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
         key_train_metric: see ``SupervisedTrainer``.
         additional_metrics: see ``SupervisedTrainer``.
+
+    Raises:
+        ConfigError: if ``compile`` is unknown or needs a GPU.
     """
 
     def __init__(
@@ -123,14 +104,17 @@ class PhasedTrainer(SupervisedTrainer):
         adversaries: dict[str, nn.Module],
         amp: bool = False,
         channels_last: bool = True,
+        compile: str | None = None,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence | None = None,
         key_train_metric: dict | None = None,
         additional_metrics: dict | None = None,
     ) -> None:
+        device = torch.device(device)
+        settings = compile_settings(compile, device)
         super().__init__(
-            device=torch.device(device),
+            device=device,
             max_epochs=max_epochs,
             train_data_loader=train_data_loader,
             network=network,
@@ -144,17 +128,26 @@ class PhasedTrainer(SupervisedTrainer):
             # MONAI's mixed precision supports only CUDA and a single scaler; see `minimize` for ours
             amp=False,
             decollate=False,
+            non_blocking=device.type == "cuda",
         )
         self.adversaries = adversaries
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        if isinstance(loss_function, nn.Module):
+            loss_function.to(device)  # its buffers
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         networks = (network, *adversaries.values())
         copy_from_first_process(*networks)
+        self.compile_settings, self.graphs = settings, compile == GRAPHS
+        if settings:
+            network.compile(**settings)  # in place, so that parameter names stay
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
+        self.add_event_handler(last, lambda: self.losses.look())
         self.add_event_handler(last, lambda: average_over_processes(running_statistics(*networks)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
+        # a gradient scaler waits for the device in each step anyway
+        self.look_every = LOOK_EVERY if device.type == "cuda" and self.autocast_dtype != torch.float16 else 1
         self.signals = StopSignals()
         self._asked: tuple[int, bool] = (-1, False)
         # attached last, so that the given handlers have completed the iteration or epoch
@@ -167,6 +160,7 @@ class PhasedTrainer(SupervisedTrainer):
         Raises:
             SystemExit: with status 128 + signal, if a signal stopped the training.
         """
+        self.losses.reset()
         with self.signals:
             super().run()
         if self.should_terminate and self.signals.received:
@@ -175,9 +169,32 @@ class PhasedTrainer(SupervisedTrainer):
     @property
     def stop_requested(self) -> bool:
         """Whether a signal requests a stop; the same value for all handlers and processes within an iteration."""
-        if self._asked[0] != self.state.iteration:
-            self._asked = self.state.iteration, any_rank(bool(self.signals.received))
+        number = self.state.iteration
+        if self._asked[0] != number:
+            several = idist.get_world_size() > 1
+            silent = several and number % self.look_every and number % (self.state.epoch_length or 1)
+            self._asked = number, not silent and any_rank(bool(self.signals.received))
+            if self._asked[1]:
+                self.losses.look()  # before a checkpoint is written
         return self._asked[1]
+
+    @property
+    def look_every(self) -> int:
+        """Iterations between two looks of the host at losses, and of processes at requests of each other for a stop."""
+        return self._look_every
+
+    @look_every.setter
+    def look_every(self, iterations: int) -> None:
+        self._look_every = iterations
+        self.losses = LossWatch(1 if iterations == 1 else 2 * iterations)  # most trainers have two phases
+
+    def compiled(self, function: Callable) -> Callable:
+        """Return the compiled function, or the function itself without ``compile``.
+
+        Use one function per phase. torch.compile keeps one set of graphs per function, and does not notice in every
+        version that weights were frozen since (pytorch issue 139476). The gradients would then be missing silently.
+        """
+        return torch.compile(function, **self.compile_settings) if self.compile_settings else function
 
     def _stop_if_asked(self, at_epoch_end: bool) -> None:
         """Stop after an iteration if requested; after the last one of an epoch, only once its handlers have run."""
@@ -192,7 +209,12 @@ class PhasedTrainer(SupervisedTrainer):
         return torch.autocast(self.state.device.type, dtype=self.autocast_dtype, enabled=enabled)
 
     def prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Move image and label to the device as plain float32 tensors in the trainer's memory format."""
+        """Move image and label to the device as plain float32 tensors in the trainer's memory format.
+
+        Plain tensors, because torch.compile cannot trace ``MetaTensor``.
+        """
+        if self.graphs:
+            torch.compiler.cudagraph_mark_step_begin()  # outputs of the previous iteration may be overwritten
         image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)[:2]
 
         def plain(x: Tensor) -> Tensor:
@@ -204,11 +226,19 @@ class PhasedTrainer(SupervisedTrainer):
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
         """Add prediction and loss to the output of an iteration, and return the output."""
-        self.state.output.update({CommonKeys.PRED: logits.detach(), CommonKeys.LOSS: loss})
+        prediction = logits.detach().clone() if self.graphs else logits.detach()  # a replay overwrites its output
+        self.state.output.update({CommonKeys.PRED: prediction, CommonKeys.LOSS: loss})
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
-    def minimize(self, phase: str, terms: dict[str, Tensor], weights: dict[str, float], optimizer: Optimizer) -> Tensor:
+    def minimize(
+        self,
+        phase: str,
+        terms: dict[str, Tensor],
+        weights: dict[str, float],
+        optimizer: Optimizer,
+        constrain: Callable[[], None] = lambda: None,
+    ) -> Tensor:
         """Take one optimizer step on the weighted sum of the terms.
 
         Args:
@@ -216,34 +246,48 @@ class PhasedTrainer(SupervisedTrainer):
             terms: scalar loss terms by name; logged under these names.
             weights: weight of each term in the sum; -1 to maximize.
             optimizer: optimizer of the network trained in this phase.
+            constrain: changes weights of the optimizer after the step, such as clamping.
 
         Returns:
             The weighted sum, detached.
 
         Raises:
-            NonFiniteLossError: if a term is not finite, before any weight changes. The message names the first one.
+            NonFiniteLossError: if a term is not finite. No weight changes then. The message names the first term. On a
+                GPU it is raised up to ten iterations later, and the weights stay unchanged in between.
         """
-        if not torch.stack(list(terms.values())).isfinite().all():  # the only device synchronization per phase
-            bad = [name for name, term in terms.items() if not term.isfinite()]
-            raise NonFiniteLossError(
-                f"loss term '{bad[0]}' of the {phase} became {float(terms[bad[0]].detach())} in epoch "
-                f"{self.state.epoch}, iteration {self.state.iteration}, on a batch of {_names(self.state.batch)}; "
-                "expected a finite number. The checkpoint of the last epoch is kept. Lower the learning rate, train "
-                "without amp, or check these images for extreme intensities; then continue with --resume true."
-            )
+        values = torch.stack([term.detach() for term in terms.values()])
+        state = self.state
+        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, _names(state.batch))
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        self.state.output["terms"].update({name: term.detach() for name, term in terms.items()})
-        if not loss.requires_grad:
-            return loss  # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
-        optimizer.zero_grad(set_to_none=True)
-        if self.autocast_dtype is torch.float16:
-            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
+        state.output["terms"].update(zip(terms, values.unbind(), strict=True))
+        # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
+        has_gradient = loss.requires_grad
+        if has_gradient:
+            optimizer.zero_grad(set_to_none=True)
+        if has_gradient and self.autocast_dtype is torch.float16:
+            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(state.device.type))
             scaler.scale(loss).backward()
             average_over_processes(gradients(optimizer))
             scaler.step(optimizer)
             scaler.update()
-        else:
+            constrain()
+            return loss.detach()
+        if has_gradient:
             loss.backward()
-            average_over_processes(gradients(optimizer))
-            optimizer.step()
+        with self._finite_in_all_processes(optimizer, gradients(optimizer) if has_gradient else []):
+            if has_gradient:
+                optimizer.step()
+            constrain()
         return loss.detach()
+
+    @contextmanager
+    def _finite_in_all_processes(self, optimizer: Optimizer, found: list[Tensor]) -> Iterator[None]:
+        """Average gradients, and undo the changes of weights in the block if a loss of any process is not finite."""
+        if self.losses.finite is None:  # the host has read the losses
+            average_over_processes(found)
+            yield
+            return
+        share = self.losses.finite.float()  # becomes the share of processes with finite losses, in the same message
+        average_over_processes([*found, share])
+        with unchanged_unless(share == 1, weights_of(optimizer)):
+            yield

@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from segan_monai.engines.phased import PhasedTrainer, clamp_weights, frozen
+from segan_monai.engines.layer_shares import LayerShares
+from segan_monai.engines.parameters import clamp_weights, frozen
+from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
 
 
@@ -33,19 +34,18 @@ class SegANTrainer(PhasedTrainer):
         critic_optimizer: optimizer of the critic.
         supervised_loss: additional loss of S, called with logits and label, such as Dice (as in the authors' code for
             skin lesions); None for no such loss.
-        supervised_weight: weight of the supervised loss (paper: 0; skin-lesion code: 1).
+        supervised_weight: weight of the supervised loss (paper: 0; the authors' code for skin lesions: 1).
         adversarial_weight: weight of the critic's distance in the loss of S (paper: 1). 0 disables the critic, for the
             baseline of a segmentor trained with its supervised loss only.
         critic_start: first epoch of the adversarial phase (paper: 1). Before it, S minimizes its supervised loss only
             and the critic is not evaluated, because a critic of early predictions teaches S nothing [ours].
-        clamp: bound c of the critic's weights (paper: 0.01; code: 0.05).
+        clamp: bound c of the critic's weights (paper: 0.01; the authors' code for skin lesions: 0.05).
         clamp_norm: whether to clamp the affine weights of the critic's norm layers too [ours: False, convolutions
             only; a norm layer scaled to c would suppress all later features].
-        compile: backend of ``torch.compile`` for the network, and for the critic with the loss; None to disable it.
-            ``inductor`` needs Triton on CUDA or a C++ compiler on CPU, and its first iteration takes minutes.
-        **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W) and ``label``
-            (B, K, H, W), 0 or 1. The network is the segmentor, which maps images to logits (B, K, H, W). The loss
-            function is a distance between two sets of features, see ``MultiScaleL1Loss``.
+        **settings: arguments of ``PhasedTrainer``; ``compile`` compiles the critic with the loss too. The loader yields
+            ``image`` (B, C, H, W) and ``label`` (B, K, H, W), 0 or 1. The network is the segmentor, which maps images
+            to logits (B, K, H, W). The loss function is a distance between two sets of features, see
+            ``MultiScaleL1Loss``.
 
     Raises:
         ConfigError: if the segmentor would have no loss in some epoch.
@@ -62,7 +62,6 @@ class SegANTrainer(PhasedTrainer):
         critic_start: int = 1,
         clamp: float = 0.01,
         clamp_norm: bool = False,
-        compile: str | None = None,
         **settings: Any,
     ) -> None:
         supervised = supervised_loss is not None and supervised_weight
@@ -76,13 +75,15 @@ class SegANTrainer(PhasedTrainer):
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
+        if isinstance(supervised_loss, nn.Module):
+            supervised_loss.to(self.state.device)
         self.supervised_weight = supervised_weight
         self.adversarial_weight = adversarial_weight
         self.critic_start = critic_start
         self.clamp = clamp
-        self.distance = torch.compile(self._distance, backend=compile) if compile else self._distance
-        if compile:
-            self.network.compile(backend=compile)  # in place, so that parameter names stay
+        self.distance = self.compiled(self._distance)
+        self.distance_to_frozen = self.compiled(self._distance_to_frozen)
+        LayerShares().attach(self)
         self.clamped = [p for p in critic.parameters() if clamp_norm or p.ndim > 1]
 
     @property
@@ -117,14 +118,21 @@ class SegANTrainer(PhasedTrainer):
         """Take a critic step that maximizes the feature distance of prediction and label; then clamp its weights."""
         with self.autocast():
             distance = self.distance(image, prediction, target)
-        self.minimize("critic", {"critic_l1": distance}, {"critic_l1": -1.0}, self.critic_optimizer)
+        weights = {"critic_l1": -1.0}
+        self.minimize("critic", {"critic_l1": distance}, weights, self.critic_optimizer, constrain=self._clamp)
+
+    def _clamp(self) -> None:
         clamp_weights(self.clamped, self.clamp)
 
     def distance_for_segmentor(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the distance that the segmentor minimizes; only the prediction has a gradient."""
         with self.autocast(), frozen(self.critic):
-            return self.distance(image, prediction, target)
+            return self.distance_to_frozen(image, prediction, target)
 
     def _distance(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the distance between the critic's features of prediction and label."""
+        return self.loss_function(self.critic(image, prediction), self.critic(image, target))
+
+    def _distance_to_frozen(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return the same distance for the step in which the critic is frozen; compiled separately."""
         return self.loss_function(self.critic(image, prediction), self.critic(image, target))

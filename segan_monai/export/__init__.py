@@ -4,7 +4,15 @@
 
 from __future__ import annotations
 
+from segan_monai.export.components import load_inferer, load_network, load_preprocessing
 from segan_monai.export.formats import FORMATS, ExportedBundle
 from segan_monai.export.recipe import inference_recipe
 
-__all__ = ["FORMATS", "ExportedBundle", "inference_recipe"]
+__all__ = [
+    "FORMATS",
+    "ExportedBundle",
+    "inference_recipe",
+    "load_inferer",
+    "load_network",
+    "load_preprocessing",
+]

@@ -20,6 +20,8 @@ from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
+from segan_monai.optional import require_modules
+from segan_monai.trained import apply_trained_settings, given_keys
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -43,7 +45,8 @@ class ExportedBundle:
         overrides: Config keys and their values.
 
     Raises:
-        ConfigError: The bundle does not exist, or the weights are missing or of another architecture.
+        ConfigError: The bundle does not exist, or the weights are missing or of another architecture; or an overlay or
+            override contradicts the settings of the training in ``model.json``.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class ExportedBundle:
                 raise ConfigError(f"{file}: no such file; expected the folder of a bundle, with configs/ in it.")
         self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
         self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
+        self.trained: dict[str, Any] = {}  # settings of the training, once the config is read
 
     @cached_property
     def parser(self) -> ConfigParser:
@@ -74,6 +78,7 @@ class ExportedBundle:
             parser[key] = value
         if "cases" in parser:
             parser["cases"] = []  # exports need no data
+        self.trained = apply_trained_settings(parser, self.weights, given_keys(self.files[1:], self.overrides))
         return parser
 
     @cached_property
@@ -106,7 +111,11 @@ class ExportedBundle:
         return torch.rand(shape, generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:
-        """Write the network in one of ``FORMATS``; create the folder if missing."""
+        """Write the network in one of ``FORMATS``; create the folder if missing.
+
+        Raises:
+            ConfigError: The format is unknown, or ONNX is wanted and its packages are not installed.
+        """
         if kind not in FORMATS:
             raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
         file = Path(file)
@@ -116,9 +125,12 @@ class ExportedBundle:
         return file
 
     def _torchscript(self, file: Path) -> None:
-        ckpt_export("network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides)
+        ckpt_export(
+            "network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides, **self.trained
+        )
 
     def _onnx(self, file: Path) -> None:
+        require_modules("export", "export to ONNX", ("onnx", "onnxscript"))
         import onnx
 
         exporter = logging.getLogger("torch.onnx")
@@ -142,6 +154,7 @@ class ExportedBundle:
                     "dynamic_shapes": (self._free_axes(),),
                 },
                 **self.overrides,
+                **self.trained,
             )
         finally:
             exporter.setLevel(level)
@@ -166,6 +179,8 @@ class ExportedBundle:
         return dict.fromkeys(free, torch.export.Dim.DYNAMIC)
 
     def _classes(self) -> dict[str, str]:
+        if "regions" in self.trained:
+            return {str(value): name for value, name in enumerate(["background", *self.trained["regions"]])}
         return self.parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
 
 
@@ -185,6 +200,7 @@ def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:
             return torch.jit.load(file)(image)
         if kind == "torch-export":
             return torch.export.load(file).module()(image)
+    require_modules("export", "running an ONNX file", ("onnxruntime",))
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])

@@ -7,8 +7,8 @@ This is one long file on purpose: it can be copied to a machine without this pac
 
 Example: python run_onnx.py model.onnx image.nii.gz --output label_map.nii.gz
 
-The ONNX file, written by `segan-monai export onnx`, contains all settings: orientation, intensities, slices or windows,
-label values. The label map equals that of the bundle's inference.
+The ONNX file, written by ``segan-monai export onnx``, contains all settings: orientation, intensities, slices or
+windows, label values. The label map equals that of the bundle's inference.
 """
 
 from __future__ import annotations
@@ -22,13 +22,15 @@ import time
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel
 import numpy as np
-import onnxruntime
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import onnxruntime
 
 RECIPE = "segan_monai"  # key of the recipe in the metadata of an ONNX file
 SPACING_TOLERANCE_MM = 1e-3
@@ -543,6 +545,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for file in (given.model, *given.image):
         if not file.is_file():
             raise SystemExit(f"{file}: there is no such file.")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise SystemExit(f"onnxruntime cannot be imported ({error}). Run: pip install onnxruntime.") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = given.threads
     begun = time.perf_counter()

@@ -18,6 +18,7 @@ from segan_monai.handlers.run_report import RunReport
 from segan_monai.handlers.tracked_run import TrackedRun
 from segan_monai.handlers.training_handlers import TrainingHandlers
 from segan_monai.handlers.validate import FinalValidationHandler
+from segan_monai.pictures.case_picture import CasePicture, PhotographCasePicture
 from segan_monai.pictures.localization_panel import LocalizationPanel
 from segan_monai.pictures.normalization_panel import NormalizationPanel
 from segan_monai.pictures.overlay_picture import OverlayPicture
@@ -26,6 +27,7 @@ from segan_monai.pictures.roi_picture import RoIPicture
 
 __all__ = [
     "CaseJournal",
+    "CasePicture",
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
@@ -36,6 +38,7 @@ __all__ = [
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
+    "PhotographCasePicture",
     "PhotographPicture",
     "RoIPicture",
     "RoIReport",

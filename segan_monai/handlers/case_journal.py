@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import logging
@@ -20,10 +21,18 @@ from ignite.engine import Engine, Events
 from segan_monai.data.case_cache import digest
 from segan_monai.files import append_line, cannot_write, whole_file
 from segan_monai.json_files import read_json_lines, read_json_object
+from segan_monai.metrics.volumes import region_volumes
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
 
 logger = logging.getLogger(__name__)
 
+VOLUMES = "volumes.csv"
+KINDS = {
+    "_seg": "label map",
+    "_overlay": "picture of the label map's outlines",
+    "_probabilities": "probabilities",
+    "_normalized": "normalized image",
+}
 # config keys for places, resources and permissions, which do not affect the results
 _WITHOUT_EFFECT = (
     "allow_other_settings",
@@ -44,6 +53,9 @@ class CaseJournal:
     - ``inference.jsonl`` receives one line as soon as a case ends, so a killed run loses no finished case.
     - ``inference.json`` lists the ``status`` (``finished``, ``failed`` or ``not reached``), ``seconds``, ``error`` and
       ``files`` of every case, and counts each status.
+    - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
+
+    At the end, the names of the files are printed.
 
     A case is finished if its last line says so, its result files exist, and weights, settings and image files are
     unchanged. A folder therefore never contains results of two models. If a case fails, its results from an earlier run
@@ -53,9 +65,11 @@ class CaseJournal:
     (``inference_1.jsonl``...). The next start reads all journals, regardless of the number of processes.
 
     Args:
-        output_dir: receives both files; contains the ``run.json`` written by ``start_run``.
+        output_dir: receives these files; contains the ``run.json`` written by ``start_run``.
         weights: file of the network's weights.
         repeat_finished: run finished cases again.
+        regions: label values of every region in ``pred`` of the output, a label map (1, H, W, D) with an affine in mm;
+            None if volumes are unknown, as for photographs.
     """
 
     def __init__(
@@ -63,10 +77,12 @@ class CaseJournal:
         output_dir: str | os.PathLike[str],
         weights: str | os.PathLike[str],
         repeat_finished: bool = False,
+        regions: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.weights = Path(weights)
         self.repeat_finished = repeat_finished
+        self.regions = regions
         number = process_rank()
         self.journal = self.output_dir / (f"inference_{number}.jsonl" if number else "inference.jsonl")
         self.cases: list[str] = []
@@ -129,6 +145,7 @@ class CaseJournal:
             "seconds": round(time.perf_counter() - self.started, 3),
             "error": error,
             "files": files,
+            "ml": None if error else self._volumes(output[0]["pred"]),
             "key": self.keys.get(case),
             "ended": time.time(),
         }
@@ -145,9 +162,17 @@ class CaseJournal:
             newer = {case: line for case, line in lines.items() if _ended(line) >= _ended(self.lines.get(case, {}))}
             self.lines |= newer
         self.write_summary()
+        if idist.get_rank() == 0:
+            print("\n".join(written(self.output_dir, [self.lines[case] for case in self.cases if case in self.lines])))
+
+    def _volumes(self, label_map: Any) -> dict[str, float] | None:
+        if self.regions is None:
+            return None
+        values, affine = label_map[0].cpu().numpy(), label_map.affine.cpu().numpy()
+        return {name: round(ml, 6) for name, ml in region_volumes(values, affine, self.regions).items()}
 
     def write_summary(self) -> None:
-        """Write ``inference.json`` on rank 0."""
+        """Write ``inference.json`` and ``volumes.csv`` on rank 0."""
         if idist.get_rank() > 0:
             return
         not_reached: dict[str, Any] = {"status": "not reached", "seconds": None, "error": None, "files": []}
@@ -161,6 +186,11 @@ class CaseJournal:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with whole_file(self.output_dir / "inference.json") as file:
             file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        if self.regions is not None:
+            lines = [self.lines[case] for case in self.cases if case in self.lines]
+            rows = [(line["case"], *volume) for line in lines for volume in (line.get("ml") or {}).items()]
+            with whole_file(self.output_dir / VOLUMES) as file, file.open("w", newline="", encoding="utf-8") as stream:
+                csv.writer(stream, lineterminator="\n").writerows([("case", "region", "ml"), *rows])
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         """Write the summary of the cases so far and re-raise the error."""
@@ -184,6 +214,29 @@ class CaseJournal:
     def _is_finished(self, case: str, line: Mapping[str, Any]) -> bool:
         same = line["status"] == "finished" and line["key"] == self.keys.get(case)
         return same and all((self.output_dir / file).is_file() for file in line["files"])
+
+
+def written(output_dir: Path, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return lines of text that say what an inference has written where.
+
+    Args:
+        output_dir: folder of the files.
+        lines: lines of the journal, one per case that was reached.
+    """
+    finished = [line for line in lines if line["status"] == "finished"]
+    failed = len(lines) - len(finished)
+    text = [f"{len(finished)} of {len(lines)} cases segmented{f', {failed} failed' if failed else ''}; written:"]
+    of_ending: dict[str, list[str]] = {}
+    for line in finished:
+        for file in line["files"]:
+            of_ending.setdefault(file.removeprefix(line["case"]), []).append(file)
+    for ending, files in of_ending.items():
+        name, count = (files[0], "") if len(files) == 1 else (f"*{ending}", f"{len(files)} files, ")
+        kind = next((kind for part, kind in KINDS.items() if ending.startswith(part)), "one per case")
+        text.append(f"  {output_dir / name}: {count}{kind}")
+    if any(line.get("ml") for line in finished):
+        text.append(f"  {output_dir / VOLUMES}: ml per case and region")
+    return [*text, f"  {output_dir / 'inference.json'}: status, files and error per case"]
 
 
 def _is_line(line: Any) -> bool:

@@ -21,7 +21,7 @@ from ignite.engine import Engine, Events
 
 from segan_monai.files import append_line, whole_file
 from segan_monai.processes import gather_objects
-from segan_monai.report.history import TRAINING, VALIDATION, with_phases
+from segan_monai.report.history import LAYERS, TRAINING, VALIDATION, with_phases
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,7 @@ class EpochLog:
     ``history.csv`` has the columns ``epoch,seconds,name,value`` and one row per epoch and name:
 
     - ``training/<term>`` and ``validation/<metric>``, as in TensorBoard;
+    - ``layers/loss_<i>`` and ``layers/gradient_<i>``: share of each layer of SegAN's critics, see ``LayerShares``;
     - ``peak_memory_mib``, of the device if it is a GPU, else of the process;
     - in epoch 0, the parameter count of each network: ``parameters_network`` etc.
 
@@ -95,7 +96,8 @@ class EpochLog:
     def add(self, engine: Engine) -> None:
         """Add the terms of one iteration without synchronizing the device."""
         output: Any = engine.state.output
-        for name, value in output["terms"].items():
+        layers = {LAYERS + name: value for name, value in output.get("layers", {}).items()}
+        for name, value in {**output["terms"], **layers}.items():
             number = ~torch.isnan(value)
             self.sums[name] = self.sums.get(name, 0) + torch.where(number, value, 0)
             self.counts[name] = self.counts.get(name, 0) + number
@@ -114,8 +116,10 @@ class EpochLog:
         engine.state.metrics.update(values)
         if idist.get_rank() > 0:
             return
-        text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in values.items())]
-        named = {TRAINING + name: value for name, value in values.items()}
+        layers = {name: value for name, value in values.items() if name.startswith(LAYERS)}
+        terms = {name: value for name, value in values.items() if name not in layers}
+        text = [f"epoch {epoch}/{engine.state.max_epochs}", *(f"{name} {value:.4g}" for name, value in terms.items())]
+        named = {TRAINING + name: value for name, value in terms.items()} | layers
         if self.validator is not None and self.validator.state.epoch == epoch and self.validator.state.metrics:
             # Ignite stores a metric with several values both as a dict and as separate values.
             metrics = self.validator.state.metrics.items()

@@ -19,14 +19,14 @@ from monai.data.utils import to_affine_nd
 from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
-from segan_monai.metrics.summary import COLUMNS, Regions, format_table, write_evaluation
+from segan_monai.metrics.summary import COLUMNS, Regions, format_table, listed, write_evaluation
 from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
 
 
 class EvaluationReport:
-    """Evaluates the cases of a ``SupervisedEvaluator``, with the same results as ``evaluate_folders`` on its files.
+    """Evaluates the cases of an evaluator, with the same results as ``evaluate_folders`` on its files.
 
     After each iteration, ``engine.state.batch`` must be a list (decollated) of dictionaries with
 
@@ -39,7 +39,8 @@ class EvaluationReport:
       (``Invertd``, regions merged into one label map).
 
     At the end, the rows of all processes are gathered, and rank 0 writes ``metrics.csv`` and ``summary.json`` and logs
-    the table. Each run of the evaluator overwrites the files.
+    the table. Cases that a ``CaseEvaluator`` could not read or segment are in no mean; ``summary.json`` lists them with
+    the reasons as ``not_evaluated``. Each run of the evaluator overwrites the files.
 
     Args:
         output_dir: folder for the results; created if missing.
@@ -99,10 +100,13 @@ class EvaluationReport:
         if len(rows) < sum(map(len, parts)):
             twice = next(case for case in sorted(rows) if sum(case in of_process for of_process in parts) > 1)
             raise DataError(f"case {twice} occurs in two processes; expected distinct names, each in one process")
+        failed = gather_objects(getattr(engine, "failures", {}))
+        failures = {case: text for of_process in failed for case, text in sorted(of_process.items())}
         if idist.get_rank() == 0 and rows:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
-            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions)
-            logger.info("evaluation written to %s\n%s", self.output_dir, format_table(table))
+            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures)
+            note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
+            logger.info("evaluation written to %s\n%s%s", self.output_dir, format_table(table), note)
 
 
 def _on_grid(name: str, tensor: torch.Tensor) -> LabelMap:

@@ -62,6 +62,9 @@ class InferenceCost:
 
     def count(self, engine: Engine) -> None:
         """Count the slices of an iteration."""
+        if self.counter is not None:  # the network failed on the case, which counts neither way
+            self.counter.__exit__(None, None, None)
+            self.counter = None
         self.slices += sum(
             item["image"].shape[1 + self.axis] for item in cast(list[dict[str, Any]], engine.state.batch)
         )

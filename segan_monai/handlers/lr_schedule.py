@@ -14,7 +14,7 @@ class LrSchedule(LrScheduleHandler):
     """MONAI's ``LrScheduleHandler`` without PyTorch's warning that the optimizer has not taken a step.
 
     The schedule of a critic that joins later, or of a discriminator during warm-up, intentionally starts in the first
-    epoch. PyTorch warns only at the first step of a schedule, so only that step is filtered.
+    epoch of a run, which has a higher number if the trainer continues an earlier one.
 
     Args:
         lr_scheduler: scheduler to step after every epoch.
@@ -23,9 +23,6 @@ class LrSchedule(LrScheduleHandler):
 
     def __call__(self, engine: Engine) -> None:
         """Step the scheduler."""
-        if engine.state.epoch > 1:
-            super().__call__(engine)
-            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             super().__call__(engine)

@@ -78,7 +78,7 @@ class NormalizationReport:
         for by_region in self.found.values():
             for histograms in by_region.values():
                 histograms.counts = torch.stack(gather_objects(histograms.counts)).sum(dim=0)
-        if idist.get_rank() > 0:
+        if idist.get_rank() > 0 or not self.found["input"][WHOLE].counts.any():  # no case could be read
             return
         record: dict[str, Any] = {
             "domains": self.domains,

@@ -19,9 +19,12 @@ from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
 
+from segan_monai.deferred import training_begins
+from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
+from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 from segan_monai.trained import allowed_keys, contradictions, write_trained_settings
 
@@ -67,6 +70,9 @@ class RunCheckpoint:
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
     random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
 
+    When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
+    ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
+
     ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
@@ -104,6 +110,7 @@ class RunCheckpoint:
         allow_other_settings: Sequence[str] | str = (),
     ) -> None:
         self.output_dir = Path(output_dir)
+        require_outside_package("ckpt_dir", ckpt_dir)
         self.ckpt_dir = Path(ckpt_dir)
         self.network = network
         self.objects = dict(objects)
@@ -125,9 +132,11 @@ class RunCheckpoint:
         if self.resume:
             engine.add_event_handler(Events.STARTED, self.load)
             engine.add_event_handler(Events.GET_BATCH_STARTED, self.pass_over)
+        engine.add_event_handler(Events.STARTED, lambda: training_begins(self.output_dir))
         engine.add_event_handler(Events.EPOCH_STARTED, self.reseed)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.save_if_asked_to_stop)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.save)
+        engine.add_event_handler(Events.COMPLETED, self.name_weights)
 
     def reseed(self, engine: Engine) -> None:
         """Seed random transforms in this process from the global state, as in worker processes."""
@@ -175,13 +184,12 @@ class RunCheckpoint:
             return
         self.resume = False
         if not self.last.is_file():
-            raise ConfigError(
-                f"--resume true, but {self.last} does not exist. Set --output_dir to the folder of the run to resume, "
-                "or omit --resume to start a new run."
-            )
+            raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         self._check_settings(checkpoint.get("settings", {}))
         for name, item in self.objects.items():
+            if name not in checkpoint and not item.state_dict():
+                continue  # without state, and added after the checkpoint was written
             try:
                 item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -209,6 +217,12 @@ class RunCheckpoint:
             engine.state.max_epochs,
             f" and {self.batches_done} batches" if self.batches_done else "",
         )
+
+    def name_weights(self, engine: Engine) -> None:
+        """Log where the weights are, on rank 0."""
+        if idist.get_rank() == 0:
+            weights = self.ckpt_dir / "model.pt"
+            logger.info("weights: %s (to evaluate or apply them, pass --ckpt_dir %s)", weights, self.ckpt_dir)
 
     def _save_last(
         self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]

@@ -10,7 +10,6 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from monai.handlers import MLFlowHandler
 from segan_monai.errors import ConfigError, DataError, UserError
 from segan_monai.handlers.live_view import current_learning_rates, epoch_scalars
 from segan_monai.json_files import read_json_object
+from segan_monai.optional import require_modules
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
@@ -182,12 +182,7 @@ def tracking_uri(tracking: str | os.PathLike[str]) -> str:
 
 def _require_packages(uri: str) -> None:
     needed = ["mlflow", *(["sqlalchemy", "alembic"] if uri.startswith("sqlite:") else [])]
-    missing = [name for name in needed if find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"--mlflow is given, but {' and '.join(missing)} cannot be imported. Install it with pip install "
-            "'segan-monai[mlflow]', or omit --mlflow: TensorBoard does not need it."
-        )
+    require_modules("mlflow", "--mlflow", needed, otherwise="omit --mlflow: TensorBoard does not need it")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     from mlflow.telemetry.client import set_telemetry_client
 

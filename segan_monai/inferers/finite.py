@@ -10,6 +10,7 @@ from typing import Any
 
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
+from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.finite import require_finite
@@ -54,4 +55,8 @@ class FiniteInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""
-        return require_finite_output(super().__call__(inputs, network, *args, **kwargs), inputs)
+        plain = (
+            inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
+        )  # torch.compile cannot trace MetaTensor
+        output = require_finite_output(super().__call__(plain, network, *args, **kwargs), inputs)
+        return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]

@@ -25,7 +25,7 @@ class RoISliceInferer(VolumeSliceInferer):
     Planes are not cropped to their content, because a recalibrated RoI has the size of the plane.
 
     Args:
-        **settings: arguments of ``VolumeSliceInferer`` except ``margin``.
+        **settings: arguments of ``VolumeSliceInferer`` except ``margin`` and ``fixed_shapes``.
 
     Attributes:
         found: RoIs of the last volumes, (N, 8), float32; None if the network has no RoIs. Columns: volume, slice,
@@ -37,7 +37,7 @@ class RoISliceInferer(VolumeSliceInferer):
     """
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(margin=_WHOLE_PLANE, **settings)
+        super().__init__(margin=_WHOLE_PLANE, fixed_shapes=False, **settings)
         if len(self.axes) > 1:
             raise ConfigError(
                 f"axis is {list(self.axes)}; expected one axis: RoIs are recorded for one slice direction."

@@ -19,12 +19,34 @@ from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
+PLANE_STEP = 32
+"""Planes for compiled networks are squares whose side is a multiple of it, so a data set has few sizes."""
+
+
+def fixed_size(size: Sequence[int], min_size: Sequence[int]) -> tuple[int, int]:
+    """Return the size to which planes are padded for a compiled network.
+
+    Examples:
+        >>> fixed_size((150, 170), (160, 160))
+        (192, 192)
+    """
+    side = -(-max(*size, *min_size) // PLANE_STEP) * PLANE_STEP
+    return side, side
+
+
+def is_compiled(network: Callable[..., Any]) -> bool:
+    """Return whether torch.compile has compiled a module, in place or by wrapping it."""
+    return getattr(network, "_compiled_call_impl", None) is not None or hasattr(network, "_orig_mod")
+
 
 class VolumeSliceInferer(Inferer):
     """Apply a 2-D network to the slices of a volume and restack its output on the volume's grid.
 
     Unlike MONAI's ``SliceInferer`` it needs no window, uses the channels-last memory format, supports bfloat16 on the
     CPU, and skips slices without content.
+
+    For a network that torch.compile has compiled (``network.compile()``), planes are zero-padded to squares whose side
+    is a multiple of 32, and batches to ``batch_size``. Few graphs then serve all cases; see ``fixed_shapes``.
 
     Args:
         axis: slicing axis, 0, 1 or 2 of (H, W, D). With several axes, the result is the mean of the outputs along each;
@@ -39,6 +61,8 @@ class VolumeSliceInferer(Inferer):
         min_size: minimum rows and columns of a slice. Smaller slices are centred and zero-padded, and the output is
             cropped back. Pass the window size used in training: a network trained on small planes in padded windows
             relies on the padding (hippocampus: Dice .81 with it, .11 without).
+        fixed_shapes: whether to pad planes and batches as for a compiled network; None to do so for such a network
+            only. The padding continues the empty margin, so results differ as they do for a larger ``margin``.
         neighbours: number of neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
 
     Raises:
@@ -60,6 +84,7 @@ class VolumeSliceInferer(Inferer):
         channels_last: bool = True,
         min_size: Sequence[int] = (1, 1),
         neighbours: int = 0,
+        fixed_shapes: bool | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
@@ -74,6 +99,7 @@ class VolumeSliceInferer(Inferer):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.min_size = tuple(min_size)
         self.neighbours = neighbours
+        self.fixed_shapes = fixed_shapes
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
@@ -107,7 +133,9 @@ class VolumeSliceInferer(Inferer):
         slices = stacked.flatten(0, 1)  # a view where B is 1
         wanted, rows, columns = self._content(slices)
         plane, size = slices.shape[2:], (rows.stop - rows.start, columns.stop - columns.start)
-        padding = centre_padding(size, self.min_size)
+        fixed = is_compiled(network) if self.fixed_shapes is None else self.fixed_shapes
+        wanted_size = fixed_size(size, self.min_size) if fixed else self.min_size
+        padding = centre_padding(size, wanted_size)
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
         output: Tensor | None = None
@@ -115,7 +143,9 @@ class VolumeSliceInferer(Inferer):
             for index in wanted.split(batch_size):
                 batch = neighbouring_slices(stacked[..., rows, columns], index, self.neighbours)
                 batch = F.pad(batch, padding) if any(padding) else batch
-                result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
+                if fixed:  # the last batch is smaller
+                    batch = F.pad(batch, [0] * 7 + [batch_size - len(batch)])
+                result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)[: len(index)]
                 if output is None:
                     shape = (len(slices), result.shape[1], *plane)
                     output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)

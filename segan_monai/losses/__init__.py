@@ -6,6 +6,7 @@ from segan_monai.losses.domain_adversarial import DomainAdversarialLoss
 from segan_monai.losses.exclusive import ExclusiveClassLoss
 from segan_monai.losses.localization import CoarseSegmentationLoss, LocalizationLoss, distance_iou
 from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
+from segan_monai.losses.real_or_fake import RealOrFakeLoss
 from segan_monai.losses.weighted_dice import WeightedDiceLoss
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "ExclusiveClassLoss",
     "LocalizationLoss",
     "MultiScaleL1Loss",
+    "RealOrFakeLoss",
     "WeightedDiceLoss",
     "distance_iou",
 ]

@@ -63,7 +63,7 @@ class WeightedDiceLoss(nn.Module):
             raise ConfigError(
                 f"{len(weights)} weights for {probability.shape[1]} included classes; give one weight per class."
             )
-        factors = torch.tensor(weights, dtype=probability.dtype, device=probability.device)
+        factors = torch.tensor(weights, dtype=probability.dtype).to(probability.device, non_blocking=True)
         common = (probability * truth).sum(dim=2) @ factors
         total = (probability.sum(dim=2) + truth.sum(dim=2)) @ factors
         if self.batch:

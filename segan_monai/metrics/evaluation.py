@@ -25,6 +25,7 @@ from segan_monai.files import lies_in
 from segan_monai.grids import Grid, check_same_grid, voxel_steps
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
 from segan_monai.metrics.overlap import as_array, overlap_metrics
+from segan_monai.metrics.shape import count_components, surface_to_volume
 from segan_monai.metrics.summary import COLUMNS, Regions, listed, write_evaluation
 from segan_monai.metrics.surface import bounding_box, surface_metrics
 from segan_monai.parallel import available_processes, map_in_processes
@@ -51,9 +52,10 @@ def case_metrics(
 
     Returns:
         One dictionary per region: ``region``, ``dice``, ``iou``, ``precision``, ``sensitivity`` (0 to 1), ``hd95_mm``,
-        ``assd_mm`` (mm), ``reference_ml``, ``prediction_ml`` (ml; a 2-D image counts as 1 mm thick). Empty masks follow
-        ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances and volumes are NaN, except where an empty mask makes
-        them 0 or infinite in any unit.
+        ``assd_mm`` (mm), and for ``reference`` and ``prediction``: ``_ml`` (ml; a 2-D image counts as 1 mm thick),
+        ``_components`` (number of connected components) and ``_surface_to_volume_per_mm``. Empty masks follow
+        ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances, volumes and surfaces are NaN, except where an empty mask
+        makes them 0 or infinite in any unit.
 
     Raises:
         ConfigError: if a region has no values or the value 0, or the two sets of regions have different names.
@@ -76,6 +78,10 @@ def case_metrics(
                 **surface_metrics(prediction, reference, spacing_mm),
                 "reference_ml": count * voxel_ml if (count := np.count_nonzero(reference)) else 0.0,
                 "prediction_ml": count * voxel_ml if (count := np.count_nonzero(prediction)) else 0.0,
+                "reference_components": count_components(reference),
+                "prediction_components": count_components(prediction),
+                "reference_surface_to_volume_per_mm": surface_to_volume(reference, spacing_mm),
+                "prediction_surface_to_volume_per_mm": surface_to_volume(prediction, spacing_mm),
             }
         )
     return rows

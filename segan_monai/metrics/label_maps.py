@@ -10,8 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from segan_monai.case_names import case_name
+from segan_monai.data.layouts import WITH_LABEL_MAPS
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import VOLUMES, file_id, has_ending
+from segan_monai.file_kinds import VOLUMES, has_ending
 from segan_monai.folders import walk_files
 from segan_monai.volume_files import read_volume
 
@@ -98,15 +99,9 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder")
     paths = sorted(path for path in walk_files(folder) if has_ending(path.name, VOLUMES))
-    stems = {path: file_id(path) for path in paths}
-    marked = {path: stem[:-4] for path, stem in stems.items() if has_ending(stem, ("_seg", "-seg"))}
-    if marked:
-        # one label map of BraTS 2020 has another name, W39_1998.09.19_Segm.nii; its folder names the case
-        marked |= {path: path.parent.name for path, stem in stems.items() if stem.endswith("_Segm")}
-    of_challenge = {path: _challenge_case(path, folder) for path in paths if ".OT." in path.name}
-    of_decathlon = {path: stem for path, stem in stems.items() if path.parent.name == "labelsTr"}
+    names = (layout.label_maps(paths, folder) for layout in WITH_LABEL_MAPS if layout.label_maps)
     found: dict[str, Path] = {}
-    for path, name in (marked or of_challenge or of_decathlon or stems).items():
+    for path, name in next(filter(None, names), {}).items():
         case = case_name(name)
         if case in found:
             raise DataError(
@@ -119,11 +114,3 @@ def find_label_maps(folder: Path) -> dict[str, Path]:
             f"{folder}: no label map found; expected files <case>_seg or <case> with .nii.gz, .nii, .mha, .nrrd"
         )
     return dict(sorted(found.items()))
-
-
-def _challenge_case(path: Path, root: Path) -> str:
-    """Return the name of a BraTS 2012 to 2015 case, equal to that of ``segan_monai.data.brats_cases``."""
-    folder = path.parent.parent if path.parent.name.startswith("VSD.") else path.parent
-    above = [folder, *folder.parents][: len(folder.parts) - len(root.parts) + 1]
-    grades = [parent.name for parent in above if parent.name in ("HGG", "LGG", "HG", "LG")]
-    return "_".join((*grades[:1], folder.name))

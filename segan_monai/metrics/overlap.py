@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 EMPTY_MASK_RULE = (
-    "Both masks empty is a perfect result: Dice, IoU, precision and sensitivity are 1, surface distances 0. "
-    "Exactly one mask empty is a failure: the four are 0, surface distances infinite. No case is left out."
+    "If both masks are empty, Dice, IoU, precision and sensitivity are 1 and surface distances are 0. If exactly one "
+    "mask is empty, Dice, IoU, precision and sensitivity are 0 and surface distances are infinite. No case is omitted."
 )
 
 

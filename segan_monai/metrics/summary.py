@@ -20,7 +20,10 @@ Regions = Mapping[str, Sequence[int]]
 
 OVERLAPS = ("dice", "iou", "precision", "sensitivity")
 DISTANCES = ("hd95_mm", "assd_mm")
-COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml")
+SHAPES = tuple(
+    f"{mask}_{shape}" for shape in ("components", "surface_to_volume_per_mm") for mask in ("reference", "prediction")
+)
+COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml", *SHAPES)
 FAILURE_RULE = "A case fails in a region when exactly one of the two masks is empty, or when they do not overlap."
 
 
@@ -41,7 +44,8 @@ def summarize(
         - ``failures`` (see ``FAILURE_RULE``), the sum of ``only_reference_empty``, ``only_prediction_empty`` and
           ``no_overlap``, and their names ``failed_cases``;
         - for each metric, ``mean``, ``standard_deviation`` (of the sample; null for one case) and ``median``;
-        - for each distance, also ``infinite``, the number of infinite values, and ``mean_of_finite``.
+        - for each distance, also ``infinite``, the number of infinite values, and ``mean_of_finite``;
+        - for the shape of the masks (``SHAPES``), the statistics of the masks that are not empty.
 
         Values that are infinite, or unknown because there is no spacing, are null.
     """
@@ -73,12 +77,20 @@ def summarize(
             "failed_cases": rows["case"][failed].tolist(),
             **{name: _statistics(rows[name].to_numpy(float)) for name in OVERLAPS},
             **{name: _statistics_with_infinite(rows[name].to_numpy(float)) for name in DISTANCES},
+            **{
+                name: _statistics(rows.loc[~empty, name].to_numpy(float))
+                for name in SHAPES
+                if name in rows  # not in files of earlier versions
+                for empty in [no_reference if name.startswith("reference") else no_prediction]
+            },
         }
     return summary
 
 
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
-    """Compute statistics of one or more values; None where the result is not finite or undefined."""
+    """Compute statistics of values; None where the result is not finite or undefined."""
+    if not len(values):
+        return {"mean": None, "standard_deviation": None, "median": None}
     finite, median = bool(np.isfinite(values).all()), float(np.median(values))
     return {
         "mean": float(values.mean()) if finite else None,
@@ -102,16 +114,25 @@ def write_evaluation(
     output_dir: str | os.PathLike[str],
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
+    not_evaluated: Mapping[str, str] | None = None,
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json`` (see ``summarize``) to ``output_dir``.
 
-    In the CSV file, infinite distances are ``inf`` and unknown values are empty.
+    In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape that ``table``
+    lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the summary.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     with whole_file(output_dir / "metrics.csv") as file:
-        table.to_csv(file, columns=list(COLUMNS), index=False, float_format="%.9g")
+        table.to_csv(
+            file,
+            columns=[name for name in COLUMNS if name in table or name not in SHAPES],
+            index=False,
+            float_format="%.9g",
+        )
     summary = summarize(table, regions, prediction_regions)
+    if not_evaluated:
+        summary["not_evaluated"] = dict(not_evaluated)
     write_summary(output_dir / "summary.json", summary)
 
 

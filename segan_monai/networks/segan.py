@@ -153,26 +153,40 @@ class SegANCritic(nn.Module):
         base_channels: width of the first block; each following block doubles it (paper: 64).
         num_levels: number of down-sampling blocks (paper: 3).
         norm: whether blocks from the second on have batch norm (paper: True).
+        score: whether to return one real-or-fake score per image instead of features: the discriminator of a GAN,
+            against which the paper argues (Section 1) [ours: mean over the plane, then a linear layer].
 
     Raises:
         ConfigError: if a count is not positive.
     """
 
-    def __init__(self, in_channels: int, base_channels: int = 64, num_levels: int = 3, norm: bool = True) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        base_channels: int = 64,
+        num_levels: int = 3,
+        norm: bool = True,
+        score: bool = False,
+    ) -> None:
         super().__init__()
         if min(in_channels, base_channels, num_levels) < 1:
             raise ConfigError(
                 f"in_channels {in_channels}, base_channels {base_channels} and num_levels {num_levels} of the critic "
                 "must all be at least 1."
             )
-        self.encoder = _encoder(in_channels, [base_channels * 2**level for level in range(num_levels)], norm)
+        widths = [base_channels * 2**level for level in range(num_levels)]
+        self.encoder = _encoder(in_channels, widths, norm)
+        self.score = nn.Linear(widths[-1], 1) if score else None
 
     def forward(self, masked_image: Tensor) -> list[Tensor]:
-        """Return the features of all layers: the masked image (B, C, H, W) as layer 0, then each block's output."""
+        """Return the features of all layers: the masked image (B, C, H, W) as layer 0, then each block's output.
+
+        With ``score``, return the score (B, 1) as the only layer.
+        """
         features = [masked_image]
         for block in self.encoder:
             features.append(block(features[-1]))
-        return features
+        return features if self.score is None else [self.score(features[-1].mean(dim=(2, 3)))]
 
 
 class SegANCritics(nn.Module):
@@ -186,6 +200,7 @@ class SegANCritics(nn.Module):
         norm: see ``SegANCritic``.
         joint: False for one critic per class on C channels (S3-3C, the default); True for one critic on all K masked
             images, concatenated to K * C channels (S3-1C).
+        score: see ``SegANCritic``; for ``RealOrFakeLoss``.
 
     Examples:
         >>> critics = SegANCritics(in_channels=3, num_classes=2, base_channels=8)
@@ -202,11 +217,14 @@ class SegANCritics(nn.Module):
         num_levels: int = 3,
         norm: bool = True,
         joint: bool = False,
+        score: bool = False,
     ) -> None:
         super().__init__()
         self.joint = joint
         count, channels = (1, in_channels * num_classes) if joint else (num_classes, in_channels)
-        self.critics = nn.ModuleList(SegANCritic(channels, base_channels, num_levels, norm) for _ in range(count))
+        self.critics = nn.ModuleList(
+            SegANCritic(channels, base_channels, num_levels, norm, score) for _ in range(count)
+        )
 
     def forward(self, image: Tensor, label_map: Tensor) -> list[list[Tensor]]:
         """Mask the image by each class and return the critics' features.

@@ -22,9 +22,11 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
             plain values.
     """
     if not Path(file).is_file():
+        trained = Path(file).parent.parent / "output" / "training"  # where a bundle's training writes by default
+        here = f", such as --ckpt_dir {trained}" if (trained / "model.pt").is_file() else ""
         raise ConfigError(
             f"{file}: no such file; expected trained weights. Train first (run training), or set --ckpt_dir to the "
-            "folder that contains model.pt."
+            f"folder that contains model.pt{here}."
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)

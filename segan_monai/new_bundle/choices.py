@@ -135,10 +135,7 @@ def _adversarial_normalization(found: Fingerprint) -> dict[str, Choice]:
     chosen["zero_is_background"] = Choice(background, f"{100 * found.zeros:.0f} % of the voxels are 0 (median)")
     width = 16 if max(patch) > 16 else 8
     chosen["base_channels"] = Choice(width, "16 as in this project's bundle for patches of 32, half for smaller ones")
-    batch = chosen | _schedule(found, 8, "patches_per_volume", 16, 16**2 * 100, 40, batch_size=16)
-    fewest = min(found.domains.values())
-    batch["folds"] = Choice(_folds(fewest), f"the smallest domain has {fewest} cases")
-    return batch
+    return chosen | _schedule(found, 8, "patches_per_volume", 16, 16**2 * 100, 40, 16, _folds_of_domains(found.domains))
 
 
 def _intensity_window(found: Fingerprint, key: str) -> dict[str, Choice]:
@@ -186,11 +183,23 @@ def _slice_size(sides: list[float], axis: int | list[int]) -> Choice:
 
 
 def _schedule(
-    found: Fingerprint, samples: int, key: str, width: int, pixels: int, fewest: int, batch_size: int | None = None
+    found: Fingerprint,
+    samples: int,
+    key: str,
+    width: int,
+    pixels: int,
+    fewest: int,
+    batch_size: int | None = None,
+    folds: Choice | None = None,
 ) -> dict[str, Choice]:
-    """Choose batch size, epochs, folds and cache by the size of the network, the slices and the data set."""
-    folds = _folds(found.subjects)
-    training = max(1, found.cases - -(-found.cases // folds))
+    """Choose batch size, epochs and cache for the training set that the folds leave.
+
+    ``folds`` are given if each domain is split on its own; without them, all subjects are split at once.
+    """
+    drawn_at_once = folds is None
+    folds = folds or Choice(_folds(found.subjects), f"{found.subjects} subjects")
+    parts = (found.cases,) if drawn_at_once else found.domains.values()
+    training = max(1, found.cases - sum(math.ceil(part / folds.value) for part in parts))
     per_epoch = training * samples
     if batch_size is None:
         most = min(64, PIXELS_PER_BATCH // pixels, per_epoch // 8)
@@ -205,7 +214,7 @@ def _schedule(
         ),
         "epochs": Choice(epochs, f"about {ITERATIONS[width]} steps, at least {fewest} epochs and at most 500"),
         "val_interval": Choice(max(1, epochs // 20), "20 validations"),
-        "folds": Choice(folds, f"{found.subjects} subjects; about {found.cases - training} cases are held out"),
+        "folds": Choice(folds.value, f"{folds.reason}; about {found.cases - training} cases are held out"),
         "cache_rate": Choice(
             cached, f"the data set takes {found.gigabytes:.2g} GB in memory; the limit is {CACHE_GIGABYTES} GB"
         ),
@@ -226,6 +235,21 @@ def _sizes(spread: list[list[float]], found: Fingerprint, chosen: dict[str, Choi
 
 def _folds(subjects: int) -> int:
     return min(5, max(2, subjects // 2))
+
+
+def _folds_of_domains(domains: dict[str, int]) -> Choice:
+    """Choose the folds by the smallest domain, and say how many of its cases each fold trains on and holds out."""
+    name = min(domains, key=lambda domain: domains[domain])
+    count = domains[name]
+    folds = _folds(count)
+    few, many = count // folds, -(-count // folds)
+    held_out, trained = (
+        (str(few), str(count - few)) if few == many else (f"{few} or {many}", f"{count - many} or {count - few}")
+    )
+    return Choice(
+        folds,
+        f"of the {count} cases of the smallest domain, {name}, each fold trains on {trained} and holds out {held_out}",
+    )
 
 
 def _width(size: list[int]) -> int:

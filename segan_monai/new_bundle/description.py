@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data import find_cases
-from segan_monai.data.brats import existing_folder
 from segan_monai.data.decathlon import read_datalist
 from segan_monai.errors import DataError
+from segan_monai.folders import existing_folder
 
 _NAMED_BOTH_WAYS = 'Expected {"background": 0, "tumour": 1} or {"0": "background", "1": "tumour"}'
 

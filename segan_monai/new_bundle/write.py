@@ -151,7 +151,7 @@ def adapt_metadata(
         f"{title} on {', '.join(channels)}: {', '.join(regions)}. Created by segan-monai new-bundle"
     )
     metadata["data_source"] = f"{described.title} ({described.licence or 'licence unknown'})"
-    metadata["data_type"] = "nibabel, itk"
+    metadata["data_type"] = "nibabel, SimpleITK"
     metadata["image_classes"] = f"{len(channels)} channel{'s' * (len(channels) > 1)}: {', '.join(channels)}"
     metadata["label_classes"] = f"one label map, by its values: {_values(found.regions)}"
     metadata["pred_classes"] = labels

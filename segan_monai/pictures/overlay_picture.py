@@ -70,7 +70,7 @@ def chosen_slices(area: NDArray[Any], middle: int, most: int = MOST_SLICES) -> l
     return sorted({*thinned.tolist(), middle})
 
 
-def _on_grid(slices: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+def on_grid(slices: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
     """Resize slices (C, X, Y, N) from the size of the network's input to that of the label map."""
     if slices.shape[1:3] == tuple(size):
         return slices
@@ -155,7 +155,7 @@ class OverlayPicture:
             area = true_area if true_area.any() else found_area
             z = int(area.argmax()) if area.any() else image.shape[-1] // 2
             slices = chosen_slices(true_area + found_area, z)
-            planes = _on_grid(image[..., slices], reference.shape[:2])
+            planes = on_grid(image[..., slices], reference.shape[:2])
             shown = content_box(planes)
             scale = np.divide(reference.shape[:2], image.shape[1:3])
             offset = [span.start or 0 for span in shown]

@@ -20,7 +20,7 @@ from segan_monai.pictures.overlay_picture import OverlayPicture, ShownCase, outl
 from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 
-_LONGEST_SIDE = 640  # pixels of a photograph in the figure
+LONGEST_SIDE = 640  # pixels of a photograph in the figure
 PHOTOGRAPH_COLOURS = ["cyan", "yellow", "lime", "magenta", "orange", "white"]  # distinct from skin
 
 
@@ -51,7 +51,7 @@ class PhotographPicture(OverlayPicture):
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
             own_size = batch["label"].shape[1:]
-            factor = min(_LONGEST_SIDE / max(own_size), 1)
+            factor = min(LONGEST_SIDE / max(own_size), 1)
             size = [max(round(length * factor), 1) for length in own_size]
             pixels, _ = read_photograph(Path(batch["image"].meta["source_files"]), size)
             truth, small_truth = _masks(batch["label"], self.regions, size)

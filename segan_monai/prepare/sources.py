@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from segan_monai.case_names import with_case_names
-from segan_monai.data.brats import LAYOUTS, brats_cases, brats_file
+from segan_monai.data.brats import BRATS, brats_cases
 from segan_monai.data.conventions import LABEL_CONVENTIONS
-from segan_monai.data.decathlon import decathlon_cases
-from segan_monai.data.iseg import iseg_cases, iseg_file
-from segan_monai.data.isic import PHOTOGRAPH_LAYOUTS, isic_cases
-from segan_monai.data.mrbrains import mrbrains_cases, mrbrains_file
+from segan_monai.data.decathlon import DECATHLON, decathlon_cases
+from segan_monai.data.iseg import ISEG
+from segan_monai.data.isic import PHOTOGRAPHS
+from segan_monai.data.layout import Layout
+from segan_monai.data.mrbrains import MRBRAINS
 from segan_monai.errors import DataError
 from segan_monai.folders import walk_files
 from segan_monai.json_files import read_json_object
@@ -46,15 +47,20 @@ class Source(NamedTuple):
     notes: list[str]
 
 
+def _cases_of(layout: Layout, folder: Path) -> list[dict[str, Any]]:
+    if not layout.matches(folder, None):
+        _nothing_of(layout.data_set, folder, layout.expected)
+    return layout.cases(folder, None, False)
+
+
 def _brats(folder: Path, options: PrepareOptions) -> Source:
-    layouts = LAYOUTS
-    if not any(brats_file(path) for path in walk_files(folder)):
-        _nothing_of("BraTS", folder, f"at any depth {layouts}")
     wanted = options.modalities or _BRATS_MODALITIES
+    if not BRATS.matches(folder, wanted):
+        _nothing_of(BRATS.data_set, folder, f"at any depth {BRATS.expected}")
     unusable: dict[str, str] = {}
     cases = brats_cases(folder, wanted, unusable)
     conventions = {case.get("convention") for case in cases}
-    description = {"name": "BraTS", "modality": list(wanted)}
+    description = {"name": BRATS.data_set, "modality": list(wanted)}
     notes = []
     if len(conventions) == 1 and (name := conventions.pop()) is not None:
         labels = {0: "background", **LABEL_CONVENTIONS[name].labels}
@@ -68,20 +74,20 @@ def _brats(folder: Path, options: PrepareOptions) -> Source:
 
 
 def _msd(folder: Path, options: PrepareOptions) -> Source:
-    files = [file for file in (folder / "dataset.json", *sorted(folder.glob("*/dataset.json"))) if file.is_file()]
-    if not files:
-        _nothing_of("the decathlon", folder, "dataset.json in it, or Task04_Hippocampus/dataset.json and the like")
-    if len(files) > 1:
+    tasks = [task for task in (folder, *sorted(folder.glob("*"))) if DECATHLON.matches(task, None)]
+    if not tasks:
+        _nothing_of(DECATHLON.data_set, folder, DECATHLON.expected)
+    if len(tasks) > 1:
         raise DataError(
-            f"{folder} has {len(files)} tasks of the decathlon: {', '.join(file.parent.name for file in files)}. "
+            f"{folder} has {len(tasks)} tasks of the decathlon: {', '.join(task.name for task in tasks)}. "
             "Prepare one at a time, each into its own folder."
         )
     cases = [
         case
-        for case in decathlon_cases(files[0], options.modalities)
+        for case in decathlon_cases(tasks[0], options.modalities)
         if case["section"] != "test" or Path(case["image"]).exists()
     ]
-    given = read_json_object(files[0])
+    given = read_json_object(tasks[0] / "dataset.json")
     kept = ("name", "description", "reference", "licence", "license", "release", "modality", "labels")
     description = {key: given[key] for key in kept if key in given}
     if options.modalities:
@@ -90,29 +96,22 @@ def _msd(folder: Path, options: PrepareOptions) -> Source:
 
 
 def _isic(folder: Path, options: PrepareOptions) -> Source:
-    cases = isic_cases(folder)
-    if not cases:
-        _nothing_of("ISIC", folder, PHOTOGRAPH_LAYOUTS)
+    cases = _cases_of(PHOTOGRAPHS, folder)
     names = {"0": "background", "255": "lesion"}
-    return Source(cases, {}, {"name": "ISIC", "modality": ["RGB"], "labels": names}, [])
+    return Source(cases, {}, {"name": PHOTOGRAPHS.data_set, "modality": ["RGB"], "labels": names}, [])
 
 
 def _iseg(folder: Path, options: PrepareOptions) -> Source:
-    if not any(iseg_file(path) for path in walk_files(folder)):
-        _nothing_of("iSEG 2017", folder, "at any depth subject-1-T1.hdr and .img, subject-1-label.hdr and .img")
-    return Source(iseg_cases(folder), {}, {"name": "iSEG 2017", **_tissues()}, [])
+    return Source(_cases_of(ISEG, folder), {}, {"name": ISEG.data_set, **_tissues()}, [])
 
 
 def _mrbrains(folder: Path, options: PrepareOptions) -> Source:
-    if not any(mrbrains_file(path) for path in walk_files(folder)):
-        expected = "at any depth TrainingData/1/T1.nii beside T2_FLAIR.nii, LabelsForTraining.nii and the like"
-        _nothing_of("MRBrainS 2013", folder, expected)
-    cases = mrbrains_cases(folder)
+    cases = _cases_of(MRBRAINS, folder)
     notes = []
     whole = [case["case"] for case in cases if "label" not in case]
     if whole and options.strip_skull:
         notes.append(f"not skull-stripped, because there is no label map: {', '.join(whole)}")
-    return Source(cases, {}, {"name": "MRBrainS 2013", **_tissues()}, notes)
+    return Source(cases, {}, {"name": MRBRAINS.data_set, **_tissues()}, notes)
 
 
 def _tissues() -> dict[str, Any]:

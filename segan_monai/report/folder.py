@@ -16,6 +16,7 @@ from segan_monai.json_files import read_json_object
 from segan_monai.metrics.summary import COLUMNS
 from segan_monai.report.history import with_phases
 from segan_monai.report.previews import CasePreview, load_previews
+from segan_monai.simulated_data import is_simulated
 
 _HISTORY = ("epoch", "seconds", "name", "value")
 _TEXTS = ("name", "case", "region")
@@ -45,6 +46,12 @@ class RunFolder:
     previews: dict[str, CasePreview] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
 
+    @property
+    def simulated(self) -> bool:
+        """Whether the data are simulated, as recorded by the run or, if it recorded nothing, as their folder says."""
+        recorded = self.record.get("simulated")
+        return is_simulated(self.record.get("config", {}).get("dataset_dir")) if recorded is None else bool(recorded)
+
 
 def read_run(folder: Path) -> RunFolder:
     """Read the files of a run's output folder.
@@ -55,7 +62,7 @@ def read_run(folder: Path) -> RunFolder:
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
     run.split = _json(folder / "split.json")
-    run.summary = _json(folder / "summary.json", ("regions",))
+    run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)

@@ -8,7 +8,7 @@ import os
 
 import pandas as pd
 
-TRAINING, VALIDATION = "training/", "validation/"
+TRAINING, VALIDATION, LAYERS = "training/", "validation/", "layers/"
 KEY_METRIC = "mean_dice"
 _WITHOUT_PHASE = "^parameters_|^peak_memory_mib$"
 

@@ -8,7 +8,7 @@ import base64
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ import pandas as pd
 
 from segan_monai._version import __version__
 from segan_monai.files import whole_file
-from segan_monai.metrics.summary import FAILURE_RULE
+from segan_monai.metrics.overlap import EMPTY_MASK_RULE
+from segan_monai.metrics.summary import DISTANCES, FAILURE_RULE, summarize
 from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
-from segan_monai.report.plots import TITLES, boxes, curves
+from segan_monai.report.plots import TITLES, boxes, curves, layer_shares
+from segan_monai.report.published import published_figures
 from segan_monai.report.slices import region_colours, slice_pictures
 
 MEASURES = ("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm", "roi_iou")
@@ -48,7 +50,11 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
         loader=PackageLoader("segan_monai.report", "."), autoescape=select_autoescape(["html", "j2"]), trim_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
-        title=_title(runs), version=__version__, runs=[_section(run) for run in runs], failure_rule=FAILURE_RULE
+        title=_title(runs),
+        version=__version__,
+        runs=[_section(run) for run in runs],
+        simulated=any(run.simulated for run in runs),
+        rules=f"{FAILURE_RULE} {EMPTY_MASK_RULE}",
     )
     file.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(file) as partial:
@@ -69,20 +75,27 @@ def _section(run: RunFolder) -> dict[str, Any]:
         "kind": "Evaluation" if run.metrics is not None else "Training",
         "folder": run.folder.name,
         "facts": _facts(run),
+        "command": run.record.get("command", ""),
         "config": json.dumps(run.record.get("config", {}), indent=2),
         "pictures": [(file.stem.replace("_", " "), _embedded(file)) for file in run.pictures],
     }
     if run.history is not None:
         section["losses"] = curves(run.history, TRAINING)
+        section["layers"] = layer_shares(run.history)
         section["validation"] = curves(run.history, VALIDATION)
     if run.metrics is not None:
         measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]
-        section["regions"] = _regions(run, measures)
-        section["source"] = (run.record.get("config", {}).get("published") or {}).get("source", "")
+        published = published_figures(run)
+        section["regions"] = _regions(run, measures, published.values)
+        section["has_published"] = bool(published.values)
+        section["published"] = published.note
+        section["statistics"] = [_statistic(name) for name in measures]
         section["measures"] = [TITLES[name] for name in measures]
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["cases"] = _cases(run.metrics, measures)
-        section["trouble"] = _trouble(run.metrics)
+        not_evaluated = run.summary.get("not_evaluated", {})
+        section["trouble"] = [f"{case}: not evaluated: {why}" for case, why in not_evaluated.items()]
+        section["trouble"] += _trouble(run.metrics)
         section["previews"] = [
             {
                 "role": role,
@@ -103,7 +116,7 @@ def _facts(run: RunFolder) -> dict[str, str]:
     facts = {
         "folder": str(run.folder),
         "started": record.get("started", ""),
-        "command": record.get("command", ""),
+        "run in": record.get("working_directory", ""),
         "data": str(config.get("dataset_dir", "")),
         "cases": _counts(run),
         "split": _split(run, config),
@@ -133,7 +146,8 @@ def _facts(run: RunFolder) -> dict[str, str]:
 
 def _counts(run: RunFolder) -> str:
     if run.metrics is not None:
-        return f"{run.metrics['case'].nunique()} evaluated"
+        failed = len(run.summary.get("not_evaluated", {}))
+        return f"{run.metrics['case'].nunique()} evaluated" + (f", {failed} failed and in no mean" if failed else "")
     return ", ".join(f"{len(cases)} {name}" for name, cases in run.split.items() if isinstance(cases, list))
 
 
@@ -151,37 +165,52 @@ def _duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
 
 
-def _regions(run: RunFolder, measures: Sequence[str]) -> list[dict[str, Any]]:
-    """List mean and standard deviation of each metric, failures, empty masks and published figures per region."""
+def _statistic(name: str) -> str:
+    """Return the title of a column of results, with the statistic if it is not the mean."""
+    return f"{TITLES[name]}, median" if name in DISTANCES else TITLES[name]
+
+
+def _regions(
+    run: RunFolder, measures: Sequence[str], published: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """List the statistics of each metric, failures, empty masks and published figures per region.
+
+    The statistics are those of the table that an evaluation prints, see ``format_table``.
+    """
     assert run.metrics is not None
-    published = run.record.get("config", {}).get("published") or {}
     lines = []
-    for region, rows in run.metrics.groupby("region", sort=False):
-        counts = run.summary.get("regions", {}).get(region, {})
-        cells = []
-        for name in measures:
-            values = rows[name].astype(float)
-            finite = values[values.map(math.isfinite)]
-            missing = len(values) - len(finite)
-            text = (
-                ""
-                if not len(finite)
-                else f"{finite.mean():.3f}" + (f" ± {finite.std(ddof=1):.3f}" if len(finite) > 1 else "")
-            )
-            cells.append((text, f"({missing} infinite or unknown omitted)" if missing else ""))
-        theirs = published.get("values", {}).get(region, {})
+    for region, of_region in summarize(run.metrics)["regions"].items():
+        rows = run.metrics[run.metrics["region"] == region]
+        theirs = published.get(region, {})
         lines.append(
             {
                 "region": region,
-                "cells": cells,
-                "failures": counts.get("failures", int((rows["dice"] == 0).sum())),
-                "empty": "/".join(
-                    str(counts.get(key, "?")) for key in ("reference_empty", "prediction_empty", "both_empty")
-                ),
+                "cells": [
+                    _median(rows[name].astype(float)) if name in DISTANCES else (_mean(rows[name].astype(float)), "")
+                    for name in measures
+                ],
+                "failures": of_region["failures"],
+                "empty": "/".join(str(of_region[key]) for key in ("reference_empty", "prediction_empty", "both_empty")),
                 "published": ", ".join(f"{TITLES.get(name, name)} {value:g}" for name, value in theirs.items()),
             }
         )
     return lines
+
+
+def _mean(values: pd.Series) -> str:
+    known = values.dropna()
+    if known.empty:
+        return ""
+    return f"{known.mean():.3f}" + (f" ± {known.std(ddof=1):.3f}" if len(known) > 1 else "")
+
+
+def _median(values: pd.Series) -> tuple[str, str]:
+    """Return the median of a distance as text, and the number of infinite values that it counts."""
+    if values.isna().any():
+        return "", "(unknown in some cases)"
+    infinite = int(values.map(math.isinf).sum())
+    median = float(values.median())
+    return _number(median, 2), f"({infinite} infinite)" if infinite else ""
 
 
 def _cases(metrics: pd.DataFrame, measures: Sequence[str]) -> list[dict[str, Any]]:
@@ -213,10 +242,10 @@ def _trouble(metrics: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _number(value: float) -> str:
+def _number(value: float, digits: int = 3) -> str:
     if math.isnan(value):
         return ""
-    return "∞" if math.isinf(value) else f"{value:.3f}"
+    return "∞" if math.isinf(value) else f"{value:.{digits}f}"
 
 
 def _embedded(file: Path) -> str:

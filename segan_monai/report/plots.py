@@ -11,8 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from segan_monai.report.history import VALIDATION
+from segan_monai.report.history import LAYERS, VALIDATION
 
+TITLE_SIZE, LABEL_SIZE = 12, 10.5  # readable when three panels are scaled to the width of the page
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
 TITLES = {
     "dice": "Dice",
@@ -42,14 +43,41 @@ def curves(history: pd.DataFrame, phase: str) -> str:
         axis = axes.flat[index]
         values = history[history["name"] == name].groupby("epoch")["value"].last()
         axis.plot(values.index, values, color=COLOURS[1 if validation else 0], marker="." if len(values) < 40 else None)
-        axis.set_title(name.removeprefix(phase), fontsize=9)
+        axis.set_title(name.removeprefix(phase), fontsize=TITLE_SIZE)
         if validation and len(values):
             best = values.idxmax()
             axis.plot([best], [values[best]], "o", color=COLOURS[1])
-            axis.annotate(f"{values[best]:.3f}", (best, values[best]), fontsize=8, ha="right", va="bottom")
+            axis.margins(y=0.25)  # room for the value
+            axis.annotate(f"{values[best]:.3f}", (best, values[best]), fontsize=LABEL_SIZE, ha="right", va="bottom")
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
+    return _svg(figure, "epoch")
+
+
+def layer_shares(history: pd.DataFrame) -> str:
+    """Plot the share of each layer of the critics in the loss and in its gradient on the prediction, over the epochs.
+
+    Args:
+        history: table returned by ``read_history``.
+
+    Returns:
+        The SVG; empty if the shares were not measured.
+    """
+    if not curve_names(history, LAYERS):
+        return ""
+    figure, axes = _figure(1, 2, 3.6, 2.2)
+    for axis, kind in zip(axes.flat, ("loss", "gradient"), strict=True):
+        for index, name in enumerate(curve_names(history, f"{LAYERS}{kind}_")):
+            values = history[history["name"] == name].groupby("epoch")["value"].last()
+            layer = int(name.rsplit("_", 1)[1])
+            label = "masked image" if layer == 0 else f"layer {layer}"
+            marker = "." if len(values) < 40 else None
+            axis.plot(values.index, values, color=COLOURS[index % len(COLOURS)], label=label, marker=marker)
+        axis.set_title(f"share of the {kind}", fontsize=9)
+        axis.set_ylim(0, 1)
+        axis.grid(alpha=0.3)
+    axes.flat[-1].legend(fontsize=7)
     return _svg(figure, "epoch")
 
 
@@ -83,10 +111,17 @@ def boxes(metrics: pd.DataFrame, measures: Sequence[str]) -> str:
             infinite = metrics[(metrics["region"] == region) & np.isinf(metrics[name].astype(float))]
             if len(infinite):
                 axis.plot([position], [largest * 1.08], "x", color="#b00020")
-                axis.annotate(f"{len(infinite)} infinite", (position, largest * 1.08), fontsize=7, xytext=(5, -3),
-                              textcoords="offset points", color="#b00020")  # fmt: skip
-        axis.set_xticks(range(1, len(regions) + 1), regions, fontsize=8)
-        axis.set_title(TITLES.get(name, name), fontsize=9)
+                axis.annotate(
+                    f"{len(infinite)} infinite",
+                    (position, largest * 1.08),
+                    xytext=(-5, -3),
+                    textcoords="offset points",
+                    ha="right",
+                    fontsize=LABEL_SIZE,
+                    color="#b00020",
+                )
+        axis.set_xticks(range(1, len(regions) + 1), [region.replace("_", "\n") for region in regions])
+        axis.set_title(TITLES.get(name, name), fontsize=TITLE_SIZE)
         axis.grid(axis="y", alpha=0.3)
         if not name.endswith("_mm"):
             axis.set_ylim(-0.03, 1.03)
@@ -106,12 +141,15 @@ def _figure(rows: int, columns: int, width: float, height: float):
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasSVG(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.tick_params(labelsize=LABEL_SIZE)
+    return figure, axes
 
 
 def _svg(figure, label: str | None = None) -> str:
     if label:
-        figure.supxlabel(label, fontsize=9)
+        figure.supxlabel(label, fontsize=TITLE_SIZE)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

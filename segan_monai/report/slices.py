@@ -12,26 +12,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from segan_monai.report.previews import CasePreview
 
-SHORTEST_SIDE = 220  # of a panel, in screen pixels: small slices are enlarged so that outlines stay thin
-PALETTE = ((228, 26, 28), (255, 217, 47), (55, 190, 255), (77, 255, 77), (255, 127, 0), (247, 129, 191))
+SHORTEST_SIDE = 300  # of a panel, in screen pixels: small slices are enlarged so that outlines stay thin
+PALETTE = ((255, 217, 47), (240, 60, 60), (55, 190, 255), (77, 255, 77), (255, 127, 0), (247, 129, 191))
 
 
 def slice_pictures(preview: CasePreview) -> list[dict[str, str]]:
     """Draw three pictures per slice, as data URIs: ``image`` (all panels side by side), ``reference``, ``prediction``.
 
-    Outlines are drawn on the mask's own boundary voxels, solid for references and dashed for predictions, with one
-    colour per region.
+    Outlines have one colour per region: wide solid lines for references, narrow dashed ones with black gaps for
+    predictions.
     """
-    factor = max(1, round(SHORTEST_SIDE / max(1, min(preview.image.shape[2:4]))))
+    height, width = preview.image.shape[2:4]
+    factor = max(1, round(SHORTEST_SIDE / max(1, min(height, width))))
+    scale = factor, factor * preview.aspect
     return [
         {
-            "image": _uri(_enlarge(np.concatenate(list(panels), axis=1), factor, preview.aspect), "JPEG"),
-            "reference": _uri(_outlines(truth, factor, preview, False), "PNG"),
-            "prediction": _uri(_outlines(found, factor, preview, True, boxes), "PNG"),
+            "image": _uri("image/jpeg", _enlarged(np.concatenate(list(panels), axis=1), factor, preview.aspect)),
+            "reference": _uri("image/svg+xml", _drawing(preview, scale, _reference(truth, scale))),
+            "prediction": _uri(
+                "image/svg+xml", _drawing(preview, scale, _prediction(found, scale) + _frames(boxes, scale))
+            ),
         }
         for panels, truth, found, boxes in zip(
             preview.image,
@@ -43,46 +46,69 @@ def slice_pictures(preview: CasePreview) -> list[dict[str, str]]:
     ]
 
 
-def _enlarge(pixels: NDArray[Any], factor: int, aspect: float) -> Image.Image:
+def _enlarged(pixels: NDArray[Any], factor: int, aspect: float) -> bytes:
     size = (pixels.shape[1] * factor, max(1, round(pixels.shape[0] * factor * aspect)))
-    return Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
+    buffer = io.BytesIO()
+    large = Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BICUBIC)
+    large.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
 
 
-def _outlines(
-    masks: NDArray[Any], factor: int, preview: CasePreview, dashed: bool, boxes: Sequence[Sequence[float]] = ()
-) -> Image.Image:
-    height, width = masks.shape[1:]
-    size = (width * factor, max(1, round(height * factor * preview.aspect)))
-    drawn = np.zeros((size[1], size[0], 4), np.uint8)
-    rows, columns = np.indices(size[::-1])
-    dash = (rows + columns) // 4 % 2 == 0
-    for mask, colour in zip(masks, _colours(len(masks)), strict=True):
-        large = np.asarray(Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)) > 0
-        edge = large & ~ndimage.binary_erosion(large, iterations=1 if factor < 3 else 2)
-        drawn[edge & dash if dashed else edge] = (*colour, 255)
-    for left, top, right, bottom in boxes:
-        x = np.clip(np.round([left * factor, right * factor]).astype(int), 0, size[0] - 1)
-        y = np.clip(np.round(np.multiply([top, bottom], factor * preview.aspect)).astype(int), 0, size[1] - 1)
-        frame = np.zeros(size[::-1], bool)
-        frame[y[0] : y[1] + 1, x] = frame[y, x[0] : x[1] + 1] = True
-        drawn[frame & ((rows + columns) // 2 % 2 == 0)] = 255
-    tiled = np.concatenate([drawn] * preview.image.shape[1], axis=1)
-    return Image.fromarray(tiled)
+def _drawing(preview: CasePreview, scale: tuple[float, float], content: str) -> bytes:
+    """Return an SVG picture of the size of all panels, with the content in each of them."""
+    height, width = preview.image.shape[2:4]
+    across, down = width * scale[0], max(1, round(height * scale[1]))
+    panels = preview.image.shape[1]
+    copies = "".join(f'<use href="#panel" x="{number * across:g}"/>' for number in range(1, panels))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{panels * across:g}" height="{down}">'
+        f'<g id="panel" fill="none" stroke-linejoin="round">{content}</g>{copies}</svg>'
+    ).encode()
 
 
-def _colours(count: int) -> list[tuple[int, int, int]]:
-    return [PALETTE[index % len(PALETTE)] for index in range(count)]
+def _reference(masks: NDArray[Any], scale: tuple[float, float]) -> str:
+    """Return wide solid outlines of masks (R, H, W) as SVG."""
+    return _outlines([_path(mask, scale) for mask in masks], _colours(len(masks)), 'stroke-width="2.5"')
+
+
+def _prediction(masks: NDArray[Any], scale: tuple[float, float]) -> str:
+    """Return narrow dashed outlines of masks (R, H, W) as SVG; with black gaps, they stand out on a reference too."""
+    paths = [_path(mask, scale) for mask in masks]
+    gaps = _outlines(paths, ["black"] * len(paths), 'stroke-width="2.5"')
+    return gaps + _outlines(paths, _colours(len(paths)), 'stroke-width="1.7" stroke-dasharray="6 4"')
+
+
+def _outlines(paths: Sequence[str], colours: Sequence[str], style: str) -> str:
+    drawn = zip(paths, colours, strict=True)
+    return "".join(f'<path d="{path}" stroke="{colour}" {style}/>' for path, colour in drawn if path)
+
+
+def _path(mask: NDArray[Any], scale: tuple[float, float]) -> str:
+    """Return the boundary of a mask (H, W) halfway between its voxels and those around it."""
+    from contourpy import contour_generator  # a library that matplotlib is built on
+
+    lines = contour_generator(z=np.pad(mask, 1).astype(np.float32)).lines(0.5)
+    points = [np.round((np.asarray(line) - 0.5) * scale, 1) for line in lines]  # the padding moves voxel centres by 1
+    return "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in line[:-1]) + "Z" for line in points)
+
+
+def _frames(boxes: Sequence[Sequence[float]], scale: tuple[float, float]) -> str:
+    """Return the RoIs of a slice as rectangles."""
+    return "".join(
+        f'<rect x="{left * scale[0]:.1f}" y="{top * scale[1]:.1f}" width="{(right - left) * scale[0]:.1f}" '
+        f'height="{(bottom - top) * scale[1]:.1f}" stroke="white" stroke-width="1.5" stroke-dasharray="2 3"/>'
+        for left, top, right, bottom in boxes
+    )
+
+
+def _colours(count: int) -> list[str]:
+    return [f"rgb{PALETTE[index % len(PALETTE)]}" for index in range(count)]
 
 
 def region_colours(regions: Sequence[str]) -> dict[str, str]:
     """Return the outline colour of each region in CSS."""
-    return {region: f"rgb{colour}" for region, colour in zip(regions, _colours(len(regions)), strict=True)}
+    return dict(zip(regions, _colours(len(regions)), strict=True))
 
 
-def _uri(picture: Image.Image, kind: str) -> str:
-    buffer = io.BytesIO()
-    if kind == "JPEG":
-        picture.save(buffer, "JPEG", quality=85)
-    else:
-        picture.quantize(16).save(buffer, "PNG", optimize=True)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+def _uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reproduction of published tables: runs rows over seeds and folds, and writes Markdown and CSV."""
 
-from segan_monai.reproduce.published import ResultTable, check_rows, find_overlay, load_tables, parse_overrides
+from segan_monai.reproduce.published import ResultTable, check_rows, load_tables, parse_overrides
 from segan_monai.reproduce.runs import Plan, RunFailedError, run_row
 from segan_monai.reproduce.table import format_csv, format_markdown
 
@@ -11,7 +11,6 @@ __all__ = [
     "ResultTable",
     "RunFailedError",
     "check_rows",
-    "find_overlay",
     "format_csv",
     "format_markdown",
     "load_tables",

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import segan_monai
+from segan_monai.bundles_by_name import BUNDLES, CONFIGS
 from segan_monai.errors import ConfigError
 from segan_monai.settings import parse_settings
 
-# Links to ``configs`` and ``bundles`` in a checkout, copies in an installed package
-CONFIGS = (Path(segan_monai.__file__).parent / "configs").resolve()
-BUNDLES = (Path(segan_monai.__file__).parent / "bundles").resolve()
 EXPERIMENTS = CONFIGS / "experiments"
 
 
@@ -92,19 +89,6 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         rows=overlays,
         published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
     )
-
-
-def find_overlay(file: Path) -> Path:
-    """Return the overlay file; ``configs/...`` falls back to the configs of this project if no such file exists.
-
-    Raises:
-        ConfigError: the file does not exist.
-    """
-    for found in (file, CONFIGS.parent / file):
-        if found.is_file():
-            return found
-    known = ", ".join(f"configs/{found.name}" for found in sorted(CONFIGS.glob("*.json")))
-    raise ConfigError(f"there is no config {file}. Give a JSON file of yours, or one of {known}.")
 
 
 def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:

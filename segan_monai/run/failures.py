@@ -11,6 +11,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import torch
 
@@ -27,11 +28,16 @@ def say_what_to_do(kind: type[BaseException], error: BaseException, trace: Trace
     text = what_to_do(error)
     if text:
         print(f"\nerror: {text}", file=sys.stderr)
-        release_output_folders()
-        logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)  # threads that still load cases would abort the interpreter with another message
+        end_process()
+
+
+def end_process() -> NoReturn:
+    """End the process with status 1, although threads may still load cases."""
+    release_output_folders()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)  # those threads would abort the interpreter with another message
 
 
 def _loader_was_killed(error: BaseException) -> bool:

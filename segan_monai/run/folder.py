@@ -6,19 +6,24 @@ from __future__ import annotations
 
 import json
 import logging
+import logging.handlers
 import platform
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from segan_monai.deferred import are_deferred, write_in_time
+from segan_monai.earlier_runs import next_previous, was_trained_in
 from segan_monai.files import whole_file
+from segan_monai.simulated_data import is_simulated
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +36,6 @@ PACKAGES = (
     "scipy",
     "nibabel",
     "SimpleITK",
-    "itk-io",
     "pillow",
 )
 TRAINING_FILES = (
@@ -43,20 +47,20 @@ TRAINING_FILES = (
     "mlflow_run.json",
     "skipped_cases.csv",
     "log.txt",
+    "report.html",
     "events.out.tfevents.*",
 )
 
 
 def set_aside(folder: Path) -> None:
     """Move the files of an earlier training run to ``previous_1``, ``previous_2``...; other files stay."""
-    earlier = sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)})
-    if not any(file.name in ("last.pt", "history.csv") for file in earlier):  # nothing was trained
+    if not was_trained_in(folder):
         return
-    aside = folder / f"previous_{1 + sum(1 for _ in folder.glob('previous_*'))}"
+    aside = next_previous(folder)
     aside.mkdir()
-    for file in earlier:
+    for file in sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)}):
         shutil.move(file, aside / file.name)
-    logger.warning("%s contained an earlier run; moved its files to %s (--resume true resumes it)", folder, aside)
+    logger.warning("%s contained an earlier run; moved its files to %s", folder, aside)
 
 
 def keep_record(folder: Path) -> None:
@@ -77,7 +81,9 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
     """
     record = {
         "bundle": bundle,
-        "command": shlex.join(sys.argv),
+        "command": command_to_paste(sys.argv),
+        "working_directory": str(Path.cwd()),
+        "simulated": is_simulated(config.get("dataset_dir")),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
         "versions": {"python": platform.python_version(), **_versions()},
@@ -88,18 +94,74 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
         },
         "config": config,
     }
-    with whole_file(folder / "run.json") as file:
-        file.write_text(json.dumps(record, indent=4, default=str) + "\n", encoding="utf-8")
+    text = json.dumps(record, indent=4, default=str) + "\n"
+    write_in_time(folder, partial(_write_text, folder / "run.json", text))
+
+
+def _write_text(file: Path, text: str) -> None:
+    with whole_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+class _KeptLog(logging.handlers.MemoryHandler):
+    """Log records of a run that may not write its log yet."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(sys.maxsize, flushLevel=sys.maxsize)
+        self.folder = folder.resolve()
+
+
+def command_to_paste(argv: Sequence[str]) -> str:
+    """Return the command line of a process, quoted, with the program as a user types it.
+
+    Python replaces the module of ``python -m`` in ``sys.argv`` by its file, and a command by its path.
+    """
+    program, *arguments = argv
+    file = Path(program)
+    if file.name == "__main__.py":
+        names = [file.parent.name]
+        for folder in file.parents[1:]:
+            if not (folder / "__init__.py").is_file():
+                break
+            names.insert(0, folder.name)
+        words = ["python", "-m", ".".join(names)]
+    else:
+        words = ["segan-monai" if file.stem == "segan-monai" else program]
+    return " ".join(map(_quoted, [*words, *arguments]))
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for the shell: a list such as ['a.json','b.json'] in double quotes, as the docs write it."""
+    return f'"{word}"' if "'" in word and not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def log_to(folder: Path) -> None:
-    """Append all further log records to ``log.txt``. Repeated calls do not duplicate them."""
+    """Append all further log records to ``log.txt``. Repeated calls do not duplicate them.
+
+    While writes into the folder are deferred, the records are kept in memory.
+    """
+    root = logging.getLogger()
+    if are_deferred(folder) and not _kept_logs(folder):
+        root.addHandler(_KeptLog(folder))
+    write_in_time(folder, partial(_open_log, folder))
+
+
+def _kept_logs(folder: Path) -> list[_KeptLog]:
+    handlers = logging.getLogger().handlers
+    return [handler for handler in handlers if isinstance(handler, _KeptLog) and handler.folder == folder.resolve()]
+
+
+def _open_log(folder: Path) -> None:
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     for earlier in [h for h in root.handlers if getattr(h, "baseFilename", None) == handler.baseFilename]:
         root.removeHandler(earlier)
         earlier.close()
+    for kept in _kept_logs(folder):
+        root.removeHandler(kept)
+        kept.setTarget(handler)
+        kept.close()  # writes its records
     root.addHandler(handler)
 
 

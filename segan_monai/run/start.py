@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ from segan_monai.check import (
     check_cases_before_run,
     check_configs_before_run,
     refuse_wrong_values,
+    run_id_of,
     unknown_overrides,
 )
 from segan_monai.command_line import arguments_of_process, config_files, overrides_of
 from segan_monai.console import escape_what_cannot_be_printed
+from segan_monai.deferred import defer_writes
+from segan_monai.earlier_runs import nothing_to_resume, was_trained_in
 from segan_monai.errors import UnknownKeyError
-from segan_monai.places import require_results_outside
+from segan_monai.places import require_outside_package, require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
@@ -42,9 +46,12 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
 
     - ``run.json``: command, config after all overlays and overrides, seed, versions and hardware;
     - ``log.txt``: the log;
-    - ``previous_1``, ``previous_2``...: if ``resume`` is False, the files of earlier runs in the folder, so that a
-      second start never loses a trained network;
+    - ``previous_1``, ``previous_2``...: if ``resume`` is False, the files of earlier training runs in the folder, so
+      that a second start never loses a trained network;
     - ``run_before_resume_1.json``...: if ``resume`` is True, the earlier records of the run.
+
+    A folder with an earlier training run stays as it is until the trainer starts, see ``segan_monai.deferred``. A start
+    that fails before that changes nothing there.
 
     Under ``torchrun``, only rank 0 writes, and the other ranks log warnings only. Each rank has a different seed, and
     ``cuda`` without an index is its own GPU. Federated learning starts a run twice before it trains; the second start
@@ -58,9 +65,11 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
             before images are read.
 
     Raises:
-        ConfigError: An override does not match a config key (the message suggests the nearest keys), a path has no
-            value, or a value is invalid or not the one that the weights were trained with. The output folder is in the data set or not writable. With ``check``, the
-            config cannot run.
+        ConfigError: The run id is none of the config, or an override does not match a config key (the message suggests
+            the nearest ones); a path has no value, or a value is invalid or not the one that
+            the weights were trained with. The output folder is in the data set or the
+            installed package, or not writable, or there is no run to resume in it. With ``check``, the config cannot
+            run.
         FolderInUseError: Another process uses the output folder.
         DataError: With ``check``, cases cannot be used.
     """
@@ -84,13 +93,14 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     if parser is not None:
         if check:
             check_configs_before_run(parser)
+        require_outside_package("output_dir", output_dir)
         data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
         require_results_outside(output_dir, **{"dataset_dir": None, **data})
     folder = output_folder_of_run(output_dir, parser)
-    if resume is False:
-        set_aside(folder)
-    elif resume:
-        keep_record(folder)
+    if resume and not (folder / "last.pt").is_file():
+        raise nothing_to_resume(folder)
+    if resume is not None and was_trained_in(folder):
+        defer_writes(folder, partial(keep_record if resume else set_aside, folder))
     set_determinism(seed)
     bundle = ""
     if parser is not None and "bundle_root" in parser:
@@ -109,6 +119,8 @@ def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str
     files = ConfigParser.load_config_files(config_files(arguments)) if arguments else None
     if files is not None and (unknown := unknown_overrides(arguments["config_file"], files, overrides)):
         raise UnknownKeyError(" ".join(unknown))
+    if arguments:
+        run_id_of(parser, str(arguments.get("run_id") or "run"))
     as_read = parser.ref_resolver.resolved_content.get("output_dir")
     typed = set_typed_values(parser, files, overrides)
     config.update({name: value for name, value in typed.items() if name in config})

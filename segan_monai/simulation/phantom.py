@@ -29,7 +29,6 @@ from segan_monai.simulation.tumour import ENHANCING, NECROSIS, NON_ENHANCING, OE
 
 __all__ = [
     "ENHANCING",
-    "MARK",
     "NECROSIS",
     "NON_ENHANCING",
     "OEDEMA",
@@ -40,7 +39,6 @@ __all__ = [
     "smooth_noise",
 ]
 
-MARK = "SIMULATED phantom (segan-monai)"  # written to every file header; NIfTI's `descrip` holds 79 characters
 _BRAIN_BOX_MM = np.array([184.0, 216.0, 155.0])  # the middle of the field of view, which contains all brains
 _SPACING_RANGE_MM = (1.0, 8.0)
 

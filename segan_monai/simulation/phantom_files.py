@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.optional import require_modules
 from segan_monai.parallel import available_processes, map_in_processes
-from segan_monai.simulation.phantom import MARK, check_spacing, make_phantom
+from segan_monai.simulated_data import MARK
+from segan_monai.simulation.phantom import check_spacing, make_phantom
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def write_phantoms(
         Paths of the label maps, in the order of the cases.
 
     Raises:
-        ConfigError: The layout is unknown, or a number is out of range.
+        ConfigError: The layout is unknown, a number is out of range, or nilearn is not installed.
         DataError: The folder is not empty, or cannot be written.
     """
     if layout not in LAYOUTS:
@@ -111,6 +113,7 @@ def write_phantoms(
             f"cases={cases}, seed={seed}, workers={workers}: expected cases >= 1, seed >= 0, workers >= 1"
         )
     check_spacing(spacing_mm)
+    require_modules("phantoms", "the MNI152 brain of the phantoms")
     folder = Path(output_dir).expanduser().absolute()
     write = partial(_write_case, folder, layout, seed, spacing_mm, mass_effect)
     workers = available_processes(cases, workers)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segan_monai.simulated_data import MARK
+
 SHAPE = (40, 44, 20)  # at 1 mm
 
 
@@ -68,6 +70,7 @@ def write_sample_data(
         entries.append(entry)
     content = {
         "name": "generated, no patients",
+        "description": f"{MARK}: blocks in noise, no patients",
         "modality": {str(number): name for number, name in enumerate(channels)},
         "labels": {"0": "background", **{str(value): f"label {value}" for value in labels}},
         "training": entries,

@@ -19,13 +19,12 @@ from segan_monai.typed import is_path_key
 
 FREE = frozenset(
     {
-        *("device", "amp", "num_workers"),  # of the machine
+        *("device", "amp", "num_workers", "seed"),  # of the machine and the run
         *("window_overlap", "window_batch_size", "max_rois"),  # accuracy against time
         *("pad_small_images", "simulation", "split_by"),  # of the data
     }
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""
-
 
 OF_CASES = ("cases", "split", "domains", "label_regions")
 """Items that depend on the cases; their settings, such as folds, are not those of the network."""
@@ -52,7 +51,7 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     """
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
     preprocessing = "preprocessing" if "preprocessing" in config else "validate::preprocessing"
-    referred = _referred_by(parser, ("network_def", preprocessing, "validate::inferer"))
+    referred = _referred_by(parser, ("network_def", preprocessing, "validate::preprocessing", "validate::inferer"))
     settings = {}
     for key in user_settings(config):
         if key not in referred or key in FREE or is_path_key(key):

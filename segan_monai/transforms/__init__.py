@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.input_grid_writer import InputGridWriter
@@ -26,6 +27,7 @@ from segan_monai.transforms.split_normalized import SplitNormalizedd
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
+    "CaseLoader",
     "DomainIndexd",
     "ForDomaind",
     "InputGridWriter",

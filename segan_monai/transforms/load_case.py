@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform
 
 from segan_monai.errors import DataError
 from segan_monai.finite import is_finite
 from segan_monai.grids import Grid, check_same_grid
+from segan_monai.transforms.case_loader import CaseLoader, Header
 from segan_monai.volume_files import read_volume
 
 FOR_LABELS = "with nearest-neighbour interpolation for the label map"
@@ -25,7 +25,7 @@ FOR_LABELS = "with nearest-neighbour interpolation for the label map"
 _META_KEYS = ("affine", "original_affine", "spatial_shape", "space")
 
 
-class LoadCased(MapTransform):
+class LoadCased(CaseLoader):
     """Load a case: stack its modalities, add its label map, and validate both.
 
     Each file is read once, see ``segan_monai.volume_files.read_volume``. Arrays and tensors (C, H, W[, D]) are not read
@@ -90,6 +90,27 @@ class LoadCased(MapTransform):
                     check_same_grid(_grid(image), _grid(loaded), FOR_LABELS)
             case[key] = loaded
         return case
+
+    def check_image_headers(self, case: Mapping[Hashable, Any], images: Sequence[Header]) -> None:
+        """See ``CaseLoader``."""
+        images = [self._seen(header) for header in images]
+        names = [header.grid.name for header in images]
+        channels = count_channels(names, [header.channels for header in images], case.get("channels"))
+        self.check_channels(", ".join(names), (channels, *images[0].grid.shape))
+
+    def check_grids(self, images: Sequence[Header], labels: Sequence[Header]) -> None:
+        """See ``CaseLoader``."""
+        first, *others = (self._seen(header).grid for header in images)
+        for grid in others:
+            check_same_grid(first, grid)
+        for header in labels:
+            check_same_grid(first, self._seen(header).grid, FOR_LABELS)
+
+    def _seen(self, header: Header) -> Header:
+        """Return the header of a file as ``_read`` reads it."""
+        if header.is_picture:
+            volume_shape(header.grid.name, header.grid.shape[:2], 2)  # raises an error
+        return header
 
     def _load(self, value: Any, channels: Sequence[int] | None) -> MetaTensor:
         if isinstance(value, torch.Tensor | np.ndarray):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from segan_monai.errors import ConfigError, DataError, missing_file, unreadable
 from segan_monai.file_kinds import is_picture
+from segan_monai.transforms.case_loader import Header
 from segan_monai.transforms.load_case import LoadCased
 
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
@@ -82,6 +83,11 @@ class LoadCTd(LoadCased):
             else:
                 loaded.set_array(_mask(loaded))
         return case
+
+    def _seen(self, header: Header) -> Header:
+        if not header.is_picture:
+            return header
+        return header._replace(channels=1, grid=header.grid._replace(affine=self.affine.numpy()))
 
     def _read(self, file: Path) -> MetaTensor:
         if not is_picture(file):

@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms import InvertibleTransform
 from monai.utils import convert_to_tensor
 from PIL import Image, ImageOps
 
 from segan_monai.errors import DataError, missing_file, unreadable
+from segan_monai.transforms.case_loader import CaseLoader, Header
 
 # Photographs have no physical grid. This is what ITK gives an image without one (LPS, 1 unit a pixel), written in RAS,
 # so that a NIfTI of a mask lies on its photograph in viewers that open both.
@@ -92,7 +93,7 @@ def read_mask(file: Path) -> Image.Image:
         return displayed.convert("L") if displayed.mode == "1" else displayed
 
 
-class LoadPhotographd(MapTransform, InvertibleTransform):
+class LoadPhotographd(CaseLoader, InvertibleTransform):
     """Load a photograph, resized to the network's size while decoding, and its mask.
 
     Only the resized pictures stay in memory. The axis order is that of MONAI's readers: columns first. EXIF rotation is
@@ -109,12 +110,12 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
     Returns:
         The dictionary with MetaTensors: photograph (3, columns, rows) in float32, 0 to 1 [ours: the critic sees it
         multiplied by label maps, so it is positive and not standardized]; mask (1, columns, rows) in uint8, its own
-        values. ``meta["filename_or_obj"]`` has the name of the case, for `SaveImage`; ``meta["source_files"]`` is the
+        values. ``meta["filename_or_obj"]`` has the name of the case, for ``SaveImage``; ``meta["source_files"]`` is the
         file.
 
     Raises:
-        DataError: on call: see `read_photograph` and `read_mask`; a mask of another size than its photograph; values
-            in a mask that are in no region.
+        DataError: on call: see ``read_photograph`` and ``read_mask``; a mask has another size than its photograph, or
+            values that are in no region.
     """
 
     def __init__(
@@ -160,6 +161,16 @@ class LoadPhotographd(MapTransform, InvertibleTransform):
             if resized:
                 self.push_transform(case[key], orig_size=own_size)
         return case
+
+    def check_image_headers(self, case: Mapping[Hashable, Any], images: Sequence[Header]) -> None:
+        """Accept any header: ``read_photograph`` checks the colours."""
+
+    def check_grids(self, images: Sequence[Header], labels: Sequence[Header]) -> None:
+        """See ``CaseLoader``; only the sizes are compared, because photographs have no spacing."""
+        photograph = images[0].grid
+        for header in labels:
+            mask = header.grid
+            check_size(Path(mask.name), mask.shape[:2], Path(photograph.name), photograph.shape[:2])
 
     def inverse(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Resize (C, columns, rows) to the photograph's own size: whole numbers by nearest neighbour, else bilinear."""

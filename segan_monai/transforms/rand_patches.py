@@ -134,7 +134,7 @@ class TissueCentresd(MapTransform):
 
 
 class RandTissuePatchesd(Randomizable, MapTransform):
-    """Draw patches around the centres that `TissueCentresd` noted; near an edge a patch is moved inwards.
+    """Draw patches around the centres that ``TissueCentresd`` noted; near an edge a patch is moved inwards.
 
     Args:
         keys: volumes (C, H, W, D) to cut alike.

@@ -19,21 +19,21 @@ from segan_monai.errors import ConfigError
 
 
 def centre_padding(plane: Sequence[int], size: Sequence[int]) -> list[int]:
-    """Zeros to add left, right, above and below (the order of `F.pad`) so that a plane in the middle fills `size`."""
+    """Return the padding that centres a plane in ``size``: left, right, top, bottom, in the order of ``F.pad``."""
     pad_h, pad_w = (max(wanted - found, 0) for found, wanted in zip(plane, size, strict=True))
     return [pad_w // 2, pad_w - pad_w // 2, pad_h // 2, pad_h - pad_h // 2]
 
 
 def neighbouring_slices(slices: Tensor, index: Tensor, neighbours: int) -> Tensor:
-    """Take slices together with those beside them, as channels of a 2-D network (2.5-D).
+    """Stack slices with their neighbours as the channels of a 2-D network (2.5-D).
 
     Args:
         slices: (B, S, C, U, V), a batch of volumes in slices.
         index: N indices into the B * S slices.
-        neighbours: slices on each side; beyond a volume's ends they are 0.
+        neighbours: number of neighbours on each side; beyond the ends of a volume they are 0.
 
     Returns:
-        (N, (2 * neighbours + 1) * C, U, V): the slices one after the other, each with its C channels.
+        (N, (2 * neighbours + 1) * C, U, V): the C channels of each slice, in slice order.
     """
     count = slices.shape[1]
     if not neighbours:
@@ -56,7 +56,7 @@ def cut_slice(
         index: of the slice.
         start: first row and column of the window, 0 where the plane is not larger.
         size: rows and columns of the window.
-        neighbours: slices on each side that come along as channels, see `neighbouring_slices`.
+        neighbours: number of slices on each side that become channels, see ``neighbouring_slices``.
 
     Returns:
         ((2 * neighbours + 1) * C, *size), a copy.
@@ -119,18 +119,17 @@ class RandSlicesd(Randomizable, MapTransform):
     The result is a list of ``num_samples`` samples, as from MONAI's ``Rand*CropSamplesd``.
 
     Args:
-        keys: volumes (C, H, W, D) to cut alike, for example ``["image", "label"]``, after `SlicesWithContentd`.
+        keys: volumes (C, H, W, D) to cut alike, for example ``["image", "label"]``, after ``SlicesWithContentd``.
         label_key: regions (K, H, W, D); a slice that holds any of them is a foreground slice.
         num_samples: slices per volume.
         roi_size: rows and columns of a window, at most the plane or padded with zeros to this size.
         axis: the axis cut into slices; of several, each slice has one at random, so that one network learns all
-            directions (see `VolumeSliceInferer`).
-        foreground_probability: a slice is drawn from the foreground slices with this probability, else from all
-            slices with image content, so that empty
-            slices occur too [ours; paper: all slices with equal probability, which is 0].
+            directions (see ``VolumeSliceInferer``).
+        foreground_probability: probability of drawing a foreground slice; otherwise, any slice with image content is
+            drawn, with or without foreground [ours; paper: all slices with equal probability, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
-        neighbours: slices on each side that come along as channels of the image, see `neighbouring_slices`. The
-            network then takes ``(2 * neighbours + 1) * C`` channels, and `VolumeSliceInferer` the same number.
+        neighbours: number of slices on each side that become channels of the image, see ``neighbouring_slices``. The
+            network then has ``(2 * neighbours + 1) * C`` input channels; give ``VolumeSliceInferer`` the same number.
     """
 
     def __init__(
@@ -176,7 +175,7 @@ class RandSlicesd(Randomizable, MapTransform):
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return `num_samples` dictionaries: plain tensors (C, rows, columns) under `keys`, and the case's name."""
+        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name."""
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}

@@ -106,7 +106,7 @@ def paint_order(regions: Regions) -> list[int]:
 
 
 def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive") -> dict[str, list[int]]:
-    """Return the values of each region in a label map of :func:`regions_to_label_map`.
+    """Return the values of each region in a label map of ``regions_to_label_map``.
 
     A region consists of its own value and those of all regions within it: of nested whole tumour, tumour core and
     enhancing tumour [1, 2, 3], [2, 3] and [3]; of exclusive regions [1], [2], ... Where regions overlap without being
@@ -114,13 +114,13 @@ def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive"
 
     Args:
         regions: label values of each region.
-        values: as for :func:`regions_to_label_map`.
+        values: as for ``regions_to_label_map``.
 
     Returns:
         Region name to values in the merged label map.
 
     Raises:
-        ConfigError: see :func:`regions_to_label_map`.
+        ConfigError: see ``regions_to_label_map``.
     """
     values = _merged_values(regions, values)
     return {
@@ -130,7 +130,7 @@ def merged_regions(regions: Regions, values: Sequence[int] | str = "consecutive"
 
 
 class LabelToRegionsd(MapTransform):
-    """Dictionary version of :func:`label_to_regions`.
+    """Dictionary version of ``label_to_regions``.
 
     Args:
         keys: label maps (1, H, W[, D]).
@@ -151,13 +151,13 @@ class LabelToRegionsd(MapTransform):
 
 
 class RegionsToLabelMapd(MapTransform):
-    """Dictionary version of :func:`regions_to_label_map`.
+    """Dictionary version of ``regions_to_label_map``.
 
     Args:
         keys: probabilities (K, H, W[, D]).
         regions: label values of each region, in channel order.
         values: value of each region in the label map: ``"consecutive"`` (1 to K), ``"dataset"`` (the data set's own
-            convention, see :func:`regions_to_label_map`), or K values.
+            convention, see ``regions_to_label_map``), or K values.
         threshold: a region is where its probability is at least this.
         allow_missing_keys: whether to skip missing keys.
     """

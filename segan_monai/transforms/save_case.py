@@ -15,22 +15,23 @@ from segan_monai.transforms.input_grid_writer import InputGridWriter
 
 
 class SaveCased(SaveImaged):
-    """MONAI's `SaveImaged`, writing ``<case>_<output_postfix><output_ext>`` to a temporary name and moving it.
+    """Save a case atomically as ``<case>_<output_postfix><output_ext>``, with MONAI's ``SaveImaged``.
 
-    The affine is the input's own by then, so nothing is resampled for all that `resample` is set: without it MONAI cuts
-    a permuted affine down to 2-D and fails.
-
-    A NIfTI is written by `InputGridWriter`, so it lies where its input lies in every program.
+    NIfTI files are written by ``InputGridWriter``, so that every program shows them on their input.
 
     Args:
-        keys: what to save; its ``meta["filename_or_obj"]`` ends with the name of the case, see `LoadCased`.
-        **settings: of `SaveImaged`; the defaults differ: `resample`, and neither `separate_folder` nor `print_log`.
+        keys: what to save. The file name in ``meta["filename_or_obj"]`` is that of the case, see ``LoadCased``.
+        resample: see ``SaveImaged``. Inputs have their original affine, so nothing is resampled; with False, MONAI
+            truncates a permuted affine to 2-D and fails.
+        separate_folder: see ``SaveImaged``.
+        print_log: see ``SaveImaged``.
+        **settings: other arguments of ``SaveImaged``.
 
     Returns:
-        The dictionary; the names of the files written are added to the list ``saved_files``.
+        The dictionary. The paths of the files written are appended to the list ``saved_files``.
 
     Raises:
-        OutputError: on call, a file cannot be written.
+        OutputError: on call, if a file cannot be written.
     """
 
     def __init__(

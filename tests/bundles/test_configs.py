@@ -19,13 +19,13 @@ TITLE = "---- "
 OF_EACH_CONFIG = {
     "imports": "training also needs monai and sys",
     "output_dir": "each has a folder of its own",
+    "ckpt_dir": "training writes to its own folder, never over the weights that a bundle includes",
     "num_workers": "training reads many cases at once",
     "initialize": "training has no weights to load",
     "cases": "inference needs no labels",
     "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
-    "dataset": "inference goes on after a case that fails",
+    "dataset": "inference omits finished cases, and training keeps cases in memory",
     "handlers": "evaluation measures, inference keeps a journal",
-    "evaluator": "inference goes on after a case that fails",
     "run": "each runs its own",
 }
 OF_ONE_BUNDLE = {
@@ -48,9 +48,11 @@ OF_ONE_BUNDLE = {
 }
 OF_EACH_BUNDLE = {
     *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data
+    "ckpt_dir",  # the pancreas bundle includes weights for pictures
     *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
     *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
     *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
+    "journal",  # a photograph has no volume
     "evaluator",  # a photograph is no volume: mixed precision is not the inferer's
 }
 # what the hippocampus bundle has otherwise than BraTS, with the same method
@@ -136,6 +138,8 @@ def steps_on_images(bundle, name):
     else:
         steps = config["preprocessing"]
         steps = steps if isinstance(steps, list) else steps["transforms"]
+    if name == "train":
+        steps = [*steps, *config["validate"].get("crop", [])]
     found = []
     for step in steps:
         if "image" in ensure_tuple(step["keys"]) and step["_target_"] not in WITH_LABELS:

@@ -139,9 +139,51 @@ def test_the_papers_constants_are_an_overlay(phantoms, tmp_path):
     assert isinstance(trainer.critic_optimizer, torch.optim.RMSprop)
     assert [trainer.optimizer.param_groups[0]["lr"], trainer.critic_optimizer.param_groups[0]["lr"]] == [2e-5, 2e-5]
     assert (trainer.clamp, trainer.critic_start, trainer.supervised_weight) == (0.01, 1, 0.0)
+    assert len(trainer.clamped) == len(list(trainer.critic.parameters()))
+    assert trainer.loss_function.reduction == "sum"
     assert trainer.critic.critics[0].encoder[0][0].out_channels == 64
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in trainer.critic.modules())
     run_workflow(BRATS, "evaluating", "segan_paper.json", output_dir=str(tmp_path / "evaluation"), **settings)
+
+
+def test_crops_of_training_validation_and_test(tmp_path, write_volume):
+    """Training sees the middle 8x8x4 of a volume, validation and test see the middle 6x6x4; the rest is background."""
+    affine = np.diag([1.0, 1, 1, 1])
+    for case in ("Case_1", "Case_2"):
+        bright = np.full((12, 12, 8), 2, np.int16)
+        bright[4:8, 4:8, 3:5] = 100
+        for name in ("t1ce", "t2", "flair"):
+            write_volume(tmp_path / "data" / case / f"{case}_{name}.nii.gz", bright, affine)
+        write_volume(tmp_path / "data" / case / f"{case}_seg.nii.gz", 4 * (bright == 100).astype(np.uint8), affine)
+    crops = {"training_crop_size": [8, 8, 4], "test_crop_size": [6, 6, 4]}
+    settings = {"dataset_dir": str(tmp_path / "data"), "slice_size": [16, 16], **crops}
+    train = make_workflow(BRATS, "training", output_dir=str(tmp_path / "run"), check=False, **settings)
+    train.initialize()
+    batch = next(iter(train.parser.get_parsed_content("train#dataloader")))
+    assert (batch["image"] > 0).any(dim=1).sum(dim=(1, 2)).max() <= 8 * 8
+    (validated,) = train.parser.get_parsed_content("validate#dataset")
+    assert validated["image"].shape == (3, 6, 6, 4)
+    assert validated["label"].shape == (3, 6, 6, 4)
+
+    run_workflow(
+        BRATS,
+        "inference",
+        output_dir=str(tmp_path / "out"),
+        network=Everywhere(),
+        initialize="$segan_monai.start_run(@output_dir, @seed)",
+        skip_empty_slices=False,
+        **{key: value for key, value in settings.items() if key != "training_crop_size"},
+    )
+    expected = np.zeros((12, 12, 8), bool)
+    expected[3:9, 3:9, 2:6] = True
+    assert np.array_equal(np.asanyarray(nibabel.load(tmp_path / "out" / "Case_1_seg.nii.gz").dataobj) > 0, expected)
+
+
+class Everywhere(torch.nn.Module):
+    """A network that finds all regions in each voxel it sees."""
+
+    def forward(self, x):
+        return torch.full_like(x, 10.0)
 
 
 class RegionsAreWhereModalitiesAreBright(torch.nn.Module):

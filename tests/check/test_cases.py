@@ -13,7 +13,8 @@ from PIL import Image
 from segan_monai.check.cases import check_contents, check_headers
 from segan_monai.check.contents import read_contents
 from segan_monai.check.report import Report
-from segan_monai.transforms import LoadCased, LoadCTd, LoadPhotographd
+from segan_monai.errors import DataError
+from segan_monai.transforms import CaseLoader, LoadCased, LoadCTd, LoadPhotographd
 
 SHAPE = (8, 9, 7)
 REGIONS = {"anterior": [1], "posterior": [2]}
@@ -190,6 +191,42 @@ def test_ct_pictures_and_their_masks(tmp_path):
     assert of_headers([case], LoadCTd()) == {}
     message = of_contents([case], tmp_path, loader=LoadCTd())["contents", "error", "p"]
     assert "a mask whose brightest pixel is 100. Expected 0 and 255" in message
+
+
+def test_a_picture_for_a_loader_of_volumes(tmp_path):
+    Image.new("L", (9, 8)).save(tmp_path / "i.png")
+    case = {"case": "p", "subject": "p", "image": str(tmp_path / "i.png"), "label": str(tmp_path / "i.png")}
+    message = of_headers([case])["headers", "error", "p"]
+    assert message.endswith(
+        "i.png is a 2-D image of shape (9, 8). Expected a 3-D volume; stack the slices into one file first."
+    )
+    with pytest.raises(DataError, match=r"is a 2-D image of shape \(9, 8\)\. Expected a 3-D volume"):
+        LoadCased()(case)
+
+
+class LoadThin(CaseLoader):
+    """A loader with rules of its own, in a config of a user."""
+
+    def __call__(self, data):
+        return dict(data)
+
+    def check_image_headers(self, case, images):
+        if images[0].grid.shape[2] > case["most"]:
+            raise DataError(f"{images[0].grid.name} has {images[0].grid.shape[2]} slices.")
+
+    def check_grids(self, images, labels):
+        if labels[0].dtype != "uint8":
+            raise DataError(f"{labels[0].grid.name} is {labels[0].dtype}.")
+
+
+def test_a_new_loader_brings_its_own_rules(cases, rewrite):
+    cases = [{**case, "most": most} for case, most in zip(cases, (7, 6, 7), strict=False)]
+    rewrite(cases[2]["label"], lambda voxels: voxels.astype(np.int16))
+    found = of_headers(cases, LoadThin(["image", "label"]))
+    assert found == {
+        ("headers", "error", "c1"): f"{cases[1]['image']} has 7 slices.",
+        ("grids", "error", "c2"): f"{cases[2]['label']} is int16.",
+    }
 
 
 def test_voxels_that_cannot_be_used(cases, rewrite, tmp_path):

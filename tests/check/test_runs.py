@@ -159,6 +159,12 @@ def test_a_network_that_the_metadata_do_not_describe_is_a_warning(hippocampi, tm
     assert "the metadata describe another network" in messages(report, "network")[0]
 
 
+def test_a_run_with_other_regions_is_not_what_the_metadata_describe(hippocampi, tmp_path):
+    report = check(tmp_path, hippocampi, quick=True, regions={"whole": [1, 2]})
+    assert report.findings == []
+    assert report.rules["network"] == "built; --regions: not as in the metadata of the bundle"
+
+
 def test_a_damaged_case_and_leakage_between_the_parts(hippocampi, tmp_path):
     with (hippocampi / "image_3.nii.gz").open("r+b") as file:
         file.truncate(3000)

@@ -112,7 +112,12 @@ WRONG = [
     (HIPPOCAMPUS, "loss_layers", [-1], "--loss_layers [-1]: expected a list"),
     (HIPPOCAMPUS, "loss_layers", [4], "--loss_layers [4]: the critic has layers 0 to 3 only"),
     (HIPPOCAMPUS, "loss_layer_weights", [1, 2], "--loss_layer_weights [1, 2]: the loss has 4 layers"),
-    (HIPPOCAMPUS, "loss_reduction", "mean", "--loss_reduction mean: expected 'per_layer' or 'concat' "),
+    (
+        HIPPOCAMPUS,
+        "loss_reduction",
+        "mean",
+        "--loss_reduction mean: expected 'sum', 'per_layer', 'concat' or 'balanced' ",
+    ),
     (
         HIPPOCAMPUS,
         "num_levels",

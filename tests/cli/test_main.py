@@ -9,6 +9,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
+from segan_monai import __version__
 from segan_monai.cli.main import app
 
 SCRIPT = f"""
@@ -26,6 +27,21 @@ def test_help_does_not_wait_for_pytorch(arguments):
     shown = subprocess.run([sys.executable, "-c", SCRIPT, *arguments], capture_output=True, text=True, check=True)
     assert "Usage: segan-monai" in shown.stdout
     assert "loaded []" in shown.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["--version"]])
+def test_the_package_is_a_command_that_does_not_wait_for_pytorch(arguments):
+    command = [sys.executable, "-X", "importtime", "-m", "segan_monai", *arguments]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "segan-monai" in shown.stdout
+    imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
+    assert "segan_monai.cli.main" in imported
+    assert not {"torch", "monai", "pandas"} & imported
+
+
+def test_version():
+    result = CliRunner().invoke(app, ["--version"])
+    assert (result.exit_code, result.stdout) == (0, f"segan-monai {__version__}\n")
 
 
 @pytest.mark.slow

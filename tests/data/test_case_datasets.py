@@ -85,7 +85,7 @@ def test_a_case_that_turns_bad_is_replaced_by_the_next_and_listed_once(tmp_path)
 
 @pytest.mark.parametrize("cache_rate", [0.0, 1.0])
 def test_if_all_are_bad_nothing_can_be_trained(tmp_path, cache_rate):
-    with pytest.raises(DataError, match=r"none of 4 cases can be read; see .*skipped.csv"):
+    with pytest.raises(DataError, match=r"none of 4 cases can be read. Fix or replace the files. The first is "):
         cached(Reader("a", "b", "c", "d"), tmp_path, skip_unreadable=True, cache_rate=cache_rate)[0]
 
 

@@ -8,6 +8,7 @@ import logging
 import pytest
 
 from segan_monai.data.cases import find_cases
+from segan_monai.data.ct import ct_cases
 from segan_monai.errors import DataError
 
 
@@ -21,7 +22,7 @@ def test_brats_only_with_modalities(tmp_path):
     brats_case(tmp_path / "HGG", "p1")
     assert [case["case"] for case in find_cases(tmp_path, modalities=("t2",))] == ["p1"]
     flat = tmp_path / "HGG/p1"
-    assert [case["case"] for case in find_cases(flat)] == ["p1_flair", "p1_seg", "p1_t1ce", "p1_t2"]
+    assert [case["case"] for case in find_cases(flat)] == ["p1_flair", "p1_t1ce", "p1_t2"]
 
 
 def test_dataset_json_comes_first(tmp_path):
@@ -99,3 +100,52 @@ def test_folder_without_images(tmp_path):
 def test_real_layouts(data_dir):
     assert len(find_cases(data_dir / "open_ms", modalities=("t1c", "t2", "flair"), require_labels=True)) == 2
     assert len(find_cases(data_dir / "msd_hippocampus", require_labels=True)) == 199
+
+
+def test_a_brats_case_without_a_modality_is_kept_with_the_reason_where_one_case_may_fail(tmp_path):
+    for case in ("p1", "p2", "p3"):
+        brats_case(tmp_path, case)
+    (tmp_path / "p2" / "p2_t1ce.nii.gz").unlink()
+    modalities = ("t1c", "t2")
+    with pytest.raises(DataError, match=r"BraTS case p2 in .* has no file for t1c"):
+        find_cases(tmp_path, modalities=modalities)
+    cases = find_cases(tmp_path, modalities=modalities, require_labels=True, keep_incomplete=True)
+    assert [case["case"] for case in cases] == ["p1", "p2", "p3"]
+    assert [case["case"] for case in cases if "unusable" in case] == ["p2"]
+    assert cases[1]["unusable"].startswith(f"BraTS case p2 in {tmp_path}/p2 has no file for t1c; it has ")
+    assert cases[1]["image"] == [str(tmp_path / "p2" / "p2_t2.nii.gz")]
+
+
+def test_if_no_case_can_be_used_the_first_fault_is_raised(tmp_path):
+    for case in ("p1", "p2"):
+        brats_case(tmp_path, case)
+        (tmp_path / case / f"{case}_t1ce.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"BraTS case p1 in .* has no file for t1c"):
+        find_cases(tmp_path, modalities=("t1c", "t2"), keep_incomplete=True)
+
+
+def test_a_datalist_that_names_a_file_too_many_costs_that_case(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.nii.gz").touch()
+    datalist = tmp_path / "mine.json"
+    datalist.write_text(json.dumps({"training": ["a.nii.gz", "b.nii.gz", "c.nii.gz"]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"names 1 files that do not exist, the first of them .*c.nii.gz"):
+        find_cases(tmp_path, datalist)
+    cases = find_cases(tmp_path, datalist, keep_incomplete=True)
+    assert [case.get("unusable") for case in cases[:2]] == [None, None]
+    assert cases[2]["unusable"].startswith(f"{tmp_path}/c.nii.gz: there is no such file.")
+    (tmp_path / "a.nii.gz").unlink()
+    (tmp_path / "b.nii.gz").unlink()
+    with pytest.raises(DataError, match="names 3 files that do not exist"):
+        find_cases(tmp_path, datalist, keep_incomplete=True)
+
+
+def test_one_file_is_a_data_set_of_one_case(tmp_path):
+    for name in ("scan.nii.gz", "scan_seg.nii.gz", "list.json"):
+        (tmp_path / name).touch()
+    file = tmp_path / "scan.nii.gz"
+    assert find_cases(file) == [{"case": "scan", "subject": "scan", "image": str(file)}]
+    assert ct_cases(file) == find_cases(file, modalities=["t1c", "t2"]) == find_cases(file)
+    assert find_cases(tmp_path / "scan_seg.nii.gz")[0]["case"] == "scan_seg", "whoever names it means it"
+    with pytest.raises(DataError, match=r"list.json: it is no image. .* A list of cases is passed as --datalist "):
+        find_cases(tmp_path / "list.json")

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of the docs is run, with options appended that make it short, or is in the table of what cannot be.
 
-The Python example of README.md is run as it is.
+The Python examples of README.md and docs/from_python.md are run as they are.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ NOT_RUN = {
     "bash .ci/run": "runs these tests",
     "bash scripts/test.sh": "runs these tests",
     "bash scripts/docs.sh": "installs the project; .ci/run does it",
+    "bash scripts/gpu_check.sh": "needs a GPU; tests/scripts/test_gpu_check.py runs its miniature",
     "bash scripts/demo.sh": "installs the project, then minutes of training",
     "bash scripts/install_nnunet.sh": "installs nnU-Net, 250 MB",
     "bash scripts/monai_label.sh": "installs MONAI Label, 2.5 GB, and serves until it is stopped",
     "bash scripts/test_monai_label.sh": "installs MONAI Label, 2.5 GB",
     "pip install": "downloads",
+    "pip wheel": "downloads; tests/packaging builds the wheel",
+    "python -m build": "downloads; tests/packaging builds both",
     "pre-commit install": "changes the checkout",
     "python -m pytest": "runs tests",
     "python scripts/benchmark.py": "minutes of a quiet core",
@@ -133,6 +136,25 @@ def test_the_python_example_writes_a_mask_on_the_grid_of_its_image(tmp_path, mon
     assert set(np.unique(mask.dataobj)) <= {0, 1}
     for network in ("segmentor", "critics"):
         assert all(weight.grad.abs().sum() > 0 for weight in names[network].parameters() if weight.ndim > 1), network
+
+
+def test_the_page_from_python_runs_as_printed(tmp_path, monkeypatch):
+    (tmp_path / "bundles").symlink_to(TOP / "bundles")
+    monkeypatch.chdir(tmp_path)
+    voxels = np.random.default_rng(0).random((36, 50, 34), np.float32) * 100
+    affine = np.array([[-1.0, 0, 0, 9], [0, 0, 2, 3], [0, 1, 0, 5], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), "image.nii.gz")
+    nibabel.save(nibabel.Nifti1Image((voxels // 34).astype(np.uint8), affine), "label.nii.gz")
+    names: dict = {}
+    exec(compile(script_of(TOP / "docs" / "from_python.md", "python"), "from_python.md", "exec"), names)
+    label_map = nibabel.load("label_map.nii.gz")
+    assert label_map.shape == (36, 34, 50)
+    assert nibabel.aff2axcodes(label_map.affine) == ("R", "A", "S")
+    in_ras = nibabel.as_closest_canonical(nibabel.load("image.nii.gz"))
+    assert np.allclose(label_map.affine, in_ras.affine)
+    assert names["network"].training is False
+    assert set(names["trainer"].state.output["terms"]) == {"critic_l1", "segmentor_l1"}
+    assert max(float(weight.detach().abs().max()) for weight in names["convolutions"]) <= 0.01
 
 
 def test_an_unknown_program_fails(workspace, tmp_path):

@@ -24,6 +24,8 @@ import nibabel
 import numpy as np
 from PIL import Image
 
+from segan_monai.bundles_by_name import bundle_of_run, find_bundle
+from segan_monai.cli.config_keys import CONFIG_FILES
 from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.verify.trial import SMALL
 from tests.data.challenges import write_iseg, write_mrbrains
@@ -174,6 +176,8 @@ def appended(call: Call) -> list[str]:
         return [text for key, value in small_options(keys, arguments).items() for text in (f"--{key}", str(value))]
     if program != "segan-monai":
         return []
+    if arguments[0] in CONFIG_FILES and "--predictions" not in arguments:
+        return _appended_to_short_command(call)
     if arguments[0] == "reproduce":
         from segan_monai.reproduce import load_tables
 
@@ -194,6 +198,16 @@ def appended(call: Call) -> list[str]:
         "prepare": ["--workers=1"],
         "verify": ["--check=files", "--check=metadata", "--check=network"],
     }.get(arguments[0], [])
+
+
+def _appended_to_short_command(call: Call) -> list[str]:
+    folder, _, command, name, *others = call
+    is_run = Path(folder, name, "run.json").is_file()
+    if command != "train" and not is_run:
+        return []  # the included weights are as large as they are
+    bundle = bundle_of_run(Path(folder, name)) if is_run else find_bundle(name)
+    keys = config_keys(f"configs/{CONFIG_FILES[command]}", bundle)
+    return [f"--{key}={value}" for key, value in small_options(keys, others).items()]
 
 
 def run(call: Call, log: Path) -> int:

@@ -72,8 +72,7 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
             discriminator_optimizer=torch.optim.SGD(judge.parameters(), lr=0.1),
             domain_loss=DomainAdversarialLoss(),
             domains=["a", "b"],
-            warm_up_epochs=0,
-            **common,
+            **{"warm_up_epochs": 0, **common},
         )
     if name == "lsnet":
         localizer = LocalizationNet(1, 1, base_channels=4, candidates=1)
@@ -129,6 +128,21 @@ def train_with_batch_norm(folder, rank):
         trainer.add_event_handler(event, lambda: states.append(state_of(trainer)))
     trainer.run()
     torch.save(states[-2:], folder / f"batch_norm_{rank}.pt")
+
+
+def read_later(folder, rank):
+    """Losses read later, as on GPUs: of good batches, and of one that is bad in the second process alone."""
+    states = {}
+    for case, taken in (("good", 3), ("first", 1), ("bad", 3)):
+        halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
+        if case == "bad" and rank == 1:
+            halves[1]["image"][0, 0, 3, 3] = torch.nan
+        trainer = make_trainer("segan", halves)
+        trainer.look_every, trainer.state.epoch = 100, 1
+        for trainer.state.iteration, batch in enumerate(halves[:taken], start=1):
+            trainer._iteration(trainer, batch)
+        states[case] = state_of(trainer)
+    torch.save(states, folder / f"later_{rank}.pt")
 
 
 def resume(folder, rank):

@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for name in NAMES:
         (folder / name).mkdir()
-    done = torchrun(SCRIPT, folder, "train_on_halves", "train_with_batch_norm", "resume", "evaluate")
+    done = torchrun(SCRIPT, folder, "train_on_halves", "read_later", "train_with_batch_norm", "resume", "evaluate")
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -48,6 +48,15 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(name, trained):
     for key in after:
         torch.testing.assert_close(first[key] - before[key], after[key] - before[key], atol=2e-6, rtol=1e-3)
     assert any(not torch.equal(after[key], before[key]) for key in after)
+
+
+def test_losses_that_are_read_later_change_nothing_and_stop_the_weights_of_both(trained):
+    (at_once, _), _ = of_both(trained, "segan")
+    for states in of_both(trained, "later"):
+        for key, weight in at_once.items():
+            torch.testing.assert_close(states["good"][key], weight, atol=1e-6, rtol=1e-5)
+            assert torch.equal(states["bad"][key], states["first"][key]), "no step after the loss of one process"
+        assert any(not torch.equal(states["first"][key], weight) for key, weight in states["good"].items())
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -10,9 +10,9 @@ from ignite.engine import Events
 from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
-from segan_monai.engines.phased import frozen
+from segan_monai.engines.parameters import frozen
 from segan_monai.errors import ConfigError
-from segan_monai.losses import MultiScaleL1Loss
+from segan_monai.losses import ExclusiveClassLoss, MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
 
 
@@ -29,14 +29,13 @@ def players():
 
 def make_trainer(segmentor, critic, batches, lr=0.1, **settings):
     return SegANTrainer(
-        device="cpu",
         max_epochs=1,
         train_data_loader=batches,
         network=segmentor,
         optimizer=torch.optim.SGD(segmentor.parameters(), lr=lr),
         critic=critic,
         critic_optimizer=torch.optim.SGD(critic.parameters(), lr=lr),
-        **{"loss_function": MultiScaleL1Loss(), **settings},
+        **{"device": "cpu", "loss_function": MultiScaleL1Loss(), **settings},
     )
 
 
@@ -250,3 +249,15 @@ def test_compiled_players_learn_the_same_and_keep_their_names(batch):
         assert list(trainer.state.output["terms"]) == ["critic_l1", "segmentor_l1"]
     for ours, compiled in zip(*results, strict=True):
         torch.testing.assert_close(ours, compiled, atol=1e-5, rtol=1e-5)
+
+
+def test_buffers_of_losses_are_on_the_device(batch):
+    """A resumed loss with scales would otherwise have them on the CPU. ``meta`` stands for any other device."""
+    losses = (
+        MultiScaleL1Loss(reduction="balanced"),
+        ExclusiveClassLoss({"a": [1], "b": [2]}, torch.nn.CrossEntropyLoss()),
+    )
+    settings = {"loss_function": losses[0], "supervised_loss": losses[1], "supervised_weight": 1.0}
+    make_trainer(*players(), [batch], **settings, device="meta")
+    assert losses[0].gradient_norms.is_meta
+    assert losses[1].classes.is_meta

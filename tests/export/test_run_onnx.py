@@ -12,6 +12,7 @@ import sys
 import nibabel
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import SimpleITK
 import torch
@@ -193,7 +194,7 @@ def test_messages(tmp_path):
 @pytest.mark.parametrize("name", ["plain.nii.gz", "packed.nii", "a.Nii.GZ"])
 def test_names_that_do_not_fit_the_content_and_other_units(name, tmp_path):
     network = write_network(tmp_path / "model.onnx", recipe({"kind": "spacing", "mm": [2, 2, 3]}))
-    session = run_onnx.onnxruntime.InferenceSession(str(network))
+    session = onnxruntime.InferenceSession(str(network))
     image = nibabel.Nifti1Image(volume(1, 8, 12, 6)[0], np.diag([2000, 2000, 3000, 1]))
     image.header.set_xyzt_units("micron")
     written = tmp_path / ("written.nii.gz" if "packed" in name else "written.nii")
@@ -275,7 +276,7 @@ def test_voxels_that_are_no_real_numbers_are_refused(dtype, tmp_path):
 
 @pytest.mark.parametrize(("qform", "sform"), [(0, 0), (1, 0), (0, 2), (1, 1)])
 def test_the_label_map_lies_on_the_image_in_nibabel_and_itk(qform, sform, tmp_path):
-    session = run_onnx.onnxruntime.InferenceSession(str(write_network(tmp_path / "model.onnx", recipe())))
+    session = onnxruntime.InferenceSession(str(write_network(tmp_path / "model.onnx", recipe())))
     image = nibabel.Nifti1Image(volume(1, 8, 12, 6)[0], None)
     image.header.set_sform(np.diag([-1, -1.2, 2, 1]), sform)
     image.header.set_qform(np.array([[0, -1, 0, 5], [1.2, 0, 0, 3], [0, 0, 2, 1], [0, 0, 0, 1]]), qform)

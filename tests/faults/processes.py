@@ -50,7 +50,7 @@ class Command:
     """A run of a bundle in a process of its own.
 
     Args:
-        run_id: ``training``, ``evaluating`` or ``inference``.
+        run_id: ``training``, ``evaluating`` or ``inference``; any other word is typed for ``training``.
         folder: for the log and the overlay.
         handlers: more handlers, such as those in `tests.faults.hooks`.
         file_size_limit: no file may get larger than so many bytes: the disk is full for it.
@@ -60,10 +60,11 @@ class Command:
     def __init__(self, run_id, folder, handlers=(), file_size_limit=None, **overrides):
         number = len(list(folder.glob("overlay_*.json")))
         overlay, self.log = folder / f"overlay_{number}.json", folder / f"log_{number}.txt"
-        where = "+train#handlers" if run_id == "training" else "+handlers"
-        small = SMALL_TRAINING if run_id == "training" else SMALL
+        config_file = FILES.get(run_id, "train.json")
+        where = "+train#handlers" if config_file == "train.json" else "+handlers"
+        small = SMALL_TRAINING if config_file == "train.json" else SMALL
         overlay.write_text(json.dumps({**small, **overrides, where: list(handlers)}, default=str), encoding="utf-8")
-        files = [str(BUNDLES / HIPPOCAMPUS / "configs" / FILES[run_id]), str(overlay)]
+        files = [str(BUNDLES / HIPPOCAMPUS / "configs" / config_file), str(overlay)]
         arguments = ["run", run_id, "--config_file", str(files)]
         self.process = SERVER.Process(target=_run, args=(arguments, self.log, file_size_limit))
         self.process.start()

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import gc
 import json
 import os
@@ -67,14 +68,31 @@ def test_the_command_line_ends_with_the_bad_case_and_status_1(images, tmp_path):
     run = Command("inference", tmp_path, **settings(tmp_path))
     assert run.wait() == 1
     error, bad = run.text.strip().splitlines()[-2:]
+    out = tmp_path / "out"
+    assert (
+        "3 of 4 cases segmented, 1 failed; written:\n"
+        f"  {out}/*_seg.nii.gz: 3 files, label map\n"
+        f"  {out}/*_overlay.png: 3 files, picture of the label map's outlines\n"
+        f"  {out}/volumes.csv: ml per case and region\n"
+        f"  {out}/inference.json: status, files and error per case\n"
+    ) in run.text
     assert error.startswith("error: 1 of 4 cases failed; the results of the others are complete.")
     assert bad.startswith(f"  case_1: {images}/case_1.nii.gz cannot be read")
     assert set(written(tmp_path)) == {"case_0_seg.nii.gz", "case_2_seg.nii.gz", "case_3_seg.nii.gz"}
     assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]
     assert summary(tmp_path)["counts"] == {"finished": 3, "failed": 1, "not reached": 0}
     assert "cannot be read" in summary(tmp_path)["cases"]["case_1"]["error"]
-    assert summary(tmp_path)["cases"]["case_2"]["files"] == ["case_2_seg.nii.gz"]
+    assert summary(tmp_path)["cases"]["case_2"]["files"] == ["case_2_seg.nii.gz", "case_2_overlay.png"]
     assert summary(tmp_path)["cases"]["case_2"]["seconds"] > 0
+    with (out / "volumes.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["region"]) for row in rows] == [
+        (f"case_{number}", region) for number in (0, 2, 3) for region in ("anterior", "posterior")
+    ]
+    label_map = nibabel.load(out / "case_2_seg.nii.gz").get_fdata()
+    assert [float(row["ml"]) for row in rows if row["case"] == "case_2"] == [
+        np.count_nonzero(label_map == value) / 1000 for value in (1, 2)
+    ]
 
 
 @pytest.mark.usefixtures("process_as_before")
@@ -98,6 +116,8 @@ def test_a_second_start_does_what_is_left_and_no_more(images, hippocampi, tmp_pa
     assert infer(tmp_path) is None
     changed = {name for name, when in written(tmp_path).items() if when != second[name]}
     assert changed == {"case_2_seg.nii.gz"}
+    lines = (tmp_path / "out" / "volumes.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 1 + 4 * 2, "of cases that were finished before too"
 
 
 @pytest.mark.usefixtures("process_as_before")
@@ -147,6 +167,29 @@ def test_a_case_on_which_the_network_fails_does_not_cost_the_others(images, tmp_
     assert "1 of 4 cases failed" in str(failure)
     assert "case_1_large: RuntimeError: no such kernel" in str(failure)
     assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]
+
+
+@pytest.mark.usefixtures("process_as_before")
+def test_a_case_without_a_modality_does_not_cost_the_others(phantoms, tmp_path):
+    data = shutil.copytree(phantoms, tmp_path / "images")
+    cases = sorted(folder for folder in data.iterdir() if folder.is_dir())
+    (cases[1] / f"{cases[1].name}_flair.nii.gz").unlink()
+    failure = infer(tmp_path, BRATS, initialize=START, slice_size=[32, 32], save_overlays=False)
+    assert str(failure).startswith("1 of 4 cases failed; the results of the others are complete.")
+    assert f"{cases[1].name}: BraTS case {cases[1].name} in {cases[1]} has no file for flair; it has " in str(failure)
+    assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]
+    shutil.copy(cases[0] / f"{cases[0].name}_flair.nii.gz", cases[1] / f"{cases[1].name}_flair.nii.gz")
+    assert infer(tmp_path, BRATS, initialize=START, slice_size=[32, 32], save_overlays=False) is None
+    assert statuses(tmp_path) == ["finished"] * 4
+    assert not list((tmp_path / "out").glob("*_overlay.png"))
+
+
+@pytest.mark.usefixtures("process_as_before")
+def test_one_file_is_a_data_set(images, tmp_path, capsys):
+    assert infer(tmp_path, dataset_dir=str(images / "case_2.nii.gz")) is None
+    assert statuses(tmp_path) == ["finished"]
+    out = tmp_path / "out"
+    assert f"1 of 1 cases segmented; written:\n  {out}/case_2_seg.nii.gz: label map\n" in capsys.readouterr().out
 
 
 def test_killed_while_a_label_map_is_written_the_next_start_goes_on(images, hippocampi, tmp_path):
@@ -227,6 +270,8 @@ def test_in_every_bundle(bundle, tmp_path, write_volume):
     assert statuses(tmp_path) == ["failed", "finished"]
     files = summary(tmp_path)["cases"]["good"]["files"]
     assert ("good_seg.png" if bundle == SKIN else "good_seg.nii.gz") in files
+    assert "good_overlay.png" in files
+    assert (tmp_path / "out" / "volumes.csv").exists() == (bundle != SKIN)
     assert all((tmp_path / "out" / file).stat().st_size for file in files)
     assert not [file for file in (tmp_path / "out").iterdir() if ".part" in file.name or "bad" in file.name]
 
@@ -288,7 +333,8 @@ def test_memory_does_not_grow_with_the_number_of_cases(tmp_path, write_volume):
         image = generator.uniform(1, 9, (32, 32, 16)).astype(np.float32)
         write_volume(tmp_path / "images" / f"case_{index:03}.nii", image, np.eye(4))
     save_weights(tmp_path, seed=0)
-    run = make_workflow(HIPPOCAMPUS, "inference", **SMALL, **settings(tmp_path))
+    # without pictures: the buffers of contours around noise fragment the heap
+    run = make_workflow(HIPPOCAMPUS, "inference", **SMALL, **settings(tmp_path), save_overlays=False)
     run.initialize()
     found = {}
 

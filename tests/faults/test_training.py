@@ -26,10 +26,10 @@ pytestmark = pytest.mark.slow
 ITERATIONS = 6  # an epoch: of eight cases in four folds six are for training, one a batch
 
 
-def train(folder, data, handlers=(), file_size_limit=None, **overrides):
+def train(folder, data, handlers=(), file_size_limit=None, run_id="training", **overrides):
     folder.mkdir(exist_ok=True)
     settings = {"dataset_dir": data, "output_dir": folder / "run", "ckpt_dir": folder / "models"}
-    return Command("training", folder, handlers, file_size_limit, **{**settings, **overrides})
+    return Command(run_id, folder, handlers, file_size_limit, **{**settings, **overrides})
 
 
 def send(iteration, *signals, **settings):
@@ -232,3 +232,54 @@ def test_a_second_run_in_the_folder_is_refused_until_the_first_ends_or_is_killed
     third = train(tmp_path, hippocampi, resume=True)
     assert third.wait() == 0, third.text
     assert sorted(validations(tmp_path)) == ["2", "3"]
+
+
+def files_of(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("mistake", "text"),
+    [
+        ({"run_id": "train"}, "error: 'train' is a part of the config that does not run anything. Did you mean train"),
+        ({"epochs": "many"}, "error: --epochs many: expected a whole number"),
+        ({"fold": 9}, "error: folds=4, fold=9: folds must be at least 2, and fold from 0 to folds - 1"),
+        ({"dataset_dir": "elsewhere"}, "there is no such folder. Set --dataset_dir to the folder of the images."),
+        ({"dataset_dir": "elsewhere", "check": False}, "there is no such folder. Set --dataset_dir"),
+        ({"dataset_dir": "elsewhere", "resume": True}, "there is no such folder. Set --dataset_dir"),
+        ({"base_channels": 2, "resume": True}, "last.pt: its 'network' does not match this configuration"),
+    ],
+    ids=str,
+)
+def test_a_mistaken_start_changes_nothing_in_the_folder_of_a_finished_run(mistake, text, hippocampi, whole, tmp_path):
+    shutil.copytree(whole[0] / "run", tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    assert {"last.pt", "model.pt", "history.csv", "split.json", "run.json", "report.html"} <= before.keys()
+    run = train(tmp_path, hippocampi, **mistake)
+    assert run.wait() == 1, run.text
+    assert text in run.text
+    assert files_of(tmp_path / "run") == before
+
+
+def test_the_next_training_in_a_folder_moves_the_finished_run_which_can_then_be_resumed(hippocampi, whole, tmp_path):
+    shutil.copytree(whole[0] / "run", tmp_path / "run")
+    before = files_of(tmp_path / "run")
+    run = train(tmp_path, hippocampi, epochs=1, ckpt_dir=tmp_path / "run")
+    assert run.wait() == 0, run.text
+    moved = files_of(tmp_path / "run" / "previous_1")
+    assert moved == {name: before[name] for name in moved}
+    assert {"last.pt", "model.pt", "history.csv", "split.json", "run.json", "log.txt", "report.html"} <= moved.keys()
+    assert checkpoint(tmp_path)["epoch"] == 1
+    weights = f"weights: {tmp_path}/run/model.pt (to evaluate or apply them, pass --ckpt_dir {tmp_path}/run)"
+    assert weights in run.text
+
+    (tmp_path / "run" / "last.pt").unlink()
+    run = train(tmp_path, hippocampi, epochs=4, resume=True)
+    assert run.wait() == 1
+    previous = f"{tmp_path}/run/previous_1"
+    assert f"{previous} holds an earlier run of this folder. To resume that run, pass --output_dir {previous}" in (
+        run.last_line
+    )
+    run = train(tmp_path, hippocampi, epochs=4, resume=True, output_dir=previous)
+    assert run.wait() == 0, run.text
+    assert torch.load(tmp_path / "run" / "previous_1" / "last.pt", weights_only=True)["epoch"] == 4

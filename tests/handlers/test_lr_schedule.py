@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 
 from segan_monai.handlers import LrSchedule
 
@@ -29,6 +29,15 @@ def test_it_moves_on_before_the_optimizer_takes_a_step_without_a_warning():
         train(torch.optim.lr_scheduler.StepLR(critic, step_size=1, gamma=0.5), epochs=3)
     assert critic.param_groups[0]["lr"] == 0.125
     assert warnings.filters == filters
+
+
+def test_a_schedule_that_starts_in_a_later_epoch_is_silent():
+    trainer = Engine(lambda engine, batch: None)
+    LrSchedule(torch.optim.lr_scheduler.StepLR(optimizer(), step_size=1), print_lr=False).attach(trainer)
+    trainer.state.epoch, trainer.state.max_epochs = 4, 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trainer.fire_event(Events.EPOCH_COMPLETED)
 
 
 def test_other_warnings_come_through():

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Bars on a real pseudo-terminal, and silence elsewhere."""
+"""Bars on a real pseudo-terminal, and log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -49,6 +49,10 @@ def terminal():
         os.close(reader)
 
 
+def progress(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.endswith("run_progress")]
+
+
 def train(handler):
     trainer = Engine(lambda engine, batch: {"loss": torch.tensor(0.125)})
     handler.attach(trainer)
@@ -77,9 +81,31 @@ def test_an_evaluation_shows_the_case():
     assert "case=patient_2" in text
 
 
-def test_nothing_without_a_terminal(capfd):
+def test_short_epochs_are_silent_without_a_terminal(capfd, caplog):
+    caplog.set_level("INFO")
     train(RunProgress("training"))
     assert capfd.readouterr() == ("", "")
+    assert progress(caplog) == []
+
+
+def test_long_epochs_are_logged_without_a_terminal(capfd, caplog):
+    caplog.set_level("INFO")
+    train(RunProgress("training", log_seconds=0))
+    assert capfd.readouterr() == ("", "")
+    lines = [
+        f"training: epoch {epoch}/2, {done} of 4, 00:00 left, loss 0.125, whole run 00:00 left"
+        for epoch in (1, 2)
+        for done in (1, 2, 3, 4)
+    ]
+    assert progress(caplog) == lines
+
+
+def test_cases_of_an_evaluation_are_logged_without_a_terminal(caplog):
+    caplog.set_level("INFO")
+    evaluator = Engine(lambda engine, batch: setattr(engine.state, "batch", batch))
+    RunProgress("inference", log_seconds=0).attach(evaluator)
+    evaluator.run([[{"case": "patient_1"}], []])
+    assert progress(caplog) == ["inference: 1 of 2, 00:00 left, case patient_1", "inference: 2 of 2, 00:00 left"]
 
 
 @pytest.mark.slow

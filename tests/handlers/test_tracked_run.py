@@ -9,9 +9,9 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 
+from segan_monai import optional
 from segan_monai.errors import ConfigError
 from segan_monai.handlers import TrackedRun
-from segan_monai.handlers import tracked_run as module
 from segan_monai.handlers.tracked_run import tracking_uri
 
 mlflow = pytest.importorskip("mlflow")
@@ -113,10 +113,10 @@ def test_what_cannot_be_used_is_said_with_the_remedy(tmp_path):
         connect("nonsense://x", tmp_path)
 
 
-@pytest.mark.parametrize("missing", ["mlflow", "alembic"])
-def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, missing):
-    monkeypatch.setattr(module, "find_spec", lambda name: None if name == missing else object())
-    with pytest.raises(ConfigError, match=rf"{missing} cannot be imported. Install it with pip install 'segan-monai\["):
+@pytest.mark.parametrize(("missing", "package"), [("mlflow", "mlflow-skinny"), ("alembic", "alembic")])
+def test_a_package_that_is_not_installed_is_named(tmp_path, monkeypatch, missing, package):
+    monkeypatch.setattr(optional, "find_spec", lambda name: None if name == missing else object())
+    with pytest.raises(ConfigError, match=rf"--mlflow needs {package}, .* pip install {package}, or omit"):
         connect(tmp_path / "tracking", tmp_path)
 
 

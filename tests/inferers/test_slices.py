@@ -7,8 +7,9 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SliceInferer
 
+from segan_monai.engines.compiling import compile_settings
 from segan_monai.errors import ConfigError
-from segan_monai.inferers.slices import VolumeSliceInferer
+from segan_monai.inferers.slices import VolumeSliceInferer, fixed_size
 from segan_monai.networks.segan import SegANSegmentor
 from segan_monai.transforms import cut_slice
 
@@ -136,3 +137,59 @@ def test_neighbours_are_those_of_the_training_slices(axis):
             for index in range(volume.shape[2 + axis]):
                 image = cut_slice(volume[case], axis, index, (0, 0), size, neighbours=1)
                 torch.testing.assert_close(found[case].select(1 + axis, index), network(image[None])[0])
+
+
+def brain(rows, columns, slices):
+    """A volume of 100x100 planes with content in a box of this size."""
+    volume = torch.zeros(1, 2, 100, 100, slices + 2)
+    volume[:, :, 20 : 20 + rows, 15 : 15 + columns, 1:-1] = torch.rand(1, 2, rows, columns, slices)
+    return volume
+
+
+def test_fixed_shapes_are_few_and_results_those_of_a_larger_margin(network):
+    shapes, batch_size = [], 4
+
+    def spy(x):
+        shapes.append(tuple(x.shape))
+        return network(x)
+
+    with torch.no_grad():
+        for rows, columns, slices in ((30, 20, 5), (21, 31, 3), (50, 58, 6)):
+            volume = brain(rows, columns, slices)
+            found = VolumeSliceInferer(batch_size=batch_size, margin=2, fixed_shapes=True)(volume, spy)
+            plain = VolumeSliceInferer(batch_size=batch_size, margin=2)(volume, network)
+            assert torch.equal(found == -20, plain == -20), "the same voxels are left out"
+            # padding each plane by hand is the same
+            size = [-(-(max(rows, columns) + 4) // 32) * 32] * 2
+            wide = VolumeSliceInferer(batch_size=batch_size, margin=2, min_size=size)(volume, network)
+            torch.testing.assert_close(found, wide, atol=1e-6, rtol=1e-5)
+    assert set(shapes) == {(4, 2, 64, 64)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("device", "backend"),
+    [("cpu", "aot_eager"), pytest.param("cuda", "inductor", marks=pytest.mark.gpu)],
+)
+def test_a_compiled_network_is_not_compiled_again_for_each_case(device, backend):
+    torch._dynamo.reset()
+    torch.manual_seed(0)
+    network = SegANSegmentor(in_channels=2, out_channels=3, base_channels=4, num_levels=2).eval().to(device)
+    eager = VolumeSliceInferer(batch_size=4, margin=2, fixed_shapes=True)
+    found = torch.randint(4, 70, (24, 3)).tolist()
+    cases = [brain(*size).to(device) for size in found]
+    with torch.inference_mode():
+        expected = [eager(case, network) for case in cases]
+        network.compile(**compile_settings(backend, torch.device(device)))
+        stats = torch._dynamo.utils.counters["stats"]
+        stats.clear()
+        inferer = VolumeSliceInferer(batch_size=4, margin=2)
+        graphs = []
+        for case, result in zip(cases, expected, strict=True):
+            torch.testing.assert_close(inferer(case, network), result, atol=1e-4, rtol=1e-4)
+            graphs.append(stats["unique_graphs"])
+    sizes = {fixed_size((rows + 4, columns + 4), (1, 1)) for rows, columns, _ in found}
+    assert graphs[-1] == len(sizes) == 3, "one for each size"
+    assert graphs[11] == graphs[-1], "later cases need no compilation"
+    assert not torch._dynamo.utils.counters["graph_break"]
+    torch._dynamo.reset()

@@ -20,6 +20,9 @@ OTHERS = [torch.zeros(1, 1, 2, 2), torch.full((1, 1, 1, 1), -1.0)]
         ({"layers": [0]}, 1),
         ({"layers": [1]}, 3),
         ({"layer_weights": [1, 4]}, (1 * 1 + 4 * 3) / 2),
+        ({"reduction": "sum"}, (4 * 1 + 1 * 3) / 2),
+        ({"reduction": "sum", "layer_weights": [1, 2]}, (4 * 1 + 2 * 1 * 3) / 2),
+        ({"reduction": "balanced"}, (1 + 3) / 2),
         ({"reduction": "concat"}, (4 * 1 + 1 * 3) / 5),
         ({"reduction": "concat", "layer_weights": [1, 2]}, (4 * 1 + 2 * 1 * 3) / 5),
     ],
@@ -49,8 +52,8 @@ def test_bad_settings():
     for layers in ([], [-1]):
         with pytest.raises(ConfigError, match=r"layers is \[.*\]; expected one or more layer indices from 0"):
             MultiScaleL1Loss(layers=layers)
-    with pytest.raises(ConfigError, match="reduction is 'sum'; expected 'per_layer' or 'concat'"):
-        MultiScaleL1Loss(reduction="sum")
+    with pytest.raises(ConfigError, match="reduction is 'mean'; expected 'sum', 'per_layer', 'concat', 'balanced'"):
+        MultiScaleL1Loss(reduction="mean")
     with pytest.raises(ConfigError, match="1 layer_weights for 2 layers"):
         MultiScaleL1Loss(layers=[0, 1], layer_weights=[1])
     with pytest.raises(ConfigError, match="3 layer_weights for 2 layers"):
@@ -80,3 +83,53 @@ def test_gradients_are_those_of_autograd():
     plain = sum(w * (u - v).abs().mean() for w, u, v in zip([1, 3], features, others, strict=True)) / 2
     for tensor, expected in zip(features + others, torch.autograd.grad(plain, features + others), strict=True):
         torch.testing.assert_close(tensor.grad, expected)
+
+
+def test_sum_of_norms_is_a_mean_over_images():
+    """Eq. 2 averages over images: the loss of a batch is the mean of the losses of its images."""
+    loss = MultiScaleL1Loss(reduction="sum")
+    first, second = [torch.rand(2, 3, 8, 8), torch.rand(2, 4, 4, 4)], [torch.rand(2, 3, 8, 8), torch.rand(2, 4, 4, 4)]
+    single = [loss([[f[i : i + 1] for f in first]], [[f[i : i + 1] for f in second]]) for i in (0, 1)]
+    assert loss([first], [second]).item() == pytest.approx(float(sum(single)) / 2, rel=1e-6)
+
+
+def game():
+    """Features of a prediction in two layers whose gradients on it differ 100 times, and those of the label."""
+    prediction = torch.full((1, 1, 2, 2), 0.5, requires_grad=True)
+    return prediction, [[prediction, 100 * prediction]], [[torch.ones(1, 1, 2, 2), 100 * torch.ones(1, 1, 2, 2)]]
+
+
+def test_measured_shares():
+    """d/dp of (1/2) mean|p - 1| is -1/8 at each of four pixels, a norm of 1/4; layer 1 has 100 times as much."""
+    prediction, features, others = game()
+    losses, norms = MultiScaleL1Loss().measure(features, others, prediction)
+    assert losses.tolist() == pytest.approx([0.25, 25])
+    assert norms.tolist() == pytest.approx([0.25, 25])
+    assert prediction.grad is None
+
+
+def test_balanced_layers_have_gradients_of_one_norm():
+    prediction, features, others = game()
+    loss = MultiScaleL1Loss(reduction="balanced")
+    _, before = loss.measure(features, others, prediction)
+    assert before.tolist() == pytest.approx([0.25, 25])
+    _, after = loss.measure(features, others, prediction)
+    assert after.tolist() == pytest.approx([12.625, 12.625])  # the mean of both
+    assert loss.gradient_norms.tolist() == pytest.approx([0.25, 25])  # of the layers as they are
+
+    resumed = MultiScaleL1Loss(reduction="balanced")
+    resumed.load_state_dict(loss.state_dict())
+    assert resumed(features, others).item() == loss(features, others).item() == pytest.approx(25.25)
+
+
+def test_layer_without_gradient_keeps_its_scale():
+    """A critic of zeros gives its layers no gradient; the scale of such a layer stays 1."""
+    prediction, features, others = game()
+    features, others = [[features[0][0], torch.zeros(1, 1, 1, 1)]], [[others[0][0], torch.ones(1, 1, 1, 1)]]
+    loss = MultiScaleL1Loss(reduction="balanced")
+    assert loss.measure(features, others, prediction)[1].tolist() == [0.25, 0]
+    assert loss.layer_losses(features, others).tolist() == pytest.approx([0.125, 0.5])
+
+
+def test_other_reductions_have_no_state():
+    assert not MultiScaleL1Loss().state_dict()

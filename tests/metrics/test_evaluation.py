@@ -26,7 +26,9 @@ from segan_monai.metrics import (
 )
 
 REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
-COLUMNS = "case,region,dice,iou,precision,sensitivity,hd95_mm,assd_mm,reference_ml,prediction_ml"
+MEASURES = "case,region,dice,iou,precision,sensitivity,hd95_mm,assd_mm,reference_ml,prediction_ml"
+SHAPES = [f"{m}_{s}" for s in ("components", "surface_to_volume_per_mm") for m in ("reference", "prediction")]
+COLUMNS = ",".join([MEASURES, *SHAPES])
 # 0.5 x 1 x 2 mm, turned by 30 degrees about the third axis, first axis flipped
 OBLIQUE = np.array(
     [
@@ -65,7 +67,7 @@ def folders(tmp_path):
 def table_of(*rows):
     """Rows of (case, dice, hd95, reference ml, prediction ml) of one region."""
     return pd.DataFrame(
-        [dict(zip(COLUMNS.split(","), (c, "WT", d, d, d, d, h, h, r, p), strict=True)) for c, d, h, r, p in rows]
+        [dict(zip(MEASURES.split(","), (c, "WT", d, d, d, d, h, h, r, p), strict=True)) for c, d, h, r, p in rows]
     )
 
 
@@ -204,11 +206,11 @@ def test_find_label_maps(tmp_path, names, cases):
 
 
 def test_brats_2015_cases_have_the_names_of_the_data_set(tmp_path):
-    for grade in ("HGG", "LGG"):
+    for grade in ("HGG", "lgg"):  # the data set is found in any case
         for kind in ("OT", "MR_T1", "MR_T1c", "MR_T2", "MR_Flair"):
             name = f"VSD.Brain.XX.O.{kind}.123"
             touch(tmp_path, f"{grade}/brats_2013_pat0001_1/{name}/{name}.mha")
-    for folder in (tmp_path, tmp_path / "LGG"):
+    for folder in (tmp_path, tmp_path / "lgg"):
         expected = {case["case"]: case["label"] for case in brats_cases(folder)}
         assert {case: str(path) for case, path in find_label_maps(folder).items()} == expected
 
@@ -372,9 +374,9 @@ def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
     assert table["dice"].tolist() == pytest.approx([2 / 3, 0, 1])
     write_evaluation(table, tmp_path, {"lesion": [1]})
     assert (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:] == [
-        "a,lesion,0.666666667,0.5,1,0.5,,,,",
-        "b,lesion,0,0,0,0,inf,inf,,0",
-        "c,lesion,1,1,1,1,0,0,0,0",
+        "a,lesion,0.666666667,0.5,1,0.5,,,,,1,1,,",
+        "b,lesion,0,0,0,0,inf,inf,,0,1,0,,",
+        "c,lesion,1,1,1,1,0,0,0,0,0,0,,",
     ]
     summary = strict_json((tmp_path / "summary.json").read_text(encoding="utf-8"))["regions"]["lesion"]
     counts = ("reference_empty", "prediction_empty", "both_empty", "failures")

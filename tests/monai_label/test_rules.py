@@ -80,8 +80,8 @@ def test_the_bundle_itself_keeps_the_rules(name):
     assert training["train#dataset#data"]
     assert training["train#trainer#max_epochs"]
     saved = [handler for handler in training["train#handlers"] if handler["_target_"] == "TrainingHandlers"]
-    assert [handler["ckpt_dir"] for handler in saved] == ["@ckpt_dir"]  # models/model.pt is what is served
-    assert training["ckpt_dir"] == "$@bundle_root + '/models'"
+    assert [handler["ckpt_dir"] for handler in saved] == ["@ckpt_dir"]  # of a copy, see the next test but one
+    assert training["ckpt_dir"] == "@output_dir"
 
 
 def test_one_label_map_of_consecutive_values_on_the_images_own_grid(placed, tmp_path, oblique):

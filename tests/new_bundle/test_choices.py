@@ -143,6 +143,25 @@ def test_adversarial_normalization():
     assert (large["pad_small_images"], large["zero_is_background"], large["patch_size"]) == (False, True, [32, 32, 16])
 
 
+def test_the_schedule_of_domains_is_for_the_folds_that_are_written():
+    found = choose("adversarial-normalization", replace(HIPPOCAMPUS, domains={"a": 30, "b": 7, "c": 3}))
+    # two folds within each domain: 15 + 4 + 2 = 21 of 40 cases are held out, 19 are trained on, 2 cases per step
+    assert found["folds"].value == 2
+    assert found["folds"].reason == (
+        "of the 3 cases of the smallest domain, c, each fold trains on 1 or 2 and holds out 1 or 2; about 21 cases are "
+        "held out"
+    )
+    assert found["batch_size"].reason == "152 samples from 19 cases per epoch; 10 steps per epoch"
+    assert (found["epochs"].value, found["val_interval"].value) == (200, 10)  # 2000 steps of 10 per epoch
+
+
+def test_a_domain_of_two_cases_trains_on_one_of_them():
+    found = choose("adversarial-normalization", replace(HIPPOCAMPUS, domains={"a": 38, "b": 2}))
+    assert found["folds"].reason == (
+        "of the 2 cases of the smallest domain, b, each fold trains on 1 and holds out 1; about 20 cases are held out"
+    )
+
+
 @pytest.mark.parametrize(
     ("domains", "message"),
     [

@@ -44,8 +44,9 @@ def runs(tmp_path) -> tuple[Path, Path]:
         lines += [(epoch, 50.0, "peak_memory_mib", 100.0 + epoch)]
     pd.DataFrame(lines, columns=["epoch", "seconds", "name", "value"]).to_csv(training / "history.csv", index=False)
 
+    shapes = (1, 3, 0.5, 0.7)
     rows = [
-        (case, "lesion", dice, dice, dice, dice, np.inf if dice == 0 else 1.5, 0.5, 1.0, 0.0 if dice == 0 else 1.0)
+        (case, "lesion", *[dice] * 4, np.inf if dice == 0 else 1.5, 0.5, 1.0, 0.0 if dice == 0 else 1.0, *shapes)
         for case, dice in DICE.items()
     ]
     write_evaluation(pd.DataFrame(rows, columns=list(COLUMNS)), evaluation, {"lesion": [1]})

@@ -46,7 +46,7 @@ def test_it_opens_scrolls_through_slices_and_sorts(browser, runs):
     assert [viewer.find_element("tag name", "b").text for viewer in viewers] == ["worst", "median", "best"]
     picture, slider = (viewers[0].find_element("css selector", name) for name in ("img.image", "input[type=range]"))
     assert "slice 2 of 3" in viewers[0].text
-    assert browser.execute_script("return arguments[0].naturalWidth", picture) == 660
+    assert browser.execute_script("return arguments[0].naturalWidth", picture) == 900
     browser.execute_script("arguments[0].value = 2; arguments[0].dispatchEvent(new Event('input'))", slider)
     assert "slice 3 of 3" in viewers[0].text
     viewers[0].find_element("css selector", "[data-layer=reference]").click()

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import html
 import json
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,9 +13,17 @@ from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.errors import DataError
+from segan_monai.metrics import format_table
 from segan_monai.report import write_report
 from segan_monai.report.folder import read_run
 from segan_monai.report.plots import curve_names
+from segan_monai.simulated_data import MARK
+
+
+def change_record(folder: Path, **changes) -> None:
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["config"] |= changes.pop("config", {})
+    (folder / "run.json").write_text(json.dumps(record | changes), encoding="utf-8")
 
 
 def text_of(page: str) -> str:
@@ -35,7 +45,9 @@ def test_the_page_says_what_the_run_was_and_found(runs):
         "network 2.5 M",
         "mean Dice 0.800 in epoch 2",
         "0.650 ± 0.451",  # of .9, 0, .7 and 1
-        "1.500 ± 0.000 (1 infinite or unknown omitted)",
+        "1.50 (1 infinite)",  # the median of 1.5, infinite, 1.5 and 1.5
+        "HD95 in mm, median",
+        "If exactly one mask is empty",
         "Dice 0.85",
         "Published: Table 9.",
         "Failures and empty masks (1)",
@@ -43,6 +55,60 @@ def test_the_page_says_what_the_run_was_and_found(runs):
     ):
         assert expected in text, expected
     assert text.index("Evaluation: evaluation") < text.index("Training: training")  # brought in by ckpt_dir
+
+
+def test_one_statistic_in_terminal_and_page(runs):
+    metrics = pd.read_csv(runs[1] / "metrics.csv")
+    metrics.loc[1:2, "hd95_mm"] = [float("inf"), 2.5]
+    metrics.to_csv(runs[1] / "metrics.csv", index=False)
+    assert re.search(r"lesion +4 .* 2\.00 +0\.50", format_table(metrics))  # HD95 of 1.5, 1.5, 2.5 and infinite, ASSD
+    text = text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    assert "2.00 (1 infinite) 0.50" in text
+    metrics["hd95_mm"] = float("inf")
+    metrics.to_csv(runs[1] / "metrics.csv", index=False)
+    assert "∞ (4 infinite) 0.50" in text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    metrics.loc[0, "hd95_mm"] = float("nan")
+    metrics.to_csv(runs[1] / "metrics.csv", index=False)
+    assert "(unknown in some cases) 0.50" in text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+
+
+def test_simulated_data_are_announced_and_have_no_published_figures(runs):
+    page = write_report([runs[1]]).read_text(encoding="utf-8")
+    assert "SIMULATED" not in page
+    change_record(runs[1], simulated=True)
+    page = write_report([runs[1]]).read_text(encoding="utf-8")
+    assert "<b>SIMULATED DATA</b>" in page
+    assert "No published figures are shown, because these data are simulated." in page
+    assert "Dice 0.85" not in text_of(page)
+
+
+def test_an_earlier_record_asks_the_folder_of_the_data(runs, tmp_path):
+    (tmp_path / "README.txt").write_text(f"...{MARK}...", encoding="utf-8")
+    change_record(runs[1], config={"dataset_dir": str(tmp_path)})
+    assert "SIMULATED DATA" in write_report([runs[1]]).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("published", "shown", "note"),
+    [
+        ({"cases": "[a-d]", "regions": {"lesion": [1]}}, True, "Published: Table 9."),
+        ({"cases": "[a-c]"}, False, "Not shown, because the cases are named otherwise than those of the publication"),
+        ({"cases": "[a-c]?"}, False, "Not shown, because the cases are named otherwise"),
+        ({"regions": {"lesion": [1, 2]}}, False, "Not shown, because the regions are not those of the publication"),
+    ],
+)
+def test_published_figures_stand_only_beside_their_own_data_and_regions(published, shown, note, runs):
+    figures = {"source": "Table 9", "values": {"lesion": {"dice": 0.85}}}
+    change_record(runs[1], config={"published": figures | published})
+    text = text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    assert ("Dice 0.85" in text) == shown
+    assert note in text
+
+
+def test_the_command_can_be_copied_alone(runs):
+    page = write_report([runs[1]]).read_text(encoding="utf-8")
+    command = re.search(r'<pre class="command">(.*?)</pre>', page)[1]
+    assert html.unescape(command) == "python -m monai.bundle run training --key '<x>'"
 
 
 def test_terms_of_losses_and_of_the_validation_are_told_apart(runs):

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from segan_monai.bundles_by_name import find_overlay
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import check_rows, find_overlay, load_tables, parse_overrides
+from segan_monai.reproduce import check_rows, load_tables, parse_overrides
 from segan_monai.reproduce.published import recorded_name
 
 TABLES = sorted(file.parent.name for file in Path("configs/experiments").glob("*/table.json"))

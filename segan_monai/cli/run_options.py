@@ -1,0 +1,32 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Options that ``train``, ``evaluate`` and ``predict`` share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_BUNDLE = "Name of a bundle or its first letters, such as hippocampus; or a folder"
+Bundle = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"{_BUNDLE}.")]
+BundleOrRun = Annotated[
+    str, typer.Argument(metavar="BUNDLE", help=f"{_BUNDLE}, also that of a training, whose weights are then used.")
+]
+OutputDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output-dir",
+        "-o",
+        metavar="DIR",
+        file_okay=False,
+        help="Folder for results; default: one in the current folder, named after the bundle.",
+    ),
+]
+Overlays = Annotated[
+    list[str] | None,
+    typer.Option("--overlay", metavar="NAME", help="Config with further settings, such as cpu.json; may be repeated."),
+]
+CheckOnly = Annotated[bool, typer.Option("--check-only", help="Check configs, data and memory, then stop.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error and MONAI's messages.")]

@@ -1,0 +1,39 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Earlier training runs in an output folder: the one that can be resumed there, and those that were moved aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segan_monai.errors import ConfigError
+
+PREVIOUS = "previous_"
+"""Prefix of the subfolders with the files of earlier runs: ``previous_1``, ``previous_2``..."""
+
+
+def was_trained_in(folder: Path) -> bool:
+    """Return whether a folder holds results of a training."""
+    return any((folder / name).is_file() for name in ("last.pt", "model.pt", "history.csv"))
+
+
+def next_previous(folder: Path) -> Path:
+    """Return the subfolder for the files of the run that is in the folder now."""
+    numbers = [
+        int(text) for path in folder.glob(f"{PREVIOUS}*") if (text := path.name.removeprefix(PREVIOUS)).isdigit()
+    ]
+    return folder / f"{PREVIOUS}{1 + max(numbers, default=0)}"
+
+
+def nothing_to_resume(folder: Path) -> ConfigError:
+    """Return the error for ``--resume true`` in a folder without a checkpoint; it names the run to resume, if any."""
+    moved = [path for path in folder.glob(f"{PREVIOUS}*") if (path / "last.pt").is_file()]
+    if moved:
+        newest = max(moved, key=lambda path: (path / "last.pt").stat().st_mtime_ns)
+        remedy = (
+            f"{newest} holds an earlier run of this folder. To resume that run, pass --output_dir {newest}; to start a "
+            "new run, omit --resume."
+        )
+    else:
+        remedy = "Set --output_dir to the folder of the run to resume, or omit --resume to start a new run."
+    return ConfigError(f"--resume true, but {folder / 'last.pt'} does not exist. {remedy}")

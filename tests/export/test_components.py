@@ -1,0 +1,60 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+import segan_monai
+from segan_monai.errors import ConfigError, DataError
+from tests.docs.pages import TOP
+
+BRATS, HIPPOCAMPUS = (TOP / "bundles" / f"{name}_mri_segan_segmentation" for name in ("brats", "hippocampus"))
+
+
+def write(file, voxels, affine=None):
+    nibabel.save(nibabel.Nifti1Image(voxels.astype(np.float32), np.eye(4) if affine is None else affine), file)
+    return file
+
+
+def test_a_network_has_the_weights_of_its_bundle():
+    network = segan_monai.load_network(HIPPOCAMPUS)
+    weights = torch.load(HIPPOCAMPUS / "models" / "model.pt", weights_only=True)
+    assert not network.training
+    assert network.state_dict().keys() == weights.keys()
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_other_weights_and_settings(tmp_path):
+    small = segan_monai.SegANSegmentor(in_channels=3, out_channels=3, base_channels=4)
+    torch.save(small.state_dict(), tmp_path / "model.pt")
+    network = segan_monai.load_network(BRATS, tmp_path / "model.pt", base_channels=4)
+    assert torch.equal(next(network.parameters()), next(small.parameters()))
+    with pytest.raises(ConfigError, match="in the file and"):
+        segan_monai.load_network(BRATS, tmp_path / "model.pt")
+
+
+def test_modalities_are_stacked_in_order_scaled_and_reoriented(tmp_path):
+    voxels = np.arange(1, 4 * 5 * 6 + 1).reshape(4, 5, 6)
+    flipped = np.diag([-1.0, 1, 1, 1])
+    names = ("t1c.nii.gz", "t2.nii.gz", "flair.nii.gz")
+    files = [write(tmp_path / name, voxels * scale, flipped) for name, scale in zip(names, (1, 2, -3), strict=True)]
+    image = segan_monai.load_preprocessing(BRATS)([str(file) for file in files])
+    assert image.shape == (3, 4, 5, 6)
+    assert image[0].max() == pytest.approx(1)
+    assert image[0, 0].mean() > image[0, -1].mean()  # the first axis grows to the right now
+    torch.testing.assert_close(image[0].as_tensor(), image[1].as_tensor())
+    assert image[2, 0].mean() < image[2, -1].mean()
+
+
+def test_a_file_that_cannot_be_used_is_named(tmp_path):
+    with pytest.raises(DataError, match=r"nothing\.nii\.gz"):
+        segan_monai.load_preprocessing(HIPPOCAMPUS)(tmp_path / "nothing.nii.gz")
+
+
+@pytest.mark.parametrize("load", ["load_network", "load_preprocessing", "load_inferer"])
+def test_a_folder_that_is_no_bundle(load, tmp_path):
+    with pytest.raises(ConfigError, match="expected the folder of a bundle, with configs/ in it"):
+        getattr(segan_monai, load)(tmp_path)

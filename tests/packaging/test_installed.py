@@ -1,0 +1,128 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The wheel in a new environment, outside of the checkout: the first hour of a user, in small."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests.packaging.builds import make_environment
+
+pytestmark = pytest.mark.slow
+
+SMALL = {
+    "device": "cpu",
+    "epochs": "2",
+    "base_channels": "4",
+    "batch_size": "4",
+    "slices_per_volume": "2",
+    "num_workers": "0",
+    "max_cases": "6",
+    "folds": "3",
+    "val_interval": "1",
+}
+OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
+CHECKS = ("files", "metadata", "document", "network", "train", "infer", "torchscript", "onnx", "run_onnx")
+
+
+@pytest.fixture(scope="module")
+def programs(wheel, tmp_path_factory):
+    """Programs of an environment with the wheel and the extra ``phantoms``."""
+    return make_environment(tmp_path_factory.mktemp("environment") / "venv", wheel, {"phantoms"})
+
+
+@pytest.fixture(scope="module")
+def run(programs, tmp_path_factory):
+    """Run a command in a folder that is empty at first; return what it prints."""
+    folder, home = tmp_path_factory.mktemp("work"), tmp_path_factory.mktemp("home")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SEGAN_MONAI", "XDG"))}
+    environment = {**kept, "PATH": f"{programs}{os.pathsep}{kept['PATH']}", "HOME": str(home), "PYTHONUTF8": "1"}
+
+    def run_command(*words, status=0):
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout + done.stderr
+
+    run_command.folder = folder
+    return run_command
+
+
+def files_of(programs):
+    """Files of the environment without compiled modules."""
+    return {file for file in programs.parent.rglob("*") if file.suffix != ".pyc" and file.is_file()}
+
+
+def test_only_what_is_required_is_there(run):
+    found = run(
+        "python", "-c", "import importlib.util as u; print([u.find_spec(n) for n in ('itk', 'onnx', 'mkdocs')])"
+    )
+    assert found.strip() == "[None, None, None]"
+    assert "No module named pytest" in run("python", "-m", "pytest", status=1)
+
+
+def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, programs):
+    before = files_of(programs)
+    where = run("python", "-c", "import segan_monai; print(segan_monai.__path__[0])").splitlines()[-1]
+    assert where.startswith(str(programs.parent))
+    for name in ("hippocampus_mri_segan_segmentation", "brats_mri_segan_segmentation"):
+        root = run("python", "-c", f"import segan_monai; print(segan_monai.bundle_root('{name}'))").splitlines()[-1]
+        assert root == f"{where}/bundles/{name}"
+
+    run("segan-monai", "phantoms", "data", "--cases", "6", "--spacing", "4", "--layout", "msd", "--workers", "1")
+    run("segan-monai", "train", "brats", "data", "-o", "training", *OPTIONS)
+    run("segan-monai", "predict", "training", "-i", "data/imagesTr", "-o", "predicted", "--device", "cpu")
+    assert len(list((run.folder / "predicted").glob("*_seg.nii.gz"))) == 6
+    run("segan-monai", "evaluate", "training", "data", "-o", "evaluated", "--device", "cpu")
+    assert json.loads((run.folder / "evaluated" / "summary.json").read_text(encoding="utf-8"))
+    run("segan-monai", "report", "training", "evaluated", "--file", "both.html")
+    assert "<svg" in (run.folder / "both.html").read_text(encoding="utf-8")
+
+    command = "segan-monai new-bundle tumour_segmentation --method segan --data data --output-dir own --processes 1"
+    run(*command.split())
+    assert (run.folder / "own" / "tumour_segmentation" / "configs" / "train.json").is_file()
+    table = [
+        "reproduce",
+        "segan-vs-unet",
+        "--dataset-dir",
+        "data",
+        "--output-dir",
+        "table",
+        "--row",
+        "SegAN",
+        "--seeds",
+        "0",
+    ]
+    settings = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
+    run("segan-monai", *table, "--config", "configs/quick_cpu.json", *settings)
+    assert list((run.folder / "table").glob("*.md"))
+
+    checks = [word for name in CHECKS for word in ("--check", name)]
+    verified = run("segan-monai", "verify", f"{where}/bundles/hippocampus_mri_segan_segmentation", *checks)
+    results = {line.split()[0]: line for line in verified.splitlines() if line.strip()}
+    for name in CHECKS:
+        assert f"{name:12}  {'skipped' if 'onnx' in name else 'ok'}" in results[name], results[name]
+    assert "Run: pip install onnx onnxscript onnxruntime." in results["onnx"]
+
+    assert files_of(programs) == before
+
+
+def test_what_is_not_installed_is_said_in_one_line(run, programs):
+    bundle = "import segan_monai; print(segan_monai.bundle_root('hippocampus_mri_segan_segmentation'))"
+    root = run("python", "-c", bundle).splitlines()[-1]
+    run("segan-monai", "export", "torchscript", root, "--output", "model.ts")
+    said = run("segan-monai", "export", "onnx", root, "--output", "model.onnx", status=1)
+    assert "needs onnx and onnxscript, which are not installed. Run: pip install onnx onnxscript." in said
+    assert "Traceback" not in said
+
+
+def test_the_long_command_does_not_write_into_the_package(run, programs):
+    root = "import segan_monai; print(segan_monai.bundle_root('hippocampus_mri_segan_segmentation'))"
+    configs = run("python", "-c", root).splitlines()[-1] + "/configs"
+    command = ["python", "-m", "monai.bundle", "run", "training", "--config_file", f"{configs}/train.json"]
+    said = run(*command, "--dataset_dir", "data", status=1)
+    assert "is inside the installed package" in said
+    assert "--output_dir FOLDER" in said

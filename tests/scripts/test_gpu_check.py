@@ -1,0 +1,137 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""scripts/gpu_check.sh: all of it in miniature, and its parts when they fail."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def check(monkeypatch):
+    """The module that runs the parts."""
+    monkeypatch.syspath_prepend(str(TOP / "scripts" / "gpu_check"))
+    import run
+
+    yield run
+    for name in ("run", "parts"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.slow
+def test_all_parts_in_miniature(hippocampi, tmp_path):
+    command = ["bash", "scripts/gpu_check.sh", "--cpu", "--data", str(hippocampi)]
+    out = tmp_path / "out"
+    environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(out)}
+    done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
+    log = (out / "gpu_check.log").read_text(encoding="utf-8")
+    assert done.returncode == 0, log[-3000:]
+    assert done.stdout.startswith("Plan: about 2 minutes of an idle core"), "it says at once what it will do"
+    found = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
+    assert [part["status"] for part in found.values()] == ["passed"] * 12
+    assert found["tests"]["results"]["tests"]["tests"] > 10
+    assert found["tests"]["results"]["tests"]["failed"] == {}
+    rows = {name: part["results"]["result"]["rows"] for name, part in found.items() if "result" in part["results"]}
+    assert [row["side"] for row in rows["train-step"]] == ["literal", "float32", "bfloat16"]
+    assert rows["train-step, inductor"][-1]["side"] == "bfloat16, aot_eager"
+    assert rows["inference, inductor"][-1]["compilations"] == 1
+    assert {row["side"] for row in rows["inference"]} > {"bfloat16", "MONAI SliceInferer"}
+    for name in ("training", "training-without-critics"):
+        (row,) = rows[name]
+        assert row["epochs"] == 1
+        assert row["images/s"] > 0
+        assert 0 <= row["mean_dice"] <= 1
+    assert len(list(out.iterdir())) == 2, "one JSON file and one log"
+
+
+def test_the_plan_for_a_gpu_takes_eight_minutes_at_most(check):
+    chosen = check.parts(False, Path("data"))
+    assert check.planned(chosen) <= check.LARGEST_SECONDS == 480
+    assert len({part.name for part in chosen}) == len(chosen)
+
+
+def part(check, code, seconds=30):
+    return check.Part("part", "a part", seconds, (sys.executable, "-c", code, "{folder}"))
+
+
+def test_a_part_that_fails_keeps_its_results(check, tmp_path):
+    log = tmp_path / "log"
+    code = (
+        "import pathlib, sys; pathlib.Path(sys.argv[1], 'a.json').write_text('{\"x\": 1}'); print('said'); sys.exit(3)"
+    )
+    result = check.run(part(check, code), 30, log)
+    assert result["status"] == "exit status 3"
+    assert result["results"] == {"a": {"x": 1}}
+    assert "said" in log.read_text(encoding="utf-8")
+
+
+def test_a_part_that_takes_too_long_is_stopped_with_its_processes(check, tmp_path):
+    code = (
+        "import pathlib, subprocess, sys, time; child = subprocess.Popen(['sleep', '600']); "
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid)); "
+        "pathlib.Path(sys.argv[1], 'a.json').write_text('{'); time.sleep(600)"
+    )
+    result = check.run(part(check, code), 5, tmp_path / "log")
+    assert result["status"] == "stopped after 5 s"
+    assert result["results"] == {"a": None}, "a file that was cut off"
+    state = Path("/proc", (tmp_path / "pid").read_text(encoding="utf-8"), "stat")
+    assert not state.exists() or state.read_text(encoding="utf-8").split()[2] == "Z", "its child has ended too"
+
+
+def test_a_part_is_not_started_without_time(check, tmp_path):
+    result = check.run(part(check, "raise SystemExit(1)"), 2, tmp_path / "log")
+    assert result["status"] == "not started: no time left"
+
+
+def test_failed_tests_are_named(check, tmp_path):
+    file = tmp_path / "tests.xml"
+    file.write_text(
+        '<testsuites><testsuite><testcase classname="a.b" name="c"><failure message="assert 1 == 2"/></testcase>'
+        '<testcase classname="a.b" name="d"><skipped/></testcase>'
+        '<testcase classname="a.b" name="e"/></testsuite></testsuites>',
+        encoding="utf-8",
+    )
+    assert check.outcome(file) == {"tests": 3, "skipped": 1, "failed": {"a.b::c": "assert 1 == 2"}}
+
+
+def test_collecting_data_without_a_data_set_is_refused(tmp_path):
+    """Before it downloads anything: the folder is checked by name."""
+    command = ["bash", "scripts/gpu_check.sh", "--collect", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=TOP, capture_output=True, text=True, check=False, env={**os.environ, "PYTHON": "false"}
+    )
+    assert done.returncode == 1
+    assert "has no dataset.json; expected Task04_Hippocampus" in done.stderr
+
+
+@pytest.mark.slow
+def test_all_gpu_tests_are_collected_without_packages_that_the_machine_may_lack(check):
+    """And no file elsewhere has one, which the check would leave out."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('SimpleITK', 'itk', 'nilearn')); "
+        "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--collect-only", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, *sys.modules[check.parts.__module__].FOLDERS_WITH_GPU_TESTS],
+        cwd=TOP,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    collected = {line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line}
+    marked = {
+        file.relative_to(TOP).as_posix()
+        for file in TOP.glob("tests/**/test_*.py")
+        if "mark.gpu" in (text := file.read_text(encoding="utf-8")) or "DEVICES" in text
+    }
+    assert collected == marked - {"tests/scripts/test_gpu_check.py"}

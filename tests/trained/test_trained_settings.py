@@ -1,0 +1,188 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Settings that travel with the weights, from the training to everything that uses them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+
+from segan_monai.check import check_command_line
+from segan_monai.errors import ConfigError, causes
+from segan_monai.export import ExportedBundle
+from segan_monai.label_bundle import place_bundle
+from segan_monai.trained import contradictions, read_trained_settings, write_trained_settings
+from segan_monai.trained.compare import is_same
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+
+SETTINGS = {"modalities": ["t1c", "flair"], "regions": {"tumour": [1, 2, 4]}, "slice_size": [32, 32]}
+BUNDLE = BUNDLES / BRATS
+
+
+def test_regions_and_modalities_are_compared_by_meaning():
+    assert is_same("modalities", ["t1ce", "FLAIR"], ["t1c", "flair"])
+    assert not is_same("modalities", ["flair", "t1c"], ["t1c", "flair"])
+    assert is_same("regions", {"a": [1]}, {"a": [1]})
+    assert not is_same("regions", {"b": [1], "a": [2]}, {"a": [2], "b": [1]})  # the order of the channels
+    brats2021 = {"whole_tumour": [1, 2, 4], "tumour_core": [1, 4], "enhancing_tumour": [4]}
+    assert is_same("regions", "auto", brats2021)
+    assert is_same("regions", "brats2023", brats2021)  # the same regions of other label values
+    assert not is_same("regions", "auto", {"tumour": [1]})
+    assert is_same("clip", 1, 1.0)
+    assert not is_same("switch", True, 1)
+    assert contradictions({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 3, "c": 4}, ["c"]) == {"b": (2, 3)}
+
+
+def test_a_file_of_settings_evaluates_nothing(tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    assert read_trained_settings(weights) == {}
+    write_trained_settings(weights, {"settings": {"base_channels": 8}})
+    assert read_trained_settings(weights) == {"base_channels": 8}
+    for content, message in [
+        ("[]", "model.json contains a list"),
+        ("{", "model.json"),
+        ('{"settings": 3}', "model.json has no 'settings'; expected an object of config keys"),
+        ('{"settings": {"regions": "$__import__(1)"}}', "the value of 'regions' is .*expected a plain value"),
+        ('{"settings": {"network_def": {"_target_": "os.system"}}}', "the value of 'network_def' is"),
+    ]:
+        (tmp_path / "model.json").write_text(content, encoding="utf-8")
+        with pytest.raises(ConfigError, match=message):
+            read_trained_settings(weights)
+
+
+def test_weights_that_were_replaced_are_named(tmp_path, caplog):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    write_trained_settings(weights, {"settings": {}})
+    weights.write_bytes(b"others")
+    with caplog.at_level(logging.WARNING):
+        read_trained_settings(weights)
+    assert "model.pt has changed since" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("bundle", "folder"), [(HIPPOCAMPUS, "models"), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures")]
+)
+def test_included_weights_have_settings(bundle, folder, caplog):
+    weights = BUNDLES / bundle / folder / "model.pt"
+    with caplog.at_level(logging.WARNING):
+        settings = read_trained_settings(weights)
+    assert not caplog.records
+    assert settings["base_channels"] == 16
+    assert len(settings["regions"]) == settings["num_classes"]
+
+
+@pytest.fixture(scope="module")
+def trained(phantoms, tmp_path_factory):
+    """The output folder of a training with two modalities and one region."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    run_workflow(BRATS, "training", dataset_dir=str(phantoms), output_dir=str(folder), **SETTINGS)
+    return folder
+
+
+def command(*words):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
+    words = [sys.executable, "-m", "segan_monai", *map(str, words)]
+    return subprocess.run(words, env=environment, capture_output=True, text=True, encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_a_training_writes_what_its_network_depends_on(trained):
+    record = json.loads((trained / "model.json").read_text(encoding="utf-8"))
+    assert record["settings"] == {
+        **SETTINGS,
+        "num_classes": 1,
+        "base_channels": 4,
+        "num_levels": 4,
+        "full_resolution_channels": 0,
+        "slice_axis": 2,
+        "neighbours": 0,
+        "in_channels": 2,
+        "test_crop_size": None,
+    }
+    assert record["bundle"] == BRATS
+    assert record["preprocessing"] == ["LoadCased", "Orientationd", "LabelToRegionsd", "ScaleForegroundd"]
+    assert next(iter(torch.load(trained / "model.pt", weights_only=True))).startswith("encoder")
+
+
+@pytest.mark.slow
+def test_evaluation_and_inference_need_no_setting_again(trained, phantoms, tmp_path):
+    done = command("evaluate", trained, phantoms, "-o", tmp_path / "evaluation")
+    assert done.returncode == 0, done.stderr
+    assert "tumour" in (tmp_path / "evaluation" / "metrics.csv").read_text(encoding="utf-8")
+    case = sorted(path for path in phantoms.iterdir() if path.is_dir())[0]
+    done = command("predict", trained, "-i", case, "-o", tmp_path / "inference")
+    assert done.returncode == 0, done.stderr
+    (found,) = (tmp_path / "inference").glob("*_seg.nii.gz")
+    assert set(np.unique(np.asanyarray(nibabel.load(found).dataobj))) <= {0, 1}
+
+
+@pytest.mark.slow
+def test_a_contradiction_is_refused_by_name_and_an_intended_one_has_a_key(trained, phantoms, tmp_path):
+    swapped = ["evaluate", trained, phantoms, "--modalities", "flair,t1c", "-o", tmp_path / "evaluation"]
+    done = command(*swapped)
+    assert done.returncode == 1
+    assert "--modalities is ['flair', 't1c'], but the network was trained with ['t1c', 'flair']" in done.stderr
+    assert "add --allow_other_settings \"['modalities']\"" in done.stderr
+    assert command(*swapped, "--allow_other_settings", "modalities").returncode == 0
+
+
+@pytest.mark.slow
+def test_check_names_the_contradiction_too(trained, phantoms, tmp_path):
+    arguments = {
+        "run_id": "evaluating",
+        "config_file": [str(BUNDLE / "configs" / "evaluate.json")],
+        "dataset_dir": str(phantoms),
+        "ckpt_dir": str(trained),
+        "output_dir": str(tmp_path),
+        "device": "cpu",
+    }
+    report, _ = check_command_line(arguments, quick=True)
+    assert not report.errors
+    report, _ = check_command_line({**arguments, "modalities": ["flair", "t1c"]}, quick=True)
+    assert [finding.rule for finding in report.errors] == ["settings"]
+
+
+@pytest.mark.slow
+def test_a_resumed_training_has_the_same_settings(trained, phantoms, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    other = {**SETTINGS, "slice_size": [64, 64]}
+    workflow = make_workflow(
+        BRATS, "training", dataset_dir=str(phantoms), output_dir=str(folder), resume=True, **{**other, "epochs": 2}
+    )
+    workflow.initialize()
+    with pytest.raises(RuntimeError) as caught:
+        workflow.run()
+    (error,) = (cause for cause in causes(caught.value) if isinstance(cause, ConfigError))
+    assert "slice_size is [64, 64], but [32, 32] in the checkpoint" in str(error)
+
+
+@pytest.mark.slow
+def test_exports_and_monai_label_take_them_from_there(trained, tmp_path):
+    exported = ExportedBundle(BUNDLE, trained / "model.pt")
+    assert exported.network(torch.zeros(1, 2, 32, 32)).shape == (1, 1, 32, 32)
+    with pytest.raises(ConfigError, match="base_channels is 8, but the network was trained with 4"):
+        _ = ExportedBundle(BUNDLE, trained / "model.pt", overrides={"base_channels": 8}).network
+
+    bundle = shutil.copytree(BUNDLE, tmp_path / BRATS)
+    (bundle / "models").mkdir(exist_ok=True)
+    for name in ("model.pt", "model.json"):
+        shutil.copy(trained / name, bundle / "models")
+    placed = place_bundle(bundle, tmp_path / "app")
+    for name in ("inference", "train"):
+        config = json.loads((placed / "configs" / f"{name}.json").read_text(encoding="utf-8"))
+        assert (config["modalities"], config["base_channels"]) == (["t1c", "flair"], 4)
+    metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "tumour"}
+    assert (placed / "models" / "model.json").is_file()
