@@ -85,6 +85,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         for file in ("inference.json", "train.json")
     )
     overlaid = given_keys(overlays, ())
+    if weights.parent == placed / "models":
+        overlaid.pop("regions", None)  # trained in the app, on the regions of the overlay with a viewer's label values
     inference, with_settings = _with_trained_settings(inference, weights, overlaid)
     training, _ = _with_trained_settings(training, weights, overlaid)
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -97,7 +99,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if "warm_up_epochs" in training:
         training["warm_up_epochs"] = 0
     training["learning_rate"] *= CONTINUED_LEARNING_RATE
-    if "regions" in {**overlaid, **with_settings}:
+    if "regions" in {**given_keys(overlays, ()), **with_settings}:
         names = ["background", *regions]
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}
 

@@ -21,11 +21,12 @@ from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
-from segan_monai.trained import apply_trained_settings, given_keys
+from segan_monai.trained import apply_trained_settings, given_keys, read_trained_settings
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
 FORMATS = ("torchscript", "onnx", "torch-export")
+SETTINGS_FILE = "model.json"  # extra file of TorchScript and torch.export files
 _PLANES = ((64, 96, 32), (96, 64, 64))  # two arbitrary sizes, multiples of the networks' divisors
 
 
@@ -36,6 +37,8 @@ class ExportedBundle:
       (``ResizeSlicesd``), the image size is fixed.
     - In a torch.export file, sizes must be multiples of the network's divisor, as its guards enforce. ONNX files accept
       the same sizes as the network.
+    - Every file contains the settings of the training (``model.json``), if the weights have them: TorchScript and
+      torch.export files as the extra file ``model.json``, ONNX files in the metadata.
     - An exported L-SNet always processes exactly ``max_rois`` RoIs.
 
     Args:
@@ -92,6 +95,12 @@ class ExportedBundle:
         steps = getattr(self.parser.get_parsed_content("preprocessing"), "transforms", [])
         return next((step.size for step in steps if isinstance(step, ResizeSlicesd)), None)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The settings of the training that the exported network has; empty for weights without ``model.json``."""
+        trained = read_trained_settings(self.weights)
+        return {k: self.parser.get_parsed_content(k) if k in self.parser else value for k, value in trained.items()}
+
     def example(self, other: bool = False, any_size: bool = False) -> Tensor:
         """Return a random input (B, C, H, W[, D]).
 
@@ -128,6 +137,11 @@ class ExportedBundle:
         ckpt_export(
             "network_def", str(file), str(self.weights), self.meta_file, self.files, **self.overrides, **self.trained
         )
+        if self.settings:
+            names = ["metadata.json", *(Path(config).name for config in self.files)]
+            extra = dict.fromkeys(names, "")
+            script = torch.jit.load(file, _extra_files=extra)
+            torch.jit.save(script, file, _extra_files={**extra, **self._extra_files()})
 
     def _onnx(self, file: Path) -> None:
         require_modules("export", "export to ONNX", ("onnx", "onnxscript"))
@@ -165,13 +179,18 @@ class ExportedBundle:
             recipe = {"without": str(error)}
         meta = self.parser["_meta_"]
         about = {"bundle": self.bundle.resolve().name, "version": meta["version"], "classes": self._classes()}
+        if self.settings:
+            about["settings"] = self.settings
         onnx.helper.set_model_props(model, {RECIPE: json.dumps({**about, **recipe})})
         onnx.save(model, file)
 
     def _program(self, file: Path) -> None:
         with torch.no_grad():
             program = torch.export.export(self.network, (self.example(),), dynamic_shapes=(self._free_axes(),))
-        torch.export.save(program, file)
+        torch.export.save(program, file, extra_files=self._extra_files())
+
+    def _extra_files(self) -> dict[str, str]:
+        return {SETTINGS_FILE: json.dumps({"settings": self.settings}, indent=4)} if self.settings else {}
 
     def _free_axes(self) -> dict[int, Any]:
         dimensions = self.example().ndim

@@ -219,8 +219,15 @@ def spans_space(shape: Sequence[int], affine: NDArray) -> bool:
     return bool(extents.max() <= LARGEST_EXTENT_MM and abs(np.linalg.det(affine[:3, :3] / sizes)) > 0.01)
 
 
-def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.Nifti1Image]:
-    """Read one 4-D image, or one 3-D image per modality.
+def load_image(
+    files: Sequence[Path], channels: int, modalities: Sequence[str] = ()
+) -> tuple[NDArray, nibabel.Nifti1Image]:
+    """Read one 4-D image, or one 3-D image per modality, in the order of the training.
+
+    Args:
+        files: the images.
+        channels: number of channels.
+        modalities: their names, for messages.
 
     Returns:
         Voxels (C, H, W, D) in float32, and the first image.
@@ -261,7 +268,8 @@ def load_image(files: Sequence[Path], channels: int) -> tuple[NDArray, nibabel.N
             )
     voxels = np.concatenate(stacked)
     if len(voxels) != channels:
-        raise SystemExit(f"expected {channels} channels, found {len(voxels)} in {', '.join(map(str, files))}.")
+        named = f" ({', '.join(modalities)}, in this order)" if len(modalities) == channels > 1 else ""
+        raise SystemExit(f"expected {channels} channels{named}, found {len(voxels)} in {', '.join(map(str, files))}.")
     if not np.isfinite(voxels).all():
         raise SystemExit(f"{', '.join(map(str, files))}: NaN or infinite voxels. Replace them.")
     return voxels, images[0]
@@ -509,7 +517,8 @@ def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, ord
 def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
     """Return the label map of an image, which lies on the image in every program."""
     recipe = read_recipe(network)
-    image, source = load_image(files, recipe["channels"])
+    modalities = recipe.get("settings", {}).get("modalities", ())
+    image, source = load_image(files, recipe["channels"], modalities)
     prepared, done = prepare(image, affine_in_mm(source), recipe["steps"])
     settings = dict(recipe["inferer"])
     runner = run_slices if settings.pop("kind") == "slices" else run_windows

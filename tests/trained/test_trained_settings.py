@@ -186,3 +186,48 @@ def test_exports_and_monai_label_take_them_from_there(trained, tmp_path):
     metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "tumour"}
     assert (placed / "models" / "model.json").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["torchscript", "torch-export"])
+def test_exported_programs_carry_the_settings(kind, trained, tmp_path):
+    file = ExportedBundle(BUNDLE, trained / "model.pt").export(kind, tmp_path / "model.bin.pt2")
+    extra = {"model.json": ""}
+    if kind == "torchscript":
+        extra["inference.json"] = ""
+        torch.jit.load(file, _extra_files=extra)
+        assert "network_def" in json.loads(extra["inference.json"])  # as without settings
+    else:
+        torch.export.load(file, extra_files=extra)
+    settings = json.loads(extra["model.json"])["settings"]
+    assert {key: settings[key] for key in SETTINGS} == SETTINGS
+
+
+@pytest.mark.slow
+def test_an_onnx_file_names_the_modalities_in_their_order(trained, phantoms, tmp_path):
+    file = ExportedBundle(BUNDLE, trained / "model.pt").export("onnx", tmp_path / "model.onnx")
+    image = sorted(phantoms.rglob("*_flair.nii.gz"))[0]
+    script = Path(__file__).parents[2] / "segan_monai" / "export" / "run_onnx.py"
+    words = [sys.executable, str(script), str(file), str(image), "--output", str(tmp_path / "map.nii.gz")]
+    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert "expected 2 channels (t1c, flair, in this order), found 1" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_app_starts_again_after_a_training_on_its_own_label_values(trained, tmp_path):
+    bundle = shutil.copytree(BUNDLE, tmp_path / BRATS)
+    (bundle / "models").mkdir(exist_ok=True)
+    for name in ("model.pt", "model.json"):
+        shutil.copy(trained / name, bundle / "models")
+    overlay = tmp_path / "tumour.json"
+    overlay.write_text(json.dumps({"regions": SETTINGS["regions"]}), encoding="utf-8")
+    placed = place_bundle(bundle, tmp_path / "app", [overlay])
+    settings = read_trained_settings(placed / "models" / "model.pt")
+    # what a training in the app writes: label maps of a viewer have the value 1
+    write_trained_settings(placed / "models" / "model.pt", {"settings": {**settings, "regions": {"tumour": [1]}}})
+    place_bundle(bundle, tmp_path / "app", [overlay])
+    training = json.loads((placed / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert training["regions"] == {"tumour": [1]}
+    metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "tumour"}
