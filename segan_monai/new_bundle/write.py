@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,24 @@ _ONE_LINE = 100
 
 
 def new_bundle(
-    name: str, method: str, data: str | Path, output_dir: str | Path = ".", processes: int = 1
+    name: str,
+    method: str,
+    data: str | Path,
+    output_dir: str | Path = ".",
+    processes: int = 1,
+    modalities: Sequence[str] | None = None,
+    regions: Mapping[str, list[int]] | None = None,
 ) -> tuple[Path, Fingerprint, dict[str, Choice]]:
     """Measure a labelled data set and write a bundle for it that is ready for training.
 
     Args:
         name: Name of the bundle and its folder.
         method: ``segan``, ``adversarial-normalization`` or ``lsnet``.
-        data: Folder in the decathlon's format or nnU-Net's raw format.
+        data: Folder of BraTS, in the decathlon's format or nnU-Net's raw format.
         output_dir: Parent folder of the bundle.
         processes: Number of processes that read cases.
+        modalities: See ``describe_data``.
+        regions: See ``describe_data``.
 
     Returns:
         The folder of the bundle, the fingerprint, and the chosen settings with reasons. The bundle also records the
@@ -60,7 +68,7 @@ def new_bundle(
     _check_name(name, folder)
     template = BUNDLES / TEMPLATES.get(method, "")
     require_results_outside(folder, data)
-    described = describe_data(data)
+    described = describe_data(data, modalities, regions)
     found = take_fingerprint(described, processes)
     chosen = choose(method, found)
     if not (template / "configs" / "metadata.json").is_file():
@@ -116,11 +124,13 @@ def adapt_config(
     config |= {key: choice.value for key, choice in chosen.items() if key in config}
     if method == "segan":
         config["modalities"] = found.channels
-        if len(found.channels) == 1:  # other folders may name their only channel differently
+        if len(found.channels) == 1 and not described.selects_modalities:  # other folders may name their only channel differently
             del config["cases"]["modalities"]
         config["label_regions"].pop("cases", None)
     else:
         _each_component(config, lambda part: _name_channels(part, found.channels))
+        if described.selects_modalities and "cases" in config:
+            config["cases"]["modalities"] = found.channels
     if "intensity_window" in chosen:
         config = _before(config, "num_classes", {"intensity_window": chosen["intensity_window"].value})
         _each_component(config, _window_instead_of_percentiles)
