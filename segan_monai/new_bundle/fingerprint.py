@@ -216,8 +216,8 @@ def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: S
     for case, entry in zip(found, data.cases, strict=True):
         if odd := sorted(set(case.labels) - known):
             listed = ", ".join(f"{value} ({case.labels[value]} voxels)" for value in odd[:8])
+            names = f"'labels' in {data.folder / 'dataset.json'} or --regions names"
             raise DataError(
-                f"{entry['label']}: found label values {listed} that 'labels' in {data.folder / 'dataset.json'} does "
-                f"not name; it names 0 and {', '.join(map(str, sorted(known)))}. Name them there, or correct the label "
-                "map."
+                f"{entry['label']}: found label values {listed} that are not among those that {names}: 0 and "
+                f"{', '.join(map(str, sorted(known)))}. Name them there, or correct the label map."
             )

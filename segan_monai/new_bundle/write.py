@@ -124,7 +124,9 @@ def adapt_config(
     config |= {key: choice.value for key, choice in chosen.items() if key in config}
     if method == "segan":
         config["modalities"] = found.channels
-        if len(found.channels) == 1 and not described.selects_modalities:  # other folders may name their only channel differently
+        if (
+            len(found.channels) == 1 and not described.selects_modalities
+        ):  # other folders may name their only channel differently
             del config["cases"]["modalities"]
         config["label_regions"].pop("cases", None)
     else:

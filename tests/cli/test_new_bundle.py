@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError
-from segan_monai.run import read_arguments
 from tests.new_bundle.data import write_raw
 
 
@@ -25,7 +24,7 @@ def test_measures_choices_and_what_to_type_next(tmp_path):
     assert "regions (label values) and the number of cases with each: organ (1) in 2" in result.output
     assert "slice_size                [32, 48]  95 % of the cases have planes of at most 32x36" in result.output
     config = tmp_path / "organ_segmentation" / "configs" / "train.json"
-    assert f"next:    python -m monai.bundle run training --config_file {config}" in result.output
+    assert f"next:    segan-monai train {config.parent.parent} {data}" in result.output
     assert config.is_file()
 
 
@@ -38,11 +37,8 @@ def test_odd_names_reach_the_configs_and_the_command_to_paste(tmp_path, monkeypa
         parser = ConfigParser()
         parser.read_config(str(tmp_path / "my #1 bundles" / "organ_segmentation" / "configs" / f"{file}.json"))
         assert parser.get_parsed_content("dataset_dir") == str(data)
-    commands = [line.removeprefix("next:").strip() for line in result.output.splitlines()[-2:]]
-    for command, run_id, file in zip(commands, ("training", "evaluating"), ("train", "evaluate"), strict=True):
-        words = shlex.split(command)
-        assert words[:5] == ["python", "-m", "monai.bundle", "run", run_id]
-        assert read_arguments(words[4:])["config_file"] == f"./my #1 bundles/organ_segmentation/configs/{file}.json"
+    words = shlex.split(result.output.splitlines()[-1].removeprefix("next:"))
+    assert words == ["segan-monai", "train", "./my #1 bundles/organ_segmentation", "./patient's data #2"]
 
 
 def test_errors_are_the_users(tmp_path):
