@@ -34,6 +34,7 @@ class DataDescription:
         reference: Authors or publication; empty if unknown.
         cases: Cases with a label map, as :func:`segan_monai.data.find_cases` returns them.
         selects_modalities: Whether the loader needs the channel names to find the cases again.
+        chosen_regions: Whether the user chose the regions; label values outside them become background.
     """
 
     folder: Path
@@ -44,6 +45,7 @@ class DataDescription:
     reference: str
     cases: list[dict[str, Any]]
     selects_modalities: bool = False
+    chosen_regions: bool = False
 
 
 def describe_data(
@@ -96,6 +98,7 @@ def describe_data(
         str(content.get("reference") or ""),
         cases,
         bool(modalities),
+        regions is not None,
     )
 
 

@@ -213,11 +213,19 @@ def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: S
             f"all label maps of {data.folder} are empty: every voxel is 0. Check whether labelsTr holds the right "
             "files."
         )
+    if data.chosen_regions:  # other label values become background
+        present = {value for case in found for value in case.labels}
+        if absent := [name for name, values in regions.items() if not present & set(values)]:
+            raise DataError(
+                f"--regions: no label map of {data.folder} has a value of {', '.join(absent)}. Found the values "
+                f"{', '.join(map(str, sorted(present)))}."
+            )
+        return
     for case, entry in zip(found, data.cases, strict=True):
         if odd := sorted(set(case.labels) - known):
             listed = ", ".join(f"{value} ({case.labels[value]} voxels)" for value in odd[:8])
-            names = f"'labels' in {data.folder / 'dataset.json'} or --regions names"
             raise DataError(
-                f"{entry['label']}: found label values {listed} that are not among those that {names}: 0 and "
-                f"{', '.join(map(str, sorted(known)))}. Name them there, or correct the label map."
+                f"{entry['label']}: found label values {listed} that 'labels' in {data.folder / 'dataset.json'} does "
+                f"not name; it names 0 and {', '.join(map(str, sorted(known)))}. Name them there, or correct the label "
+                "map."
             )

@@ -79,5 +79,5 @@ def test_wrong_modalities_and_regions(tmp_path):
     raw = write_raw(tmp_path / "raw", cases=2)
     with pytest.raises(ConfigError, match=r"has no flair. Expected names from dataset.json: T1"):
         describe_data(raw, ["flair"])
-    with pytest.raises(DataError, match=r"found label values 2 .*, 4 .*--regions names"):
-        new_bundle("a_segmentation", "segan", data, tmp_path, regions={"core": [1]})
+    with pytest.raises(DataError, match=r"no label map of .* has a value of core. Found the values 1, 2, 4"):
+        new_bundle("a_segmentation", "segan", data, tmp_path, regions={"core": [7]})
