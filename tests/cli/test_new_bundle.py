@@ -38,7 +38,7 @@ def test_odd_names_reach_the_configs_and_the_command_to_paste(tmp_path, monkeypa
         parser.read_config(str(tmp_path / "my #1 bundles" / "organ_segmentation" / "configs" / f"{file}.json"))
         assert parser.get_parsed_content("dataset_dir") == str(data)
     words = shlex.split(result.output.splitlines()[-1].removeprefix("next:"))
-    assert words == ["segan-monai", "train", "./my #1 bundles/organ_segmentation", "./patient's data #2"]
+    assert words == ["segan-monai", "train", "./my #1 bundles/organ_segmentation", "patient's data #2"]
 
 
 def test_errors_are_the_users(tmp_path):
