@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data import find_cases
+from segan_monai.data.brats import BRATS, brats_file
+from segan_monai.data.conventions import LABEL_CONVENTIONS, modality_name, resolve_regions
 from segan_monai.data.decathlon import read_datalist
-from segan_monai.errors import DataError
-from segan_monai.folders import existing_folder
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.folders import existing_folder, walk_files
 
 _NAMED_BOTH_WAYS = 'Expected {"background": 0, "tumour": 1} or {"0": "background", "1": "tumour"}'
 
@@ -31,6 +33,8 @@ class DataDescription:
         licence: Licence of the images; empty if unknown.
         reference: Authors or publication; empty if unknown.
         cases: Cases with a label map, as :func:`segan_monai.data.find_cases` returns them.
+        selects_modalities: Whether the loader needs the channel names to find the cases again.
+        chosen_regions: Whether the user chose the regions; label values outside them become background.
     """
 
     folder: Path
@@ -40,31 +44,45 @@ class DataDescription:
     licence: str
     reference: str
     cases: list[dict[str, Any]]
+    selects_modalities: bool = False
+    chosen_regions: bool = False
 
 
-def describe_data(data: str | Path) -> DataDescription:
-    """Describe a folder in the decathlon's format or nnU-Net's raw format, without reading images.
+def describe_data(
+    data: str | Path, modalities: Sequence[str] | None = None, regions: Mapping[str, list[int]] | None = None
+) -> DataDescription:
+    """Describe a folder of BraTS, in the decathlon's format or nnU-Net's raw format, without reading images.
 
     Args:
-        data: The folder, with ``imagesTr`` and ``labelsTr``; ``dataset.json`` is optional.
+        data: The folder, with ``imagesTr`` and ``labelsTr``, where ``dataset.json`` is optional; or folders of BraTS of
+            any year.
+        modalities: Channels to use, in this order; by default all, for BraTS those that every case has.
+        regions: Label values of each region; by default those of ``dataset.json``, or of the convention of BraTS.
 
     Raises:
+        ConfigError: The data set does not have a modality, or a region has no positive label value.
         DataError: The folder does not exist, or has no labels or fewer than two subjects; names of channels or labels
             are invalid; there is an ``ignore`` label; or ``find_cases`` raises it.
     """
     folder = Path(os.path.normpath(existing_folder(data)))
     file = folder / "dataset.json"
     content = read_datalist(file) if file.is_file() else {}
-    if not content and not (folder / "imagesTr").is_dir():
-        raise DataError(
-            f"{folder} has neither dataset.json nor imagesTr. Expected the decathlon's format or nnU-Net's raw format: "
-            "imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json."
-        )
-    if not content.get("training") and not content.get("dataset") and not (folder / "labelsTr").is_dir():
+    brats = not content and not (folder / "imagesTr").is_dir()
+    if brats:
+        modalities = modalities or _modalities_of_all(folder)
+    elif not content.get("training") and not content.get("dataset") and not (folder / "labelsTr").is_dir():
         raise DataError(f"{folder} has no folder labelsTr. Expected a label map labelsTr/<case>.nii.gz for each case.")
     channels = _channels(file, content.get("channel_names", content.get("modality")))
-    regions = _regions(file, content["labels"]) if content.get("labels") else {}
-    cases = [case for case in find_cases(folder, require_labels=True) if case.get("section") != "test"]
+    if modalities:
+        channels = _selected(folder, channels, modalities, brats)
+    found = find_cases(folder, modalities=channels if modalities else None, require_labels=True)
+    cases = [case for case in found if case.get("section") != "test"]
+    if regions is not None:
+        named = resolve_regions(regions)
+    elif content.get("labels"):
+        named = _regions(file, content["labels"])
+    else:
+        named = _regions_of_convention(cases) if brats else {}
     subjects = {case["subject"] for case in cases}
     if len(subjects) < 2:
         raise DataError(
@@ -75,11 +93,52 @@ def describe_data(data: str | Path) -> DataDescription:
         folder,
         str(content.get("name") or folder.name),
         channels,
-        regions,
+        named,
         str(content.get("licence") or content.get("license") or ""),
         str(content.get("reference") or ""),
         cases,
+        bool(modalities),
+        regions is not None,
     )
+
+
+def _modalities_of_all(folder: Path) -> list[str]:
+    """Return the modalities that every labelled case of a folder of BraTS has, as its file names tell."""
+    files: dict[tuple[Path, str], set[str]] = {}
+    for path in walk_files(folder):
+        if parsed := brats_file(path):
+            files.setdefault(parsed[:2], set()).add(parsed[2])
+    if not files:
+        raise DataError(
+            f"{folder} has neither dataset.json nor imagesTr. Expected the decathlon's format or nnU-Net's raw format: "
+            f"imagesTr/<case>_0000.nii.gz, labelsTr/<case>.nii.gz, dataset.json; or {BRATS.expected}."
+        )
+    labelled = [kinds for kinds in files.values() if "seg" in kinds]
+    if not labelled:
+        raise DataError(f"{folder} has {len(files)} cases and no label map. Expected <case>/<case>_seg.nii.gz.")
+    shared = [name for name in ("t1", "t1c", "t2", "flair") if all(name in kinds for kinds in labelled)]
+    if not shared:
+        raise DataError(f"{folder}: the {len(labelled)} labelled cases have no modality in common. Set --modalities.")
+    return shared
+
+
+def _selected(folder: Path, channels: list[str], modalities: Sequence[str], brats: bool) -> list[str]:
+    """Return the modalities by the names of the data set."""
+    if brats:
+        return [modality_name(name) for name in modalities]
+    known = {modality_name(name): name for name in channels}
+    if odd := [name for name in modalities if modality_name(name) not in known]:
+        raise ConfigError(
+            f"--modalities: {folder} has no {', '.join(odd)}. Expected names from dataset.json: "
+            f"{', '.join(channels) or 'it has none; add channel_names'}."
+        )
+    return [known[modality_name(name)] for name in modalities]
+
+
+def _regions_of_convention(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Return the regions of the one known convention of the cases; empty if there is none."""
+    conventions = {str(case.get("convention")) for case in cases}
+    return resolve_regions("auto", cases) if len(conventions) == 1 and conventions <= LABEL_CONVENTIONS.keys() else {}
 
 
 def _channels(file: Path, names: Any) -> list[str]:

@@ -213,6 +213,14 @@ def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: S
             f"all label maps of {data.folder} are empty: every voxel is 0. Check whether labelsTr holds the right "
             "files."
         )
+    if data.chosen_regions:  # other label values become background
+        present = {value for case in found for value in case.labels}
+        if absent := [name for name, values in regions.items() if not present & set(values)]:
+            raise DataError(
+                f"--regions: no label map of {data.folder} has a value of {', '.join(absent)}. Found the values "
+                f"{', '.join(map(str, sorted(present)))}."
+            )
+        return
     for case, entry in zip(found, data.cases, strict=True):
         if odd := sorted(set(case.labels) - known):
             listed = ", ".join(f"{value} ({case.labels[value]} voxels)" for value in odd[:8])

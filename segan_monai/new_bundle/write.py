@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,16 +35,24 @@ _ONE_LINE = 100
 
 
 def new_bundle(
-    name: str, method: str, data: str | Path, output_dir: str | Path = ".", processes: int = 1
+    name: str,
+    method: str,
+    data: str | Path,
+    output_dir: str | Path = ".",
+    processes: int = 1,
+    modalities: Sequence[str] | None = None,
+    regions: Mapping[str, list[int]] | None = None,
 ) -> tuple[Path, Fingerprint, dict[str, Choice]]:
     """Measure a labelled data set and write a bundle for it that is ready for training.
 
     Args:
         name: Name of the bundle and its folder.
         method: ``segan``, ``adversarial-normalization`` or ``lsnet``.
-        data: Folder in the decathlon's format or nnU-Net's raw format.
+        data: Folder of BraTS, in the decathlon's format or nnU-Net's raw format.
         output_dir: Parent folder of the bundle.
         processes: Number of processes that read cases.
+        modalities: See ``describe_data``.
+        regions: See ``describe_data``.
 
     Returns:
         The folder of the bundle, the fingerprint, and the chosen settings with reasons. The bundle also records the
@@ -60,7 +68,12 @@ def new_bundle(
     _check_name(name, folder)
     template = BUNDLES / TEMPLATES.get(method, "")
     require_results_outside(folder, data)
-    described = describe_data(data)
+    described = describe_data(data, modalities, regions)
+    if described.selects_modalities and method != "segan":
+        raise ConfigError(
+            f"--method {method} uses all channels of a data set and cannot select modalities, as folders of BraTS and "
+            "--modalities need it. Choose --method segan, or give the data with one channel in the decathlon's format."
+        )
     found = take_fingerprint(described, processes)
     chosen = choose(method, found)
     if not (template / "configs" / "metadata.json").is_file():
@@ -114,8 +127,8 @@ def adapt_config(
     config |= {key: choice.value for key, choice in chosen.items() if key in config}
     config["modalities"] = found.channels
     if method == "segan":
-        if len(found.channels) == 1:  # other folders may name their only channel differently
-            del config["cases"]["modalities"]
+        if len(found.channels) == 1 and not described.selects_modalities:
+            del config["cases"]["modalities"]  # other folders may name their only channel differently
         config["label_regions"].pop("cases", None)
     if method == "lsnet" and not found.is_ct:
         config["hu_window"] = None

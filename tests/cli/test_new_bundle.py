@@ -40,7 +40,7 @@ def test_odd_names_reach_the_configs_and_the_command_to_paste(tmp_path, monkeypa
         assert parser.get_parsed_content("dataset_dir") == str(data)
     commands = [line.removeprefix("next:").strip() for line in result.output.splitlines()[-2:]]
     assert [shlex.split(command) for command in commands] == [
-        ["segan-monai", "train", "my #1 bundles/organ_segmentation", data.name, "-o", "organ_segmentation_training"],
+        ["segan-monai", "train", "./my #1 bundles/organ_segmentation", data.name, "-o", "organ_segmentation_training"],
         ["segan-monai", "evaluate", "organ_segmentation_training", data.name],
     ]
 
