@@ -42,7 +42,9 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
     rows = {name: part["results"]["result"]["rows"] for name, part in found.items() if "result" in part["results"]}
     assert [row["side"] for row in rows["train-step"]] == ["literal", "float32", "bfloat16"]
     assert rows["train-step, inductor"][-1]["side"] == "bfloat16, aot_eager"
-    assert rows["inference, inductor"][-1]["compilations"] == 1
+    assert rows["inference, inductor"][-1]["compilations"] <= 1, (
+        "one size of plane that the volume may have had already"
+    )
     assert {row["side"] for row in rows["inference"]} > {"bfloat16", "MONAI SliceInferer"}
     for name in ("training", "training-without-critics"):
         (row,) = rows[name]
