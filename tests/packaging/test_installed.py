@@ -75,7 +75,7 @@ def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, programs):
 
     run("segan-monai", "phantoms", "data", "--cases", "6", "--spacing", "4", "--layout", "msd", "--workers", "1")
     run("segan-monai", "train", "brats", "data", "-o", "training", *OPTIONS)
-    run("segan-monai", "predict", "training", "-i", "data/imagesTr", "-o", "predicted", *NETWORK)
+    run("segan-monai", "predict", "training", "-i", "data", "-o", "predicted", *NETWORK)
     assert len(list((run.folder / "predicted").glob("*_seg.nii.gz"))) == 6
     run("segan-monai", "evaluate", "training", "data", "-o", "evaluated", *NETWORK)
     assert json.loads((run.folder / "evaluated" / "summary.json").read_text(encoding="utf-8"))
