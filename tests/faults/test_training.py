@@ -247,7 +247,7 @@ def files_of(folder):
         ({"dataset_dir": "elsewhere"}, "there is no such folder. Set --dataset_dir to the folder of the images."),
         ({"dataset_dir": "elsewhere", "check": False}, "there is no such folder. Set --dataset_dir"),
         ({"dataset_dir": "elsewhere", "resume": True}, "there is no such folder. Set --dataset_dir"),
-        ({"base_channels": 2, "resume": True}, "last.pt: its 'network' does not match this configuration"),
+        ({"base_channels": 2, "resume": True}, "last.pt: base_channels is 2, but 4 in the checkpoint"),
     ],
     ids=str,
 )
