@@ -205,7 +205,8 @@ def _appended_to_short_command(call: Call) -> list[str]:
     is_run = Path(folder, name, "run.json").is_file()
     if command != "train" and not is_run:
         return []  # the included weights are as large as they are
-    bundle = bundle_of_run(Path(folder, name)) if is_run else find_bundle(name)
+    is_folder = Path(folder, name).is_dir()
+    bundle = bundle_of_run(Path(folder, name)) if is_run else find_bundle(Path(folder, name) if is_folder else name)
     keys = config_keys(f"configs/{CONFIG_FILES[command]}", bundle)
     return [f"--{key}={value}" for key, value in small_options(keys, others).items()]
 
@@ -220,7 +221,19 @@ def run(call: Call, log: Path) -> int:
     if process.is_alive():
         process.kill()
         process.join()
+    _include_weights(Path(call[0]))
     return process.exitcode
+
+
+def _include_weights(folder: Path) -> None:
+    """Put the weights of a training into its bundle, in place of the included ones, which are as large as they are."""
+    for bundle in (folder, *folder.glob("bundles/*"), folder / "my_bundle"):
+        trained = bundle / "output" / "training"
+        if (trained / "model.pt").is_file():
+            for models in (bundle / "models", bundle / "models" / "ct_pictures"):
+                models.mkdir(parents=True, exist_ok=True)
+                for file in ("model.pt", "model.json", "split.json"):
+                    shutil.copyfile(trained / file, models / file)
 
 
 def _run(call: Sequence[str], log: Path) -> None:

@@ -159,8 +159,15 @@ def test_domains_for_adversarial_normalization_pass_verify(tmp_path):
     bundle, *_ = new_bundle("organ_segmentation", "adversarial-normalization", data, tmp_path)
     train = content(bundle, "train")
     assert (train["first_domain"], train["second_domain"]) == ("site 0", "site 1")
-    assert train["load"][0]["modalities"] == train["train"]["handlers"][0]["modalities"] == ["T1"]
+    assert train["modalities"] == ["T1"]
+    assert train["load"][0]["modalities"] == train["train"]["handlers"][0]["modalities"] == "@modalities"
     all_ok(results(bundle))
+
+
+def steps_of(config):
+    """Classes of the preprocessing, without disabled steps."""
+    steps = ConfigParser(config).get_parsed_content("preprocessing")
+    return [type(step).__name__ for step in getattr(steps, "transforms", steps) if step is not None]
 
 
 def test_a_ct_of_mixed_spacing_for_segan(tmp_path):
@@ -171,10 +178,9 @@ def test_a_ct_of_mixed_spacing_for_segan(tmp_path):
         nibabel.save(nibabel.Nifti1Image(np.asarray(nibabel.load(file).dataobj), np.diag([2.0, 2, 2, 1])), file)
     assert image.header.get_zooms()[:3] == (1, 1, 2)
     bundle, *_ = new_bundle("organ_segmentation", "segan", data, tmp_path)
-    for file, key in (("train", "preprocessing"), ("evaluate", "preprocessing"), ("inference", "preprocessing")):
+    for file in ("train", "evaluate", "inference"):
         config = content(bundle, file)
-        steps = config[key] if isinstance(config[key], list) else config[key]["transforms"]
-        names = [step["_target_"] for step in steps]
+        names = steps_of(config)
         assert names.index("IsolatedSpacingd") == names.index("Orientationd") + 1
         assert "ScaleIntensityRanged" in names
         assert "ScaleForegroundd" not in names
@@ -187,8 +193,9 @@ def test_mri_for_lsnet_is_scaled_by_percentiles(tmp_path):
     bundle, *_ = new_bundle("organ_segmentation", "lsnet", write_raw(tmp_path / "data"), tmp_path)
     for file in ("train", "evaluate", "inference"):
         config = content(bundle, file)
-        assert "hu_window" not in json.dumps(config)
-        assert "ScaleForegroundd" in json.dumps(config)
+        assert (config["hu_window"], config["picture_window"]) == (None, [0, 255])
+        assert "ScaleForegroundd" in steps_of(config)
+        assert "ScaleIntensityRanged" not in steps_of(config)
     all_ok(results(bundle, ("network", "train", "infer")))
 
 

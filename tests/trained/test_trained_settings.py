@@ -110,6 +110,8 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "neighbours": 0,
         "in_channels": 2,
         "test_crop_size": None,
+        "spacing_mm": None,
+        "intensity_window": None,
     }
     assert record["bundle"] == BRATS
     assert record["preprocessing"] == ["LoadCased", "Orientationd", "LabelToRegionsd", "ScaleForegroundd"]
