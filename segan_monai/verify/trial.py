@@ -104,7 +104,9 @@ class Trial:
             "ckpt_dir": str(self.work_dir / "models"),
         }
         known = self.config(run_id)
-        settings = config_values({**SMALL, **folders, **self.overrides})
+        # a bundle that does not resample stays so
+        small = {key: value for key, value in SMALL.items() if key != "spacing_mm" or known.get(key) is not None}
+        settings = config_values({**small, **folders, **self.overrides})
         return {key: value for key, value in settings.items() if key.split("#")[0] in known}
 
     @cached_property

@@ -162,6 +162,8 @@ def config_keys(files: str | Sequence[str], folder: Path) -> set[str]:
 def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
     """Settings with which anything takes seconds, of those that there are."""
     small = {**SMALL, "epochs": 1, "max_cases": 8}
+    if "patch_size" not in keys:
+        del small["spacing_mm"]  # images of these bundles keep their voxels
     if {"--fold", "--folds", "--held_out"} & set(given):
         del small["folds"]
     return {key: value for key, value in small.items() if key in keys}
@@ -230,10 +232,11 @@ def _include_weights(folder: Path) -> None:
     for bundle in (folder, *folder.glob("bundles/*"), folder / "my_bundle"):
         trained = bundle / "output" / "training"
         if (trained / "model.pt").is_file():
-            for models in (bundle / "models", bundle / "models" / "ct_pictures"):
-                models.mkdir(parents=True, exist_ok=True)
-                for file in ("model.pt", "model.json", "split.json"):
-                    shutil.copyfile(trained / file, models / file)
+            pictures = bundle / "models" / "ct_pictures"
+            pictures.mkdir(parents=True, exist_ok=True)
+            for file in ("model.pt", "model.json", "split.json"):
+                shutil.copyfile(trained / file, pictures.parent / file)
+            shutil.copyfile(trained / "model.pt", pictures / "model.pt")  # its settings may be those of volumes
 
 
 def _run(call: Sequence[str], log: Path) -> None:
