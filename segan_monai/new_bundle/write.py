@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import segan_monai
+from segan_monai.bundles_by_name import BUNDLES
 from segan_monai.errors import ConfigError
 from segan_monai.files import writing
 from segan_monai.label_bundle import check_bundle_name
@@ -27,9 +27,6 @@ TEMPLATES = {
     "adversarial-normalization": "brain_mri_adversarial_normalization_segmentation",
     "lsnet": "pancreas_ct_lsnet_segmentation",
 }
-BUNDLES = Path(segan_monai.__file__).parent / "bundles"
-"""Folder of the templates: a link to ``bundles`` in a checkout, a copy of the configs in an installed package."""
-
 _COPIED = ("LICENSE", "configs/logging.conf", "configs/multi_gpu_train.json", "configs/multi_gpu_evaluate.json")
 _ONE_LINE = 100
 
