@@ -62,7 +62,6 @@ def apply_trained_settings(
     parser: ConfigParser,
     weights: str | os.PathLike[str],
     given: Mapping[str, str] | None,
-    allowed: Collection[str] = (),
 ) -> dict[str, Any]:
     """Put the settings that weights were trained with into a config, and refuse others that the user has set.
 
@@ -77,7 +76,6 @@ def apply_trained_settings(
         weights: the file of weights.
         given: keys that the user has set, see ``given_keys``; None if that is unknown. The trained value then
             replaces any other.
-        allowed: keys that may differ, besides those of ``allow_other_settings`` in the config.
 
     Returns:
         The keys that have changed, with their new values.
@@ -89,7 +87,7 @@ def apply_trained_settings(
     trained = read_trained_settings(weights)
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
     keys = [key for key in trained if key in user_settings(config)]
-    allowed = {*allowed, *allowed_keys(parser.get(ALLOWED))}
+    allowed = allowed_keys(parser.get(ALLOWED))
     if not parser.ref_resolver.is_resolved():
         parser.parse()
     refused: dict[str, str] = {}
