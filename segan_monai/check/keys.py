@@ -104,6 +104,7 @@ KEYS: dict[str, Key] = {
         "directions of a picture's columns and rows",
     ),
     "intensity_window": Key(INTERVAL | NULL, "intensities mapped to 0 and 1; null for percentiles of each image"),
+    "skull_stripped": Key(SWITCH, "images hold the brain alone, with 0 outside; false scales by the head"),
     "intensity": Key(TEXT, "how intensities are scaled: a name in intensities"),
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
