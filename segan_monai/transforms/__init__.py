@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
+from segan_monai.transforms.each_modality import EachModalityd
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
 from segan_monai.transforms.head_intensity import ScaleHeadd, scale_head
 from segan_monai.transforms.input_grid_writer import InputGridWriter
@@ -30,6 +31,7 @@ from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 __all__ = [
     "CaseLoader",
     "DomainIndexd",
+    "EachModalityd",
     "ForDomaind",
     "InputGridWriter",
     "IsolatedSpacingd",
