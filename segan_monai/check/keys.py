@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from segan_monai.check.kinds import (
     DEVICE,
+    EMPTY,
     FUNCTION,
     INTERVAL,
     LIST,
@@ -116,6 +117,9 @@ KEYS: dict[str, Key] = {
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
+    "mirror_axes": Key(
+        EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
+    ),
     "in_channels": Key(_COUNT, "input channels of the network"),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
