@@ -30,6 +30,9 @@ from segan_monai.trained import allowed_keys, contradictions, write_trained_sett
 
 logger = logging.getLogger(__name__)
 
+AVERAGED = "averaged"
+"""Name of the averaged weights in ``last.pt``."""
+
 
 def save_atomically(content: Any, file: Path) -> None:
     """Save a checkpoint to a temporary file and rename it, so that a failed save keeps the previous one.
@@ -73,7 +76,8 @@ class RunCheckpoint:
     When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
     ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
 
-    ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
+    ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo), averaged if the trainer
+    has an ``ema_decay``; ``last.pt`` then contains both, the averaged ones as ``averaged``. It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
@@ -175,7 +179,7 @@ class RunCheckpoint:
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch
         never_validated = best_epoch < 0 and engine.state.epoch == engine.state.max_epochs
         if (validated_now and best_epoch == engine.state.epoch) or never_validated:
-            self._save_model()
+            self._save_model(engine)
         self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
@@ -187,7 +191,12 @@ class RunCheckpoint:
             raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         self._check_settings(checkpoint.get("settings", {}))
-        for name, item in self.objects.items():
+        for name, item in self._objects_of(engine).items():
+            if name == AVERAGED and name not in checkpoint:
+                raise ConfigError(
+                    f"{self.last} has no averaged weights, because that training had no ema_decay. Resume with "
+                    "--ema_decay 0, or train anew in another --output_dir."
+                )
             if name not in checkpoint and not item.state_dict():
                 continue  # without state, and added after the checkpoint was written
             try:
@@ -230,7 +239,7 @@ class RunCheckpoint:
         best = self.validator.state.best_metric if self.validator else None
         save_atomically(
             {
-                **{name: item.state_dict() for name, item in self.objects.items()},
+                **{name: item.state_dict() for name, item in self._objects_of(engine).items()},
                 "scalers": {phase: scaler.state_dict() for phase, scaler in getattr(engine, "scalers", {}).items()},
                 "epoch": epochs,
                 "best_metric": float(best) if best is not None else None,
@@ -241,6 +250,11 @@ class RunCheckpoint:
             },
             self.last,
         )
+
+    def _objects_of(self, engine: Engine) -> dict[str, Any]:
+        """Return the objects to save, with the trainer's average of the weights if it has one."""
+        average = getattr(engine, "weight_average", None)
+        return {**self.objects, **({AVERAGED: average} if average else {})}
 
     def _check_settings(self, of_checkpoint: Mapping[str, Any]) -> None:
         """Check that the settings are those of the checkpoint; checkpoints of earlier versions have none."""
@@ -267,8 +281,8 @@ class RunCheckpoint:
                         "and resume with --resume true."
                     )
 
-    def _save_model(self) -> None:
-        weights = self.network.state_dict()
+    def _save_model(self, engine: Engine) -> None:
+        weights = (getattr(engine, "averaged", None) or self.network).state_dict()
         for folder in {self.output_dir, self.ckpt_dir}:
             folder.mkdir(parents=True, exist_ok=True)
             save_atomically(weights, folder / "model.pt")
