@@ -143,6 +143,7 @@ KEYS: dict[str, Key] = {
     "num_levels": Key(_COUNT, "levels of the network"),
     "max_channels": Key(_COUNT | NULL, "largest width of a level"),
     "full_resolution_channels": Key(whole(0), "width at full resolution; 0 for none"),
+    "deep_supervision": Key(whole(0), "coarser levels whose logits also have a supervised loss in training"),
     "normalizer_base_channels": Key(_COUNT, "width of the normalizer's first level"),
     "norm": Key(
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"

@@ -111,6 +111,7 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "base_channels": 4,
         "num_levels": 4,
         "full_resolution_channels": 0,
+        "deep_supervision": 0,
         "slice_axis": 2,
         "neighbours": 0,
         "in_channels": 2,
