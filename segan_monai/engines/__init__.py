@@ -10,6 +10,7 @@ from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer, has_fast_bfloat16
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
+from segan_monai.engines.semi_supervised import SemiSupervisedTrainer
 
 __all__ = [
     "AdversarialNormalizationTrainer",
@@ -20,6 +21,7 @@ __all__ = [
     "PhasedTrainer",
     "SegANTrainer",
     "SegmentationTrainer",
+    "SemiSupervisedTrainer",
     "clamp_weights",
     "decay_gradient",
     "frozen",

@@ -44,8 +44,9 @@ def has_fast_bfloat16() -> bool:
 
 def _names(batch: Any) -> str:
     """Return the distinct case names of a batch as text."""
-    names = batch.get("case") if isinstance(batch, dict) else None
-    return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
+    batches = [batch, batch.get("unlabeled")] if isinstance(batch, dict) else []
+    names = [name for part in batches if isinstance(part, dict) for name in part.get("case") or ()]
+    return ", ".join(dict.fromkeys(map(str, names))) or "cases without names"
 
 
 class PhasedTrainer(SupervisedTrainer):
@@ -217,12 +218,13 @@ class PhasedTrainer(SupervisedTrainer):
             torch.compiler.cudagraph_mark_step_begin()  # outputs of the previous iteration may be overwritten
         image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)[:2]
 
-        def plain(x: Tensor) -> Tensor:
-            x = x.as_tensor() if hasattr(x, "as_tensor") else x
-            return x.float().contiguous(memory_format=self.memory_format)
-
         self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
-        return plain(image), plain(label)
+        return self.plain(image), self.plain(label)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Convert a tensor on the device to a plain float32 tensor in the trainer's memory format."""
+        x = x.as_tensor() if hasattr(x, "as_tensor") else x
+        return x.float().contiguous(memory_format=self.memory_format)
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
         """Add prediction and loss to the output of an iteration, and return the output."""

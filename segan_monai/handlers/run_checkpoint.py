@@ -187,7 +187,7 @@ class RunCheckpoint:
             raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         self._check_settings(checkpoint.get("settings", {}))
-        for name, item in self.objects.items():
+        for name, item in self._objects_of(engine).items():
             if name not in checkpoint and not item.state_dict():
                 continue  # without state, and added after the checkpoint was written
             try:
@@ -230,7 +230,7 @@ class RunCheckpoint:
         best = self.validator.state.best_metric if self.validator else None
         save_atomically(
             {
-                **{name: item.state_dict() for name, item in self.objects.items()},
+                **{name: item.state_dict() for name, item in self._objects_of(engine).items()},
                 "scalers": {phase: scaler.state_dict() for phase, scaler in getattr(engine, "scalers", {}).items()},
                 "epoch": epochs,
                 "best_metric": float(best) if best is not None else None,
@@ -241,6 +241,10 @@ class RunCheckpoint:
             },
             self.last,
         )
+
+    def _objects_of(self, engine: Engine) -> dict[str, Any]:
+        """Return the objects to save, with those of the trainer itself, such as running means of its losses."""
+        return {**self.objects, **getattr(engine, "checkpointed", {})}
 
     def _check_settings(self, of_checkpoint: Mapping[str, Any]) -> None:
         """Check that the settings are those of the checkpoint; checkpoints of earlier versions have none."""
