@@ -162,6 +162,7 @@ KEYS: dict[str, Key] = {
     "learning_rate": Key(_POSITIVE, "learning rate of the segmentor's optimizer"),
     "learning_rate_decay": Key(_NOT_NEGATIVE, "power or factor of the decay"),
     "learning_rate_decay_epochs": Key(_COUNT, "epochs between decays"),
+    "ema_decay": Key(number(0, below=1), "decay of the moving average of the weights, such as 0.99; 0 for none"),
     "critic_learning_rate": Key(_POSITIVE, "learning rate of the critics' optimizer"),
     "normalizer_learning_rate": Key(_POSITIVE, "learning rate of the normalizer"),
     "discriminator_learning_rate": Key(_POSITIVE, "learning rate of the discriminator's optimizer"),

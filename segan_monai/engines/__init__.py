@@ -6,11 +6,13 @@ from segan_monai.engines.adversarial_normalization import AdversarialNormalizati
 from segan_monai.engines.case_evaluator import CaseEvaluator, FailedCasesError
 from segan_monai.engines.loss_watch import NonFiniteLossError
 from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
+from segan_monai.engines.mixed_precision import has_fast_bfloat16
 from segan_monai.engines.parameters import clamp_weights, frozen
-from segan_monai.engines.phased import PhasedTrainer, has_fast_bfloat16
+from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
 from segan_monai.engines.semi_supervised import SemiSupervisedTrainer
+from segan_monai.engines.weight_average import WeightAverage
 
 __all__ = [
     "AdversarialNormalizationTrainer",
@@ -22,6 +24,7 @@ __all__ = [
     "SegANTrainer",
     "SegmentationTrainer",
     "SemiSupervisedTrainer",
+    "WeightAverage",
     "clamp_weights",
     "decay_gradient",
     "frozen",

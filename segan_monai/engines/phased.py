@@ -20,33 +20,15 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from segan_monai.engines.compiling import GRAPHS, compile_settings
-from segan_monai.engines.loss_watch import LossWatch, unchanged_unless
+from segan_monai.engines.loss_watch import LossWatch, names_of_cases, unchanged_unless
+from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import gradients, running_statistics, weights_of
 from segan_monai.engines.stop_signals import StopSignals
+from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
-
-
-def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
-    """Return the dtype of mixed precision: bfloat16 if the device supports it, else float16; None without ``amp``."""
-    if not amp:
-        return None
-    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
-
-
-def has_fast_bfloat16() -> bool:
-    """Return whether this CPU multiplies bfloat16 in hardware; if not, mixed precision slows training on it."""
-    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
-
-
-def _names(batch: Any) -> str:
-    """Return the distinct case names of a batch as text."""
-    batches = [batch, batch.get("unlabeled")] if isinstance(batch, dict) else []
-    names = [name for part in batches if isinstance(part, dict) for name in part.get("case") or ()]
-    return ", ".join(dict.fromkeys(map(str, names))) or "cases without names"
 
 
 class PhasedTrainer(SupervisedTrainer):
@@ -71,6 +53,9 @@ class PhasedTrainer(SupervisedTrainer):
       before validation and before checkpoints are written.
     - On GPUs, processes ask each other for a stop every ten iterations.
 
+    With ``ema_decay``, a moving average of the network's weights is kept beside it, see ``WeightAverage``. It is what
+    ``FinalValidationHandler`` validates and ``RunCheckpoint`` writes as ``model.pt``; the losses never see it.
+
     Args:
         device: device to train on.
         max_epochs: number of epochs.
@@ -84,6 +69,7 @@ class PhasedTrainer(SupervisedTrainer):
         compile: None; ``graphs`` for inductor with CUDA graphs; or a backend of ``torch.compile``. Compiles ``network``
             and the functions that a subclass passes to ``compiled``. ``inductor`` needs Triton on CUDA or a C++
             compiler on CPU, and its first iteration takes minutes.
+        ema_decay: decay of the moving average of the network's weights, below 1, such as 0.99; 0 for none.
         epoch_length: iterations per epoch; default: the length of the loader.
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
@@ -91,7 +77,7 @@ class PhasedTrainer(SupervisedTrainer):
         additional_metrics: see ``SupervisedTrainer``.
 
     Raises:
-        ConfigError: if ``compile`` is unknown or needs a GPU.
+        ConfigError: if ``compile`` is unknown or needs a GPU, or ``ema_decay`` is out of range.
     """
 
     def __init__(
@@ -106,6 +92,7 @@ class PhasedTrainer(SupervisedTrainer):
         amp: bool = False,
         channels_last: bool = True,
         compile: str | None = None,
+        ema_decay: float = 0.0,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence | None = None,
@@ -137,14 +124,21 @@ class PhasedTrainer(SupervisedTrainer):
             loss_function.to(device)  # its buffers
         for module in (network, *adversaries.values()):
             module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        networks = (network, *adversaries.values())
-        copy_from_first_process(*networks)
+        copy_from_first_process(network, *adversaries.values())
+        self.weight_average = WeightAverage(network, ema_decay) if ema_decay else None
+        deployed = [network]
+        if self.weight_average:
+            deployed.append(self.weight_average.network)
+            # after the given handlers, which may load weights
+            self.add_event_handler(Events.STARTED, self.weight_average.begin)
         self.compile_settings, self.graphs = settings, compile == GRAPHS
-        if settings:
-            network.compile(**settings)  # in place, so that parameter names stay
+        for module in deployed if settings else ():
+            module.compile(**settings)  # in place, so that parameter names stay
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.losses.look())
-        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*networks)))
+        self.add_event_handler(
+            last, lambda: average_over_processes(running_statistics(*deployed, *adversaries.values()))
+        )
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         # a gradient scaler waits for the device in each step anyway
@@ -166,6 +160,11 @@ class PhasedTrainer(SupervisedTrainer):
             super().run()
         if self.should_terminate and self.signals.received:
             raise SystemExit(128 + self.signals.received)
+
+    @property
+    def averaged(self) -> nn.Module | None:
+        """The network with averaged weights, in evaluation mode and without gradients; None without ``ema_decay``."""
+        return self.weight_average.network if self.weight_average else None
 
     @property
     def stop_requested(self) -> bool:
@@ -241,7 +240,7 @@ class PhasedTrainer(SupervisedTrainer):
         optimizer: Optimizer,
         constrain: Callable[[], None] = lambda: None,
     ) -> Tensor:
-        """Take one optimizer step on the weighted sum of the terms.
+        """Take one optimizer step on the weighted sum of the terms, and update the average of the network's weights.
 
         Args:
             phase: name of the phase; each phase has a separate gradient scaler.
@@ -259,28 +258,33 @@ class PhasedTrainer(SupervisedTrainer):
         """
         values = torch.stack([term.detach() for term in terms.values()])
         state = self.state
-        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, _names(state.batch))
+        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, names_of_cases(state.batch))
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         state.output["terms"].update(zip(terms, values.unbind(), strict=True))
+        self._step(phase, loss, optimizer, constrain)
+        if self.weight_average and optimizer is self.optimizer:
+            self.weight_average.update()
+        return loss.detach()
+
+    def _step(self, phase: str, loss: Tensor, optimizer: Optimizer, constrain: Callable[[], None]) -> None:
         # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
         has_gradient = loss.requires_grad
         if has_gradient:
             optimizer.zero_grad(set_to_none=True)
         if has_gradient and self.autocast_dtype is torch.float16:
-            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(state.device.type))
+            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
             scaler.scale(loss).backward()
             average_over_processes(gradients(optimizer))
             scaler.step(optimizer)
             scaler.update()
             constrain()
-            return loss.detach()
+            return
         if has_gradient:
             loss.backward()
         with self._finite_in_all_processes(optimizer, gradients(optimizer) if has_gradient else []):
             if has_gradient:
                 optimizer.step()
             constrain()
-        return loss.detach()
 
     @contextmanager
     def _finite_in_all_processes(self, optimizer: Optimizer, found: list[Tensor]) -> Iterator[None]:

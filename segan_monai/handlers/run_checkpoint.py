@@ -30,6 +30,9 @@ from segan_monai.trained import allowed_keys, contradictions, write_trained_sett
 
 logger = logging.getLogger(__name__)
 
+AVERAGED = "averaged"
+"""Name of the averaged weights in ``last.pt``."""
+
 
 def save_atomically(content: Any, file: Path) -> None:
     """Save a checkpoint to a temporary file and rename it, so that a failed save keeps the previous one.
@@ -73,7 +76,8 @@ class RunCheckpoint:
     When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
     ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
 
-    ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo). It is written when the
+    ``model.pt`` contains only the weights of ``network`` (the convention of MONAI's model zoo), averaged if the trainer
+    has an ``ema_decay``; ``last.pt`` then contains both, the averaged ones as ``averaged``. It is written when the
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
@@ -175,7 +179,7 @@ class RunCheckpoint:
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch
         never_validated = best_epoch < 0 and engine.state.epoch == engine.state.max_epochs
         if (validated_now and best_epoch == engine.state.epoch) or never_validated:
-            self._save_model()
+            self._save_model(engine)
         self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
@@ -188,6 +192,11 @@ class RunCheckpoint:
         checkpoint = read_checkpoint(self.last)
         self._check_settings(checkpoint.get("settings", {}))
         for name, item in self._objects_of(engine).items():
+            if name == AVERAGED and name not in checkpoint:
+                raise ConfigError(
+                    f"{self.last} has no averaged weights, because that training had no ema_decay. Resume with "
+                    "--ema_decay 0, or train anew in another --output_dir."
+                )
             if name not in checkpoint and not item.state_dict():
                 continue  # without state, and added after the checkpoint was written
             try:
@@ -243,8 +252,10 @@ class RunCheckpoint:
         )
 
     def _objects_of(self, engine: Engine) -> dict[str, Any]:
-        """Return the objects to save, with those of the trainer itself, such as running means of its losses."""
-        return {**self.objects, **getattr(engine, "checkpointed", {})}
+        """Return the objects to save, with those of the trainer: averaged weights, running means of its losses."""
+        average = getattr(engine, "weight_average", None)
+        own = getattr(engine, "checkpointed", {})
+        return {**self.objects, **own, **({AVERAGED: average} if average else {})}
 
     def _check_settings(self, of_checkpoint: Mapping[str, Any]) -> None:
         """Check that the settings are those of the checkpoint; checkpoints of earlier versions have none."""
@@ -271,8 +282,8 @@ class RunCheckpoint:
                         "and resume with --resume true."
                     )
 
-    def _save_model(self) -> None:
-        weights = self.network.state_dict()
+    def _save_model(self, engine: Engine) -> None:
+        weights = (getattr(engine, "averaged", None) or self.network).state_dict()
         for folder in {self.output_dir, self.ckpt_dir}:
             folder.mkdir(parents=True, exist_ok=True)
             save_atomically(weights, folder / "model.pt")

@@ -6,14 +6,32 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines import Evaluator
 from monai.handlers import ValidationHandler
+from torch import nn
 
 from segan_monai.finite import NonFiniteOutputError
 
 logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def _validating(validator: Any, network: nn.Module | None) -> Iterator[None]:
+    """Give the validator another network inside the block; None for its own."""
+    if network is None:
+        yield
+        return
+    own = validator.network
+    validator.network = network
+    try:
+        yield
+    finally:
+        validator.network = own
 
 
 class FinalValidationHandler(ValidationHandler):
@@ -24,6 +42,8 @@ class FinalValidationHandler(ValidationHandler):
 
     A key metric that is not finite is never the best one. MONAI would keep a NaN from the first validation forever,
     because no later value is greater than NaN.
+
+    If the trainer averages weights (``ema_decay``), the averaged network is validated.
 
     Args:
         interval: epochs between validations.
@@ -48,7 +68,8 @@ class FinalValidationHandler(ValidationHandler):
         state = self.validator.state
         best = state.best_metric, state.best_metric_epoch
         try:
-            super().__call__(engine)
+            with _validating(self.validator, getattr(engine, "averaged", None)):
+                super().__call__(engine)
         except NonFiniteOutputError as error:
             raise NonFiniteOutputError(
                 f"validation after epoch {engine.state.epoch}: {error} No checkpoint was written after this epoch; "

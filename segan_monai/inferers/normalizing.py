@@ -12,7 +12,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from segan_monai.engines.phased import autocast_dtype
+from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory
 

@@ -13,7 +13,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from segan_monai.engines.phased import autocast_dtype
+from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory

@@ -103,6 +103,8 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
 def state_of(trainer):
     """Weights and buffers of all players."""
     players = {"network": trainer.network, **trainer.adversaries}
+    if trainer.averaged is not None:
+        players["averaged"] = trainer.averaged
     return {
         f"{player}.{name}": tensor.clone()
         for player, net in players.items()
@@ -122,7 +124,7 @@ def train_on_halves(folder, rank):
 def train_with_batch_norm(folder, rank):
     """Running averages before and after the end of an epoch."""
     batches = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
-    trainer = make_trainer("segan", batches, convert=lambda network: network)
+    trainer = make_trainer("segan", batches, convert=lambda network: network, ema_decay=0.9)
     states = []
     for event in (IterationEvents.MODEL_COMPLETED, Events.EPOCH_COMPLETED):
         trainer.add_event_handler(event, lambda: states.append(state_of(trainer)))

@@ -77,11 +77,11 @@ def test_the_log_has_the_average_over_both(name, trained):
 def test_running_averages_are_averaged_before_validation(trained):
     (own, joint), (other, other_joint) = of_both(trained, "batch_norm")
     keys = [key for key in own if key.endswith(("running_mean", "running_var"))]
-    assert any("critic" in key for key in keys)
+    assert {"network", "critic", "averaged"} == {key.split(".")[0] for key in keys}
     for key in keys:
         assert not torch.equal(own[key], other[key])
         torch.testing.assert_close(joint[key], (own[key] + other[key]) / 2)
-    assert all(torch.equal(joint[key], other_joint[key]) for key in joint)
+    assert all(torch.equal(joint[key], other_joint[key]) for key in joint), "the averaged weights too"
 
 
 def test_each_process_resumes_with_random_states_of_its_own(trained):

@@ -7,6 +7,7 @@ import math
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.losses import DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer, SemiSupervisedTrainer
@@ -183,7 +184,7 @@ def test_the_terms_of_the_critic_begin_late_and_rise(batch, unlabeled):
             [terms[f"weight_{k}"].item() if f"weight_{k}" in terms else None for k in ("consistency", "unpaired")]
         )
 
-    trainer.add_event_handler("iteration_completed", look)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, look)
     trainer.run()
     times = [i / 2 for i in range(10)]  # epochs before each iteration
     teacher = [2 * math.exp(-5 * (1 - min(t / 4, 1)) ** 2) for t in times]

@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_changes_no_weight(name, device):
 @pytest.mark.parametrize("name", ["segan", "segmentation", "normalization"])
 def test_the_host_never_waits_within_an_epoch(name, amp, tmp_path):
     """PyTorch raises an error for every wait that it knows of."""
-    trainer = trainer_on("cuda", name, amp=amp, train_handlers=[EpochLog(str(tmp_path))])
+    trainer = trainer_on("cuda", name, amp=amp, train_handlers=[EpochLog(str(tmp_path))], ema_decay=0.9)
     batches = [{key: value.pin_memory() for key, value in batch.items()} for batch in make_batches(name)]
     trainer.state.epoch = trainer.state.iteration = 1
     trainer.state.epoch_length = 100

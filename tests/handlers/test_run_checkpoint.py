@@ -34,7 +34,7 @@ class Scores(Evaluator):
             self.state.best_metric, self.state.best_metric_epoch = self.scores[epoch], epoch
 
 
-def make_run(folder, epochs, resume=False, scores=None, num_workers=0):
+def make_run(folder, epochs, resume=False, scores=None, num_workers=0, **settings):
     torch.manual_seed(3)
     segmentor, critic = SegANSegmentor(1, 1, base_channels=4), SegANCritics(1, 1, base_channels=4)
     generator = torch.Generator().manual_seed(4)
@@ -71,6 +71,7 @@ def make_run(folder, epochs, resume=False, scores=None, num_workers=0):
         critic_optimizer=critic_optimizer,
         loss_function=MultiScaleL1Loss(),
         train_handlers=handlers,
+        **settings,
     )
     (folder / "run").mkdir(exist_ok=True)
     return trainer, objects
@@ -101,6 +102,46 @@ def test_a_resumed_run_ends_with_the_very_same_weights(tmp_path, num_workers):
     assert second.state.iteration == whole.state.iteration
     expected, found = state(expected), state(found)
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("stop_after", [None, 3])
+def test_averaged_weights_resume_and_are_the_model(stop_after, tmp_path):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    whole, _ = make_run(tmp_path / "whole", epochs=4, ema_decay=0.9)
+    torch.manual_seed(11)
+    whole.run()
+
+    first, _ = make_run(tmp_path / "parts", epochs=4 if stop_after else 2, ema_decay=0.9)
+    torch.manual_seed(11)
+    if stop_after:  # in the middle of the second epoch
+        first.add_event_handler(Events.ITERATION_STARTED(once=stop_after), lambda: os.kill(os.getpid(), signal.SIGTERM))
+        with pytest.raises(SystemExit):
+            first.run()
+    else:
+        first.run()
+    second, objects = make_run(tmp_path / "parts", epochs=4, resume=True, ema_decay=0.9)
+    torch.manual_seed(99)
+    second.run()
+
+    expected, found = whole.averaged.state_dict(), second.averaged.state_dict()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    model = torch.load(tmp_path / "parts" / "models" / "model.pt", weights_only=True)
+    assert model.keys() == expected.keys()
+    assert all(torch.equal(expected[name], model[name]) for name in expected)
+    last = torch.load(tmp_path / "parts" / "run" / "last.pt", weights_only=True)
+    assert last["averaged"]["updates"] == 8
+    assert all(torch.equal(last["network"][key], value) for key, value in objects["network"].state_dict().items())
+    assert any(not torch.equal(last["network"][name], model[name]) for name in model)
+
+
+def test_without_averaging_the_checkpoint_is_as_before_and_cannot_start_it(tmp_path):
+    run, _ = make_run(tmp_path, epochs=1)
+    run.run()
+    assert "averaged" not in torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    resumed, _ = make_run(tmp_path, epochs=2, resume=True, ema_decay=0.9)
+    with pytest.raises(ConfigError, match="has no averaged weights, because that training had no ema_decay"):
+        resumed.run()
 
 
 def test_optimizers_and_schedulers_resume(tmp_path):

@@ -12,6 +12,7 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 from monai.engines import SupervisedEvaluator
 
+from segan_monai.engines import SegmentationTrainer
 from segan_monai.handlers import FinalValidationHandler
 
 
@@ -67,3 +68,28 @@ def test_nan_is_said(caplog):
 
 def test_the_last_epoch_is_always_validated():
     assert validate([0.1, 0.5], interval=2) == (3, 0.5)
+
+
+def test_averaged_weights_are_validated():
+    network = torch.nn.Conv2d(1, 1, 1, bias=False)
+    seen = []
+
+    class Recorded(SupervisedEvaluator):
+        def run(self, global_epoch=1):
+            seen.append(self.network.weight.item())
+
+    validator = Recorded(device=torch.device("cpu"), val_data_loader=[0], network=network)
+    trainer = SegmentationTrainer(
+        device="cpu",
+        max_epochs=1,
+        train_data_loader=[{"image": torch.ones(1, 1, 4, 4), "label": torch.ones(1, 1, 4, 4)}],
+        network=network,
+        optimizer=torch.optim.SGD(network.parameters(), lr=1.0),
+        loss_function=torch.nn.BCEWithLogitsLoss(),
+        train_handlers=[FinalValidationHandler(1, validator)],
+        ema_decay=0.9,
+    )
+    before = network.weight.item()
+    trainer.run()
+    assert seen == pytest.approx([0.1 * before + 0.9 * network.weight.item()])
+    assert validator.network is network
