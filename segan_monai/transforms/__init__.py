@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
+from segan_monai.transforms.each_modality import EachModalityd
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
+from segan_monai.transforms.head_intensity import ScaleHeadd, scale_head
 from segan_monai.transforms.input_grid_writer import InputGridWriter
 from segan_monai.transforms.isolated_spacing import IsolatedSpacingd
 from segan_monai.transforms.load_case import LoadCased
@@ -30,6 +32,7 @@ from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 __all__ = [
     "CaseLoader",
     "DomainIndexd",
+    "EachModalityd",
     "ForDomaind",
     "InputGridWriter",
     "IsolatedSpacingd",
@@ -46,6 +49,7 @@ __all__ = [
     "ResizeSlicesd",
     "SaveCased",
     "ScaleForegroundd",
+    "ScaleHeadd",
     "SlicesWithContentd",
     "SplitNormalizedd",
     "StripByLabeld",
@@ -58,5 +62,6 @@ __all__ = [
     "regions_to_label_map",
     "resize_planes",
     "scale_foreground",
+    "scale_head",
     "tissue_centres",
 ]

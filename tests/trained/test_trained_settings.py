@@ -112,6 +112,7 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "test_crop_size": None,
         "spacing_mm": None,
         "intensity_window": None,
+        "skull_stripped": True,
     }
     assert record["bundle"] == BRATS
     assert record["preprocessing"] == ["LoadCased", "Orientationd", "LabelToRegionsd", "ScaleForegroundd"]
