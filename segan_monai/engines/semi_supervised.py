@@ -25,8 +25,8 @@ from segan_monai.losses import ConsistencyLoss, PatchScoreLoss, UnpairedL1Loss, 
 class SemiSupervisedTrainer(SegANTrainer):
     """``SegANTrainer`` with three more terms, for images u without labels.
 
-    T is the teacher: S with the moving average of its weights (``ema_decay``). r and y_r are reference images and their
-    label maps, D the critic's patch scores. Each iteration takes two steps:
+    T is the teacher: S with the moving average of its weights (``ema_decay``). r and y_r are labelled images and their
+    label maps, drawn uniformly, and D the critic's patch scores. Each iteration takes two steps:
 
     1. C maximizes ``l(f(x * S(x)), f(x * y)) + l_u(f(u * S(u)), f(r * y_r)) - h(D(u * S(u)), D(r * y_r))``, with S
        fixed; then its weights are clamped.
@@ -37,16 +37,15 @@ class SemiSupervisedTrainer(SegANTrainer):
     u in one batch, so that its norm layers use the same statistics for both, those of evaluation. If T takes part, S
     gets the strongly changed image and T the unchanged one; the critic always sees the unchanged image.
 
-    Reference images must be drawn as the unlabelled ones are. Samples chosen by their label, such as slices with
-    foreground, would let C tell them apart by the presence of an organ. See ``UnpairedMasks`` for other differences.
+    r must be drawn as u is. Slices chosen by their label, because they have foreground, would let C tell true masks by
+    the presence of an organ. If the batch has ``uniform`` (B,), false for samples chosen by their label, r is the other
+    samples (see ``RandSlicesd``); else r is x. See ``UnpairedMasks`` for other differences.
 
     If batches have ``mask`` (B, K, H, W), 1 where the label is known, the supervised loss uses known pixels only (see
     ``loss_of_known_pixels``). In the critic's terms, predicted and true masks are multiplied by it.
 
     Args:
         unlabeled_data_loader: yields ``image`` (B, C, H, W); needed if one of the three weights is not 0.
-        reference_data_loader: yields ``image`` and ``label`` of labelled cases, drawn as unlabelled ones are; None for
-            the labelled batch itself, which is right if no sample is chosen by its label.
         consistency_weight: weight w_c of the teacher's term.
         consistency_loss: ``mse`` or ``dice``, see ``ConsistencyLoss``.
         consistency_ramp: epochs in which the weight rises from epoch 1, see ``ramp``.
@@ -74,7 +73,6 @@ class SemiSupervisedTrainer(SegANTrainer):
         self,
         *,
         unlabeled_data_loader: Iterable | None = None,
-        reference_data_loader: Iterable | None = None,
         consistency_weight: float = 0.0,
         consistency_loss: str = "mse",
         consistency_ramp: float = 0.0,
@@ -102,10 +100,8 @@ class SemiSupervisedTrainer(SegANTrainer):
                     f"{patch_weight} are for unlabelled images, but there are none. List them as 'unlabeled' in the "
                     "datalist or put them into the folder of the images, or set these weights to 0."
                 )
-            loaders = {"unlabeled": unlabeled_data_loader}
-            if of_critic and reference_data_loader is not None:
-                loaders["reference"] = reference_data_loader
-            settings["train_data_loader"] = JoinedLoaders(settings["train_data_loader"], loaders)
+            joined = JoinedLoaders(settings["train_data_loader"], {"unlabeled": unlabeled_data_loader})
+            settings["train_data_loader"] = joined
         if of_critic:
             settings["adversaries"] = {"critic": settings["critic"]}
         super().__init__(**settings)
@@ -224,17 +220,22 @@ class SemiSupervisedTrainer(SegANTrainer):
     def _teach(self, unlabeled: Any) -> Tensor:
         """Return the teacher's probabilities of unlabelled images."""
         with self.autocast():
-            return self.inferer(unlabeled, self.averaged).sigmoid()
+            return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
     def _supervised(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
         loss: Any = self.supervised_loss
         return loss(logits, target) if known is None else loss_of_known_pixels(loss, logits, target, known)
 
-    def _draw(self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: tuple[Any, ...]) -> Unpaired:
-        """Return unlabelled images with predicted masks, and reference images with true masks."""
+    def _draw(
+        self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: Sequence[Any]
+    ) -> Unpaired | None:
+        """Return unlabelled images with predicted masks, and labelled ones with true masks; None without the latter."""
+        if "uniform" in batchdata:
+            rows = torch.as_tensor(batchdata["uniform"]).nonzero().flatten().to(image.device)
+            labelled = [x if x is None else x[rows] for x in labelled]
         reference, true, known = labelled
-        if "reference" in batchdata:
-            reference, true, known = (self._moved(batchdata["reference"], key) for key in ("image", "label", "mask"))
+        if not len(reference):
+            return None
         since = self.epochs_done - self.unlabeled_critic_start + 1
         left = max(0.0, 1 - since / self.unlabeled_critic_ramp) if self.unlabeled_critic_ramp else 0.0
         predicted, true = self.comparable(predicted, true, known, left)

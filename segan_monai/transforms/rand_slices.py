@@ -158,8 +158,8 @@ class RandSlicesd(Randomizable, MapTransform):
         self.foreground_probability = foreground_probability
         self.neighbours = neighbours
 
-    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int]]]:
-        """Draw axes, slice indices and window starts."""
+    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int], bool]]:
+        """Draw axes, slice indices and window starts, and whether any slice could be drawn."""
         shape = data[self.image_key].shape[1:]
         samples = []
         for _ in range(self.num_samples):
@@ -171,15 +171,22 @@ class RandSlicesd(Randomizable, MapTransform):
             index = int(self.R.choice(foreground if favoured else content))
             plane = [n for i, n in enumerate(shape) if i != axis]
             start = [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size, strict=True)]
-            samples.append((axis, index, start))
+            samples.append((axis, index, start, not favoured))
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name."""
+        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name.
+
+        ``uniform`` is false for slices that were drawn because they have foreground.
+        """
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}
         return [
-            name | {k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
-            for axis, index, start in self.randomize(data)
+            {
+                **name,
+                "uniform": uniform,
+                **{k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()},
+            }
+            for axis, index, start, uniform in self.randomize(data)
         ]

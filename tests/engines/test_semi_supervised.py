@@ -210,15 +210,20 @@ def test_balanced_weights_bring_the_gradients_to_their_ratio(batch, unlabeled):
     assert weight.item() == pytest.approx((0.25 * norms[0] / norms[1]).item(), rel=1e-4)
 
 
-def test_reference_images_take_the_place_of_labelled_ones(batch, unlabeled):
-    reference = [{"image": torch.rand(4, 2, 32, 32), "label": torch.ones(4, 2, 32, 32)}]
-    trainer = make_unlabeled(
-        [batch], unlabeled, adversarial_weight=0.0, unpaired_weight=1.0, reference_data_loader=reference, lr=0.0
-    )
+def test_only_uniformly_drawn_samples_are_compared_with(batch, unlabeled):
+    batch["uniform"] = torch.tensor([True, False, True])
+    trainer = make_unlabeled([batch], unlabeled, adversarial_weight=0.0, unpaired_weight=1.0, lr=0.0)
     trainer.run()
-    features = trainer.critic(reference[0]["image"], reference[0]["label"])
+    features = trainer.critic(batch["image"][[0, 2]], batch["label"][[0, 2]])
     expected = torch.cat([layer.mean(dim=(0, 2, 3)) for one in features for layer in one[1:]])
     torch.testing.assert_close(trainer.unpaired.labelled_means, expected.detach())
+
+
+def test_without_uniformly_drawn_samples_an_iteration_omits_the_terms(batch, unlabeled):
+    batch["uniform"] = torch.zeros(3, dtype=torch.bool)
+    trainer = make_unlabeled([batch], unlabeled, adversarial_weight=0.0, unpaired_weight=1.0)
+    trainer.run()
+    assert list(trainer.state.output["terms"]) == ["supervised"]
 
 
 def test_unknown_labels_change_nothing(batch, unlabeled):

@@ -51,7 +51,6 @@ def make_run(folder, resume=False, workers=0, epochs=EPOCHS):
         max_epochs=epochs,
         train_data_loader=make_loader(8, workers),
         unlabeled_data_loader=make_loader(5, workers),  # begins again within the epoch
-        reference_data_loader=make_loader(4, workers),
         network=segmentor,
         optimizer=optimizers[0],
         critic=critic,
