@@ -162,6 +162,15 @@ def _intensity(values: Values, config: Values) -> Problems:
         yield f"--intensity {values['intensity']}: expected {', '.join(known[:-1])} or {known[-1]}."
 
 
+def _mirror_axes(values: Values, config: Values) -> Problems:
+    """Check that a photograph is mirrored along axes that it has."""
+    if _has(values, "mirror_axes", "image_size") and 2 in values["mirror_axes"]:
+        yield (
+            f"--mirror_axes {list(values['mirror_axes'])}: a photograph has the axes 0 (left-right) and 1 (up-down) "
+            "only."
+        )
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -176,4 +185,5 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _segmentor_loss,
     _class_weights,
     _intensity,
+    _mirror_axes,
 )

@@ -130,6 +130,12 @@ WRONG = [
     (HIPPOCAMPUS, "slice_axis", 5, "--slice_axis 5: expected a whole number from 0 to 2 or a list of one or more"),
     (HIPPOCAMPUS, "slice_axis", [1, 1], "--slice_axis [1, 1]: expected"),
     (HIPPOCAMPUS, "slice_axis", [], "--slice_axis []: expected"),
+    *[
+        (HIPPOCAMPUS, "mirror_axes", value, "expected an empty list or a list of one or more")
+        for value in (0, [3], None)
+    ],
+    (HIPPOCAMPUS, "mirror_axes", [1, 1], "each a whole number from 0 to 2, all different "),
+    (SKIN, "mirror_axes", [2], "--mirror_axes [2]: a photograph has the axes 0 (left-right) and 1 (up-down) only."),
     (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
     (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),
     (HIPPOCAMPUS, "folds", 1, "--folds 1: expected a whole number of at least 2 "),
