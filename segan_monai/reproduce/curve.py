@@ -57,7 +57,7 @@ def draw_curve(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> str:
     numbers = sorted(points["labels"].dropna().astype(int).unique())
     if not numbers:
         return ""
-    figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.8), layout="constrained")
     FigureCanvasSVG(figure)
     axis = figure.subplots()
     names = list(dict.fromkeys(points["row"]))
@@ -78,7 +78,7 @@ def draw_curve(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> str:
     axis.set_ylabel("Dice, mean of held-out cases")
     axis.set_title(table.title)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=9)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9)
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": table.name}):  # the same results give the same file
         figure.savefig(buffer, format="svg", metadata={"Date": None})
