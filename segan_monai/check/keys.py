@@ -121,6 +121,9 @@ KEYS: dict[str, Key] = {
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
     ),
     "in_channels": Key(_COUNT, "input channels of the network"),
+    "cases_per_epoch": Key(
+        _COUNT | NULL, "training cases drawn per epoch, some again if there are fewer; null: each once"
+    ),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
     "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),

@@ -253,6 +253,29 @@ def test_a_segmentor_without_a_loss(weight, start):
     assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
 
 
+@pytest.mark.parametrize(
+    ("bundle", "settings", "message"),
+    [
+        (
+            HIPPOCAMPUS,
+            {"consistency_weight": 0.5},
+            "--consistency_weight 0.5 with --ema_decay 0: the teacher is the seg",
+        ),
+        (SKIN, {"unpaired_weight": 0.2}, "--unpaired_weight 0.2 with --critic_norm true: batch norm removes the mean"),
+        (
+            BRATS,
+            {"patch_weight": 0.2, "foreground_probability": 1},
+            "--patch_weight 0.2 with --foreground_probability 1",
+        ),
+    ],
+)
+def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
+    (problem,) = found(train(bundle), **settings)
+    assert problem.startswith(message)
+    needed = {"ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
+    assert found(train(bundle), **{**settings, **needed}) == []
+
+
 def test_a_data_set_may_name_folds_of_its_own(tmp_path):
     """Then `folds` says nothing of their number, and the split refuses a fold that is not there."""
     settings = {"fold": 7, "dataset_dir": str(tmp_path)}
