@@ -23,10 +23,11 @@ from segan_monai.files import append_line
 from segan_monai.json_files import read_json_lines
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.transforms.case_loader import CaseLoader
+from segan_monai.transforms.head_intensity import noise_share
 
 _MAX_VALUES = 300  # label values kept per label map; a map with more is probably an image
 _CHUNK_SIZE = 8  # cases sent to a process at once
-_FOUND = {"intensities", "image_hashes", "labels", "label_hashes"}
+_FOUND = {"intensities", "noise", "image_hashes", "labels", "label_hashes"}
 
 
 def read_contents(
@@ -46,6 +47,7 @@ def read_contents(
         Case name to either ``error`` (a message) or
 
         - ``intensities``: minimum and maximum of each channel,
+        - ``noise``: fraction of voxels of each channel that hold noise of the background, see ``noise_share``,
         - ``image_hashes``: digest of each channel that is not constant,
         - ``labels``: pairs of label value and voxel count; None without a label map,
         - ``label_hashes``: digest of the label map, if it is not empty.
@@ -81,6 +83,7 @@ def read_content(case: Case, loader: CaseLoader) -> tuple[str, dict[str, Any]]:
     ranges = [[float(channel.min()), float(channel.max())] for channel in channels]
     content: dict[str, Any] = {
         "intensities": ranges,
+        "noise": [round(noise_share(channel), 4) for channel in channels],
         "image_hashes": [_digest(c) for c, (lower, upper) in zip(channels, ranges, strict=True) if lower < upper],
         "labels": None,
         "label_hashes": [],

@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from segan_monai.check.background import check_background
 from segan_monai.check.cases import check_contents, check_headers, unique_cases
 from segan_monai.check.configs import (
     check_properties,
@@ -132,6 +133,8 @@ def _check_built(
         cases = unique_cases(data.parts)
         contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
         check_contents(cases, contents, data.regions, data.relabelled, report)
+        if "skull_stripped" in trial and trial.get("intensity_window") is None:
+            check_background(contents, trial.get_parsed_content("skull_stripped"), report)
         check_learnable(data.parts, contents, data.regions, data.relabelled, report)
         check_duplicates(data.parts, contents, report)
     data_errors = bool(report.errors)

@@ -30,6 +30,7 @@ from segan_monai.transforms import (
     RegionsToLabelMapd,
     ResizeSlicesd,
     ScaleForegroundd,
+    ScaleHeadd,
     SplitNormalizedd,
 )
 from segan_monai.transforms.regions import paint_order, regions_are_exclusive
@@ -72,6 +73,8 @@ def _step(transform: Any) -> dict[str, Any]:
         return {"kind": "orientation", "axcodes": transform.ornt_transform.axcodes}
     if isinstance(transform, ScaleForegroundd):
         return {"kind": "foreground_percentiles", "lower": transform.lower, "upper": transform.upper}
+    if isinstance(transform, ScaleHeadd):
+        return {"kind": "head_median"}
     if isinstance(transform, ResizeSlicesd):
         return {"kind": "resize_planes", "size": list(transform.size)}
     if isinstance(transform, Spacingd):

@@ -288,6 +288,24 @@ def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
     return result
 
 
+def scale_head(image: NDArray) -> NDArray:
+    """Scale the median of each channel's head (voxels above the mean) to 0.5; 0 outside the heads' bounding box."""
+    result = np.zeros_like(image)
+    heads = np.zeros(image.shape[1:], bool)
+    for number, (channel, scaled) in enumerate(zip(image, result, strict=True)):
+        if channel.min() == channel.max():
+            continue
+        head = channel > channel.mean(dtype=np.float64)
+        median = float(np.median(channel[head]))
+        if median <= 0:
+            raise SystemExit(f"channel {number} has a median of {median:g} in the head. Expected magnitudes above 0.")
+        scaled[...] = np.clip(channel / np.float32(2 * median), 0, 2)
+        heads |= head
+    inside = np.zeros_like(heads)
+    inside[foreground_box(heads)] = True
+    return result * inside
+
+
 def scale_window(image: NDArray, lower: float, upper: float) -> NDArray:
     """Scale an intensity window to [0, 1] and clip."""
     return np.clip((image - np.float32(lower)) / np.float32(upper - lower), 0, 1)
@@ -353,6 +371,8 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
             image = image[of_all_channels(box)]
         elif kind == "foreground_percentiles":
             image = scale_percentiles(image, step["lower"], step["upper"])
+        elif kind == "head_median":
+            image = scale_head(image)
         elif kind == "window":
             image = scale_window(image, step["lower"], step["upper"])
         elif kind == "standardize":

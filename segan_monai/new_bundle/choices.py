@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.new_bundle.fingerprint import Fingerprint
+from segan_monai.transforms.head_intensity import NOISY_SHARE
 
 METHODS = ("segan", "adversarial-normalization", "lsnet")
 
@@ -45,7 +46,7 @@ def choose(method: str, found: Fingerprint) -> dict[str, Choice]:
 
     Returns:
         Settings by config key, in the order in which they were chosen. ``intensity_window`` is present only for CT,
-        ``spacing_mm`` only if images are resampled.
+        ``skull_stripped`` only for others, ``spacing_mm`` only if images are resampled.
 
     Raises:
         ConfigError: The method is unknown, or takes one channel and the images have several.
@@ -64,7 +65,7 @@ def choose(method: str, found: Fingerprint) -> dict[str, Choice]:
 
 
 def _segan(found: Fingerprint) -> dict[str, Choice]:
-    chosen = _intensity_window(found, "intensity_window")
+    chosen = _intensity_window(found, "intensity_window") or _skull_stripped(found)
     chosen |= _common_spacing(found)
     sides = _sizes(found.content, found, chosen)
     chosen["slice_axis"] = axis = _slice_axis(found, sides)
@@ -148,6 +149,15 @@ def _intensity_window(found: Fingerprint, key: str) -> dict[str, Choice]:
         lower, upper = ((lower + upper + side * MIN_WINDOW_HU) / 2 for side in (-1, 1))
         reason += f", widened to {MIN_WINDOW_HU} HU to show the surroundings"
     return {key: Choice([10 * math.floor(lower / 10), 10 * math.ceil(upper / 10)], reason)}
+
+
+def _skull_stripped(found: Fingerprint) -> dict[str, Choice]:
+    """Choose how intensities are scaled: by the nonzero voxels, or by the head if the background is noise."""
+    return {
+        "skull_stripped": Choice(
+            found.noise <= NOISY_SHARE, f"{100 * found.noise:.0f} % of the voxels are noise of the background (median)"
+        )
+    }
 
 
 def _common_spacing(found: Fingerprint) -> dict[str, Choice]:

@@ -21,6 +21,7 @@ from segan_monai.networks.keypoints import object_boxes
 from segan_monai.new_bundle.description import DataDescription
 from segan_monai.parallel import map_in_processes
 from segan_monai.transforms import LoadCased
+from segan_monai.transforms.head_intensity import NOISY_SHARE, head_mask, noise_share
 
 AIR_HU = -500
 """CT voxels at or below this count as background."""
@@ -38,9 +39,11 @@ class CaseFingerprint:
         case: Name of the case.
         shape: Shape in voxels.
         spacing: Voxel size in mm.
-        content: Size in voxels of the bounding box of the content: non-zero voxels, for CT those above -500 HU.
+        content: Size in voxels of the bounding box of the content: non-zero voxels, for CT those above -500 HU, with a
+            noisy background the head.
         foreground: Size in voxels of the bounding box of all labels; zeros if nothing is labelled.
         zeros: Fraction of voxels that are 0 in every channel.
+        noise: Fraction of voxels that hold noise of the background, mean of the channels; 0 for CT.
         labels: Number of voxels of each label value.
         objects: Largest number of connected objects of one label value in an axial slice.
         intensities: Samples from the foreground, one row per channel; not stored.
@@ -52,6 +55,7 @@ class CaseFingerprint:
     content: list[int]
     foreground: list[int]
     zeros: float
+    noise: float
     labels: dict[int, int]
     objects: int
     intensities: NDArray[np.float32]
@@ -75,6 +79,7 @@ class Fingerprint:
         foreground: The same of the bounding box of all labels, in voxels.
         smallest: Smallest extent along each axis, in mm.
         zeros: Median fraction of voxels that are 0.
+        noise: Median fraction of voxels that hold noise of the background; 0 for CT.
         objects: Largest number of objects of one label value in an axial slice.
         intensities: 0.5th percentile, mean, standard deviation and 99.5th percentile of the foreground per channel.
         gigabytes: Memory in GiB of all images (float32) and region masks (bytes).
@@ -93,6 +98,7 @@ class Fingerprint:
     foreground: list[list[float]]
     smallest: list[float]
     zeros: float
+    noise: float
     objects: int
     intensities: list[list[float]]
     gigabytes: float
@@ -150,6 +156,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         foreground=_spread([case.foreground for case in found if any(case.foreground)]),
         smallest=np.round(extents.min(axis=0), 3).tolist(),
         zeros=round(float(np.median([case.zeros for case in found])), 4),
+        noise=round(float(np.median([case.noise for case in found])), 4),
         objects=max(case.objects for case in found),
         intensities=np.round(np.stack([lower, *moments, upper], axis=1), 4).tolist(),
         gigabytes=round(voxels * 4 * (len(channels) + len(regions) / 4) / 2**30, 3),  # regions are bytes
@@ -162,7 +169,8 @@ def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> 
     read = LoadCased(keys=("image", "label"), num_channels=channels)(dict(case))
     image, label = to_ras(read["image"]), to_ras(read["label"])
     pixels, values = image.as_tensor().numpy(), label.as_tensor().numpy()[0].astype(np.int64)
-    inside = (pixels > AIR_HU if is_ct else pixels != 0).any(axis=0)
+    noise = 0.0 if is_ct else float(np.mean([noise_share(channel) for channel in pixels]))
+    content = pixels > AIR_HU if is_ct else head_mask(pixels) if noise > NOISY_SHARE else pixels != 0
     labelled = pixels[:, values != 0]
     if labelled.shape[1] > SAMPLES:
         generator = np.random.default_rng(0)
@@ -173,9 +181,10 @@ def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> 
         case=case["case"],
         shape=list(values.shape),
         spacing=np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0).round(4).tolist(),
-        content=_box(inside),
+        content=_box(np.asarray(content.any(axis=0))),
         foreground=_box(values != 0),
         zeros=float(1 - (pixels != 0).any(axis=0).mean()),
+        noise=noise,
         labels=labels,
         objects=max((len(object_boxes(plane == value)) for value in labels for plane in _planes(values)), default=0),
         intensities=labelled,

@@ -34,6 +34,7 @@ class ResultTable:
         metrics: metrics of ``summary.json`` to show.
         rows: overlay files by name of the row.
         published: published value by row, metric and region.
+        baseline: row with which all others are compared, patient by patient; None for no such comparison.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ResultTable:
     metrics: list[str]
     rows: dict[str, list[Path]]
     published: dict[str, dict[str, dict[str, float]]]
+    baseline: str | None = None
 
 
 def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
@@ -79,6 +81,11 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
     for file in (*needed, *(file for files in overlays.values() for file in files)):
         if not file.is_file():
             raise ConfigError(f"{file} does not exist, but the table '{folder.name}' needs it.")
+    if content.get("baseline", next(iter(overlays))) not in overlays:
+        raise ConfigError(
+            f"{folder / 'table.json'}: baseline is {content['baseline']!r}; expected one of the rows: "
+            f"{', '.join(overlays)}."
+        )
     return ResultTable(
         name=folder.name,
         title=content["title"],
@@ -88,6 +95,7 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         metrics=content.get("metrics", ["dice"]),
         rows=overlays,
         published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
+        baseline=content.get("baseline"),
     )
 
 

@@ -88,8 +88,8 @@ def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[st
 
     Returns:
         ``row``, ``seed``, ``fold``, ``epochs``, ``train_seconds``, ``peak_memory_mib``, ``parameters`` (name of network
-        to number), ``training_cases`` and ``regions``, the regions of ``summary.json``; ``gflop_per_slice`` if it was
-        counted.
+        to number), ``training_cases``, ``regions`` (those of ``summary.json``) and ``dice_of_cases`` (case to its mean
+        Dice over the regions); ``gflop_per_slice`` if it was counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
@@ -134,7 +134,13 @@ def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
     split = read_json_object(training / "split.json", _REPEAT)
     summary = read_json_object(evaluation / "summary.json", _REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
-    return {"training_cases": len(split["training"]), "regions": summary["regions"], **cost}
+    metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
+    return {
+        "training_cases": len(split["training"]),
+        "regions": summary["regions"],
+        "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
+        **cost,
+    }
 
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:

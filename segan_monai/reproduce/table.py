@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
+from segan_monai.reproduce.paired import paired_differences
 from segan_monai.reproduce.published import ResultTable, recorded_name
 from segan_monai.reproduce.runs import Plan
 
@@ -24,6 +25,8 @@ TITLES = {
     "sensitivity": "sensitivity",
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
+    "prediction_components": "components",
+    "prediction_surface_to_volume_per_mm": "surface/volume per mm",
 }
 EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # for networks with RoIs
 
@@ -97,6 +100,10 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         }
         missed = [f"{row} {count}" for row, count in failures.items() if count]
         notes.append(f"Cases with a Dice of 0 (included in the means): {', '.join(missed) or 'none'}.")
+        collapsed = {row: sum(map(has_collapsed, of_row)) for row, of_row in by_row.items()}
+        if any(collapsed.values()):
+            shares = ", ".join(f"{row} {count} of {len(by_row[row])}" for row, count in collapsed.items() if count)
+            notes.append(f"Collapsed runs (a region with a Dice of 0 in more than half of the cases): {shares}.")
     notes += [f"**{row} failed**: {error}" for row, error in (failed or {}).items()]
     notes.append(
         f"segan-monai {__version__}, torch {torch.__version__}, monai {monai.__version__}, {platform.machine()}, "
@@ -104,7 +111,31 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
         + "."
     )
-    return "\n\n".join([_markdown(rows), *notes]) + "\n"
+    return "\n\n".join([_markdown(rows), *_paired(table, runs), *notes]) + "\n"
+
+
+def has_collapsed(run: Mapping[str, Any]) -> bool:
+    """Return whether a region has a Dice of 0 in more than half of the cases."""
+    return any(2 * region["failures"] > region["cases"] for region in run["regions"].values())
+
+
+def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the paired comparison with the baseline, if the table has one and it can be made: a title and a table."""
+    found = paired_differences(runs, table.baseline) if table.baseline else pd.DataFrame()
+    if found.empty:
+        return []
+    rows = [
+        {
+            f"Dice, paired with {table.baseline}": line.row,
+            "patients": str(line.patients),
+            "difference": f"{line.difference:+.3f}",
+            "95 % CI": f"{line.low:+.3f} to {line.high:+.3f}",
+            "better in": str(line.better),
+            "P (Wilcoxon, corrected)": f"{line.p:.2g}",
+        }
+        for line in found.itertuples()
+    ]
+    return [_markdown(rows)]
 
 
 def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:

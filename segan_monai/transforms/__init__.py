@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
+from segan_monai.transforms.each_modality import EachModalityd
 from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_foreground
+from segan_monai.transforms.head_intensity import ScaleHeadd, scale_head
 from segan_monai.transforms.input_grid_writer import InputGridWriter
 from segan_monai.transforms.isolated_spacing import IsolatedSpacingd
 from segan_monai.transforms.load_case import LoadCased
@@ -24,11 +26,13 @@ from segan_monai.transforms.regions import (
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 from segan_monai.transforms.save_case import SaveCased
 from segan_monai.transforms.split_normalized import SplitNormalizedd
+from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
     "CaseLoader",
     "DomainIndexd",
+    "EachModalityd",
     "ForDomaind",
     "InputGridWriter",
     "IsolatedSpacingd",
@@ -38,12 +42,14 @@ __all__ = [
     "LoadPhotographd",
     "PatchFitsd",
     "RandSlicesd",
+    "RandStrongChange",
     "RandTissuePatchesd",
     "RegionsToLabelMapd",
     "RelabelCased",
     "ResizeSlicesd",
     "SaveCased",
     "ScaleForegroundd",
+    "ScaleHeadd",
     "SlicesWithContentd",
     "SplitNormalizedd",
     "StripByLabeld",
@@ -56,5 +62,6 @@ __all__ = [
     "regions_to_label_map",
     "resize_planes",
     "scale_foreground",
+    "scale_head",
     "tissue_centres",
 ]

@@ -163,8 +163,8 @@ class RandSlicesd(Randomizable, MapTransform):
         self.neighbours = neighbours
         self.mirror_axes = each_mirror_axis(mirror_axes)
 
-    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int], list[int]]]:
-        """Draw axes, slice indices, window starts and mirrored axes."""
+    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int], list[int], bool]]:
+        """Draw axes, slice indices, window starts and mirrored axes, and whether any slice could be drawn."""
         shape = data[self.image_key].shape[1:]
         samples = []
         for _ in range(self.num_samples):
@@ -177,16 +177,20 @@ class RandSlicesd(Randomizable, MapTransform):
             plane = [n for i, n in enumerate(shape) if i != axis]
             start = [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size, strict=True)]
             mirrored = [mirror for mirror in self.mirror_axes if self.R.random() < 0.5]
-            samples.append((axis, index, start, mirrored))
+            samples.append((axis, index, start, mirrored, not favoured))
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name."""
+        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name.
+
+        ``uniform`` is false for slices that were drawn because they have foreground.
+        """
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}
         samples = []
-        for axis, index, start, mirrored in self.randomize(data):
+        for axis, index, start, mirrored, uniform in self.randomize(data):
             cut = {k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
-            samples.append(name | {k: mirror_slices(v, mirrored, axis, beside[k]) for k, v in cut.items()})
+            cut = {k: mirror_slices(v, mirrored, axis, beside[k]) for k, v in cut.items()}
+            samples.append({**name, "uniform": uniform, **cut})
         return samples

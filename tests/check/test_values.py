@@ -22,7 +22,7 @@ BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
 PARTS = ("imports", "train")  # stand above initialize, but are no settings
 OVERLAYS_OF = {
-    BRATS: ["quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
     HIPPOCAMPUS: ["axial_slices.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
     SKIN: ["skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
     PANCREAS: [

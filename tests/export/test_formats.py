@@ -61,11 +61,14 @@ def test_what_volumes_need_is_read_from_the_config():
     recipes = {
         name: inference_recipe(ExportedBundle(BUNDLES / name).parser) for name in (BRATS, PANCREAS, NORMALIZATION)
     }
-    assert [recipe["channels"] for recipe in recipes.values()] == [3, 1, 1]
+    whole = ExportedBundle(BUNDLES / BRATS, overrides={"skull_stripped": False})
+    recipes["whole heads"] = inference_recipe(whole.parser)
+    assert [recipe["channels"] for recipe in recipes.values()] == [3, 1, 1, 3]
     assert recipes[BRATS]["steps"] == [
         {"kind": "orientation", "axcodes": "RAS"},
         {"kind": "foreground_percentiles", "lower": 0.5, "upper": 99.5},
     ]
+    assert recipes["whole heads"]["steps"][1:] == [{"kind": "head_median"}]
     assert recipes[BRATS]["labels"] == {"values": [1, 2, 3], "rule": "paint", "threshold": 0.5, "order": [0, 1, 2]}
     assert recipes[BRATS]["inferer"]["min_size"] == [160, 160]
     window = {"kind": "window", "lower": -100.0, "upper": 240.0}

@@ -23,7 +23,7 @@ from segan_monai import grids, nifti
 from segan_monai.errors import DataError
 from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
-from segan_monai.transforms import LoadCased, regions_to_label_map, resize_planes, scale_foreground
+from segan_monai.transforms import LoadCased, regions_to_label_map, resize_planes, scale_foreground, scale_head
 from segan_monai.transforms.regions import paint_order
 from tests.export.block_torch import BLOCK_TORCH
 
@@ -88,6 +88,12 @@ def test_intensities():
     image = volume(2, 8, 12, 6)
     expected = scale_foreground(torch.from_numpy(image)).numpy()
     assert np.array_equal(run_onnx.scale_percentiles(image, 0.5, 99.5), expected)
+    image[1] += np.float32(3)
+    image[0, 1:3] = 0.01
+    assert np.array_equal(run_onnx.scale_head(image), scale_head(torch.from_numpy(image)).numpy())
+    assert not run_onnx.scale_head(np.full((1, 4, 4, 4), 0.3, np.float32)).any()
+    with pytest.raises(SystemExit, match="channel 1 has a median of -"):
+        run_onnx.scale_head(np.stack([image[0], image[0] - 99]))
     for nonzero in (True, False):
         expected = NormalizeIntensity(nonzero=nonzero)(torch.from_numpy(image)).numpy()
         np.testing.assert_allclose(run_onnx.standardize(image, nonzero), expected, atol=1e-5)

@@ -25,6 +25,7 @@ HIPPOCAMPUS = Fingerprint(
     foreground=alike(20, 30, 20),
     smallest=[33, 47, 29],
     zeros=0.0,
+    noise=0.0,
     objects=3,
     intensities=[[0, 100, 20, 200]],
     gigabytes=0.02,

@@ -19,6 +19,7 @@ def chosen(method="segan", base=HIPPOCAMPUS, **changes):
 
 def test_small_isotropic_crops():
     assert chosen() == {
+        "skull_stripped": True,
         "slice_axis": [2, 1, 0],
         "neighbours": 3,
         "slice_size": [48, 48],  # of 36, 36 and 51 voxels the middle one
@@ -34,6 +35,12 @@ def test_small_isotropic_crops():
         "cache_rate": 1.0,
         "num_workers": 0,
     }
+
+
+@pytest.mark.parametrize(("noise", "stripped"), [(0.0, True), (0.05, True), (0.3, False)])
+def test_noise_in_the_background_is_no_skull_stripped_brain(noise, stripped):
+    assert chosen(noise=noise)["skull_stripped"] is stripped
+    assert "skull_stripped" not in chosen(base=CT, noise=noise, intensities=[[-100, 50, 20, 240]])
 
 
 @pytest.mark.parametrize(("spacing", "axis"), [((3, 1, 1), 0), ((1, 1.5, 1), 1), ((2, 3, 3), 2)])

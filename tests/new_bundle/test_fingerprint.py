@@ -38,6 +38,7 @@ def test_numbers_by_hand(tmp_path):
     assert [median for _, median, _ in found.foreground] == [8, 4, 1]
     assert found.smallest == [60, 20, 20]
     assert found.zeros == pytest.approx(1 - 120 / 800)
+    assert found.noise == 0
     assert found.objects == 2
     assert found.intensities == [[200, 200, 0, 200]]
     assert found.cases_with == {"organ": 2}
@@ -48,6 +49,18 @@ def test_content_of_a_ct_is_what_is_no_air(tmp_path):
     found = fingerprint(write_raw(tmp_path, content={**MRI, "channel_names": {"0": "CT"}}, air=-1000))
     assert found.is_ct
     assert [median for _, median, _ in found.content] == [32, 36, 12], "the body"
+
+
+def test_noise_of_the_background_is_measured_as_the_median_of_cases(tmp_path):
+    folder = write_raw(tmp_path, cases=3)
+    image, label = np.full((10, 20, 4), 2, np.int16), np.zeros((10, 20, 4), np.uint8)
+    image[2:8, 5:15], label[4, 8, 1] = 100, 1
+    image[0] = 0
+    for case in ("c0", "c1"):
+        save(folder, case, image, label, np.eye(4))
+    found = fingerprint(folder)
+    assert found.noise == pytest.approx((800 - 80 - 240) / 800)
+    assert [median for _, median, _ in found.content] == [6, 10, 4], "the head"
 
 
 def test_several_processes_find_the_same(tmp_path):

@@ -111,12 +111,14 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "base_channels": 4,
         "num_levels": 4,
         "full_resolution_channels": 0,
+        "deep_supervision": 0,
         "slice_axis": 2,
         "neighbours": 0,
         "in_channels": 2,
         "test_crop_size": None,
         "spacing_mm": None,
         "intensity_window": None,
+        "skull_stripped": True,
     }
     assert record["bundle"] == BRATS
     assert record["preprocessing"] == ["LoadCased", "Orientationd", "LabelToRegionsd", "ScaleForegroundd"]
