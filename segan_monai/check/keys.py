@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from segan_monai.check.kinds import (
     DEVICE,
+    EMPTY,
     FUNCTION,
     INTERVAL,
     LIST,
@@ -116,8 +117,13 @@ KEYS: dict[str, Key] = {
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
+    "mirror_axes": Key(
+        EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
+    ),
     "in_channels": Key(_COUNT, "input channels of the network"),
-    "cases_per_epoch": Key(_COUNT | NULL, "training cases drawn per epoch, again if there are fewer; null for each once"),
+    "cases_per_epoch": Key(
+        _COUNT | NULL, "training cases drawn per epoch, some again if there are fewer; null: each once"
+    ),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
     "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),
@@ -140,6 +146,7 @@ KEYS: dict[str, Key] = {
     "num_levels": Key(_COUNT, "levels of the network"),
     "max_channels": Key(_COUNT | NULL, "largest width of a level"),
     "full_resolution_channels": Key(whole(0), "width at full resolution; 0 for none"),
+    "deep_supervision": Key(whole(0), "coarser levels whose logits also have a supervised loss in training"),
     "normalizer_base_channels": Key(_COUNT, "width of the normalizer's first level"),
     "norm": Key(
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"

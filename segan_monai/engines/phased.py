@@ -53,9 +53,6 @@ class PhasedTrainer(SupervisedTrainer):
       before validation and before checkpoints are written.
     - On GPUs, processes ask each other for a stop every ten iterations.
 
-    With ``ema_decay``, a moving average of the network's weights is kept beside it, see ``WeightAverage``. It is what
-    ``FinalValidationHandler`` validates and ``RunCheckpoint`` writes as ``model.pt``; the losses never see it.
-
     Args:
         device: device to train on.
         max_epochs: number of epochs.
@@ -69,12 +66,12 @@ class PhasedTrainer(SupervisedTrainer):
         compile: None; ``graphs`` for inductor with CUDA graphs; or a backend of ``torch.compile``. Compiles ``network``
             and the functions that a subclass passes to ``compiled``. ``inductor`` needs Triton on CUDA or a C++
             compiler on CPU, and its first iteration takes minutes.
-        ema_decay: decay of the moving average of the network's weights, below 1, such as 0.99; 0 for none.
+        ema_decay: decay of the moving average of the weights, such as 0.99, see ``WeightAverage``; 0 for none.
+            ``FinalValidationHandler`` validates the average, and ``RunCheckpoint`` writes it as ``model.pt``.
         epoch_length: iterations per epoch; default: the length of the loader.
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
-        key_train_metric: see ``SupervisedTrainer``.
-        additional_metrics: see ``SupervisedTrainer``.
+        key_train_metric, additional_metrics: see ``SupervisedTrainer``.
 
     Raises:
         ConfigError: if ``compile`` is unknown or needs a GPU, or ``ema_decay`` is out of range.
@@ -136,9 +133,8 @@ class PhasedTrainer(SupervisedTrainer):
             module.compile(**settings)  # in place, so that parameter names stay
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.losses.look())
-        self.add_event_handler(
-            last, lambda: average_over_processes(running_statistics(*deployed, *adversaries.values()))
-        )
+        statistics = (*deployed, *adversaries.values())
+        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*statistics)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         # a gradient scaler waits for the device in each step anyway

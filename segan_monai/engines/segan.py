@@ -33,7 +33,8 @@ class SegANTrainer(PhasedTrainer):
         critic: called with image and label map, returns features for ``loss_function``; see ``SegANCritics``.
         critic_optimizer: optimizer of the critic.
         supervised_loss: additional loss of S, called with logits and label, such as Dice (as in the authors' code for
-            skin lesions); None for no such loss.
+            skin lesions); None for no such loss. With deep supervision, it is called with the list of logits, as
+            MONAI's ``DeepSupervisionLoss`` takes it; the critic sees the first.
         supervised_weight: weight of the supervised loss (paper: 0; the authors' code for skin lesions: 1).
         adversarial_weight: weight of the critic's distance in the loss of S (paper: 1). 0 disables the critic, for the
             baseline of a segmentor trained with its supervised loss only.
@@ -45,8 +46,8 @@ class SegANTrainer(PhasedTrainer):
             only; a norm layer scaled to c would suppress all later features].
         **settings: arguments of ``PhasedTrainer``; ``compile`` compiles the critic with the loss too. The loader yields
             ``image`` (B, C, H, W) and ``label`` (B, K, H, W), 0 or 1. The network is the segmentor, which maps images
-            to logits (B, K, H, W). The loss function is a distance between two sets of features, see
-            ``MultiScaleL1Loss``.
+            to logits (B, K, H, W), or in training to a list of them. The loss function is a distance between two sets
+            of features, see ``MultiScaleL1Loss``.
 
     Raises:
         ConfigError: if the segmentor would have no loss in some epoch.
@@ -98,7 +99,8 @@ class SegANTrainer(PhasedTrainer):
         self.network.train()
         self.critic.train()
         with self.autocast():
-            logits = self.inferer(image, self.network)
+            outputs = self.inferer(image, self.network)
+            logits = outputs[0] if isinstance(outputs, list) else outputs
             prediction = logits.sigmoid()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
@@ -107,7 +109,7 @@ class SegANTrainer(PhasedTrainer):
             self._step_critic(image, prediction.detach(), target)
             terms["segmentor_l1"] = self.distance_for_segmentor(image, prediction, target)
         if self.supervised_loss is not None and self.supervised_weight:
-            terms["supervised"] = self.supervised_loss(logits.float(), target)
+            terms["supervised"] = self.supervised_loss(as_float32(outputs), target)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         weights = {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight}
         loss = self.minimize("segmentor", terms, weights, self.optimizer)
@@ -138,3 +140,8 @@ class SegANTrainer(PhasedTrainer):
     def _distance_to_frozen(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the same distance for the step in which the critic is frozen; compiled separately."""
         return self.loss_function(self.critic(image, prediction), self.critic(image, target))
+
+
+def as_float32(outputs: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    """Return logits, or each of a list of logits, in float32."""
+    return [logits.float() for logits in outputs] if isinstance(outputs, list) else outputs.float()

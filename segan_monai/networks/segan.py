@@ -54,9 +54,12 @@ class SegANSegmentor(nn.Module):
         full_resolution_channels: 0 as in the paper, whose finest features have half the image's resolution. Otherwise
             two 3x3 convolutions of this width precede the first level, and their output is concatenated with the
             decoder's before the last convolutions [ours: improves thin structures such as the hippocampus].
+        deep_supervision: number of coarser decoder levels that also predict logits, which only training uses; fewer
+            than ``num_levels`` (paper: 0). For a loss such as MONAI's ``DeepSupervisionLoss``.
 
     Raises:
-        ConfigError: if ``full_resolution_channels`` is negative or another count is not positive.
+        ConfigError: if ``full_resolution_channels`` is negative, ``deep_supervision`` does not fit, or another count is
+            not positive.
 
     Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
@@ -71,8 +74,14 @@ class SegANSegmentor(nn.Module):
         num_levels: int = 4,
         max_channels: int | None = None,
         full_resolution_channels: int = 0,
+        deep_supervision: int = 0,
     ) -> None:
         super().__init__()
+        if not 0 <= deep_supervision < max(num_levels, 1):
+            raise ConfigError(
+                f"deep_supervision is {deep_supervision}; expected 0 to {num_levels - 1}, because the network has "
+                f"{num_levels} levels."
+            )
         if full_resolution_channels < 0:
             raise ConfigError(f"full_resolution_channels is {full_resolution_channels}; expected 0 or more.")
         if min(in_channels, out_channels, base_channels, num_levels) < 1:
@@ -97,26 +106,43 @@ class SegANSegmentor(nn.Module):
             if level or full:
                 block += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
             self.decoder.append(nn.Sequential(*block))
+        # finest first; without deep supervision there are none, and checkpoints keep their names
+        self.deep_heads = nn.ModuleList(nn.Conv2d(widths[level], out_channels, 1) for level in range(deep_supervision))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map slices (B, C, H, W) to logits (B, K, H, W)."""
+        """Map slices (B, C, H, W) to logits (B, K, H, W).
+
+        In training with ``deep_supervision`` n, return a list of 1 + n logits of this size, those of the last level
+        first. Logits of coarser levels are upsampled to the plane, so that small regions stay in the label map
+        [ours].
+        """
         height, width = x.shape[-2], x.shape[-1]
         pad_h, pad_w = -height % self.divisor, -width % self.divisor
         top, left = pad_h // 2, pad_w // 2
         x = F.pad(
             x, [left, pad_w - left, top, pad_h - top]
         )  # unconditional, so that an exported graph accepts every size
+        padded_h, padded_w = x.shape[-2], x.shape[-1]
         stem = x if self.stem is None else self.stem(x)
         x = stem
         skips: list[Tensor] = []
+        levels: list[Tensor] = []
         for down in self.encoder:
             x = down(x)
             skips.append(x)
         for level, up in enumerate(self.decoder):
             x = up(x if level == 0 else torch.cat([x, skips[-1 - level]], dim=1))
+            if self.training:
+                levels.append(x)  # coarsest first
         if self.head is not None:
             x = self.head(torch.cat([x, stem], dim=1))
-        return x[..., top : top + height, left : left + width]
+        logits = x[..., top : top + height, left : left + width]
+        # a script has one type of output, and does not train
+        if not torch.jit.is_scripting() and self.training and len(self.deep_heads):
+            inner = [head(y) for head, y in zip(self.deep_heads, levels[-2::-1], strict=False)]
+            planes = [F.interpolate(y, (padded_h, padded_w), mode="bilinear") for y in inner]
+            return [logits, *(y[..., top : top + height, left : left + width] for y in planes)]  # type: ignore
+        return logits
 
 
 class SegANSegmentors(nn.Module):
@@ -141,5 +167,8 @@ class SegANSegmentors(nn.Module):
         self.segmentors = nn.ModuleList(SegANSegmentor(**one) for _ in range(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map slices (B, C, H, W) to logits (B, K, H, W)."""
-        return torch.cat([segmentor(x) for segmentor in self.segmentors], dim=1)
+        """Map slices (B, C, H, W) to logits (B, K, H, W), or to a list as ``SegANSegmentor`` does."""
+        logits = [segmentor(x) for segmentor in self.segmentors]
+        if not torch.jit.is_scripting() and isinstance(logits[0], list):
+            return [torch.cat(level, dim=1) for level in zip(*logits, strict=True)]  # type: ignore
+        return torch.cat(logits, dim=1)

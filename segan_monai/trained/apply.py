@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError
 from segan_monai.trained.compare import is_same
-from segan_monai.trained.record import references, user_settings
+from segan_monai.trained.record import ADJUSTABLE, references, user_settings
 from segan_monai.trained.settings_file import read_trained_settings, settings_file
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ def apply_trained_settings(
       from a key that may differ.
     - ``regions`` remain a label convention if the network was trained on the regions of one: the label values of
       another data set may be others.
+    - ``ADJUSTABLE`` keys keep the value that the user has set.
 
     Args:
         parser: the parser of the config; it is parsed again if a value changes.
@@ -102,11 +103,12 @@ def apply_trained_settings(
                 continue
             value = parser.get_parsed_content(key)
             same = is_same(key, value, trained[key])
+            adjusted = key in ADJUSTABLE and key in (given or ())
             if same and not (key == "regions" and _needs_label_values(value, key in (given or ()), parser)):
                 continue
             if sources & kept:
                 kept.add(key)
-            elif not same and key in allowed and (given is None or key in given):
+            elif not same and (adjusted or (key in allowed and (given is None or key in given))):
                 kept.add(key)
                 logger.warning("%s is %s; the network was trained with %s", key, value, trained[key])
             elif not same and given is not None and key in given:

@@ -130,6 +130,12 @@ WRONG = [
     (HIPPOCAMPUS, "slice_axis", 5, "--slice_axis 5: expected a whole number from 0 to 2 or a list of one or more"),
     (HIPPOCAMPUS, "slice_axis", [1, 1], "--slice_axis [1, 1]: expected"),
     (HIPPOCAMPUS, "slice_axis", [], "--slice_axis []: expected"),
+    *[
+        (HIPPOCAMPUS, "mirror_axes", value, "expected an empty list or a list of one or more")
+        for value in (0, [3], None)
+    ],
+    (HIPPOCAMPUS, "mirror_axes", [1, 1], "each a whole number from 0 to 2, all different "),
+    (SKIN, "mirror_axes", [2], "--mirror_axes [2]: a photograph has the axes 0 (left-right) and 1 (up-down) only."),
     (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
     (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),
     (HIPPOCAMPUS, "folds", 1, "--folds 1: expected a whole number of at least 2 "),
@@ -244,6 +250,29 @@ def test_a_segmentor_without_a_loss(weight, start):
     (message,) = found(train(HIPPOCAMPUS), **settings)
     assert message.startswith(f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: ")
     assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "message"),
+    [
+        (
+            HIPPOCAMPUS,
+            {"consistency_weight": 0.5},
+            "--consistency_weight 0.5 with --ema_decay 0: the teacher is the seg",
+        ),
+        (SKIN, {"unpaired_weight": 0.2}, "--unpaired_weight 0.2 with --critic_norm true: batch norm removes the mean"),
+        (
+            BRATS,
+            {"patch_weight": 0.2, "foreground_probability": 1},
+            "--patch_weight 0.2 with --foreground_probability 1",
+        ),
+    ],
+)
+def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
+    (problem,) = found(train(bundle), **settings)
+    assert problem.startswith(message)
+    needed = {"ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
+    assert found(train(bundle), **{**settings, **needed}) == []
 
 
 def test_a_data_set_may_name_folds_of_its_own(tmp_path):

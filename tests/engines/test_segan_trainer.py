@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from ignite.engine import Events
-from monai.losses import DiceLoss
+from monai.losses import DeepSupervisionLoss, DiceLoss
 
 from segan_monai.engines import NonFiniteLossError, SegANTrainer
 from segan_monai.engines.parameters import frozen
@@ -57,6 +57,20 @@ def literal_iteration(segmentor, critic, batch, clamp, lr=0.1):
                     parameter.data.clamp_(-clamp, clamp)
             critic_gradients = [p.grad.clone() for p in critic.parameters()]
     return critic_gradients
+
+
+def test_deep_supervision_weighs_the_loss_of_every_level(batch):
+    torch.manual_seed(0)
+    segmentor = SegANSegmentor(2, 3, base_channels=4, deep_supervision=2)
+    outputs = copy.deepcopy(segmentor)(batch["image"])
+    dice = DiceLoss(sigmoid=True, batch=True)
+    expected = sum(w * dice(o, batch["label"]) for w, o in zip((4 / 7, 2 / 7, 1 / 7), outputs, strict=True))
+    loss = DeepSupervisionLoss(dice, weights=[0.5**n / 1.75 for n in range(3)])
+    trainer = make_trainer(segmentor, players()[1], [batch], supervised_loss=loss, supervised_weight=1.0)
+    trainer.run()
+    torch.testing.assert_close(trainer.state.output["terms"]["supervised"], expected.detach())
+    torch.testing.assert_close(trainer.state.output["pred"], outputs[0].detach())
+    assert all(head.weight.grad.abs().max() > 0 for head in segmentor.deep_heads)
 
 
 def test_gradients_are_those_of_the_literal_algorithm(batch):

@@ -97,6 +97,39 @@ def test_segmentor_scripts(full):
     torch.testing.assert_close(torch.jit.script(segmentor)(image), segmentor(image))
 
 
+@pytest.mark.parametrize("full", [0, 4])
+def test_deep_supervision_adds_logits_in_training_alone(full):
+    settings = {"in_channels": 1, "out_channels": 2, "base_channels": 4, "full_resolution_channels": full}
+    plain, deep = SegANSegmentor(**settings), SegANSegmentor(**settings, deep_supervision=3)
+    assert {name.split(".")[0] for name in deep.state_dict().keys() - plain.state_dict().keys()} == {"deep_heads"}
+    image = torch.rand(2, 1, 30, 33)
+    outputs = deep(image)
+    assert [tuple(logits.shape) for logits in outputs] == [(2, 2, 30, 33)] * 4
+    assert len({round(logits.std().item(), 6) for logits in outputs}) == 4
+    deep.load_state_dict({**deep.state_dict(), **plain.state_dict()})
+    deep.eval(), plain.eval()
+    assert torch.equal(deep(image), plain(image))
+    torch.testing.assert_close(torch.jit.script(deep)(image), plain(image))
+
+
+def test_each_deep_head_teaches_the_levels_below_it():
+    segmentor = SegANSegmentor(1, 1, base_channels=4, deep_supervision=2)
+    for index, taught in enumerate([[True] * 4, [True, True, True, False], [True, True, False, False]]):
+        segmentor.zero_grad(set_to_none=True)
+        segmentor(torch.rand(2, 1, 32, 32))[index].sum().backward()
+        assert [next(block.parameters()).grad is not None for block in segmentor.decoder] == taught
+
+
+def test_one_segmentor_per_class_with_deep_supervision():
+    outputs = SegANSegmentors(1, 3, base_channels=4, deep_supervision=1)(torch.rand(2, 1, 32, 32))
+    assert [tuple(logits.shape) for logits in outputs] == [(2, 3, 32, 32)] * 2
+
+
+def test_deep_supervision_needs_levels():
+    with pytest.raises(ConfigError, match="deep_supervision is 4; expected 0 to 3, because the network has 4 levels"):
+        SegANSegmentor(1, 1, deep_supervision=4)
+
+
 def test_segmentor_refuses_no_channels():
     with pytest.raises(ConfigError, match="in_channels 0, out_channels 1"):
         SegANSegmentor(in_channels=0, out_channels=1)

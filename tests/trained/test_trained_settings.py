@@ -25,7 +25,12 @@ from segan_monai.trained import contradictions, read_trained_settings, write_tra
 from segan_monai.trained.compare import is_same
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
 
-SETTINGS = {"modalities": ["t1c", "flair"], "regions": {"tumour": [1, 2, 4]}, "slice_size": [32, 32]}
+SETTINGS = {
+    "mirror_axes": [0, 1],
+    "modalities": ["t1c", "flair"],
+    "regions": {"tumour": [1, 2, 4]},
+    "slice_size": [32, 32],
+}
 BUNDLE = BUNDLES / BRATS
 
 
@@ -106,6 +111,7 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "base_channels": 4,
         "num_levels": 4,
         "full_resolution_channels": 0,
+        "deep_supervision": 0,
         "slice_axis": 2,
         "neighbours": 0,
         "in_channels": 2,
@@ -139,6 +145,21 @@ def test_a_contradiction_is_refused_by_name_and_an_intended_one_has_a_key(traine
     assert "--modalities is ['flair', 't1c'], but the network was trained with ['t1c', 'flair']" in done.stderr
     assert "add --allow_other_settings \"['modalities']\"" in done.stderr
     assert command(*swapped, "--allow_other_settings", "modalities").returncode == 0
+
+
+@pytest.mark.slow
+def test_mirroring_is_that_of_the_training_unless_a_user_wants_speed(trained, phantoms, tmp_path):
+    case = sorted(path for path in phantoms.iterdir() if path.is_dir())[0]
+    maps, axes = [], []
+    for number, more in enumerate([(), ("--mirror_axes", "[]"), ("--mirror_axes", "0,1")]):
+        folder = tmp_path / str(number)
+        done = command("predict", trained, "-i", case, "-o", folder, "--save_probabilities", "true", *more)
+        assert done.returncode == 0, done.stderr
+        maps.append(nibabel.load(next(folder.glob("*_probabilities.nii.gz"))).get_fdata())
+        axes.append(json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["mirror_axes"])
+    assert axes == [[0, 1], [], [0, 1]]
+    assert np.array_equal(maps[0], maps[2])
+    assert not np.array_equal(maps[0], maps[1])
 
 
 @pytest.mark.slow
