@@ -100,8 +100,9 @@ def _levels(values: Values, config: Values) -> Problems:
 
 def _widths(values: Values, config: Values) -> Problems:
     levels = {"base_channels": "num_levels", "normalizer_base_channels": "num_levels"}
-    doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels, critics 3
-    for key, count in {**doublings, "critic_base_channels": 2}.items():
+    doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels
+    doublings["critic_base_channels"] = values.get("critic_num_levels", 3) - 1
+    for key, count in doublings.items():
         if not _has(values, key):
             continue
         widest = values[key] * 2**count
@@ -117,11 +118,9 @@ def _widths(values: Values, config: Values) -> Problems:
 
 def _critic_layers(values: Values, config: Values) -> Problems:
     """Check layers and weights of the loss: layer 0 is the masked image, and each critic level adds one layer."""
-    if "critic_def" not in config or not _has(values, "loss_layers", "loss_layer_weights"):
+    if not _has(values, "critic_num_levels", "loss_layers", "loss_layer_weights"):
         return
-    last = config["critic_def"].get("num_levels", 3)
-    if not isinstance(last, int):
-        return
+    last = values["critic_num_levels"]
     layers = values["loss_layers"]
     if layers and max(layers) > last:
         yield f"--loss_layers {list(layers)}: the critic has layers 0 to {last} only."

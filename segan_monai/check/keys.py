@@ -155,6 +155,7 @@ KEYS: dict[str, Key] = {
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
+    "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
     "structure": Key(choice("unet", "fcn"), "decoder of both networks"),

@@ -22,9 +22,10 @@ BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
 PARTS = ("imports", "train")  # stand above initialize, but are no settings
 OVERLAYS_OF = {
-    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json"]
+    + [f"experiments/segan_{part}/*.json" for part in ("components", "lgg")],
     HIPPOCAMPUS: ["axial_slices.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
-    SKIN: ["skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
+    SKIN: ["segan_isic_code.json", "skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
     PANCREAS: [
         "ct_pictures.json",
         *(f"experiments/lsnet_{part}/*.json" for part in ("components", "decay", "methods")),
@@ -230,7 +231,7 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
     [
         (HIPPOCAMPUS, {"slice_size": (48, 48), "slice_axis": (0, 2), "output_dir": "ü b"}),
         (HIPPOCAMPUS, {"loss_layers": [0, 3], "loss_layer_weights": [1, 0.5]}),
-        (HIPPOCAMPUS, {"loss_layers": [4], "critic_def#num_levels": 4}),
+        (HIPPOCAMPUS, {"loss_layers": [4], "critic_num_levels": 4}),
         (HIPPOCAMPUS, {"epochs": 1, "critic_start": 2, "max_cases": 1, "mlflow": "runs"}),
         (HIPPOCAMPUS, {"regions": "brats2021", "my_own_key": object(), "epochs": "@my_own_epochs", "my_own_epochs": 3}),
         (HIPPOCAMPUS, {"epochs": "$len(@cases)"}),  # what needs a component is not judged

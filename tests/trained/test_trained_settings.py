@@ -207,6 +207,7 @@ def test_exports_and_monai_label_take_them_from_there(trained, tmp_path):
     for name in ("inference", "train"):
         config = json.loads((placed / "configs" / f"{name}.json").read_text(encoding="utf-8"))
         assert (config["modalities"], config["base_channels"]) == (["t1c", "flair"], 4)
+        assert config["mirror_axes"] == [0, 1]
     metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "tumour"}
     assert (placed / "models" / "model.json").is_file()
