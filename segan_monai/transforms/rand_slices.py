@@ -92,10 +92,11 @@ class SlicesWithContentd(MapTransform):
     Args:
         keys: volumes (C, H, W, D).
         axis: slicing axis, or several; slices along the first are contiguous in memory.
+        allow_missing_keys: whether to skip missing keys.
     """
 
-    def __init__(self, keys: KeysCollection, axis: int | Sequence[int] = 2) -> None:
-        super().__init__(keys)
+    def __init__(self, keys: KeysCollection, axis: int | Sequence[int] = 2, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.axes = each_axis(axis)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
@@ -133,6 +134,7 @@ class RandSlicesd(Randomizable, MapTransform):
             network then has ``(2 * neighbours + 1) * C`` input channels; give ``VolumeSliceInferer`` the same number.
         mirror_axes: axes of the volume along which each sample is mirrored with probability 0.5, see
             ``mirror_slices``; give ``VolumeSliceInferer`` the same axes.
+        allow_missing_keys: whether to skip missing keys. Without a label, all slices are drawn uniformly.
     """
 
     def __init__(
@@ -146,8 +148,9 @@ class RandSlicesd(Randomizable, MapTransform):
         image_key: str = "image",
         neighbours: int = 0,
         mirror_axes: Sequence[int] = (),
+        allow_missing_keys: bool = False,
     ) -> None:
-        MapTransform.__init__(self, keys)
+        MapTransform.__init__(self, keys, allow_missing_keys)
         if not 0 <= foreground_probability <= 1:
             raise ConfigError(f"foreground_probability is {foreground_probability}, expected a number from 0 to 1.")
         if num_samples < 1:
@@ -169,7 +172,7 @@ class RandSlicesd(Randomizable, MapTransform):
         samples = []
         for _ in range(self.num_samples):
             axis = self.axes[0] if len(self.axes) == 1 else int(self.R.choice(self.axes))
-            foreground, content = (data[f"{key}_slices"][axis] for key in (self.label_key, self.image_key))
+            foreground, content = (self._slices(data, key, axis) for key in (self.label_key, self.image_key))
             if not len(content):
                 content = np.arange(shape[axis])
             favoured = len(foreground) and self.R.random() < self.foreground_probability
@@ -179,6 +182,10 @@ class RandSlicesd(Randomizable, MapTransform):
             mirrored = [mirror for mirror in self.mirror_axes if self.R.random() < 0.5]
             samples.append((axis, index, start, mirrored, not favoured))
         return samples
+
+    def _slices(self, data: Mapping[Hashable, Any], key: str, axis: int) -> Any:
+        """Return the indices of nonzero slices; none if the case lacks the key and may do so."""
+        return [] if self.allow_missing_keys and key not in data else data[f"{key}_slices"][axis]
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
         """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name.
