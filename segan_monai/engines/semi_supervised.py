@@ -79,7 +79,7 @@ class SemiSupervisedTrainer(SegANTrainer):
         strong_change: Callable[[Tensor], Tensor] | None = None,
         unpaired_weight: float = 0.0,
         unpaired_layers: Sequence[int] | None = None,
-        unpaired_momentum: float = 0.99,
+        unpaired_momentum: float = 0.9,
         patch_weight: float = 0.0,
         patch_loss: str = "hinge",
         unlabeled_critic_start: int = 1,

@@ -16,7 +16,13 @@ from monai.losses import DiceLoss, FocalLoss
 from torch import nn
 
 from segan_monai import init_process_group_for, shard
-from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, SegmentationTrainer
+from segan_monai.engines import (
+    AdversarialNormalizationTrainer,
+    LSNetTrainer,
+    SegANTrainer,
+    SegmentationTrainer,
+    SemiSupervisedTrainer,
+)
 from segan_monai.errors import DataError
 from segan_monai.handlers import EpochLog, EvaluationReport, RunCheckpoint
 from segan_monai.losses import DomainAdversarialLoss, LocalizationLoss, MultiScaleL1Loss, WeightedDiceLoss
@@ -30,7 +36,7 @@ from segan_monai.networks import (
 )
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
 
-NAMES = ("segan", "segmentation", "normalization", "lsnet")
+NAMES = ("segan", "segmentation", "normalization", "lsnet", "semi_supervised")
 
 
 def without_batch_norm(network):
@@ -88,16 +94,21 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
     common |= {"network": segmentor, "optimizer": torch.optim.SGD(segmentor.parameters(), lr=0.1)}
     if name == "segmentation":
         return SegmentationTrainer(loss_function=nn.BCEWithLogitsLoss(), **common)
-    critic = convert(SegANCritics(1, 1, base_channels=4))
-    return SegANTrainer(
-        critic=critic,
-        critic_optimizer=torch.optim.SGD(critic.parameters(), lr=0.1),
-        loss_function=MultiScaleL1Loss(),
-        supervised_loss=DiceLoss(sigmoid=True, squared_pred=True),
-        supervised_weight=1.0,
-        clamp=0.05,
-        **common,
-    )
+    critic = convert(SegANCritics(1, 1, base_channels=4, patch_score=name == "semi_supervised"))
+    common |= {
+        "critic": critic,
+        "critic_optimizer": torch.optim.SGD(critic.parameters(), lr=0.1),
+        "loss_function": MultiScaleL1Loss(),
+        "supervised_loss": DiceLoss(sigmoid=True, squared_pred=True),
+        "supervised_weight": 1.0,
+        "clamp": 0.05,
+    }
+    if name == "segan":
+        return SegANTrainer(**common)
+    # terms that are means over samples; the unpaired one is not
+    terms = {"consistency_weight": 0.5, "patch_weight": 0.5, "patch_loss": "least_squares", "ema_decay": 0.9}
+    unlabeled = [{"image": batch["image"].flip(-1)} for batch in batches]
+    return SemiSupervisedTrainer(unlabeled_data_loader=unlabeled, **{"balance_gradients": False, **terms, **common})
 
 
 def state_of(trainer):
@@ -130,6 +141,15 @@ def train_with_batch_norm(folder, rank):
         trainer.add_event_handler(event, lambda: states.append(state_of(trainer)))
     trainer.run()
     torch.save(states[-2:], folder / f"batch_norm_{rank}.pt")
+
+
+def train_with_unpaired_means(folder, rank):
+    """Running means and balanced weights, which each process measures on its own half."""
+    halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
+    settings = {"unpaired_weight": 0.5, "balance_gradients": True, "ema_decay": 0.9, "mask_noise": 0.1}
+    trainer = make_trainer("semi_supervised", halves, **settings)
+    trainer.run()
+    torch.save([state_of(trainer), trainer.unpaired.labelled_means], folder / f"unpaired_{rank}.pt")
 
 
 def read_later(folder, rank):

@@ -28,7 +28,16 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for name in NAMES:
         (folder / name).mkdir()
-    done = torchrun(SCRIPT, folder, "train_on_halves", "read_later", "train_with_batch_norm", "resume", "evaluate")
+    done = torchrun(
+        SCRIPT,
+        folder,
+        "train_on_halves",
+        "train_with_unpaired_means",
+        "read_later",
+        "train_with_batch_norm",
+        "resume",
+        "evaluate",
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder
 
@@ -48,6 +57,13 @@ def test_gradients_are_those_of_one_process_on_the_joint_batch(name, trained):
     for key in after:
         torch.testing.assert_close(first[key] - before[key], after[key] - before[key], atol=2e-6, rtol=1e-3)
     assert any(not torch.equal(after[key], before[key]) for key in after)
+
+
+def test_running_means_and_balanced_weights_are_those_of_both_processes(trained):
+    (first, means), (second, others) = of_both(trained, "unpaired")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert torch.equal(means, others)
+    assert means.abs().max() > 0
 
 
 def test_losses_that_are_read_later_change_nothing_and_stop_the_weights_of_both(trained):
