@@ -100,8 +100,9 @@ def _levels(values: Values, config: Values) -> Problems:
 
 def _widths(values: Values, config: Values) -> Problems:
     levels = {"base_channels": "num_levels", "normalizer_base_channels": "num_levels"}
-    doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels, critics 3
-    for key, count in {**doublings, "critic_base_channels": 2}.items():
+    doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels
+    doublings["critic_base_channels"] = values.get("critic_num_levels", 3) - 1
+    for key, count in doublings.items():
         if not _has(values, key):
             continue
         widest = values[key] * 2**count
@@ -117,11 +118,9 @@ def _widths(values: Values, config: Values) -> Problems:
 
 def _critic_layers(values: Values, config: Values) -> Problems:
     """Check layers and weights of the loss: layer 0 is the masked image, and each critic level adds one layer."""
-    if "critic_def" not in config or not _has(values, "loss_layers", "loss_layer_weights"):
+    if not _has(values, "critic_num_levels", "loss_layers", "loss_layer_weights"):
         return
-    last = config["critic_def"].get("num_levels", 3)
-    if not isinstance(last, int):
-        return
+    last = values["critic_num_levels"]
     layers = values["loss_layers"]
     if layers and max(layers) > last:
         yield f"--loss_layers {list(layers)}: the critic has layers 0 to {last} only."
@@ -145,6 +144,27 @@ def _segmentor_loss(values: Values, config: Values) -> Problems:
         )
 
 
+def _unlabeled_terms(values: Values, config: Values) -> Problems:
+    """Check that each term of unlabelled images has what it needs; the trainer has the same rules for its arguments."""
+    if _has(values, "consistency_weight", "ema_decay") and values["consistency_weight"] and not values["ema_decay"]:
+        yield (
+            f"--consistency_weight {values['consistency_weight']} with --ema_decay 0: the teacher is the segmentor "
+            "with averaged weights. Set --ema_decay 0.99."
+        )
+    if _has(values, "unpaired_weight", "critic_norm") and values["unpaired_weight"] and values["critic_norm"]:
+        yield (
+            f"--unpaired_weight {values['unpaired_weight']} with --critic_norm true: batch norm removes the mean "
+            "features that this term compares. Set --critic_norm false."
+        )
+    of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
+    if of_critic and values.get("foreground_probability") == 1:
+        yield (
+            f"--{of_critic[0]} {values[of_critic[0]]} with --foreground_probability 1: the critics compare unlabelled "
+            "slices with labelled ones that were not chosen by their label, and there would be none. Set "
+            "--foreground_probability 0.5."
+        )
+
+
 def _class_weights(values: Values, config: Values) -> Problems:
     if not _has(values, "class_weights", "include_background", "num_classes") or values["class_weights"] is None:
         return
@@ -162,6 +182,15 @@ def _intensity(values: Values, config: Values) -> Problems:
         yield f"--intensity {values['intensity']}: expected {', '.join(known[:-1])} or {known[-1]}."
 
 
+def _mirror_axes(values: Values, config: Values) -> Problems:
+    """Check that a photograph is mirrored along axes that it has."""
+    if _has(values, "mirror_axes", "image_size") and 2 in values["mirror_axes"]:
+        yield (
+            f"--mirror_axes {list(values['mirror_axes'])}: a photograph has the axes 0 (left-right) and 1 (up-down) "
+            "only."
+        )
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -174,6 +203,8 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _widths,
     _critic_layers,
     _segmentor_loss,
+    _unlabeled_terms,
     _class_weights,
     _intensity,
+    _mirror_axes,
 )

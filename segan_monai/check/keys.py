@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from segan_monai.check.kinds import (
     DEVICE,
+    EMPTY,
     FUNCTION,
     INTERVAL,
     LIST,
@@ -118,7 +119,13 @@ KEYS: dict[str, Key] = {
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
+    "mirror_axes": Key(
+        EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
+    ),
     "in_channels": Key(_COUNT, "input channels of the network"),
+    "cases_per_epoch": Key(
+        _COUNT | NULL, "training cases drawn per epoch, some again if there are fewer; null: each once"
+    ),
     "slices_per_volume": Key(_COUNT, "slices sampled from a volume per epoch"),
     "foreground_probability": Key(_SHARE, "probability of sampling a slice with foreground"),
     "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),
@@ -150,6 +157,7 @@ KEYS: dict[str, Key] = {
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
+    "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
     "structure": Key(choice("unet", "fcn"), "decoder of both networks"),
@@ -181,10 +189,27 @@ KEYS: dict[str, Key] = {
     "critic_start": Key(_COUNT, "epoch in which the critics join"),
     "critic_clamp": Key(_POSITIVE, "absolute bound of the critics' weights"),
     "critic_score": Key(SWITCH, "one real-or-fake score per image instead of features"),
+    "critic_input": Key(choice("multiply", "concat"), "image times mask, or image and mask as channels"),
+    "critic_constraint": Key(choice("clamp", "spectral_norm", "none"), "how the critics' weights are bounded"),
     "critic_clamp_norm": Key(SWITCH, "clamp biases and norm weights of the critics too"),
     "loss_layers": Key(list_of(whole(0)) | NULL, "critic layers in the loss; null for all"),
     "loss_reduction": Key(choice("sum", "per_layer", "concat", "balanced"), "how much each layer counts"),
     "loss_layer_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per layer; null for equal weights"),
+    # unlabelled images
+    "consistency_weight": Key(_NOT_NEGATIVE, "weight of the difference to the teacher; 0 for none"),
+    "consistency_loss": Key(choice("mse", "dice"), "difference of the segmentor and the teacher"),
+    "consistency_ramp": Key(_NOT_NEGATIVE, "epochs in which consistency_weight rises"),
+    "unpaired_weight": Key(_NOT_NEGATIVE, "weight of the critic's distance of mean features; 0 for none"),
+    "unpaired_layers": Key(list_of(whole(1)) | NULL, "critic layers of that distance; null for all but the input"),
+    "unpaired_momentum": Key(number(0, below=1), "share of the previous value in the running mean features"),
+    "patch_weight": Key(_NOT_NEGATIVE, "weight of the critic's patch scores; 0 for none"),
+    "patch_loss": Key(choice("hinge", "least_squares"), "objective of the patch scores"),
+    "unlabeled_critic_start": Key(_COUNT, "epoch in which the critics see unlabelled images"),
+    "unlabeled_critic_ramp": Key(_NOT_NEGATIVE, "epochs in which unpaired_weight and patch_weight rise"),
+    "balance_gradients": Key(SWITCH, "weights of the critics' terms are relative to the gradient of the Dice loss"),
+    "mask_blur": Key(_NOT_NEGATIVE, "blur of true masks in pixels, for critics of unlabelled images; 0 for none"),
+    "mask_noise": Key(_NOT_NEGATIVE, "noise on masks at first, for critics of unlabelled images; 0 for none"),
+    # other losses
     "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),

@@ -96,6 +96,7 @@ def _is_pattern(value: Any) -> bool:
 _PAIR = list_of(number(), 2)
 INTERVAL = Kind("a list of 2 numbers, the lower one first", _is_interval)
 PATTERN = Kind("a regular expression with a group, such as '(.+)-[0-9]+'", _is_pattern)
+EMPTY = Kind("an empty list", lambda value: isinstance(value, list | tuple) and not value)
 NULL = Kind("null", lambda value: value is None)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 TEXT = Kind("text", lambda value: isinstance(value, str) and bool(value.strip()))

@@ -33,6 +33,12 @@ def reproduce(
     folds: Annotated[
         str | None, typer.Option(help="Folds to hold out in turn for cross-validation, such as 0,1,2,3,4.")
     ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Numbers of labelled cases, such as 4,8; for semi-supervised.")
+    ] = None,
+    draws: Annotated[
+        str | None, typer.Option(help="Seeds that choose the labelled cases, such as 0,1,2; for semi-supervised.")
+    ] = None,
     train_seconds: Annotated[
         float | None, typer.Option(min=1, help="Training time per row, instead of the bundle's epochs.")
     ] = None,
@@ -61,16 +67,19 @@ def reproduce(
         Plan,
         RunFailedError,
         check_rows,
+        draw_curve,
         format_csv,
         format_markdown,
         load_tables,
         parse_overrides,
         run_row,
+        with_labels,
     )
     from segan_monai.run.lock import output_folder
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    tables = load_tables(table, bundle)
+    few = [None if text is None else parse_numbers(text, name) for text, name in ((labels, "labels"), (draws, "draws"))]
+    tables = [with_labels(found, *few) for found in load_tables(table, bundle)]
     overlays = [find_overlay(file) for file in config or []]
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
@@ -80,24 +89,36 @@ def reproduce(
         for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
             overrides = parse_overrides(settings or [], chosen)
             plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
-            markdown, csv = output_dir / f"{chosen.name}.md", output_dir / f"{chosen.name}.csv"
+            markdown, csv, curve = (output_dir / f"{chosen.name}.{kind}" for kind in ("md", "csv", "svg"))
             runs, errors = [], {}
-            todo = [(name, seed, fold) for name in names for seed in numbers for fold in parts]
+            todo = [
+                (name, seed, fold, drawn)
+                for name in names
+                for seed in numbers
+                for fold in parts
+                for drawn in (chosen.labels.of_row(name) if chosen.labels else [None])
+            ]
             with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
-                for name, seed, fold in bar:
-                    bar.set_postfix_str(f"{name}, seed {seed}" + ("" if fold is None else f", fold {fold}"))
+                for name, seed, fold, drawn in bar:
+                    bar.set_postfix_str(
+                        f"{name}, seed {seed}"
+                        + ("" if fold is None else f", fold {fold}")
+                        + ("" if drawn is None else f", {drawn[0]} labelled, draw {drawn[1]}")
+                    )
                     try:
-                        runs.append(run_row(plan, name, seed, fold))
+                        runs.append(run_row(plan, name, seed, fold, drawn))
                     except RunFailedError as error:
                         errors[name] = str(error)
                         typer.echo(f"segan-monai: error: {error}", err=True)
                     if runs:
                         markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
                         csv.write_text(format_csv(runs), encoding="utf-8")
+                        if chosen.labels:
+                            curve.write_text(draw_curve(chosen, runs), encoding="utf-8")
             if runs:
                 typer.echo(format_markdown(plan, runs, errors))
                 typer.echo(format_csv(runs))
-                typer.echo(f"written: {markdown}, {csv}")
+                typer.echo(f"written: {markdown}, {csv}" + (f", {curve}" if chosen.labels else ""))
             failed = failed or bool(errors)
     if failed:
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.data.layouts import LAYOUTS
 from segan_monai.data.plain import PLAIN, single_case
+from segan_monai.data.unlabeled import count_text
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, is_dicom
 from segan_monai.folders import existing_folder
@@ -30,6 +31,7 @@ def find_cases(
     modalities: Sequence[str] | None = None,
     require_labels: bool = False,
     keep_incomplete: bool = False,
+    keep_unlabeled: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a data set.
 
@@ -64,6 +66,7 @@ def find_cases(
         require_labels: Omit cases without a label map, and log their number.
         keep_incomplete: Return a case that lacks a file of an image, such as one modality, with the reason under
             ``unusable``; ``CaseDataset`` and ``CaseEvaluator`` record it as failed. By default, it is an error.
+        keep_unlabeled: With ``require_labels``, return also the cases without a label map, to train on their images.
 
     Returns:
         The cases. A log line summarizes what was found.
@@ -90,11 +93,11 @@ def find_cases(
     labelled = [case for case in cases if "label" in case]
     groups = Counter(str(case[key]) for key in ("grade", "domain") for case in cases if key in case)
     logger.info(
-        "%s (%s): %d cases, %d labelled%s",
+        "%s (%s): %d cases, %s%s",
         where,
         layout,
         len(cases),
-        len(labelled),
+        count_text(len(labelled), len(cases) - len(labelled) if labelled else 0),
         "".join(f", {count} {group}" for group, count in sorted(groups.items())),
     )
     if not require_labels:
@@ -105,6 +108,8 @@ def find_cases(
             f"a dataset.json, {BRATS.expected}, {PHOTOGRAPHS.expected}, or a --datalist file whose entries name a "
             "label."
         )
+    if keep_unlabeled:
+        return cases
     if without := [case["case"] for case in cases if "label" not in case]:
         more = ", ..." if len(without) > 5 else ""
         logger.warning("omitted %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)

@@ -11,12 +11,14 @@ from typing import Any
 
 from segan_monai.data.case_digest import case_digest
 from segan_monai.data.split_file import PARTS, Case, read_split, write_split
+from segan_monai.data.unlabeled import by_label, not_held_out, without_label
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
 
 _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
-_OF_CASES = {*PARTS, "digests", "counts", "stratified_by"}
+_OF_LABELS = {"labeled_cases": None, "labeled_seed": None}
+_OF_CASES = {*PARTS, "unlabeled", "digests", "counts", "stratified_by"}
 
 
 def has_split(file: Path) -> bool:
@@ -46,7 +48,8 @@ def continue_split(
     """Return the split that a run started with, so that no training case becomes held out.
 
     Cases added to the data set since are named in the log. They are never used for validation, so the best metric
-    always refers to the same cases. With ``max_cases`` no case counts as new.
+    always refers to the same cases. With ``max_cases`` or ``labeled_cases``, no case counts as new. An unlabelled case
+    that has a label map now is a new one.
 
     Args:
         cases: the current cases, without those of a section ``test``.
@@ -58,7 +61,7 @@ def continue_split(
         stratified_by: see ``write_split``.
 
     Returns:
-        ``training`` and ``validation``: lists of cases, in the order of the run.
+        ``training`` and ``validation``, and ``unlabeled`` if there are any: lists of cases, in the order of the run.
 
     Raises:
         ConfigError: ``drawn`` is another split than that of the run; unknown ``new_cases``.
@@ -68,14 +71,25 @@ def continue_split(
         raise ConfigError(f"new_cases={new_cases!r}: choose unused or training.")
     record = read_split(file)
     _refuse_another_draw(record, drawn)
-    case_of = {case["case"]: case for case in cases}
-    known = {*record["training"], *record["validation"]}
+    of_run = [name for part in PARTS for name in record[part]]
+    labelled, unlabelled = by_label(cases)
+    case_of = {case["case"]: case for case in (*unlabelled, *labelled)}
+    for case in unlabelled:
+        if case["case"] in of_run:  # its label map is missing
+            del case_of[case["case"]]
+    known = {*of_run, *record["unlabeled"]}
     new = [case for case in cases if case["case"] not in known]
     _refuse_other_cases(record["digests"], known, case_of, new)
     split = {part: [case_of[name] for name in record[part]] for part in PARTS}
-    if not new or drawn.get("max_cases") is not None:
+    if record["unlabeled"]:
+        split["unlabeled"] = [without_label(case_of[name]) for name in record["unlabeled"]]
+    if drawn.get("max_cases") is not None or drawn.get("labeled_cases") is not None:
         return split
-    added = [] if new_cases == "unused" else _not_of_validation(new, split, apart)
+    names = {case["case"] for case in labelled}
+    new += [case_of[name] for name in record["unlabeled"] if name in names]
+    if not new:
+        return split
+    added = [] if new_cases == "unused" else not_held_out(new, split, apart)
     if unused := [case["case"] for case in new if case not in added]:
         logger.warning(
             "%d cases were added since the run started and stay unused: %s. %s",
@@ -86,17 +100,27 @@ def continue_split(
             else "--new_cases training adds them to the training set.",
         )
     if added:
-        names = ", ".join(case["case"] for case in added)
-        logger.info("%d new cases are added to the training set: %s", len(added), names)
-        split["training"] += added
+        logger.info(
+            "%d new cases are added to the training set: %s", len(added), ", ".join(case["case"] for case in added)
+        )
+        _add(added, split, names)
         how = {key: value for key, value in record.items() if key not in _OF_CASES}
         write_split(file, split, how, stratified_by)
     return split
 
 
+def _add(added: Sequence[Case], split: dict[str, list[Case]], labelled: Collection[str]) -> None:
+    """Add cases to the training set or to the unlabelled cases; those labelled since move to the training set."""
+    split["training"] += [case for case in added if case["case"] in labelled]
+    moved = {case["case"] for case in split["training"]}
+    still = [case for case in split.pop("unlabeled", []) if case["case"] not in moved]
+    if unlabelled := [*still, *(case for case in added if case["case"] not in labelled)]:
+        split["unlabeled"] = unlabelled
+
+
 def _refuse_another_draw(record: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
     """Raise ``ConfigError`` if the settings differ; those that files of earlier versions lack are not compared."""
-    was, now = {"held_out": None, **record}, {**_NOT_DRAWN, **drawn}
+    was, now = {"held_out": None, **_OF_LABELS, **record}, {**_NOT_DRAWN, **_OF_LABELS, **drawn}
     differing = [key for key in now if key in was and was[key] != now[key]]
     if not differing:
         return
@@ -136,15 +160,3 @@ def _refuse_other_cases(
                 f"case {name} does not hold the image with which the run started (its digest is {digest}; split.json "
                 f"has {digests[name]}): {case_of[name]['image']}. Restore the former image, {otherwise}"
             )
-
-
-def _not_of_validation(new: Sequence[Case], split: Mapping[str, Sequence[Case]], apart: Collection[str]) -> list[Case]:
-    trained = {case["case"] for case in split["training"]}
-    judged = [case for case in split["validation"] if case["case"] not in trained]  # held_out 0: all are on both sides
-    subjects = {case["subject"] for case in judged}
-    images = {digest for case in judged if (digest := case_digest(case))}
-    return [
-        case
-        for case in new
-        if case["case"] not in apart and case["subject"] not in subjects and case_digest(case) not in images
-    ]

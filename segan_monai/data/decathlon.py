@@ -18,7 +18,13 @@ from segan_monai.errors import ConfigError, DataError, missing_file
 from segan_monai.file_kinds import file_id
 from segan_monai.json_files import read_json
 
-_SECTIONS = {"training": "training", "validation": "validation", "test": "test", "testing": "test"}
+_SECTIONS = {
+    "training": "training",
+    "unlabeled": "unlabeled",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
 _TEXTS = ("label", "case", "subject", "grade", "convention", "domain")
 
 
@@ -30,10 +36,10 @@ def decathlon_cases(
 ) -> list[dict[str, Any]]:
     """Read the cases of a decathlon ``dataset.json`` or of another datalist.
 
-    A datalist has a section ``training`` and optionally ``validation`` and ``test`` (or ``testing``). An entry is a
-    path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``, and further
-    fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number ``fold`` in
-    each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
+    A datalist has a section ``training`` and optionally ``unlabeled``, ``validation`` and ``test`` (or ``testing``). An
+    entry is a path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``,
+    and further fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number
+    ``fold`` in each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
 
     Args:
         dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.
@@ -43,8 +49,9 @@ def decathlon_cases(
         keep_incomplete: Return a case that lacks a file with the reason under ``unusable``, see ``find_cases``.
 
     Returns:
-        Cases in the order of the file, each with ``section`` (``training``, ``validation`` or ``test``). They have
-        ``channels`` if ``modalities`` selects from a 4-D image, and ``convention`` for the brain tumours of Task01.
+        Cases in the order of the file, each with ``section`` (``training``, ``unlabeled``, ``validation`` or ``test``).
+        They have ``channels`` if ``modalities`` selects from a 4-D image, and ``convention`` for the brain tumours of
+        Task01.
 
     Raises:
         DataError: The file does not exist, is not JSON or has no entries; an entry has no image or a field of the wrong
@@ -94,6 +101,11 @@ def cases_of_datalist(
             if Path(images[0]).name.startswith("._"):  # macOS creates one for every file
                 continue
             case = {**entry, "image": _find(file, images, folders), "section": name}
+            if case.get("label") and section == "unlabeled":
+                raise DataError(
+                    f"{file}: entry {position} of 'unlabeled' has a label, {str(case['label'])[:200]}. Move it to "
+                    "'training', or omit the label."
+                )
             if case.get("label"):
                 (case["label"],) = _find(file, [case["label"]], folders)
             else:
@@ -117,7 +129,7 @@ def cases_of_datalist(
     if not cases:
         raise DataError(
             f"{file} has no entries. Expected a list 'training' of "
-            "{\"image\": ..., \"label\": ...}, and optionally 'validation' and 'test'; "
+            "{\"image\": ..., \"label\": ...}, and optionally 'unlabeled', 'validation' and 'test'; "
             f"found the keys {', '.join(datalist) or 'none'}."
         )
     _check_files(file, cases, folders, keep_incomplete)

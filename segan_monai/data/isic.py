@@ -41,8 +41,8 @@ def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
        ``<case>.png``);
     3. photographs directly in the folder.
 
-    Superpixels (``<case>_superpixels.png``) and tables are ignored. Without a folder of masks, cases have no label, as
-    for inference.
+    Superpixels (``<case>_superpixels.png``) and tables are ignored. Photographs without a mask are cases without a
+    label, for inference or as unlabelled images of a training.
 
     Args:
         dataset_dir: The folder.
@@ -53,8 +53,7 @@ def isic_cases(dataset_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
         Empty if the folder holds no photographs.
 
     Raises:
-        DataError: The folder does not exist; only some photographs have a mask, or a mask has no photograph; a
-            photograph has two masks.
+        DataError: The folder does not exist; a mask has no photograph, or a photograph has two masks.
     """
     root = existing_folder(dataset_dir)
     cases = [
@@ -83,19 +82,13 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
         if case in of_case:
             raise DataError(f"{case} has two masks, {of_case[case]} and {path}. Expected one: keep one of them.")
         of_case[case] = path
-    if missing := [path for path in photographs if path.stem not in of_case]:
-        raise DataError(
-            f"{missing[0]} has no mask: {len(missing)} of {len(photographs)} photographs have none in {masks}, which "
-            f"holds {len(of_case)} masks. Expected {missing[0].stem}_segmentation.png there: add the masks or move "
-            "these photographs elsewhere."
-        )
     if orphans := sorted(of_case.keys() - names):
         raise DataError(
             f"{of_case[orphans[0]]} has no photograph: {len(orphans)} of {len(of_case)} masks have none in {images}, "
             f"which holds {len(photographs)} photographs. Expected {orphans[0]}.jpg there: add the photographs or move "
             "these masks elsewhere."
         )
-    return [{**case, "label": str(of_case[case["case"]])} for case in cases]
+    return [case | ({"label": str(of_case[name])} if (name := case["case"]) in of_case else {}) for case in cases]
 
 
 def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
 from segan_monai.data.split_file import Case, cases_of_part, read_split, write_split
+from segan_monai.data.unlabeled import by_label, check_unlabeled, hide_labels, unlabeled_for_training
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,9 @@ def split_cases(
     use_sections: bool = True,
     resume: bool = False,
     new_cases: str = "unused",
+    labeled_cases: int | None = None,
+    labeled_seed: int = 0,
+    require_unlabeled: bool = False,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -40,6 +44,8 @@ def split_cases(
     - A section ``validation`` of a datalist, or of ISIC 2017, is the validation set; no folds are drawn.
     - Cases of a section ``test`` are in neither part.
     - A field ``fold`` of the cases, as in MONAI's datalists or nnU-Net's ``splits_final.json``, defines the folds.
+    - Cases without ``label``, beside labelled ones, are a part of their own, ``unlabeled``. They are never held out.
+      Those of held-out subjects, and copies of held-out images, are in no part.
 
     Args:
         cases: as ``segan_monai.data.find_cases`` returns them.
@@ -47,7 +53,8 @@ def split_cases(
         fold: index of the validation fold, from 0.
         seed: of the shuffle.
         file: write the split to this JSON file.
-        max_cases: number of cases to use, drawn with the seed, for a quick run on a large data set.
+        max_cases: number of cases to use, drawn with the seed, for a quick run on a large data set; and largest number
+            of unlabelled ones.
         held_out: number of subjects to draw as validation set instead of using folds; below 1, their fraction (500 of
             2,000, or 0.25, in the report of SegAN on ISIC 2017). 0 puts all cases in both parts, to test whether a
             network can overfit.
@@ -56,25 +63,36 @@ def split_cases(
         resume: use the split of the run in ``file``, see ``segan_monai.data.continued_split.continue_split``;
             without such a file and without a checkpoint beside it, the split is drawn.
         new_cases: ``unused`` or ``training``: how to use cases that were added since.
+        labeled_cases: number of training cases that keep their labels; the others become ``unlabeled``. None for all.
+        labeled_seed: of the draw of these cases; smaller draws are subsets of larger ones.
+        require_unlabeled: raise an error if there are no unlabelled cases.
 
     Returns:
-        ``training`` and ``validation``: lists of cases, sorted by name.
+        ``training`` and ``validation``: lists of cases, sorted by name. If there are unlabelled cases, also
+        ``unlabeled``: cases without ``label``.
 
     Raises:
         DataError: no cases for training, or fewer subjects than folds or than ``held_out``; folds of the data set that
-            leave out a case or share a subject; cases of a resumed run that are gone or changed.
-        ConfigError: ``folds``, ``fold`` or ``held_out`` out of range, or not those of the resumed run.
+            leave out a case or share a subject; cases of a resumed run that are gone or changed; no unlabelled cases,
+            if they are required.
+        ConfigError: ``folds``, ``fold``, ``held_out`` or ``labeled_cases`` out of range, or not those of the resumed
+            run.
     """
     apart = ("test",) if use_sections else ("test", "validation")
-    usable = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
+    in_sections = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
+    usable, unlabelled = by_label(in_sections)
     given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
         how = {"seed": seed, **({"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out})}
     if max_cases is not None and max_cases >= len(usable):
         max_cases = None  # it has no effect
     how["max_cases"] = max_cases
+    if labeled_cases is not None:
+        how |= {"labeled_cases": labeled_cases, "labeled_seed": labeled_seed}
     if resume and file and has_split(Path(file)):
-        return continue_split(usable, Path(file), how, new_cases, given or ())
+        split = continue_split(in_sections, Path(file), how, new_cases, given or ())
+        check_unlabeled(split, require_unlabeled)
+        return split
     if max_cases is not None:
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
@@ -96,6 +114,13 @@ def split_cases(
                 f"no cases for {part} among {len(usable)}: the data set's own section or fold for it is empty"
                 f"{'' if max_cases is None else ', or --max_cases too low'}."
             )
+    of_sections = [case for case in cases if case.get("section") in apart]
+    own_fold = fold if held_out is None and use_sections else None
+    unlabelled = unlabeled_for_training(unlabelled, split, of_sections, own_fold, max_cases, seed)
+    split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed)
+    if hidden or unlabelled:
+        split["unlabeled"] = sorted([*hidden, *unlabelled], key=lambda case: case["case"])
+    check_unlabeled(split, require_unlabeled)
     if file:
         write_split(Path(file), split, how)
     return split
@@ -191,8 +216,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         cases: all cases.
         split_file: the split with which the model was trained. Without it, ``held_out`` returns all cases and logs a
             warning.
-        subset: ``held_out``, every case that was not trained on, whatever its name; ``training``, ``validation`` or
-            ``all``; or ``test``, the section of that name in the data set.
+        subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name;
+            ``training``, ``validation`` or ``all``; or ``test``, the section of that name in the data set.
 
     Returns:
         The cases of the subset, in order.
@@ -212,8 +237,8 @@ def held_out(cases: Sequence[Case], split_file: str | os.PathLike[str] | None, s
         chosen = list(cases)
     else:
         split = read_split(split_file or "")
-        members = cases_of_part(cases, split, "training" if subset == "held_out" else subset)
-        names = {case["case"] for case in members}
+        parts = ("training", "unlabeled") if subset == "held_out" else (subset,)
+        names = {case["case"] for part in parts for case in cases_of_part(cases, split, part)}
         chosen = [case for case in cases if (case["case"] in names) != (subset == "held_out")]
     if not chosen:
         raise DataError(

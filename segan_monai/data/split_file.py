@@ -33,7 +33,7 @@ def write_split(
     Args:
         file: the JSON file; in the output folder of a run, it may be written only when training begins, see
             ``segan_monai.deferred``.
-        split: ``training`` and ``validation``.
+        split: ``training`` and ``validation``, and ``unlabeled`` if there are unlabelled training cases.
         drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; fewer if the data set defines it.
         stratified_by: field of the cases by which folds are stratified.
     """
@@ -49,7 +49,7 @@ def write_split(
         "stratified_by": stratified_by if stratified and drawn.get("folds") else None,
         "counts": {
             stratum: {part: strata[part][stratum] for part in split}
-            for stratum in sorted(strata["training"].keys() | strata["validation"].keys())
+            for stratum in sorted(set().union(*strata.values()))
         },
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
         "digests": digests,
@@ -68,8 +68,8 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a split that ``segan_monai.data.split_cases`` wrote.
 
     Returns:
-        ``training`` and ``validation``: lists of names of cases; ``digests``: name of a case to its
-        ``case_digest``, empty in files of earlier versions; and how the split was drawn.
+        ``training``, ``validation`` and ``unlabeled``: lists of names of cases, the last often empty; ``digests``: name
+        of a case to its ``case_digest``, empty in files of earlier versions; and how the split was drawn.
 
     Raises:
         DataError: no such file, or not one of this form.
@@ -80,6 +80,8 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
     if not isinstance(record, dict) or not all(_are_names(record.get(part)) for part in PARTS):
         raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
+    if not _are_names(record.setdefault("unlabeled", [])):
+        raise DataError(f"{file} is not a split file: expected 'unlabeled' to be a list of names of cases.")
     digests = record.setdefault("digests", {})
     if not isinstance(digests, dict) or not _are_names(list(digests.values())):
         raise DataError(f"{file} is not a split file: expected 'digests' to map names of cases to text.")
@@ -99,7 +101,7 @@ def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -
     Args:
         cases: the current cases.
         record: what ``read_split`` returns.
-        part: ``training`` or ``validation``.
+        part: ``training``, ``validation`` or ``unlabeled``.
 
     Returns:
         The cases of the part, in order.

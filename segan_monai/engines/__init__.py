@@ -11,6 +11,7 @@ from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
+from segan_monai.engines.semi_supervised import SemiSupervisedTrainer
 from segan_monai.engines.weight_average import WeightAverage
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PhasedTrainer",
     "SegANTrainer",
     "SegmentationTrainer",
+    "SemiSupervisedTrainer",
     "WeightAverage",
     "clamp_weights",
     "decay_gradient",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -91,6 +91,13 @@ class LossWatch:
             "expected a finite number. The checkpoint of the last epoch is kept. Lower the learning rate, train "
             "without amp, or check these images for extreme intensities; then continue with --resume true."
         )
+
+
+def names_of_cases(batch: Any) -> str:
+    """Return the distinct case names of a batch, and of the unlabelled batch that it carries, as text."""
+    batches = [batch, batch.get("unlabeled")] if isinstance(batch, dict) else []
+    names = [name for part in batches if isinstance(part, dict) for name in part.get("case") or ()]
+    return ", ".join(dict.fromkeys(map(str, names))) or "cases without names"
 
 
 @contextmanager

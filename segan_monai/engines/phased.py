@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from segan_monai.engines.compiling import GRAPHS, compile_settings
-from segan_monai.engines.loss_watch import LossWatch, unchanged_unless
+from segan_monai.engines.loss_watch import LossWatch, names_of_cases, unchanged_unless
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import gradients, running_statistics, weights_of
 from segan_monai.engines.stop_signals import StopSignals
@@ -29,12 +29,6 @@ from segan_monai.processes import any_rank, average_over_processes, copy_from_fi
 
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
-
-
-def _names(batch: Any) -> str:
-    """Return the distinct case names of a batch as text."""
-    names = batch.get("case") if isinstance(batch, dict) else None
-    return "cases without names" if not names else ", ".join(dict.fromkeys(map(str, names)))
 
 
 class PhasedTrainer(SupervisedTrainer):
@@ -59,9 +53,6 @@ class PhasedTrainer(SupervisedTrainer):
       before validation and before checkpoints are written.
     - On GPUs, processes ask each other for a stop every ten iterations.
 
-    With ``ema_decay``, a moving average of the network's weights is kept beside it, see ``WeightAverage``. It is what
-    ``FinalValidationHandler`` validates and ``RunCheckpoint`` writes as ``model.pt``; the losses never see it.
-
     Args:
         device: device to train on.
         max_epochs: number of epochs.
@@ -75,12 +66,12 @@ class PhasedTrainer(SupervisedTrainer):
         compile: None; ``graphs`` for inductor with CUDA graphs; or a backend of ``torch.compile``. Compiles ``network``
             and the functions that a subclass passes to ``compiled``. ``inductor`` needs Triton on CUDA or a C++
             compiler on CPU, and its first iteration takes minutes.
-        ema_decay: decay of the moving average of the network's weights, below 1, such as 0.99; 0 for none.
+        ema_decay: decay of the moving average of the weights, such as 0.99, see ``WeightAverage``; 0 for none.
+            ``FinalValidationHandler`` validates the average, and ``RunCheckpoint`` writes it as ``model.pt``.
         epoch_length: iterations per epoch; default: the length of the loader.
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
-        key_train_metric: see ``SupervisedTrainer``.
-        additional_metrics: see ``SupervisedTrainer``.
+        key_train_metric, additional_metrics: see ``SupervisedTrainer``.
 
     Raises:
         ConfigError: if ``compile`` is unknown or needs a GPU, or ``ema_decay`` is out of range.
@@ -142,9 +133,8 @@ class PhasedTrainer(SupervisedTrainer):
             module.compile(**settings)  # in place, so that parameter names stay
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.losses.look())
-        self.add_event_handler(
-            last, lambda: average_over_processes(running_statistics(*deployed, *adversaries.values()))
-        )
+        statistics = (*deployed, *adversaries.values())
+        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*statistics)))
         self.autocast_dtype = autocast_dtype(self.state.device, amp)
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         # a gradient scaler waits for the device in each step anyway
@@ -223,12 +213,13 @@ class PhasedTrainer(SupervisedTrainer):
             torch.compiler.cudagraph_mark_step_begin()  # outputs of the previous iteration may be overwritten
         image, label = self.prepare_batch(batchdata, self.state.device, self.non_blocking, **self.to_kwargs)[:2]
 
-        def plain(x: Tensor) -> Tensor:
-            x = x.as_tensor() if hasattr(x, "as_tensor") else x
-            return x.float().contiguous(memory_format=self.memory_format)
-
         self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
-        return plain(image), plain(label)
+        return self.plain(image), self.plain(label)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Convert a tensor on the device to a plain float32 tensor in the trainer's memory format."""
+        x = x.as_tensor() if hasattr(x, "as_tensor") else x
+        return x.float().contiguous(memory_format=self.memory_format)
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
         """Add prediction and loss to the output of an iteration, and return the output."""
@@ -263,7 +254,7 @@ class PhasedTrainer(SupervisedTrainer):
         """
         values = torch.stack([term.detach() for term in terms.values()])
         state = self.state
-        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, _names(state.batch))
+        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, names_of_cases(state.batch))
         loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
         state.output["terms"].update(zip(terms, values.unbind(), strict=True))
         self._step(phase, loss, optimizer, constrain)

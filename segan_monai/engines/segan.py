@@ -40,7 +40,8 @@ class SegANTrainer(PhasedTrainer):
             baseline of a segmentor trained with its supervised loss only.
         critic_start: first epoch of the adversarial phase (paper: 1). Before it, S minimizes its supervised loss only
             and the critic is not evaluated, because a critic of early predictions teaches S nothing [ours].
-        clamp: bound c of the critic's weights (paper: 0.01; the authors' code for skin lesions: 0.05).
+        clamp: bound c of the critic's weights (paper: 0.01; the authors' code for skin lesions: 0.05); None for no
+            bound, such as for critics with spectral norm.
         clamp_norm: whether to clamp the affine weights of the critic's norm layers too [ours: False, convolutions
             only; a norm layer scaled to c would suppress all later features].
         **settings: arguments of ``PhasedTrainer``; ``compile`` compiles the critic with the loss too. The loader yields
@@ -61,7 +62,7 @@ class SegANTrainer(PhasedTrainer):
         supervised_weight: float = 0.0,
         adversarial_weight: float = 1.0,
         critic_start: int = 1,
-        clamp: float = 0.01,
+        clamp: float | None = 0.01,
         clamp_norm: bool = False,
         **settings: Any,
     ) -> None:
@@ -72,7 +73,7 @@ class SegANTrainer(PhasedTrainer):
                 f"supervised_weight {supervised_weight}. Expected a supervised loss, or a critic from epoch 1: set "
                 "supervised_weight to 1, or adversarial_weight and critic_start to 1."
             )
-        super().__init__(adversaries={"critic": critic} if adversarial_weight else {}, **settings)
+        super().__init__(**{"adversaries": {"critic": critic} if adversarial_weight else {}, **settings})
         self.critic = critic
         self.critic_optimizer = critic_optimizer
         self.supervised_loss = supervised_loss
@@ -124,7 +125,8 @@ class SegANTrainer(PhasedTrainer):
         self.minimize("critic", {"critic_l1": distance}, weights, self.critic_optimizer, constrain=self._clamp)
 
     def _clamp(self) -> None:
-        clamp_weights(self.clamped, self.clamp)
+        if self.clamp is not None:
+            clamp_weights(self.clamped, self.clamp)
 
     def distance_for_segmentor(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the distance that the segmentor minimizes; only the prediction has a gradient."""

@@ -94,7 +94,9 @@ def _step(transform: Any) -> dict[str, Any]:
 def _inferer(inferer: Any) -> dict[str, Any]:
     if isinstance(inferer, VolumeSliceInferer):
         names = ("axes", "batch_size", "skip_empty", "margin", "empty_value", "neighbours")
-        return {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
+        settings = {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
+        # earlier copies of the script do not know the key
+        return {**settings, "mirror_axes": list(inferer.mirror_axes)} if inferer.mirror_axes else settings
     if isinstance(inferer, SlidingWindowInferer) and str(inferer.mode) == "gaussian":
         settings = {
             "size": "roi_size",

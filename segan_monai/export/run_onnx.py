@@ -423,6 +423,7 @@ def run_slices_along(
     empty_value: float,
     min_size: Sequence[int],
     neighbours: int = 0,
+    mirror_axes: Sequence[int] = (),
 ) -> NDArray:
     """Apply a 2-D network to the slices of (C, H, W, D) across one axis, and restack to (K, H, W, D)."""
     slices = np.moveaxis(image, 1 + axis, 0)  # (S, C, U, V)
@@ -449,13 +450,31 @@ def run_slices_along(
         inside_volume = ((place >= 0) & (place < len(slices)))[..., None, None, None]
         group = slices[place.clip(0, len(slices) - 1)][..., spans[0], spans[1]] * inside_volume
         batch = np.pad(group.reshape(len(index), -1, *group.shape[3:]).astype(np.float32), padding)
-        result = network.run(None, {network.get_inputs()[0].name: batch})[0]
+        result = run_mirrored(network, batch, axis, neighbours, mirror_axes)
         if output is None:
             output = np.full((len(slices), result.shape[1], *slices.shape[2:]), empty_value, np.float32)
         output[index, :, spans[0], spans[1]] = result[..., inside[0], inside[1]]
     if output is None:
         raise SystemExit("the image has no slices.")
     return np.moveaxis(output, 0, 1 + axis)
+
+
+def run_mirrored(
+    network: onnxruntime.InferenceSession, batch: NDArray, axis: int, neighbours: int, mirror_axes: Sequence[int]
+) -> NDArray:
+    """Return the mean logits of slices (N, C, U, V) over all combinations of mirrored axes of the volume."""
+    useful = [mirror for mirror in mirror_axes if mirror != axis or neighbours]
+    total: Any = 0
+    for mirrored in product((False, True), repeat=len(useful)):
+        view = [mirror for mirror, chosen in zip(useful, mirrored, strict=True) if chosen]
+        dims = tuple(mirror - (mirror > axis) - 2 for mirror in view if mirror != axis)
+        seen = np.flip(batch, dims)
+        if axis in view:  # the neighbours change sides
+            by_slice = seen.reshape(len(seen), 2 * neighbours + 1, -1, *seen.shape[2:])
+            seen = by_slice[:, ::-1].reshape(seen.shape)
+        logits = network.run(None, {network.get_inputs()[0].name: np.ascontiguousarray(seen)})[0]
+        total = total + np.flip(logits, dims)
+    return total / np.float32(2 ** len(useful))
 
 
 def run_slices(network: onnxruntime.InferenceSession, image: NDArray, axes: Sequence[int], **settings: Any) -> NDArray:

@@ -252,9 +252,10 @@ class RunCheckpoint:
         )
 
     def _objects_of(self, engine: Engine) -> dict[str, Any]:
-        """Return the objects to save, with the trainer's average of the weights if it has one."""
+        """Return the objects to save, with those of the trainer: averaged weights, running means of its losses."""
         average = getattr(engine, "weight_average", None)
-        return {**self.objects, **({AVERAGED: average} if average else {})}
+        own = getattr(engine, "checkpointed", {})
+        return {**self.objects, **own, **({AVERAGED: average} if average else {})}
 
     def _check_settings(self, of_checkpoint: Mapping[str, Any]) -> None:
         """Check that the settings are those of the checkpoint; checkpoints of earlier versions have none."""

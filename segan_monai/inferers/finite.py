@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.finite import require_finite
+from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.transforms.mirroring import each_mirror_axis
 
 
 def require_finite_output(output: Tensor, inputs: Tensor) -> Tensor:
@@ -45,7 +47,12 @@ def image_name(inputs: Tensor, index: int = 0) -> str:
 class FiniteInferer(SimpleInferer):
     """MONAI's ``SimpleInferer`` (one call of the network) with a check for NaN and infinite output.
 
+    Args:
+        mirror_axes: axes of the photograph along which it is mirrored, 0 (left-right) and 1 (up-down). The result is
+            the mean of the logits over all combinations; each axis doubles the time.
+
     Raises:
+        ConfigError: if ``mirror_axes`` is out of range.
         NonFiniteOutputError: on call, if a value is NaN or infinite.
 
     Examples:
@@ -53,10 +60,18 @@ class FiniteInferer(SimpleInferer):
         torch.Size([1, 3, 4, 4])
     """
 
+    def __init__(self, mirror_axes: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.mirror_axes = each_mirror_axis(mirror_axes, dimensions=2)
+
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""
         plain = (
             inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         )  # torch.compile cannot trace MetaTensor
-        output = require_finite_output(super().__call__(plain, network, *args, **kwargs), inputs)
+
+        def apply(batch: Tensor) -> Tensor:
+            return SimpleInferer.__call__(self, batch, network, *args, **kwargs)
+
+        output = require_finite_output(mean_of_mirrored(apply, plain, self.mirror_axes), inputs)
         return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]

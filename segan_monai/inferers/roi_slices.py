@@ -33,7 +33,7 @@ class RoISliceInferer(VolumeSliceInferer):
             the plane (left and right along its second axis).
 
     Raises:
-        ConfigError: if ``axis`` is more than one axis.
+        ConfigError: if ``axis`` is more than one axis, or ``mirror_axes`` is given.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -42,6 +42,8 @@ class RoISliceInferer(VolumeSliceInferer):
             raise ConfigError(
                 f"axis is {list(self.axes)}; expected one axis: RoIs are recorded for one slice direction."
             )
+        if self.mirror_axes:
+            raise ConfigError(f"mirror_axes is {list(self.mirror_axes)}; expected []: RoIs are recorded for one view.")
         self.axis = self.axes[0]
         self.found: Tensor | None = None
 

@@ -17,6 +17,8 @@ from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.memory import moved, with_less_memory
+from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.transforms.mirroring import each_mirror_axis
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
 PLANE_STEP = 32
@@ -64,9 +66,11 @@ class VolumeSliceInferer(Inferer):
         fixed_shapes: whether to pad planes and batches as for a compiled network; None to do so for such a network
             only. The padding continues the empty margin, so results differ as they do for a larger ``margin``.
         neighbours: number of neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
+        mirror_axes: axes of the volume along which it is mirrored. The result is the mean of the logits over all
+            combinations; each axis doubles the time. The network must have been trained with these axes.
 
     Raises:
-        ConfigError: if ``axis``, ``batch_size`` or ``neighbours`` is out of range.
+        ConfigError: if ``axis``, ``batch_size``, ``neighbours`` or ``mirror_axes`` is out of range.
 
     Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
@@ -85,6 +89,7 @@ class VolumeSliceInferer(Inferer):
         min_size: Sequence[int] = (1, 1),
         neighbours: int = 0,
         fixed_shapes: bool | None = None,
+        mirror_axes: Sequence[int] = (),
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
@@ -100,6 +105,7 @@ class VolumeSliceInferer(Inferer):
         self.min_size = tuple(min_size)
         self.neighbours = neighbours
         self.fixed_shapes = fixed_shapes
+        self.mirror_axes = each_mirror_axis(mirror_axes)
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
@@ -138,6 +144,10 @@ class VolumeSliceInferer(Inferer):
         padding = centre_padding(size, wanted_size)
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
+
+        def apply(batch: Tensor) -> Tensor:
+            return network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
+
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
             for index in wanted.split(batch_size):
@@ -145,7 +155,7 @@ class VolumeSliceInferer(Inferer):
                 batch = F.pad(batch, padding) if any(padding) else batch
                 if fixed:  # the last batch is smaller
                     batch = F.pad(batch, [0] * 7 + [batch_size - len(batch)])
-                result = network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)[: len(index)]
+                result = mean_of_mirrored(apply, batch, self.mirror_axes, axis, self.neighbours)[: len(index)]
                 if output is None:
                     shape = (len(slices), result.shape[1], *plane)
                     output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)

@@ -53,9 +53,9 @@ def case_metrics(
     Returns:
         One dictionary per region: ``region``, ``dice``, ``iou``, ``precision``, ``sensitivity`` (0 to 1), ``hd95_mm``,
         ``assd_mm`` (mm), and for ``reference`` and ``prediction``: ``_ml`` (ml; a 2-D image counts as 1 mm thick),
-        ``_components`` (number of connected components) and ``_surface_to_volume_per_mm``. Empty masks follow
-        ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances, volumes and surfaces are NaN, except where an empty mask
-        makes them 0 or infinite in any unit.
+        ``_voxels``, ``_components`` (number of connected components) and ``_surface_to_volume_per_mm``. Empty masks
+        follow ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances, volumes and surfaces are NaN, except where an
+        empty mask makes them 0 or infinite in any unit.
 
     Raises:
         ConfigError: if a region has no values or the value 0, or the two sets of regions have different names.
@@ -78,6 +78,8 @@ def case_metrics(
                 **surface_metrics(prediction, reference, spacing_mm),
                 "reference_ml": count * voxel_ml if (count := np.count_nonzero(reference)) else 0.0,
                 "prediction_ml": count * voxel_ml if (count := np.count_nonzero(prediction)) else 0.0,
+                "reference_voxels": int(np.count_nonzero(reference)),
+                "prediction_voxels": int(np.count_nonzero(prediction)),
                 "reference_components": count_components(reference),
                 "prediction_components": count_components(prediction),
                 "reference_surface_to_volume_per_mm": surface_to_volume(reference, spacing_mm),

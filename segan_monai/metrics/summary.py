@@ -21,7 +21,9 @@ Regions = Mapping[str, Sequence[int]]
 OVERLAPS = ("dice", "iou", "precision", "sensitivity")
 DISTANCES = ("hd95_mm", "assd_mm")
 SHAPES = tuple(
-    f"{mask}_{shape}" for shape in ("components", "surface_to_volume_per_mm") for mask in ("reference", "prediction")
+    f"{mask}_{shape}"
+    for shape in ("voxels", "components", "surface_to_volume_per_mm")
+    for mask in ("reference", "prediction")
 )
 COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml", *SHAPES)
 FAILURE_RULE = "A case fails in a region when exactly one of the two masks is empty, or when they do not overlap."

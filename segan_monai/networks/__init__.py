@@ -16,7 +16,8 @@ from segan_monai.networks.roi_recalibration import (
     roi_affine,
     sample_affine,
 )
-from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
+from segan_monai.networks.segan import SegANSegmentor, SegANSegmentors
+from segan_monai.networks.segan_critic import SegANCritic, SegANCritics
 from segan_monai.networks.weights import load_weights, read_checkpoint
 
 __all__ = [

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Segmentor and critics of SegAN: Xue et al. (2018), Section 2.2 and Fig. 1."""
+"""Segmentor of SegAN: Xue et al. (2018), Section 2.2 and Fig. 1."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
     ]
 
 
-def _encoder(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
+def down_sampling_blocks(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
     """Build the down-sampling blocks shared by segmentor and critic; the first one has no batch norm."""
     inputs = [in_channels, *widths[:-1]]
     blocks = zip(inputs, widths, strict=True)
@@ -94,7 +94,7 @@ class SegANSegmentor(nn.Module):
         full = full_resolution_channels
         self.stem = nn.Sequential(*_conv(in_channels, full), *_conv(full, full)) if full else None
         self.head = nn.Sequential(*_conv(2 * full, full), nn.Conv2d(full, out_channels, 1)) if full else None
-        self.encoder = _encoder(full or in_channels, widths, norm=True)
+        self.encoder = down_sampling_blocks(full or in_channels, widths, norm=True)
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_levels)):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
@@ -172,107 +172,3 @@ class SegANSegmentors(nn.Module):
         if not torch.jit.is_scripting() and isinstance(logits[0], list):
             return [torch.cat(level, dim=1) for level in zip(*logits, strict=True)]  # type: ignore
         return torch.cat(logits, dim=1)
-
-
-class SegANCritic(nn.Module):
-    """Critic C: an encoder of down-sampling blocks that returns the features of every layer.
-
-    Args:
-        in_channels: number of channels of a masked image.
-        base_channels: width of the first block; each following block doubles it (paper: 64).
-        num_levels: number of down-sampling blocks (paper: 3).
-        norm: whether blocks from the second on have batch norm (paper: True).
-        score: whether to return one real-or-fake score per image instead of features: the discriminator of a GAN,
-            against which the paper argues (Section 1) [ours: mean over the plane, then a linear layer].
-
-    Raises:
-        ConfigError: if a count is not positive.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        base_channels: int = 64,
-        num_levels: int = 3,
-        norm: bool = True,
-        score: bool = False,
-    ) -> None:
-        super().__init__()
-        if min(in_channels, base_channels, num_levels) < 1:
-            raise ConfigError(
-                f"in_channels {in_channels}, base_channels {base_channels} and num_levels {num_levels} of the critic "
-                "must all be at least 1."
-            )
-        widths = [base_channels * 2**level for level in range(num_levels)]
-        self.encoder = _encoder(in_channels, widths, norm)
-        self.score = nn.Linear(widths[-1], 1) if score else None
-
-    def forward(self, masked_image: Tensor) -> list[Tensor]:
-        """Return the features of all layers: the masked image (B, C, H, W) as layer 0, then each block's output.
-
-        With ``score``, return the score (B, 1) as the only layer.
-        """
-        features = [masked_image]
-        for block in self.encoder:
-            features.append(block(features[-1]))
-        return features if self.score is None else [self.score(features[-1].mean(dim=(2, 3)))]
-
-
-class SegANCritics(nn.Module):
-    """Critics for K classes, separate or joint: Xue et al. (2018), Section 3.1.
-
-    Args:
-        in_channels: number of modalities C.
-        num_classes: number of classes K.
-        base_channels: see ``SegANCritic``.
-        num_levels: see ``SegANCritic``.
-        norm: see ``SegANCritic``.
-        joint: False for one critic per class on C channels (S3-3C, the default); True for one critic on all K masked
-            images, concatenated to K * C channels (S3-1C).
-        score: see ``SegANCritic``; for ``RealOrFakeLoss``.
-
-    Examples:
-        >>> critics = SegANCritics(in_channels=3, num_classes=2, base_channels=8)
-        >>> features = critics(torch.rand(4, 3, 32, 32), torch.ones(4, 2, 32, 32))
-        >>> len(features), [tuple(f.shape) for f in features[0]]
-        (2, [(4, 3, 32, 32), (4, 8, 16, 16), (4, 16, 8, 8), (4, 32, 4, 4)])
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        base_channels: int = 64,
-        num_levels: int = 3,
-        norm: bool = True,
-        joint: bool = False,
-        score: bool = False,
-    ) -> None:
-        super().__init__()
-        self.joint = joint
-        count, channels = (1, in_channels * num_classes) if joint else (num_classes, in_channels)
-        self.critics = nn.ModuleList(
-            SegANCritic(channels, base_channels, num_levels, norm, score) for _ in range(count)
-        )
-
-    def forward(self, image: Tensor, label_map: Tensor) -> list[list[Tensor]]:
-        """Mask the image by each class and return the critics' features.
-
-        Args:
-            image: (B, C, H, W).
-            label_map: (B, K, H, W), probabilities or 0/1, with K as given at construction.
-
-        Returns:
-            For each critic, the list of its features; layer 0 (the masked image) first.
-
-        Raises:
-            ConfigError: if the number of classes does not match the number of critics.
-        """
-        masked = [image * mask for mask in label_map.split(1, dim=1)]
-        if self.joint:
-            masked = [torch.cat(masked, dim=1)]
-        if len(masked) != len(self.critics):
-            raise ConfigError(
-                f"label map has {label_map.shape[1]} classes; expected {len(self.critics)}, one per critic."
-            )
-        return [critic(x) for critic, x in zip(self.critics, masked, strict=True)]

@@ -20,7 +20,7 @@ from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.summary import DISTANCES, FAILURE_RULE, summarize
 from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
-from segan_monai.report.plots import TITLES, boxes, curves, layer_shares
+from segan_monai.report.plots import TITLES, boxes, curves, dice_by_size, layer_shares
 from segan_monai.report.published import published_figures
 from segan_monai.report.slices import region_colours, slice_pictures
 
@@ -92,6 +92,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
         section["statistics"] = [_statistic(name) for name in measures]
         section["measures"] = [TITLES[name] for name in measures]
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
+        section["by_size"] = dice_by_size(run.metrics)
         section["cases"] = _cases(run.metrics, measures)
         not_evaluated = run.summary.get("not_evaluated", {})
         section["trouble"] = [f"{case}: not evaluated: {why}" for case, why in not_evaluated.items()]

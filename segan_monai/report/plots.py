@@ -130,6 +130,40 @@ def boxes(metrics: pd.DataFrame, measures: Sequence[str]) -> str:
     return _with_tooltips(_svg(figure))
 
 
+def dice_by_size(metrics: pd.DataFrame) -> str:
+    """Plot Dice against the size of the reference, with one panel per region: small lesions are the hardest.
+
+    Titles have Spearman's rank correlation. Sizes are in ml, or in voxels where the spacing is unknown. Cases with an
+    empty reference are omitted.
+
+    Returns:
+        The SVG; empty unless some region has references of three sizes or more.
+    """
+    unit = "ml" if metrics["reference_ml"].notna().all() else "voxels"
+    size = f"reference_{unit}"
+    if size not in metrics:  # a file of an earlier version
+        return ""
+    known = metrics[metrics[size] > 0]
+    groups = {region: rows for region, rows in known.groupby("region", sort=False) if rows[size].nunique() > 2}
+    if not groups:
+        return ""
+    columns = min(len(groups), 4)
+    figure, axes = _figure(-(-len(groups) // columns), columns, 2.9, 2.4)
+    for index, (region, rows) in enumerate(groups.items()):
+        axis = axes.flat[index]
+        for case, volume, dice in rows[["case", size, "dice"]].itertuples(index=False):
+            (point,) = axis.plot(volume, dice, "o", ms=3.2, alpha=0.6, color=COLOURS[index % len(COLOURS)])
+            point.set_gid(f"{case}: {volume:.6g} {unit}, Dice {dice:.3f}")
+        correlation = rows[size].corr(rows["dice"], method="spearman")
+        axis.set_title(f"{region}, Spearman {correlation:.2f}", fontsize=TITLE_SIZE)
+        axis.set_xscale("log")
+        axis.set_ylim(-0.03, 1.03)
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(groups) :]:
+        axis.set_axis_off()
+    return _with_tooltips(_svg(figure, f"size of the reference in {unit}"))
+
+
 def _finite(metrics: pd.DataFrame, region: str, name: str) -> pd.DataFrame:
     rows = metrics.loc[metrics["region"] == region, ["case", name]].set_axis(["case", "value"], axis=1)
     return rows[np.isfinite(rows["value"].astype(float))]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reproduction of published tables: runs rows over seeds and folds, and writes Markdown and CSV."""
 
-from segan_monai.reproduce.published import ResultTable, check_rows, load_tables, parse_overrides
+from segan_monai.reproduce.curve import draw_curve
+from segan_monai.reproduce.published import ResultTable, check_rows, load_tables, parse_overrides, with_labels
 from segan_monai.reproduce.runs import Plan, RunFailedError, run_row
 from segan_monai.reproduce.table import format_csv, format_markdown
 
@@ -11,9 +12,11 @@ __all__ = [
     "ResultTable",
     "RunFailedError",
     "check_rows",
+    "draw_curve",
     "format_csv",
     "format_markdown",
     "load_tables",
     "parse_overrides",
     "run_row",
+    "with_labels",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,31 @@ from segan_monai.errors import ConfigError
 from segan_monai.settings import parse_settings
 
 EXPERIMENTS = CONFIGS / "experiments"
+
+
+NUMBER_KEY, DRAW_KEY = "labeled_cases", "labeled_seed"
+"""Keys of ``train.json``: the number of labelled training cases, and the seed that chooses them."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Numbers of labelled cases for which the rows of a table run, each with several draws.
+
+    Attributes:
+        numbers: numbers of labelled training cases.
+        draws: seeds that choose these cases; the same for all rows.
+        all_labels: the row that uses every label, and therefore runs once per seed and fold; None for no such row.
+    """
+
+    numbers: Sequence[int]
+    draws: Sequence[int]
+    all_labels: str | None = None
+
+    def of_row(self, row: str) -> list[tuple[int, int] | None]:
+        """Return the numbers and draws with which a row runs; a single None for the row with every label."""
+        if row == self.all_labels:
+            return [None]
+        return [(number, draw) for number in self.numbers for draw in self.draws]
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,7 @@ class ResultTable:
         rows: overlay files by name of the row.
         published: published value by row, metric and region.
         baseline: row with which all others are compared, patient by patient; None for no such comparison.
+        labels: numbers of labelled cases; None for a table whose rows use all labels.
     """
 
     name: str
@@ -46,6 +72,7 @@ class ResultTable:
     rows: dict[str, list[Path]]
     published: dict[str, dict[str, dict[str, float]]]
     baseline: str | None = None
+    labels: Labels | None = None
 
 
 def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
@@ -96,7 +123,29 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         rows=overlays,
         published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
         baseline=content.get("baseline"),
+        labels=Labels(**content["labels"]) if "labels" in content else None,
     )
+
+
+def with_labels(
+    table: ResultTable, numbers: Sequence[int] | None = None, draws: Sequence[int] | None = None
+) -> ResultTable:
+    """Return the table with other numbers of labelled cases, or other draws of these.
+
+    Raises:
+        ConfigError: if the rows of the table do not run with numbers of labelled cases, or a number is 0.
+    """
+    if numbers is None and draws is None:
+        return table
+    if table.labels is None:
+        raise ConfigError(
+            f"--labels and --draws are for tables with numbers of labelled cases, such as semi-supervised; "
+            f"'{table.name}' has none. Omit them."
+        )
+    if numbers is not None and min(numbers) < 1:
+        raise ConfigError(f"labels: {min(numbers)} labelled cases; expected at least 1.")
+    labels = replace(table.labels, numbers=numbers or table.labels.numbers, draws=draws or table.labels.draws)
+    return replace(table, labels=labels)
 
 
 def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:

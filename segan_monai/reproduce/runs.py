@@ -23,6 +23,8 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce.published import (
     BUNDLES,
+    DRAW_KEY,
+    NUMBER_KEY,
     ResultTable,
     check_rows,
     load_tables,
@@ -77,7 +79,9 @@ class Plan:
     train_seconds: float | None = None
 
 
-def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[str, Any]:
+def run_row(
+    plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """Train and evaluate one row with one seed, unless the results exist.
 
     Args:
@@ -85,22 +89,27 @@ def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[st
         row: name of the row.
         seed: seed of split and initialization.
         fold: the held-out part of the split; None for that of the bundle's ``train.json``.
+        labels: number of labelled training cases and the seed that chooses them; None for all.
 
     Returns:
-        ``row``, ``seed``, ``fold``, ``epochs``, ``train_seconds``, ``peak_memory_mib``, ``parameters`` (name of network
-        to number), ``training_cases``, ``regions`` (those of ``summary.json``) and ``dice_of_cases`` (case to its mean
-        Dice over the regions); ``gflop_per_slice`` if it was counted.
+        ``row``, ``seed``, ``fold``, ``labels`` and ``draw`` (if given), ``epochs``, ``train_seconds``,
+        ``peak_memory_mib``, ``parameters`` (name of network to number), ``training_cases``, ``regions`` (those of
+        ``summary.json``) and ``dice_of_cases`` (case to its mean Dice over the regions); ``gflop_per_slice`` if it was
+        counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
         ConfigError: the folder of this run holds one with other settings.
     """
-    folder = _folder(plan, row) / (f"seed_{seed}" if fold is None else f"seed_{seed}_fold_{fold}")
+    chosen = {} if labels is None else dict(zip((NUMBER_KEY, DRAW_KEY), labels, strict=True))
+    name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
+    folder = _folder(plan, row) / (name if labels is None else f"{name}_labels_{labels[0]}_draw_{labels[1]}")
     settings = {
         "dataset_dir": str(plan.dataset_dir),
         **({} if plan.datalist is None else {"datalist": str(plan.datalist)}),
         "seed": seed,
         **({} if fold is None else {"fold": fold}),
+        **chosen,
     }
     if plan.train_seconds is not None:
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
@@ -114,7 +123,8 @@ def run_row(plan: Plan, row: str, seed: int, fold: int | None = None) -> dict[st
     if not (evaluation / "summary.json").is_file():
         _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
     results = {**read_training(training), **_read_evaluation(training, evaluation)}
-    return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **results}
+    drawn = {} if labels is None else {"labels": labels[0], "draw": labels[1]}
+    return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **drawn, **results}
 
 
 def read_training(folder: Path) -> dict[str, Any]:

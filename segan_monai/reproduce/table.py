@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
-from segan_monai.reproduce.paired import paired_differences
+from segan_monai.reproduce.paired import paired_differences, share_of_gap
 from segan_monai.reproduce.published import ResultTable, recorded_name
 from segan_monai.reproduce.runs import Plan
 
@@ -32,20 +32,20 @@ EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # for networks with RoIs
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
-    """Format all runs as CSV, with one line per row, seed, fold and region.
+    """Format all runs as CSV, with one line per row, seed, fold, draw of labels and region.
 
     Args:
         runs: results of ``run_row``.
 
     Returns:
-        CSV with the columns ``row,seed,[fold,]region,cases,failures,dice,...,epochs,train_seconds,peak_memory_mib`` and
-        one ``parameters_<network>`` per network. Metrics are means over the cases.
+        CSV with the columns ``row,seed,[fold,][labels,draw,]region,cases,failures,dice,...,epochs,train_seconds,
+        peak_memory_mib`` and one ``parameters_<network>`` per network. Metrics are means over the cases.
     """
     lines = [
         {
             "row": run["row"],
             "seed": run["seed"],
-            **{name: run[name] for name in ("fold",) if name in run},
+            **{name: run[name] for name in ("fold", "labels", "draw") if name in run},
             "region": region,
             "cases": found["cases"],
             "failures": found["failures"],
@@ -74,16 +74,17 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     table = plan.table
     by_row: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
-        by_row.setdefault(run["row"], []).append(run)
-    rows = [{"": row, **_ours(table, of_row), **_published(table, row)} for row, of_row in by_row.items()]
+        by_row.setdefault(name_of(run), []).append(run)
+    rows = [{"": row, **_ours(table, of_row), **_published(table, of_row[0]["row"])} for row, of_row in by_row.items()]
     rows += [{"": row, "epochs": "failed"} for row in failed or {} if row not in by_row]
     seeds = sorted({run["seed"] for run in runs})
     folds = sorted({run["fold"] for run in runs if "fold" in run})
     notes = [f"{table.title}. Published: {table.source}, on {table.data}."]
     if runs:
         regions = next(iter(runs[0]["regions"].values()))
+        training_cases = max(run["training_cases"] for run in runs)
         notes.append(
-            f"Ours: {plan.dataset_dir.name}, {runs[0]['training_cases']} training cases, {regions['cases']} held out "
+            f"Ours: {plan.dataset_dir.name}, {training_cases} training cases, {regions['cases']} held out "
             f"by subject, split and initialization by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
             + "".join(f", {recorded_name(file)}" for file in plan.configs)
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
@@ -91,12 +92,13 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         )
         if folds:
             notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were held out in turn.")
-        if len(seeds) > 1 or len(folds) > 1:
+        if len(seeds) > 1 or len(folds) > 1 or (table.labels and len(table.labels.draws) > 1):
             over = "folds" if len(folds) > 1 else "seeds"
+            over += " and draws of labelled cases" if table.labels else ""
             notes.append(f"± is the standard deviation over {over} of the means over cases.")
         failures = {
-            run["row"]: sum(region["failures"] for other in by_row[run["row"]] for region in other["regions"].values())
-            for run in runs
+            row: sum(region["failures"] for run in of_row for region in run["regions"].values())
+            for row, of_row in by_row.items()
         }
         missed = [f"{row} {count}" for row, count in failures.items() if count]
         notes.append(f"Cases with a Dice of 0 (included in the means): {', '.join(missed) or 'none'}.")
@@ -114,6 +116,11 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     return "\n\n".join([_markdown(rows), *_paired(table, runs), *notes]) + "\n"
 
 
+def name_of(run: Mapping[str, Any]) -> str:
+    """Return the name of a run's line: its row, and the number of labelled cases if it is given."""
+    return f"{run['row']}, {run['labels']} labelled" if "labels" in run else run["row"]
+
+
 def has_collapsed(run: Mapping[str, Any]) -> bool:
     """Return whether a region has a Dice of 0 in more than half of the cases."""
     return any(2 * region["failures"] > region["cases"] for region in run["regions"].values())
@@ -124,13 +131,23 @@ def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     found = paired_differences(runs, table.baseline) if table.baseline else pd.DataFrame()
     if found.empty:
         return []
+    all_labels = table.labels.all_labels if table.labels else None
+    shares = share_of_gap(runs, str(table.baseline), all_labels) if all_labels else {}
+    several = bool(table.labels and len(table.labels.draws) > 1)
     rows = [
         {
-            f"Dice, paired with {table.baseline}": line.row,
+            f"Dice, paired with {table.baseline}": line.row
+            + ("" if pd.isna(line.labels) else f", {line.labels:.0f} labelled"),
             "patients": str(line.patients),
             "difference": f"{line.difference:+.3f}",
             "95 % CI": f"{line.low:+.3f} to {line.high:+.3f}",
             "better in": str(line.better),
+            **({"draws better": f"{line.draws_better} of {line.draws}"} if several else {}),
+            **(
+                {"gap closed": f"{shares[key]:.0%}" if (key := (line.row, line.labels)) in shares else ""}
+                if shares
+                else {}
+            ),
             "P (Wilcoxon, corrected)": f"{line.p:.2g}",
         }
         for line in found.itertuples()

@@ -15,8 +15,8 @@ from monai.bundle import ConfigParser
 from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError
 from segan_monai.trained.compare import is_same
-from segan_monai.trained.record import references, user_settings
-from segan_monai.trained.settings_file import RULES, read_trained_settings, settings_file
+from segan_monai.trained.record import ADJUSTABLE, references, user_settings
+from segan_monai.trained.settings_file import read_trained_settings, settings_file
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +68,9 @@ def apply_trained_settings(
     - A key that the user has not set gets the trained value.
     - A key that follows from others, such as ``"$len(@modalities)"``, is left if it has the trained value or follows
       from a key that may differ.
-    - ``region_rules``, which were chosen after the training, can be switched off with null.
     - ``regions`` remain a label convention if the network was trained on the regions of one: the label values of
       another data set may be others.
+    - ``ADJUSTABLE`` keys keep the value that the user has set.
 
     Args:
         parser: the parser of the config; it is parsed again if a value changes.
@@ -89,8 +89,6 @@ def apply_trained_settings(
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
     keys = [key for key in trained if key in user_settings(config)]
     allowed = allowed_keys(parser.get(ALLOWED))
-    if RULES in (given or ()) and parser.get(RULES) is None:
-        allowed.append(RULES)
     if not parser.ref_resolver.is_resolved():
         parser.parse()
     refused: dict[str, str] = {}
@@ -105,11 +103,12 @@ def apply_trained_settings(
                 continue
             value = parser.get_parsed_content(key)
             same = is_same(key, value, trained[key])
+            adjusted = key in ADJUSTABLE and key in (given or ())
             if same and not (key == "regions" and _needs_label_values(value, key in (given or ()), parser)):
                 continue
             if sources & kept:
                 kept.add(key)
-            elif not same and key in allowed and (given is None or key in given):
+            elif not same and (adjusted or (key in allowed and (given is None or key in given))):
                 kept.add(key)
                 logger.warning("%s is %s; the network was trained with %s", key, value, trained[key])
             elif not same and given is not None and key in given:

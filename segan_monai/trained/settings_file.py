@@ -19,7 +19,7 @@ from segan_monai.json_files import read_json_object
 logger = logging.getLogger(__name__)
 
 RULES = "region_rules"
-"""Setting that is chosen after the training; a run may switch it off with null."""
+"""Setting that is chosen after the training."""
 CHOSEN = "region_rules_chosen"
 _MARKS = ("$", "@", "%")  # MONAI evaluates texts that begin with them
 

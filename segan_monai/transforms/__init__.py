@@ -27,6 +27,7 @@ from segan_monai.transforms.regions import (
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 from segan_monai.transforms.save_case import SaveCased
 from segan_monai.transforms.split_normalized import SplitNormalizedd
+from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "LoadPhotographd",
     "PatchFitsd",
     "RandSlicesd",
+    "RandStrongChange",
     "RandTissuePatchesd",
     "RegionRulesd",
     "RegionsToLabelMapd",

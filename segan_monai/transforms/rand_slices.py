@@ -16,6 +16,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from segan_monai.errors import ConfigError
+from segan_monai.transforms.mirroring import each_mirror_axis, mirror_slices
 
 
 def centre_padding(plane: Sequence[int], size: Sequence[int]) -> list[int]:
@@ -130,6 +131,8 @@ class RandSlicesd(Randomizable, MapTransform):
         image_key: image (C, H, W, D) whose empty slices are never drawn.
         neighbours: number of slices on each side that become channels of the image, see ``neighbouring_slices``. The
             network then has ``(2 * neighbours + 1) * C`` input channels; give ``VolumeSliceInferer`` the same number.
+        mirror_axes: axes of the volume along which each sample is mirrored with probability 0.5, see
+            ``mirror_slices``; give ``VolumeSliceInferer`` the same axes.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class RandSlicesd(Randomizable, MapTransform):
         foreground_probability: float = 0.5,
         image_key: str = "image",
         neighbours: int = 0,
+        mirror_axes: Sequence[int] = (),
     ) -> None:
         MapTransform.__init__(self, keys)
         if not 0 <= foreground_probability <= 1:
@@ -157,9 +161,10 @@ class RandSlicesd(Randomizable, MapTransform):
         self.axes = each_axis(axis)
         self.foreground_probability = foreground_probability
         self.neighbours = neighbours
+        self.mirror_axes = each_mirror_axis(mirror_axes)
 
-    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int]]]:
-        """Draw axes, slice indices and window starts."""
+    def randomize(self, data: Mapping[Hashable, Any]) -> list[tuple[int, int, list[int], list[int], bool]]:
+        """Draw axes, slice indices, window starts and mirrored axes, and whether any slice could be drawn."""
         shape = data[self.image_key].shape[1:]
         samples = []
         for _ in range(self.num_samples):
@@ -171,15 +176,21 @@ class RandSlicesd(Randomizable, MapTransform):
             index = int(self.R.choice(foreground if favoured else content))
             plane = [n for i, n in enumerate(shape) if i != axis]
             start = [int(self.R.randint(0, max(n - s, 0) + 1)) for n, s in zip(plane, self.roi_size, strict=True)]
-            samples.append((axis, index, start))
+            mirrored = [mirror for mirror in self.mirror_axes if self.R.random() < 0.5]
+            samples.append((axis, index, start, mirrored, not favoured))
         return samples
 
     def __call__(self, data: Mapping[Hashable, Any]) -> list[dict[Hashable, Any]]:
-        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name."""
+        """Return ``num_samples`` dictionaries: plain tensors (C, rows, columns) under ``keys``, and the case's name.
+
+        ``uniform`` is false for slices that were drawn because they have foreground.
+        """
         volumes = {key: convert_to_tensor(data[key], track_meta=False) for key in self.key_iterator(dict(data))}
         name: dict[Hashable, Any] = {"case": data["case"]} if "case" in data else {}
         beside = {key: self.neighbours if key == self.image_key else 0 for key in volumes}
-        return [
-            name | {k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
-            for axis, index, start in self.randomize(data)
-        ]
+        samples = []
+        for axis, index, start, mirrored, uniform in self.randomize(data):
+            cut = {k: cut_slice(v, axis, index, start, self.roi_size, beside[k]) for k, v in volumes.items()}
+            cut = {k: mirror_slices(v, mirrored, axis, beside[k]) for k, v in cut.items()}
+            samples.append({**name, "uniform": uniform, **cut})
+        return samples

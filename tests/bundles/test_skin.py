@@ -178,6 +178,18 @@ def test_both_learning_rates_are_halved_by_schedulers(photographs, tmp_path):
     assert workflow.trainer.supervised_weight == 1
 
 
+def test_loss_and_critics_of_the_published_code(photographs, tmp_path):
+    folders = {"dataset_dir": str(photographs), "output_dir": str(tmp_path), "ckpt_dir": str(tmp_path)}
+    sizes = {"image_size": [64, 64], "cached_size": [90, 68]}
+    trainer = run("training", "segan_isic_code.json", epochs=1, **sizes, **folders).trainer
+    assert len(trainer.critic.critics[0].encoder) == 6
+    assert trainer.loss_function.reduction == "concat"
+    assert trainer.loss_function.layer_weights == [1, 1, 2, 2, 2, 2, 4]  # one per block and one for the masked image
+    assert len(trainer.clamped) == len(list(trainer.critic.parameters()))
+    assert not trainer.supervised_loss.batch
+    assert trainer.supervised_loss.squared_pred
+
+
 def test_the_deeper_segmentor_is_about_that_of_the_published_code(monkeypatch):
     overlay = json.loads((OVERLAYS / "skin_deep_segmentor.json").read_text(encoding="utf-8"))
     settings = {key: overlay[key] for key in ("base_channels", "num_levels", "max_channels")}

@@ -22,9 +22,10 @@ BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
 PARTS = ("imports", "train")  # stand above initialize, but are no settings
 OVERLAYS_OF = {
-    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json"]
+    + [f"experiments/segan_{part}/*.json" for part in ("components", "lgg")],
     HIPPOCAMPUS: ["axial_slices.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
-    SKIN: ["skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
+    SKIN: ["segan_isic_code.json", "skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
     PANCREAS: [
         "ct_pictures.json",
         *(f"experiments/lsnet_{part}/*.json" for part in ("components", "decay", "methods")),
@@ -130,6 +131,12 @@ WRONG = [
     (HIPPOCAMPUS, "slice_axis", 5, "--slice_axis 5: expected a whole number from 0 to 2 or a list of one or more"),
     (HIPPOCAMPUS, "slice_axis", [1, 1], "--slice_axis [1, 1]: expected"),
     (HIPPOCAMPUS, "slice_axis", [], "--slice_axis []: expected"),
+    *[
+        (HIPPOCAMPUS, "mirror_axes", value, "expected an empty list or a list of one or more")
+        for value in (0, [3], None)
+    ],
+    (HIPPOCAMPUS, "mirror_axes", [1, 1], "each a whole number from 0 to 2, all different "),
+    (SKIN, "mirror_axes", [2], "--mirror_axes [2]: a photograph has the axes 0 (left-right) and 1 (up-down) only."),
     (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
     (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),
     (HIPPOCAMPUS, "folds", 1, "--folds 1: expected a whole number of at least 2 "),
@@ -224,7 +231,7 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
     [
         (HIPPOCAMPUS, {"slice_size": (48, 48), "slice_axis": (0, 2), "output_dir": "ü b"}),
         (HIPPOCAMPUS, {"loss_layers": [0, 3], "loss_layer_weights": [1, 0.5]}),
-        (HIPPOCAMPUS, {"loss_layers": [4], "critic_def#num_levels": 4}),
+        (HIPPOCAMPUS, {"loss_layers": [4], "critic_num_levels": 4}),
         (HIPPOCAMPUS, {"epochs": 1, "critic_start": 2, "max_cases": 1, "mlflow": "runs"}),
         (HIPPOCAMPUS, {"regions": "brats2021", "my_own_key": object(), "epochs": "@my_own_epochs", "my_own_epochs": 3}),
         (HIPPOCAMPUS, {"epochs": "$len(@cases)"}),  # what needs a component is not judged
@@ -244,6 +251,29 @@ def test_a_segmentor_without_a_loss(weight, start):
     (message,) = found(train(HIPPOCAMPUS), **settings)
     assert message.startswith(f"--supervised_weight 0 with --adversarial_weight {weight} and --critic_start {start}: ")
     assert found(train(HIPPOCAMPUS), supervised_weight=0) == []  # the critics begin at once then
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "message"),
+    [
+        (
+            HIPPOCAMPUS,
+            {"consistency_weight": 0.5},
+            "--consistency_weight 0.5 with --ema_decay 0: the teacher is the seg",
+        ),
+        (SKIN, {"unpaired_weight": 0.2}, "--unpaired_weight 0.2 with --critic_norm true: batch norm removes the mean"),
+        (
+            BRATS,
+            {"patch_weight": 0.2, "foreground_probability": 1},
+            "--patch_weight 0.2 with --foreground_probability 1",
+        ),
+    ],
+)
+def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
+    (problem,) = found(train(bundle), **settings)
+    assert problem.startswith(message)
+    needed = {"ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
+    assert found(train(bundle), **{**settings, **needed}) == []
 
 
 def test_a_data_set_may_name_folds_of_its_own(tmp_path):

@@ -15,7 +15,7 @@ from tests.reproduce.results import result
 def test_the_command_prints_markdown_and_csv_and_goes_on_after_a_failure(tmp_path, monkeypatch):
     asked = []
 
-    def run_row(plan, name, seed, fold):
+    def run_row(plan, name, seed, fold, labels):
         asked.append((name, seed, fold, plan.overrides["epochs"], [file.name for file in plan.configs]))
         if name == "SegAN":
             raise RunFailedError("row 'SegAN', seed 0: training ended with status 1")

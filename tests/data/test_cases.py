@@ -54,7 +54,7 @@ def test_log_says_what_was_found(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         cases = find_cases(tmp_path, modalities=("t2",), require_labels=True)
     assert [case["case"] for case in cases] == ["p1", "p2"]
-    assert "(BraTS folders): 3 cases, 2 labelled, 2 HGG, 1 LGG" in caplog.messages[0]
+    assert "(BraTS folders): 3 cases, 2 labelled, 1 unlabelled, 2 HGG, 1 LGG" in caplog.messages[0]
     assert caplog.messages[1] == "omitted 1 cases without label map: p3"
 
 

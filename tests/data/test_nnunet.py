@@ -159,7 +159,8 @@ def test_the_folds_of_splits_final(prostate):
     assert [(case["case"], case.get("fold")) for case in cases] == [("p0", -1), ("p1", 0), ("p2", 1), ("p3", None)]
     for number, fold in enumerate(folds):
         split = split_cases(cases, folds=5, fold=number)
-        assert [case["case"] for case in split["training"]] == fold["train"]
+        assert [case["case"] for case in split["training"]] == fold["train"][1:]
+        assert [case["case"] for case in split["unlabeled"]] == ["p0"], "it has no label map"
         assert [case["case"] for case in split["validation"]] == fold["val"][:1]
 
 

@@ -120,12 +120,14 @@ def test_intensities():
 @pytest.mark.parametrize("axis", [0, 1, 2, [0, 2]])
 @pytest.mark.parametrize("min_size", [(1, 1), (20, 9)])
 @pytest.mark.parametrize("empty", [True, False])
-@pytest.mark.parametrize("neighbours", [0, 2])
-def test_slices_are_those_of_the_inferer(axis, min_size, empty, neighbours):
+@pytest.mark.parametrize(("neighbours", "mirror_axes"), [(0, []), (2, []), (0, [0, 1]), (2, [0, 2]), (1, [0, 1, 2])])
+def test_slices_are_those_of_the_inferer(axis, min_size, empty, neighbours, mirror_axes):
     torch.manual_seed(0)
     network = torch.nn.Conv2d(2 * (2 * neighbours + 1), 3, 5, padding=2).requires_grad_(False)
     image = volume(2, 12, 14, 10)
-    inferer = VolumeSliceInferer(axis, 4, skip_empty=empty, margin=1, min_size=min_size, neighbours=neighbours)
+    inferer = VolumeSliceInferer(
+        axis, 4, skip_empty=empty, margin=1, min_size=min_size, neighbours=neighbours, mirror_axes=mirror_axes
+    )
     expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
     settings = {
         "axes": inferer.axes,
@@ -134,6 +136,7 @@ def test_slices_are_those_of_the_inferer(axis, min_size, empty, neighbours):
         "margin": 1,
         "empty_value": -20.0,
         "neighbours": neighbours,
+        "mirror_axes": mirror_axes,
     }
     found = run_onnx.run_slices(Session(network), image, min_size=min_size, **settings)
     np.testing.assert_allclose(found, expected, atol=1e-5)

@@ -27,7 +27,7 @@ from segan_monai.metrics import (
 
 REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
 MEASURES = "case,region,dice,iou,precision,sensitivity,hd95_mm,assd_mm,reference_ml,prediction_ml"
-SHAPES = [f"{m}_{s}" for s in ("components", "surface_to_volume_per_mm") for m in ("reference", "prediction")]
+SHAPES = [f"{m}_{s}" for s in ("voxels", "components", "surface_to_volume_per_mm") for m in ("reference", "prediction")]
 COLUMNS = ",".join([MEASURES, *SHAPES])
 # 0.5 x 1 x 2 mm, turned by 30 degrees about the third axis, first axis flipped
 OBLIQUE = np.array(
@@ -374,9 +374,9 @@ def test_without_a_spacing_only_what_holds_in_any_unit_is_told(tmp_path):
     assert table["dice"].tolist() == pytest.approx([2 / 3, 0, 1])
     write_evaluation(table, tmp_path, {"lesion": [1]})
     assert (tmp_path / "metrics.csv").read_text(encoding="utf-8").splitlines()[1:] == [
-        "a,lesion,0.666666667,0.5,1,0.5,,,,,1,1,,",
-        "b,lesion,0,0,0,0,inf,inf,,0,1,0,,",
-        "c,lesion,1,1,1,1,0,0,0,0,0,0,,",
+        "a,lesion,0.666666667,0.5,1,0.5,,,,,200,100,1,1,,",
+        "b,lesion,0,0,0,0,inf,inf,,0,200,0,1,0,,",
+        "c,lesion,1,1,1,1,0,0,0,0,0,0,0,0,,",
     ]
     summary = strict_json((tmp_path / "summary.json").read_text(encoding="utf-8"))["regions"]["lesion"]
     counts = ("reference_empty", "prediction_empty", "both_empty", "failures")

@@ -8,7 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from segan_monai.errors import ConfigError
 from segan_monai.losses import MultiScaleL1Loss
-from segan_monai.networks.segan import SegANCritic, SegANCritics, SegANSegmentor, SegANSegmentors
+from segan_monai.networks.segan import SegANSegmentor, SegANSegmentors
+from segan_monai.networks.segan_critic import SegANCritic, SegANCritics
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 
 

@@ -44,11 +44,11 @@ def runs(tmp_path) -> tuple[Path, Path]:
         lines += [(epoch, 50.0, "peak_memory_mib", 100.0 + epoch)]
     pd.DataFrame(lines, columns=["epoch", "seconds", "name", "value"]).to_csv(training / "history.csv", index=False)
 
-    shapes = (1, 3, 0.5, 0.7)
-    rows = [
-        (case, "lesion", *[dice] * 4, np.inf if dice == 0 else 1.5, 0.5, 1.0, 0.0 if dice == 0 else 1.0, *shapes)
-        for case, dice in DICE.items()
-    ]
+    rows = []
+    for volume, (case, dice) in enumerate(DICE.items(), start=1):
+        predicted, hd95 = (0.0, np.inf) if dice == 0 else (1.0, 1.5)
+        sizes = (volume, predicted, 1000 * volume, 1000 * predicted)
+        rows.append((case, "lesion", *[dice] * 4, hd95, 0.5, *sizes, 1, 3, 0.5, 0.7))
     write_evaluation(pd.DataFrame(rows, columns=list(COLUMNS)), evaluation, {"lesion": [1]})
     record["config"] |= {
         "ckpt_dir": str(training),

@@ -16,7 +16,7 @@ from segan_monai.errors import DataError
 from segan_monai.metrics import format_table
 from segan_monai.report import write_report
 from segan_monai.report.folder import read_run
-from segan_monai.report.plots import curve_names
+from segan_monai.report.plots import curve_names, dice_by_size
 from segan_monai.simulated_data import MARK
 
 
@@ -130,6 +130,19 @@ def test_infinite_distances_are_marked_not_dropped(runs):
     assert "∞" in page
     assert 'data-value="inf"' in page
     assert "<title>d: 1</title>" in page  # a point of the plot
+
+
+def test_dice_is_plotted_against_the_size_of_the_lesion(runs):
+    _, evaluation = runs
+    page = write_report([evaluation]).read_text(encoding="utf-8")
+    assert "<title>b: 2 ml, Dice 0.000</title>" in page
+    metrics = pd.read_csv(evaluation / "metrics.csv")
+    # Dice .9, 0, .7 and 1 of sizes 1 to 4: ranks 3, 1, 2, 4; rho = 1 - 6 (4 + 1 + 1 + 0) / 60
+    assert "Spearman 0.40" in page
+    metrics["reference_ml"] = float("nan")
+    assert "<title>b: 2000 voxels, Dice 0.000</title>" in dice_by_size(metrics)
+    assert dice_by_size(metrics.drop(columns="reference_voxels")) == ""
+    assert dice_by_size(metrics.head(2)) == ""
 
 
 def test_a_training_alone(runs):

@@ -33,7 +33,12 @@ from segan_monai.trained import (
 from segan_monai.trained.compare import is_same
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
 
-SETTINGS = {"modalities": ["t1c", "flair"], "regions": {"tumour": [1, 2, 4]}, "slice_size": [32, 32]}
+SETTINGS = {
+    "mirror_axes": [0, 1],
+    "modalities": ["t1c", "flair"],
+    "regions": {"tumour": [1, 2, 4]},
+    "slice_size": [32, 32],
+}
 BUNDLE = BUNDLES / BRATS
 
 
@@ -89,13 +94,11 @@ def test_rules_of_regions_travel_and_null_switches_them_off(tmp_path):
         (None, {}, rules),
         (None, None, rules),
         (None, {"region_rules": "--region_rules"}, None),
+        ({"tumour": {"threshold": 0.6}}, {"region_rules": "--region_rules"}, {"tumour": {"threshold": 0.6}}),
     ):
         parser = ConfigParser({"region_rules": own, "neighbours": 0, "initialize": []})
         apply_trained_settings(parser, weights, given)
         assert (parser["region_rules"], parser["neighbours"]) == (expected, 1)
-    parser = ConfigParser({"region_rules": {"tumour": {"threshold": 0.6}}, "initialize": []})
-    with pytest.raises(ConfigError, match="but the network was trained with"):
-        apply_trained_settings(parser, weights, {"region_rules": "--region_rules"})
     write_trained_settings(weights, {"settings": {"neighbours": 1}})  # the next training's
     assert cases_of_region_rules(weights) == []
     assert "region_rules" not in read_trained_settings(weights)
@@ -173,6 +176,21 @@ def test_a_contradiction_is_refused_by_name_and_an_intended_one_has_a_key(traine
 
 
 @pytest.mark.slow
+def test_mirroring_is_that_of_the_training_unless_a_user_wants_speed(trained, phantoms, tmp_path):
+    case = sorted(path for path in phantoms.iterdir() if path.is_dir())[0]
+    maps, axes = [], []
+    for number, more in enumerate([(), ("--mirror_axes", "[]"), ("--mirror_axes", "0,1")]):
+        folder = tmp_path / str(number)
+        done = command("predict", trained, "-i", case, "-o", folder, "--save_probabilities", "true", *more)
+        assert done.returncode == 0, done.stderr
+        maps.append(nibabel.load(next(folder.glob("*_probabilities.nii.gz"))).get_fdata())
+        axes.append(json.loads((folder / "run.json").read_text(encoding="utf-8"))["config"]["mirror_axes"])
+    assert axes == [[0, 1], [], [0, 1]]
+    assert np.array_equal(maps[0], maps[2])
+    assert not np.array_equal(maps[0], maps[1])
+
+
+@pytest.mark.slow
 def test_check_names_the_contradiction_too(trained, phantoms, tmp_path):
     arguments = {
         "run_id": "evaluating",
@@ -217,6 +235,7 @@ def test_exports_and_monai_label_take_them_from_there(trained, tmp_path):
     for name in ("inference", "train"):
         config = json.loads((placed / "configs" / f"{name}.json").read_text(encoding="utf-8"))
         assert (config["modalities"], config["base_channels"]) == (["t1c", "flair"], 4)
+        assert config["mirror_axes"] == [0, 1]
     metadata = json.loads((placed / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert metadata["network_data_format"]["outputs"]["pred"]["channel_def"] == {"0": "background", "1": "tumour"}
     assert (placed / "models" / "model.json").is_file()

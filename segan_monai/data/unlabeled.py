@@ -1,0 +1,151 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Unlabelled cases: which there are, which labels a run hides, and which images it may train on."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from segan_monai.data.case_digest import case_digest
+from segan_monai.errors import ConfigError, DataError
+
+logger = logging.getLogger(__name__)
+
+Case = dict[str, Any]
+
+
+def by_label(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """Return the labelled and the unlabelled cases, in order.
+
+    If no case has a label, all count as labelled: such a list names cases to split, without their files.
+    """
+    if not any("label" in case for case in cases):
+        return list(cases), []
+    return [case for case in cases if "label" in case], [case for case in cases if "label" not in case]
+
+
+def count_text(labelled: int, unlabelled: int) -> str:
+    """Return numbers of cases as text: ``8 labelled, 57 unlabelled``, or ``8 labelled``."""
+    return f"{labelled} labelled" + (f", {unlabelled} unlabelled" if unlabelled else "")
+
+
+def hide_labels(training: Sequence[Case], labeled_cases: int | None, seed: int) -> tuple[list[Case], list[Case]]:
+    """Keep the labels of some training cases only, to measure what labels are worth [ours].
+
+    The cases are shuffled and the first ones keep their labels. With the same seed, a smaller number is therefore a
+    subset of a larger one.
+
+    Args:
+        training: labelled cases.
+        labeled_cases: number of cases that keep their labels; None for all.
+        seed: of the shuffle.
+
+    Returns:
+        Cases that keep their labels, in order; and copies of the others without ``label``.
+
+    Raises:
+        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases.
+    """
+    if labeled_cases is None:
+        return list(training), []
+    if not 1 <= labeled_cases <= len(training):
+        raise ConfigError(
+            f"labeled_cases is {labeled_cases}, but {len(training)} training cases have a label. Pass a number from 1 "
+            f"to {len(training)}, or null to keep all labels."
+        )
+    names = sorted(case["case"] for case in training)
+    random.Random(f"{seed} labeled").shuffle(names)
+    kept = set(names[:labeled_cases])
+    hidden = [without_label(case) for case in training if case["case"] not in kept]
+    return [case for case in training if case["case"] in kept], hidden
+
+
+def without_label(case: Case) -> Case:
+    """Return a copy of a case without its label map."""
+    return {key: value for key, value in case.items() if key != "label"}
+
+
+def not_held_out(
+    cases: Sequence[Case],
+    split: Mapping[str, Sequence[Case]],
+    apart: Collection[str] = (),
+    held_out: Sequence[Case] = (),
+) -> list[Case]:
+    """Return the cases on which a run may train, with or without their labels.
+
+    Omitted are cases of held-out subjects, and copies of held-out images under another name.
+
+    Args:
+        cases: cases that are in no part of the split yet.
+        split: ``training`` and ``validation``.
+        apart: names of cases that the data set assigns to the validation set.
+        held_out: cases held out in addition to those of the split, such as a section ``test``.
+    """
+    if not cases:
+        return []
+    trained = {case["case"] for case in split["training"]}
+    judged = [case for case in split["validation"] if case["case"] not in trained]  # held_out 0: all are on both sides
+    judged += held_out
+    subjects = {case["subject"] for case in judged}
+    images = {digest for case in judged if (digest := case_digest(case))}
+    return [
+        case
+        for case in cases
+        if case["case"] not in apart and case["subject"] not in subjects and case_digest(case) not in images
+    ]
+
+
+def unlabeled_for_training(
+    unlabelled: Sequence[Case],
+    split: Mapping[str, Sequence[Case]],
+    held_out: Sequence[Case],
+    fold: int | None,
+    max_cases: int | None,
+    seed: int,
+) -> list[Case]:
+    """Return the unlabelled cases on which a run trains.
+
+    Args:
+        unlabelled: unlabelled cases of all sections but those in ``held_out``.
+        split: ``training`` and ``validation``.
+        held_out: cases of sections that are never trained on.
+        fold: the fold of the data set that is held out; None if it has none.
+        max_cases: largest number of cases, drawn with the seed; None for all.
+        seed: of the draw.
+    """
+    apart = {
+        case["case"]
+        for case in unlabelled
+        if case.get("section") == "validation" or (fold is not None and case.get("fold") == fold)
+    }
+    usable = not_held_out(unlabelled, split, apart, held_out)
+    names = {case["case"] for case in usable}
+    if omitted := [case["case"] for case in unlabelled if case["case"] not in names]:
+        logger.info(
+            "%d unlabelled cases are of held-out patients and stay unused, such as %s", len(omitted), omitted[0]
+        )
+    if max_cases is not None and max_cases < len(usable):
+        drawn = random.Random(f"{seed} {max_cases} unlabeled").sample(range(len(usable)), max(max_cases, 0))
+        usable = [usable[index] for index in sorted(drawn)]
+    return usable
+
+
+def check_unlabeled(split: Mapping[str, Sequence[Case]], require_unlabeled: bool) -> None:
+    """Log the numbers of labelled and unlabelled training cases.
+
+    Raises:
+        DataError: there are no unlabelled cases, and they are required.
+    """
+    unlabeled = split.get("unlabeled", [])
+    if require_unlabeled and not unlabeled:
+        raise DataError(
+            f"there are no unlabelled cases to train on, besides {len(split['training'])} labelled ones. List images "
+            "under 'unlabeled' in the datalist, put them beside the labelled ones without a label map, pass "
+            "--labeled_cases to hide labels, or pass --unlabeled ignore."
+        )
+    if unlabeled:
+        numbers = count_text(len(split["training"]), len(unlabeled))
+        logger.info("training cases: %s; validation cases: %d", numbers, len(split["validation"]))

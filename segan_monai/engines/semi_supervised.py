@@ -1,0 +1,297 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Trainer of SegAN with unlabelled images, and with labels that are known in part [ours]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from ignite.engine import Events
+from monai.engines.utils import IterationEvents
+from torch import Tensor, nn
+
+from segan_monai.engines.gradient_balance import balancing_factors, last_weight
+from segan_monai.engines.joined_loaders import JoinedLoaders
+from segan_monai.engines.parameters import frozen
+from segan_monai.engines.schedule import ramp
+from segan_monai.engines.segan import SegANTrainer
+from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.losses import ConsistencyLoss, PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
+
+
+class SemiSupervisedTrainer(SegANTrainer):
+    """``SegANTrainer`` with three more terms, for images u without labels.
+
+    T is the teacher: S with the moving average of its weights (``ema_decay``). r and y_r are labelled images and their
+    label maps, drawn uniformly, and D the critic's patch scores. Each iteration takes two steps:
+
+    1. C maximizes ``l(f(x * S(x)), f(x * y)) + l_u(f(u * S(u)), f(r * y_r)) - h(D(u * S(u)), D(r * y_r))``, with S
+       fixed; then its weights are clamped.
+    2. S minimizes ``w_s supervised(S(x), y) + w_p l(f(x * S(x)), f(x * y)) + w_c d(S(strong(u)), T(u)) +
+       w_u l_u(f(u * S(u))) + w_d h_S(D(u * S(u)))``, with C and T fixed.
+
+    A term of weight 0 is not computed. With all three at 0, the trainer is ``SegANTrainer``, bit for bit. S sees x and
+    u in one batch, so that its norm layers use the same statistics for both, those of evaluation. If T takes part, S
+    gets the strongly changed image and T the unchanged one; the critic always sees the unchanged image.
+
+    r must be drawn as u is. Slices chosen by their label, because they have foreground, would let C tell true masks by
+    the presence of an organ. If the batch has ``uniform`` (B,), false for samples chosen by their label, r is the other
+    samples (see ``RandSlicesd``); else r is x. See ``UnpairedMasks`` for other differences.
+
+    If batches have ``mask`` (B, K, H, W), 1 where the label is known, the supervised loss uses known pixels only (see
+    ``loss_of_known_pixels``). In the critic's terms, predicted and true masks are multiplied by it.
+
+    Args:
+        unlabeled_data_loader: yields ``image`` (B, C, H, W); needed if one of the three weights is not 0.
+        consistency_weight: weight w_c of the teacher's term.
+        consistency_loss: ``mse`` or ``dice``, see ``ConsistencyLoss``.
+        consistency_ramp: epochs in which the weight rises from epoch 1, see ``ramp``.
+        strong_change: changes images (B, C, H, W) for S; None for no change.
+        unpaired_weight: weight w_u of the distance of mean features.
+        unpaired_layers: layers of the critic to compare, see ``UnpairedL1Loss``.
+        unpaired_momentum: share of the previous value in the running means, see ``UnpairedL1Loss``.
+        patch_weight: weight w_d of the patch scores; needs critics with ``patch_score``.
+        patch_loss: ``hinge`` or ``least_squares``, see ``PatchScoreLoss``.
+        unlabeled_critic_start: first epoch of the unpaired and patch terms. Before it, C has no part in them.
+        unlabeled_critic_ramp: epochs in which their weights rise from that epoch, see ``ramp``.
+        balance_gradients: whether w_u and w_d are relative: multiplied by the ratio of the gradient norms of the
+            supervised loss and of the term on S's last layer. Weights are then comparable between losses and data.
+        mask_blur: standard deviation of the Gaussian blur of true masks, in pixels; 0 for none.
+        mask_noise: standard deviation of the noise on true and predicted masks when the terms begin; it falls to 0
+            over ``unlabeled_critic_ramp``.
+        **settings: arguments of ``SegANTrainer``.
+
+    Raises:
+        ConfigError: if a term lacks what it needs: unlabelled images, ``ema_decay``, critics without batch norm
+            (unpaired) or with patch scores, a supervised loss (``balance_gradients``).
+    """
+
+    def __init__(
+        self,
+        *,
+        unlabeled_data_loader: Iterable | None = None,
+        consistency_weight: float = 0.0,
+        consistency_loss: str = "mse",
+        consistency_ramp: float = 0.0,
+        strong_change: Callable[[Tensor], Tensor] | None = None,
+        unpaired_weight: float = 0.0,
+        unpaired_layers: Sequence[int] | None = None,
+        unpaired_momentum: float = 0.99,
+        patch_weight: float = 0.0,
+        patch_loss: str = "hinge",
+        unlabeled_critic_start: int = 1,
+        unlabeled_critic_ramp: float = 0.0,
+        balance_gradients: bool = True,
+        mask_blur: float = 0.0,
+        mask_noise: float = 0.0,
+        **settings: Any,
+    ) -> None:
+        self.consistency_weight = consistency_weight
+        self.unpaired_weight = unpaired_weight
+        self.patch_weight = patch_weight
+        of_critic = unpaired_weight or patch_weight
+        if consistency_weight or of_critic:
+            if unlabeled_data_loader is None:
+                raise ConfigError(
+                    f"consistency_weight {consistency_weight}, unpaired_weight {unpaired_weight} and patch_weight "
+                    f"{patch_weight} are for unlabelled images, but there are none. List them as 'unlabeled' in the "
+                    "datalist or put them into the folder of the images, or set these weights to 0."
+                )
+            joined = JoinedLoaders(settings["train_data_loader"], {"unlabeled": unlabeled_data_loader})
+            settings["train_data_loader"] = joined
+        if of_critic:
+            settings["adversaries"] = {"critic": settings["critic"]}
+        super().__init__(**settings)
+        self._check_terms(settings.get("compile"), balance_gradients)
+        self.consistency = ConsistencyLoss(consistency_loss) if consistency_weight else None
+        self.unpaired = UnpairedL1Loss(unpaired_layers, unpaired_momentum) if unpaired_weight else None
+        self.patch = PatchScoreLoss(patch_loss) if patch_weight else None
+        self.checkpointed = {"unpaired": self.unpaired.to(self.state.device)} if self.unpaired else {}
+        self.consistency_ramp = consistency_ramp
+        self.strong_change = strong_change if consistency_weight and strong_change else _unchanged
+        self.unlabeled_critic_start = unlabeled_critic_start
+        self.unlabeled_critic_ramp = unlabeled_critic_ramp
+        self.balance_gradients = balance_gradients
+        self.last_weight: nn.Parameter | None = None
+        self.comparable = UnpairedMasks(mask_blur, mask_noise, self.state.device)
+        loader = self.data_loader
+        if isinstance(loader, JoinedLoaders):
+            self.add_event_handler(Events.EPOCH_STARTED, lambda: loader.set_epoch(self.state.epoch))
+
+    def _check_terms(self, compile: str | None, balance_gradients: bool) -> None:
+        """Check that each term has what it needs."""
+        if self.consistency_weight and self.averaged is None:
+            raise ConfigError(
+                f"consistency_weight is {self.consistency_weight}, but ema_decay is 0: the teacher is the segmentor "
+                "with averaged weights. Set ema_decay, such as 0.99, or consistency_weight to 0."
+            )
+        if self.unpaired_weight and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.critic.modules()):
+            raise ConfigError(
+                f"unpaired_weight is {self.unpaired_weight}, but the critics have batch norm, which removes the mean "
+                "features that this term compares. Set critic_norm to false, or use patch_weight."
+            )
+        if not (balance_gradients and (self.unpaired_weight or self.patch_weight)):
+            return
+        if self.supervised_loss is None or not self.supervised_weight:
+            raise ConfigError(
+                "balance_gradients compares with the supervised loss, but supervised_weight is 0. Set it to 1, or "
+                "balance_gradients to false."
+            )
+        if compile:
+            raise ConfigError(
+                f"balance_gradients needs gradients of one layer, which a compiled network (compile {compile!r}) does "
+                "not have. Set balance_gradients to false, or omit compile."
+            )
+
+    @property
+    def epochs_done(self) -> float:
+        """Epochs before the current iteration, fractions included."""
+        return (self.state.iteration - 1) / (self.state.epoch_length or 1)
+
+    @property
+    def unlabeled_critic_plays(self) -> bool:
+        """Whether the current epoch has the unpaired or patch terms."""
+        return bool(self.unpaired or self.patch) and self.state.epoch >= self.unlabeled_critic_start
+
+    def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Take a step of the critic and a step of the segmentor on a labelled and an unlabelled batch."""
+        image, target = self.prepare(batchdata)
+        known = self._moved(batchdata, "mask")
+        unlabeled = self._unlabeled(batchdata, image)
+        self.network.train()
+        self.critic.train()
+        with self.autocast():
+            logits, of_unlabeled = self._segment(image, unlabeled)
+            prediction = logits.sigmoid()
+        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+
+        pair = (image, prediction, target) if known is None else (image, prediction * known, target * known)
+        drawn = None
+        if self.unlabeled_critic_plays:
+            drawn = self._draw(batchdata, unlabeled, of_unlabeled.sigmoid(), (image, target, known))
+        self._step_critics(pair, drawn)
+
+        terms: dict[str, Tensor] = {}
+        if self.critic_plays:
+            terms["segmentor_l1"] = self.distance_for_segmentor(*pair)
+        if self.supervised_loss is not None and self.supervised_weight:
+            terms["supervised"] = self._supervised(logits.float(), target, known)
+        if self.consistency:
+            terms["consistency"] = self.consistency(of_unlabeled.sigmoid(), self._teach(unlabeled))
+        if drawn:
+            terms |= self._terms_of_critic(drawn)
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        weights = self._weights(terms, logits)
+        loss = self.minimize("segmentor", terms, weights, self.optimizer)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+
+        return self.finish(logits, loss)
+
+    def _moved(self, batch: dict[str, Any], key: str) -> Tensor | None:
+        """Return a tensor of a batch on the device, or None if the batch does not have it."""
+        if key not in batch:
+            return None
+        return self.plain(batch[key].to(self.state.device, non_blocking=self.non_blocking))
+
+    def _unlabeled(self, batchdata: dict[str, Any], image: Tensor) -> Tensor | None:
+        """Return the unlabelled images if a term of this iteration needs them."""
+        if not (self.consistency or self.unlabeled_critic_plays):
+            return None
+        unlabeled = self._moved(batchdata["unlabeled"], "image")
+        if unlabeled is None or unlabeled.shape[1:] != image.shape[1:]:
+            found = "no image" if unlabeled is None else f"images of shape {tuple(unlabeled.shape[1:])}"
+            raise DataError(
+                f"the batch of unlabelled cases has {found}; expected {tuple(image.shape[1:])}, as of the labelled "
+                "ones. Use the same preprocessing for both."
+            )
+        return unlabeled
+
+    def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor, Any]:
+        """Return the logits of labelled and unlabelled images; the latter None without them."""
+        if unlabeled is None:
+            return self.inferer(image, self.network), None
+        both = self.inferer(torch.cat([image, self.strong_change(unlabeled)]), self.network)
+        return both[: len(image)], both[len(image) :]
+
+    @torch.no_grad()
+    def _teach(self, unlabeled: Any) -> Tensor:
+        """Return the teacher's probabilities of unlabelled images."""
+        with self.autocast():
+            return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
+
+    def _supervised(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+        loss: Any = self.supervised_loss
+        return loss(logits, target) if known is None else loss_of_known_pixels(loss, logits, target, known)
+
+    def _draw(
+        self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: Sequence[Any]
+    ) -> Unpaired | None:
+        """Return unlabelled images with predicted masks, and labelled ones with true masks; None without the latter."""
+        if "uniform" in batchdata:
+            rows = torch.as_tensor(batchdata["uniform"]).nonzero().flatten().to(image.device)
+            labelled = [x if x is None else x[rows] for x in labelled]
+        reference, true, known = labelled
+        if not len(reference):
+            return None
+        since = self.epochs_done - self.unlabeled_critic_start + 1
+        left = max(0.0, 1 - since / self.unlabeled_critic_ramp) if self.unlabeled_critic_ramp else 0.0
+        predicted, true = self.comparable(predicted, true, known, left)
+        return Unpaired(image, predicted, reference, true)
+
+    def _step_critics(self, pair: tuple[Tensor, Tensor, Tensor], drawn: Unpaired | None) -> None:
+        """Take a critic step on all terms that it has part in; then clamp its weights."""
+        image, prediction, target = pair
+        terms: dict[str, Tensor] = {}
+        critic: Any = self.critic
+        with self.autocast():
+            if self.critic_plays:
+                terms["critic_l1"] = self.distance(image, prediction.detach(), target)
+            if drawn:
+                predicted = critic(drawn.image, drawn.predicted.detach())
+                true = critic(drawn.reference, drawn.true)
+                if self.unpaired:
+                    terms["critic_unpaired"] = self.unpaired(predicted, true)
+                if self.patch:
+                    scores = critic.patch_scores(predicted), critic.patch_scores(true)
+                    terms["critic_patch"] = self.patch(*scores)
+        if terms:
+            weights = {"critic_l1": -1.0, "critic_unpaired": -1.0, "critic_patch": 1.0}
+            self.minimize("critic", terms, weights, self.critic_optimizer, constrain=self._clamp)
+
+    def _terms_of_critic(self, drawn: Unpaired) -> dict[str, Tensor]:
+        """Return the terms that the segmentor minimizes on unlabelled images; only the prediction has a gradient."""
+        terms = {}
+        critic: Any = self.critic
+        with self.autocast(), frozen(critic):
+            features = critic(drawn.image, drawn.predicted)
+            if self.unpaired:
+                terms["segmentor_unpaired"] = self.unpaired.to_labelled(features)
+            if self.patch:
+                terms["segmentor_patch"] = self.patch.for_segmentor(critic.patch_scores(features))
+        return terms
+
+    def _weights(self, terms: dict[str, Tensor], logits: Tensor) -> dict[str, Any]:
+        """Return the weights of the segmentor's terms in this iteration, and log those that change."""
+        of_critic = ramp(self.epochs_done - self.unlabeled_critic_start + 1, self.unlabeled_critic_ramp)
+        changing: dict[str, Any] = {
+            "consistency": self.consistency_weight * ramp(self.epochs_done, self.consistency_ramp),
+            "segmentor_unpaired": self.unpaired_weight * of_critic,
+            "segmentor_patch": self.patch_weight * of_critic,
+        }
+        balanced = {name: term for name, term in terms.items() if name in ("segmentor_unpaired", "segmentor_patch")}
+        if balanced and self.balance_gradients:
+            reference = self.supervised_weight * terms["supervised"]
+            self.last_weight = last_weight(logits) if self.last_weight is None else self.last_weight
+            for name, factor in balancing_factors(reference, balanced, self.last_weight).items():
+                changing[name] = changing[name] * factor
+        shown = {f"weight_{name.removeprefix('segmentor_')}": changing[name] for name in changing if name in terms}
+        device = self.state.device
+        self.state.output["terms"].update({k: torch.as_tensor(v, device=device) for k, v in shown.items()})
+        return {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight, **changing}
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x

@@ -1,0 +1,37 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The key ``mirror_axes``, from a training to whatever applies its weights."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from segan_monai.verify import run_checks
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN, SMALL_SKIN, run_workflow
+
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
+
+
+@pytest.mark.parametrize(("bundle", "data"), [(BRATS, "phantoms"), (SKIN, "photographs")])
+def test_a_training_mirrors_and_its_settings_say_so(bundle, data, request, tmp_path):
+    settings = {"dataset_dir": str(request.getfixturevalue(data)), "ckpt_dir": str(tmp_path / "run")}
+    settings |= SMALL_SKIN if bundle == SKIN else {}
+    training = run_workflow(bundle, "training", output_dir=str(tmp_path / "run"), mirror_axes=[0, 1], **settings)
+    record = json.loads((tmp_path / "run" / "model.json").read_text(encoding="utf-8"))
+    assert record["settings"]["mirror_axes"] == [0, 1]
+    assert training.parser.get_parsed_content("validate#inferer").mirror_axes == (0, 1)
+    if bundle == BRATS:
+        steps = training.parser.get_parsed_content("train#random_slices")
+        assert [step.mirror_axes for step in steps if hasattr(step, "mirror_axes")] == [(0, 1)]
+    evaluation = run_workflow(bundle, "evaluating", output_dir=str(tmp_path / "evaluation"), **settings)
+    assert evaluation.parser.get_parsed_content("inferer").mirror_axes == (0, 1)
+
+
+def test_onnx_files_are_run_with_the_same_mirroring(tmp_path):
+    settings = {"mirror_axes": [0, 1], "slice_axis": [2, 0], "neighbours": 1}
+    names = ["train", "infer", "onnx", "run_onnx"]
+    found = list(run_checks(BUNDLES / HIPPOCAMPUS, settings, work_dir=tmp_path, names=names))
+    assert [check.result for check in found] == ["ok"] * 4, found
+    assert "the same in every voxel" in found[-1].detail
