@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inferers": {"engines", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
-    "handlers": {"data", "inferers", "metrics", "networks", "pictures", "report", "trained"},
+    "handlers": {"data", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},
     "check": {"data", "trained", "transforms"},
     "run": {"check", "trained"},
     "export": {"inferers", "networks", "trained", "transforms"},
@@ -48,7 +48,7 @@ LIBRARIES: dict[str, set[str]] = {
     "losses": set(),
     "engines": {"ignite"},
     "inferers": set(),
-    "transforms": {"PIL", "nibabel", "numpy"},
+    "transforms": {"PIL", "nibabel", "numpy", "scipy"},
     "metrics": {"ignite", "numpy", "pandas", "scipy", "tqdm"},
 }
 

@@ -27,6 +27,7 @@ from segan_monai.inferers import VolumeSliceInferer
 from segan_monai.transforms import (
     LoadCased,
     PatchFitsd,
+    RegionRulesd,
     RegionsToLabelMapd,
     ResizeSlicesd,
     ScaleForegroundd,
@@ -44,7 +45,7 @@ def inference_recipe(parser: ConfigParser) -> dict[str, Any]:
 
     Returns:
         The recipe that ``segan_monai/export/run_onnx.py`` reads: ``channels`` of the image, ``steps`` before the
-        network, ``inferer``, ``activation`` and ``labels``.
+        network, ``inferer``, ``activation``, ``labels``, and ``rules`` of the regions if there are any.
 
     Raises:
         ConfigError: A component is not supported by the script, which runs without MONAI.
@@ -112,6 +113,8 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
     for transform in transforms:
         if isinstance(transform, Activationsd) and (transform.sigmoid[0] or transform.softmax[0]):
             found["activation"] = "softmax" if transform.softmax[0] else "sigmoid"
+        elif isinstance(transform, RegionRulesd):
+            found["rules"] = [list(rule) for rule in transform.rules]
         elif isinstance(transform, RegionsToLabelMapd):
             exclusive = regions_are_exclusive(transform.regions) and len(transform.values) > 1
             found["labels"] = {
@@ -125,7 +128,7 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
             found["labels"] = {"values": values, "rule": "argmax", "threshold": 0.0, "order": []}
         elif not isinstance(transform, Invertd | SaveImaged | SplitNormalizedd):
             raise _unknown(transform)
-    if found.keys() != {"activation", "labels"}:
+    if not {"activation", "labels"} <= found.keys():
         raise ConfigError("the postprocessing has no activation (sigmoid or softmax) or creates no label map.")
     return found
 

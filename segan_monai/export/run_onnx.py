@@ -540,6 +540,27 @@ def activate(logits: NDArray, kind: str) -> NDArray:
         return 1 / (1 + np.exp(-logits))
 
 
+def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
+    """Set probabilities to at least 0.5 where a region's rule keeps it, and to 0 elsewhere.
+
+    A rule is a threshold, the smallest fraction of the largest component, and the smallest number of voxels.
+    """
+    kept = []
+    for probability, (threshold, fraction, voxels) in zip(maps, rules, strict=True):
+        mask = probability >= threshold
+        if fraction or voxels:
+            try:
+                from scipy.ndimage import label
+            except ImportError as error:
+                raise SystemExit(f"scipy cannot be imported ({error}). Run: pip install scipy.") from error
+            components = label(mask, structure=np.ones((3, 3, 3)))[0]
+            sizes = np.bincount(components.ravel())
+            sizes[0] = 0
+            mask = ((sizes > 0) & (sizes >= fraction * sizes.max()) & (sizes >= voxels))[components]
+        kept.append(mask)
+    return np.maximum(maps, 0.5) * np.stack(kept)
+
+
 def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, order: Sequence[int]) -> NDArray:
     """Convert probabilities (K, H, W, D) to one label map (H, W, D), uint8."""
     if rule == "argmax":
@@ -569,6 +590,8 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
             "weights."
         )
     probabilities = restore(activate(logits, recipe["activation"]), done)
+    if "rules" in recipe:
+        probabilities = apply_rules(probabilities, recipe["rules"])
     return place_like(files[0], nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine_in_mm(source)))
 
 

@@ -21,6 +21,7 @@ from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
 from segan_monai.metrics.summary import COLUMNS, Regions, format_table, listed, write_evaluation
 from segan_monai.processes import gather_objects
+from segan_monai.trained import cases_of_region_rules
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class EvaluationReport:
         prediction_regions: label values of every region in the predictions, if they differ.
         spacing_known: False for photographs, whose affine is in pixels. Distances and volumes are then empty, except
             for the zeros and infinities of empty masks.
+        rules_of: the weights whose ``region_rules`` are applied; None without rules. If they were chosen on evaluated
+            cases, ``summary.json`` names these and the log says so, because their Dice is too high.
 
     Raises:
         DataError: When the engine runs: batch or output has another form, a case occurs twice, its grids differ, or it
@@ -60,11 +63,13 @@ class EvaluationReport:
         regions: Regions,
         prediction_regions: Regions | None = None,
         spacing_known: bool = True,
+        rules_of: str | os.PathLike[str] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.spacing_known = spacing_known
+        self.rules_of = rules_of
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -104,8 +109,11 @@ class EvaluationReport:
         failures = {case: text for of_process in failed for case, text in sorted(of_process.items())}
         if idist.get_rank() == 0 and rows:
             table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
-            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures)
+            seen = sorted(rows.keys() & cases_of_region_rules(self.rules_of)) if self.rules_of else []
+            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures, seen)
             note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
+            if seen:
+                note += f"\nregion_rules were chosen on {len(seen)} of these cases, whose Dice is therefore too high"
             logger.info("evaluation written to %s\n%s%s", self.output_dir, format_table(table), note)
 
 

@@ -117,11 +117,13 @@ def write_evaluation(
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
     not_evaluated: Mapping[str, str] | None = None,
+    region_rules_chosen_on: Sequence[str] = (),
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json`` (see ``summarize``) to ``output_dir``.
 
     In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape that ``table``
-    lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the summary.
+    lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the summary, as are
+    the evaluated cases on which post-processing was chosen.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
@@ -135,6 +137,8 @@ def write_evaluation(
     summary = summarize(table, regions, prediction_regions)
     if not_evaluated:
         summary["not_evaluated"] = dict(not_evaluated)
+    if region_rules_chosen_on:
+        summary["region_rules_chosen_on"] = list(region_rules_chosen_on)
     write_summary(output_dir / "summary.json", summary)
 
 

@@ -5,17 +5,25 @@
 from segan_monai.trained.apply import allowed_keys, apply_settings_of_weights, apply_trained_settings, given_keys
 from segan_monai.trained.compare import contradictions
 from segan_monai.trained.record import record_of_training, user_settings
-from segan_monai.trained.settings_file import read_trained_settings, settings_file, write_trained_settings
+from segan_monai.trained.settings_file import (
+    cases_of_region_rules,
+    read_trained_settings,
+    settings_file,
+    write_region_rules,
+    write_trained_settings,
+)
 
 __all__ = [
     "allowed_keys",
     "apply_settings_of_weights",
     "apply_trained_settings",
+    "cases_of_region_rules",
     "contradictions",
     "given_keys",
     "read_trained_settings",
     "record_of_training",
     "settings_file",
     "user_settings",
+    "write_region_rules",
     "write_trained_settings",
 ]

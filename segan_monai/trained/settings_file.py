@@ -18,6 +18,9 @@ from segan_monai.json_files import read_json_object
 
 logger = logging.getLogger(__name__)
 
+RULES = "region_rules"
+"""Setting that is chosen after the training."""
+CHOSEN = "region_rules_chosen"
 _MARKS = ("$", "@", "%")  # MONAI evaluates texts that begin with them
 
 
@@ -40,6 +43,35 @@ def write_trained_settings(weights: Path, record: Mapping[str, Any]) -> None:
     digests = {name: {"file": file.name, "sha256": _digest(file)} for name, file in files.items() if file.is_file()}
     with whole_file(settings_file(weights)) as file:
         file.write_text(json.dumps({**record, **digests}, indent=4) + "\n", encoding="utf-8")
+
+
+def write_region_rules(weights: Path, rules: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
+    """Add rules of post-processing to the settings beside weights; later runs use them as the other settings.
+
+    Args:
+        weights: the file of weights.
+        rules: numbers of ``RegionRule`` by region; empty if no rule helps.
+        chosen: how they were chosen: ``cases`` by name, and the Dice before and after by region.
+
+    Raises:
+        ConfigError: The settings are missing or damaged.
+        OutputError: The file cannot be written.
+    """
+    read_trained_settings(weights)  # refuses a damaged file
+    record = read_json_object(settings_file(weights))
+    record["settings"][RULES] = dict(rules) or None
+    record[CHOSEN] = dict(chosen)
+    with whole_file(settings_file(weights)) as file:
+        file.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+
+
+def cases_of_region_rules(weights: str | os.PathLike[str]) -> list[str]:
+    """Return the names of the cases on which the rules of post-processing were chosen; empty without rules."""
+    try:
+        chosen = read_json_object(settings_file(weights)).get(CHOSEN, {})
+    except FileNotFoundError:
+        return []
+    return [str(case) for case in chosen.get("cases", ())]
 
 
 def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
+from segan_monai.transforms.region_rules import RegionRulesd
 from segan_monai.transforms.regions import (
     LabelToRegionsd,
     RegionsToLabelMapd,
@@ -44,6 +45,7 @@ __all__ = [
     "RandSlicesd",
     "RandStrongChange",
     "RandTissuePatchesd",
+    "RegionRulesd",
     "RegionsToLabelMapd",
     "RelabelCased",
     "ResizeSlicesd",

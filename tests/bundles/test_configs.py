@@ -32,7 +32,9 @@ OF_ONE_BUNDLE = {
     BRATS: {
         "regions": "without labels, inference cannot tell the convention",
         "label_regions": "the same, and a training must not look at cases that are held out",
+        "postprocessing": "evaluation may choose region_rules, from probabilities before any rule",
     },
+    HIPPOCAMPUS: {"postprocessing": "the same"},
     BRAIN: {
         "domains": "evaluation has those of the training, and more",
         "load": "inference has no labels",

@@ -61,13 +61,18 @@ def test_what_volumes_need_is_read_from_the_config():
     recipes = {
         name: inference_recipe(ExportedBundle(BUNDLES / name).parser) for name in (BRATS, PANCREAS, NORMALIZATION)
     }
-    whole = ExportedBundle(BUNDLES / BRATS, overrides={"skull_stripped": False})
+    whole = ExportedBundle(
+        BUNDLES / BRATS,
+        overrides={"skull_stripped": False, "regions": {"t": [1]}, "region_rules": {"t": {"threshold": 0.4}}},
+    )
     recipes["whole heads"] = inference_recipe(whole.parser)
     assert [recipe["channels"] for recipe in recipes.values()] == [3, 1, 1, 3]
     assert recipes[BRATS]["steps"] == [
         {"kind": "orientation", "axcodes": "RAS"},
         {"kind": "foreground_percentiles", "lower": 0.5, "upper": 99.5},
     ]
+    assert recipes["whole heads"]["rules"] == [[0.4, 0.0, 0]]
+    assert "rules" not in recipes[BRATS]
     assert recipes["whole heads"]["steps"][1:] == [{"kind": "head_median"}]
     assert recipes[BRATS]["labels"] == {"values": [1, 2, 3], "rule": "paint", "threshold": 0.5, "order": [0, 1, 2]}
     assert recipes[BRATS]["inferer"]["min_size"] == [160, 160]

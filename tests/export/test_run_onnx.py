@@ -23,7 +23,14 @@ from segan_monai import grids, nifti
 from segan_monai.errors import DataError
 from segan_monai.export import run_onnx
 from segan_monai.inferers import VolumeSliceInferer
-from segan_monai.transforms import LoadCased, regions_to_label_map, resize_planes, scale_foreground, scale_head
+from segan_monai.transforms import (
+    LoadCased,
+    RegionRulesd,
+    regions_to_label_map,
+    resize_planes,
+    scale_foreground,
+    scale_head,
+)
 from segan_monai.transforms.regions import paint_order
 from tests.export.block_torch import BLOCK_TORCH
 
@@ -82,6 +89,16 @@ def test_resizing_is_torchs_with_antialiasing(old, new):
     image = np.random.default_rng(0).random((2, old, 6, 3), np.float32)
     expected = resize_planes(torch.from_numpy(image), (new, 9)).numpy()
     np.testing.assert_allclose(run_onnx.resize_image_planes(image, (new, 9)), expected, atol=3e-6)
+
+
+def test_rules_of_regions():
+    maps = np.random.default_rng(0).random((2, 9, 8, 7)).astype(np.float32)
+    maps[:, 4] = 0  # two large components, and none across
+    rules = {"a": {"threshold": 0.7, "smallest_fraction": 1.0}, "b": {"threshold": 0.8, "smallest_voxels": 3}}
+    expected = RegionRulesd("pred", ["a", "b", "c"], rules)({"pred": torch.from_numpy(np.stack([*maps, maps[0]]))})
+    found = run_onnx.apply_rules(np.stack([*maps, maps[0]]), [(0.7, 1.0, 0), (0.8, 0.0, 3), (0.5, 0.0, 0)])
+    assert np.array_equal(found, expected["pred"].numpy())
+    assert 0 < np.count_nonzero(found[0]) < np.count_nonzero(maps[0] >= 0.7)
 
 
 def test_intensities():

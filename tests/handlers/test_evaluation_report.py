@@ -78,6 +78,22 @@ def test_photographs_have_no_millimetres(tmp_path):
     assert table[["hd95_mm", "assd_mm", "reference_ml", "prediction_ml"]].isna().all(axis=None)
 
 
+def test_cases_that_decided_the_rules_are_named(tmp_path, caplog):
+    weights = tmp_path / "model.pt"
+    record = {"settings": {}, "region_rules_chosen": {"cases": ["b", "z"]}}
+    weights.with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
+    cases = [{"case": name, "image": box(1), "label": box()} for name in ("a", "b")]
+    for rules_of, seen in ((weights, ["b"]), (None, None)):
+        caplog.clear()
+        engine = evaluator(cases)
+        EvaluationReport(tmp_path, REGIONS, rules_of=rules_of).attach(engine)
+        with caplog.at_level(logging.INFO):
+            engine.run()
+        summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+        assert summary.get("region_rules_chosen_on") == seen
+        assert ("region_rules were chosen on 1 of these cases" in caplog.text) == bool(seen)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

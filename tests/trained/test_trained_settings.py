@@ -16,12 +16,20 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from segan_monai.check import check_command_line
 from segan_monai.errors import ConfigError, causes
 from segan_monai.export import ExportedBundle
 from segan_monai.label_bundle import place_bundle
-from segan_monai.trained import contradictions, read_trained_settings, write_trained_settings
+from segan_monai.trained import (
+    apply_trained_settings,
+    cases_of_region_rules,
+    contradictions,
+    read_trained_settings,
+    write_region_rules,
+    write_trained_settings,
+)
 from segan_monai.trained.compare import is_same
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
 
@@ -74,6 +82,26 @@ def test_weights_that_were_replaced_are_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         read_trained_settings(weights)
     assert "model.pt has changed since" in caplog.text
+
+
+def test_rules_of_regions_travel_and_null_switches_them_off(tmp_path):
+    weights, rules = tmp_path / "model.pt", {"tumour": {"threshold": 0.4}}
+    weights.write_bytes(b"weights")
+    write_trained_settings(weights, {"settings": {"neighbours": 1}})
+    write_region_rules(weights, rules, {"cases": ["a"]})
+    assert cases_of_region_rules(weights) == ["a"]
+    for own, given, expected in (
+        (None, {}, rules),
+        (None, None, rules),
+        (None, {"region_rules": "--region_rules"}, None),
+        ({"tumour": {"threshold": 0.6}}, {"region_rules": "--region_rules"}, {"tumour": {"threshold": 0.6}}),
+    ):
+        parser = ConfigParser({"region_rules": own, "neighbours": 0, "initialize": []})
+        apply_trained_settings(parser, weights, given)
+        assert (parser["region_rules"], parser["neighbours"]) == (expected, 1)
+    write_trained_settings(weights, {"settings": {"neighbours": 1}})  # the next training's
+    assert cases_of_region_rules(weights) == []
+    assert "region_rules" not in read_trained_settings(weights)
 
 
 @pytest.mark.parametrize(

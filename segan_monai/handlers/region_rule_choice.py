@@ -1,0 +1,144 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Choice of each region's post-processing on the validation cases."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+from ignite.engine import Engine, Events
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.places import require_outside_package
+from segan_monai.processes import gather_objects
+from segan_monai.trained import settings_file, write_region_rules
+from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components
+from segan_monai.transforms.regions import label_to_regions
+
+logger = logging.getLogger(__name__)
+
+THRESHOLDS = (0.5, 0.4, 0.6, 0.3)
+FRACTIONS = (0.1, 0.2, 0.5, 1.0)
+VOXELS = (10, 30, 100, 300, 1000)
+CANDIDATES = [
+    RegionRule(threshold, fraction, voxels)
+    for threshold in THRESHOLDS
+    for fraction, voxels in [(0.0, 0), *((f, 0) for f in FRACTIONS), *((0.0, v) for v in VOXELS)]
+]
+"""Rules that are tried [ours]; the first is the default."""
+LEAST_GAIN = 0.002
+"""A rule replaces the default only if it increases the mean Dice by this much [ours]."""
+
+
+class RegionRuleChoice:
+    """Chooses a ``RegionRule`` per region by the mean Dice of validation cases, and writes it to ``model.json``.
+
+    Evaluation, inference and exports then use it, because settings of ``model.json`` travel with the weights. Each
+    region is judged by itself. A rule must increase the mean Dice by ``LEAST_GAIN``, and still increase it without the
+    case that gains most; else the region keeps the default. Attach it to an evaluator whose output has
+    ``probabilities`` (K, H, W, D) on the grid of the batch's ``label`` (1, H, W, D).
+
+    Args:
+        weights: ``model.pt``; ``model.json`` lies beside it.
+        regions: label values of each region.
+        subset: the cases that are evaluated, which must be ``validation``: other cases would flatter the result.
+
+    Raises:
+        ConfigError: ``subset`` is another one, the weights have no ``model.json``, or they are those of the package.
+    """
+
+    def __init__(self, weights: str | os.PathLike[str], regions: Mapping[str, Sequence[int]], subset: str) -> None:
+        self.weights = Path(weights)
+        self.regions = regions
+        self.dice: dict[str, np.ndarray] = {}
+        if subset != "validation":
+            raise ConfigError(
+                f"learn_region_rules: subset is {subset}; expected validation, so that no test case decides the rules. "
+                "Add --subset validation."
+            )
+        require_outside_package("ckpt_dir", self.weights.parent)
+        if not settings_file(self.weights).is_file():
+            raise ConfigError(
+                f"learn_region_rules: {settings_file(self.weights)} does not exist, and receives the rules. Set "
+                "--ckpt_dir to the folder of a training, or train again: earlier versions did not write it."
+            )
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, lambda: self.dice.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def collect(self, engine: Engine) -> None:
+        """Compute the Dice of every candidate for the cases of one iteration."""
+        batch: Any = engine.state.batch
+        output: Any = engine.state.output
+        for case, found in zip(batch, output, strict=True):
+            references = label_to_regions(case["label"], self.regions).cpu().numpy().astype(bool)
+            probabilities = found["probabilities"].cpu().numpy()
+            self.dice[case["case"]] = np.stack(
+                [dice_of_candidates(p, y) for p, y in zip(probabilities, references, strict=True)]
+            )
+
+    def write(self) -> None:
+        """Choose the rules from the cases of all processes, and write them on rank 0."""
+        dice = {case: values for part in gather_objects(self.dice) for case, values in part.items()}
+        if idist.get_rank() > 0:
+            return
+        if not dice:
+            raise DataError("learn_region_rules: no case could be evaluated, so no rule is chosen.")
+        table = np.stack([dice[case] for case in sorted(dice)])  # (cases, regions, candidates)
+        rules, gains = {}, {}
+        for index, name in enumerate(self.regions):
+            best = best_candidate(table[:, index])
+            before, after = table[:, index].mean(axis=0)[[0, best]].round(4).tolist()
+            gains[name] = {"dice_before": before, "dice_after": after}
+            if best:
+                default = RegionRule()._asdict()
+                rules[name] = {k: v for k, v in CANDIDATES[best]._asdict().items() if v != default[k]}
+            logger.info("%s: %s, Dice %.4f -> %.4f", name, rules.get(name, "no rule helps"), before, after)
+        write_region_rules(self.weights, rules, {"cases": sorted(dice), "regions": gains})
+        logger.info(
+            "%s of %d validation cases written to %s; evaluation and inference use them (--region_rules null: not)",
+            "rules" if rules else "the finding that no rule helps",
+            len(dice),
+            settings_file(self.weights),
+        )
+
+
+def dice_of_candidates(probability: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Return the Dice of every candidate for one region of a case; 1 if both masks are empty.
+
+    Args:
+        probability: (H, W, D).
+        reference: boolean (H, W, D).
+    """
+    found = {}
+    for threshold in THRESHOLDS:
+        labelled, sizes = label_components(probability >= threshold)
+        found[threshold] = sizes, np.bincount(labelled[reference], minlength=len(sizes))
+    true = np.count_nonzero(reference)
+    result = []
+    for rule in CANDIDATES:
+        sizes, hits = found[rule.threshold]
+        kept = kept_components(sizes, rule)
+        total = true + sizes[kept].sum()
+        result.append(2 * hits[kept].sum() / total if total else 1.0)
+    return np.array(result)
+
+
+def best_candidate(dice: np.ndarray) -> int:
+    """Return the index of the best rule for Dice of shape (cases, candidates); 0, the default, unless it helps.
+
+    Of rules that are equally good, the first is taken, which changes less.
+    """
+    gains = dice - dice[:, :1]
+    without_best_case = gains.sum(axis=0) - gains.max(axis=0)
+    useful = (gains.mean(axis=0) >= LEAST_GAIN) & (without_best_case > 0)
+    return int(np.where(useful, gains.mean(axis=0), 0).round(6).argmax())
