@@ -20,4 +20,4 @@ done
 source scripts/install.sh
 export PYTHONUTF8=1 # PyTorch's compiler reads its own source as the locale says
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" # of each process
-exec python -m pytest -n auto --maxprocesses 4 --dist loadfile ${arguments[@]+"${arguments[@]}"}
+exec python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder ${arguments[@]+"${arguments[@]}"}
