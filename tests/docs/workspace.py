@@ -166,6 +166,8 @@ def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
         del small["spacing_mm"]  # images of these bundles keep their voxels
     if {"--fold", "--folds", "--held_out"} & set(given):
         del small["folds"]
+    if "--labeled_cases" in given:
+        small["labeled_cases"] = 2
     return {key: value for key, value in small.items() if key in keys}
 
 
@@ -190,7 +192,8 @@ def appended(call: Call) -> list[str]:
         settings = [f"--set={key}={value}" for key, value in small_options(keys, arguments).items()]
         if "--train-seconds" in arguments:
             settings.append("--train-seconds=1")
-        return [*settings, "--seeds=0", f"--row={row}"]
+        few = ["--labels=2", "--draws=0"] if table.labels else []
+        return [*settings, *few, "--seeds=0", f"--row={row}"]
     if arguments[0] == "export":
         keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
         return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]
