@@ -100,7 +100,7 @@ class SegANTrainer(PhasedTrainer):
         self.critic.train()
         with self.autocast():
             outputs = self.inferer(image, self.network)
-            logits = outputs[0] if isinstance(outputs, list) else outputs
+            logits = final_logits(outputs)
             prediction = logits.sigmoid()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
@@ -140,6 +140,11 @@ class SegANTrainer(PhasedTrainer):
     def _distance_to_frozen(self, image: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
         """Return the same distance for the step in which the critic is frozen; compiled separately."""
         return self.loss_function(self.critic(image, prediction), self.critic(image, target))
+
+
+def final_logits(outputs: Tensor | list[Tensor]) -> Tensor:
+    """Return the network's logits; with deep supervision, those of the last level."""
+    return outputs[0] if isinstance(outputs, list) else outputs
 
 
 def as_float32(outputs: Tensor | list[Tensor]) -> Tensor | list[Tensor]:

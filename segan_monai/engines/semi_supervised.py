@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from ignite.engine import Events
 from monai.engines.utils import IterationEvents
+from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from segan_monai.engines.gradient_balance import balancing_factors, last_weight
 from segan_monai.engines.joined_loaders import JoinedLoaders
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.schedule import ramp
-from segan_monai.engines.segan import SegANTrainer
+from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.losses import ConsistencyLoss, PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
@@ -164,7 +165,8 @@ class SemiSupervisedTrainer(SegANTrainer):
         self.network.train()
         self.critic.train()
         with self.autocast():
-            logits, of_unlabeled = self._segment(image, unlabeled)
+            outputs, of_unlabeled = self._segment(image, unlabeled)
+            logits = final_logits(outputs)
             prediction = logits.sigmoid()
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
@@ -178,7 +180,7 @@ class SemiSupervisedTrainer(SegANTrainer):
         if self.critic_plays:
             terms["segmentor_l1"] = self.distance_for_segmentor(*pair)
         if self.supervised_loss is not None and self.supervised_weight:
-            terms["supervised"] = self._supervised(logits.float(), target, known)
+            terms["supervised"] = self._supervised(as_float32(outputs), target, known)
         if self.consistency:
             terms["consistency"] = self.consistency(of_unlabeled.sigmoid(), self._teach(unlabeled))
         if drawn:
@@ -209,12 +211,13 @@ class SemiSupervisedTrainer(SegANTrainer):
             )
         return unlabeled
 
-    def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor, Any]:
-        """Return the logits of labelled and unlabelled images; the latter None without them."""
+    def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor | list[Tensor], Any]:
+        """Return the network's outputs of labelled images and the logits of unlabelled ones; None without them."""
         if unlabeled is None:
             return self.inferer(image, self.network), None
         both = self.inferer(torch.cat([image, self.strong_change(unlabeled)]), self.network)
-        return both[: len(image)], both[len(image) :]
+        of_labeled = [level[: len(image)] for level in both] if isinstance(both, list) else both[: len(image)]
+        return of_labeled, final_logits(both)[len(image) :]
 
     @torch.no_grad()
     def _teach(self, unlabeled: Any) -> Tensor:
@@ -222,9 +225,16 @@ class SemiSupervisedTrainer(SegANTrainer):
         with self.autocast():
             return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
-    def _supervised(self, logits: Tensor, target: Tensor, known: Tensor | None) -> Tensor:
+    def _supervised(self, outputs: Tensor | list[Tensor], target: Tensor, known: Tensor | None) -> Tensor:
         loss: Any = self.supervised_loss
-        return loss(logits, target) if known is None else loss_of_known_pixels(loss, logits, target, known)
+        if known is None:
+            return loss(outputs, target)
+        if not isinstance(loss, DeepSupervisionLoss):
+            return loss_of_known_pixels(loss, final_logits(outputs), target, known)
+        levels = outputs if isinstance(outputs, list) else [outputs]
+        weights = loss.get_weights(len(levels)) if isinstance(outputs, list) else [1.0]
+        terms = [loss_of_known_pixels(loss.loss, level, target, known) for level in levels]
+        return torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]).sum()
 
     def _draw(
         self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: Sequence[Any]
