@@ -212,7 +212,8 @@ def test_rows_of_the_table_train_and_evaluate(photographs, tmp_path, monkeypatch
         *(json.loads((CONFIGS / f"{n}.json").read_text(encoding="utf-8")) for n in ("train", "evaluate"))
     )
     for overlay in (file for files in table.rows.values() for file in files):
-        assert json.loads(overlay.read_text(encoding="utf-8")).keys() - {"_desc_"} <= known
+        keys = json.loads(overlay.read_text(encoding="utf-8"))
+        assert {key for key in keys if not key.startswith("_")} <= known
     settings = {"dataset_dir": str(photographs), "ckpt_dir": str(tmp_path / "models"), "base_channels": 4}
     report = "experiments/segan_isic/report.json"
     run("training", report, output_dir=str(tmp_path / "run"), **settings)
