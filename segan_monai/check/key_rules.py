@@ -127,6 +127,8 @@ def _critic_layers(values: Values, config: Values) -> Problems:
     weights, count = values["loss_layer_weights"], len(layers) if layers else last + 1
     if weights and len(weights) != count:
         yield f"--loss_layer_weights {list(weights)}: the loss has {count} layers; expected one weight per layer."
+    if values.get("unpaired_layers") and max(values["unpaired_layers"]) > last:
+        yield f"--unpaired_layers {list(values['unpaired_layers'])}: the critic has layers 1 to {last} for this term."
 
 
 def _segmentor_loss(values: Values, config: Values) -> Problems:
@@ -157,6 +159,17 @@ def _unlabeled_terms(values: Values, config: Values) -> Problems:
             "features that this term compares. Set --critic_norm false."
         )
     of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
+    used = [key for key in ("consistency_weight", *of_critic) if values.get(key)]
+    if used and values.get("unlabeled") == "ignore":
+        yield (
+            f"--{used[0]} {values[used[0]]} with --unlabeled ignore: the term is for unlabelled images. Set "
+            f"--unlabeled use, or --{used[0]} 0."
+        )
+    if of_critic and values.get("critic_score"):
+        yield (
+            f"--{of_critic[0]} {values[of_critic[0]]} with --critic_score true: the term is of the critics' features, "
+            "and such critics return one score per image instead. Set --critic_score false."
+        )
     if of_critic and values.get("foreground_probability") == 1:
         yield (
             f"--{of_critic[0]} {values[of_critic[0]]} with --foreground_probability 1: the critics compare unlabelled "
