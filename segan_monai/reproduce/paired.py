@@ -22,6 +22,7 @@ def paired_differences(runs: Sequence[Mapping[str, Any]], baseline: str) -> pd.D
     mean over the regions; the difference of a patient is the mean over all such runs in which the patient was held out.
     Patients are then the units: the confidence interval is the percentile bootstrap over patients, and the P value is
     that of the two-sided Wilcoxon signed-rank test, corrected for the number of lines (Benjamini and Hochberg, 1995).
+    Each case counts as a patient: several cases of one patient make the interval too narrow.
 
     With several draws of the labelled cases, the bootstrap resamples draws and patients, each by itself, because
     another draw would change the result as another patient would. Draws in which not all of these patients were held
