@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Run an exported ONNX network on a NIfTI image. Requires only numpy, nibabel and onnxruntime.
+"""Run an exported ONNX network on a NIfTI image. Requires only numpy, nibabel and onnxruntime; scipy for region_rules.
 
 This is one long file on purpose: it can be copied to a machine without this package.
 
@@ -20,7 +20,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from itertools import product
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -465,8 +465,8 @@ def run_mirrored(
     """Return the mean logits of slices (N, C, U, V) over all combinations of mirrored axes of the volume."""
     useful = [mirror for mirror in mirror_axes if mirror != axis or neighbours]
     total: Any = 0
-    for mirrored in product((False, True), repeat=len(useful)):
-        view = [mirror for mirror, chosen in zip(useful, mirrored, strict=True) if chosen]
+    # in the order of the bundle, so that the sums round alike
+    for view in [view for count in range(len(useful) + 1) for view in combinations(useful, count)]:
         dims = tuple(mirror - (mirror > axis) - 2 for mirror in view if mirror != axis)
         seen = np.flip(batch, dims)
         if axis in view:  # the neighbours change sides
@@ -541,7 +541,7 @@ def activate(logits: NDArray, kind: str) -> NDArray:
 
 
 def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
-    """Set probabilities to at least 0.5 where a region's rule keeps it, and to 0 elsewhere.
+    """Set a probability p to (1 + p) / 2 where a region's rule keeps it, and to 0 elsewhere.
 
     A rule is a threshold, the smallest fraction of the largest component, and the smallest number of voxels.
     """
@@ -558,7 +558,7 @@ def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
             sizes[0] = 0
             mask = ((sizes > 0) & (sizes >= fraction * sizes.max()) & (sizes >= voxels))[components]
         kept.append(mask)
-    return np.maximum(maps, 0.5) * np.stack(kept)
+    return (1 + maps) / 2 * np.stack(kept)
 
 
 def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, order: Sequence[int]) -> NDArray:
@@ -574,8 +574,8 @@ def merge(maps: NDArray, values: Sequence[int], rule: str, threshold: float, ord
     return merged
 
 
-def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
-    """Return the label map of an image, which lies on the image in every program."""
+def predict(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> tuple[NDArray, nibabel.Nifti1Image]:
+    """Return the probabilities (K, H, W, D) of an image on its grid, after the rules of the regions, and the image."""
     recipe = read_recipe(network)
     modalities = recipe.get("settings", {}).get("modalities", ())
     image, source = load_image(files, recipe["channels"], modalities)
@@ -592,7 +592,14 @@ def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path])
     probabilities = restore(activate(logits, recipe["activation"]), done)
     if "rules" in recipe:
         probabilities = apply_rules(probabilities, recipe["rules"])
-    return place_like(files[0], nibabel.Nifti1Image(merge(probabilities, **recipe["labels"]), affine_in_mm(source)))
+    return probabilities, source
+
+
+def make_label_map(network: onnxruntime.InferenceSession, files: Sequence[Path]) -> nibabel.Nifti1Image:
+    """Return the label map of an image, which lies on the image in every program."""
+    probabilities, source = predict(network, files)
+    merged = merge(probabilities, **read_recipe(network)["labels"])
+    return place_like(files[0], nibabel.Nifti1Image(merged, affine_in_mm(source)))
 
 
 def read_recipe(network: onnxruntime.InferenceSession) -> dict[str, Any]:

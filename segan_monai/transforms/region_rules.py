@@ -90,8 +90,9 @@ def region_mask(probability: np.ndarray, rule: RegionRule) -> np.ndarray:
 class RegionRulesd(MapTransform):
     """Apply the rule of each region to its probabilities.
 
-    Where a region is kept, its probability becomes at least 0.5, elsewhere 0. ``RegionsToLabelMapd`` with its usual
-    threshold then makes the label map. Use it on the grid of the original image, after ``Invertd``.
+    Where a region is kept, its probability p becomes (1 + p) / 2, elsewhere 0. ``RegionsToLabelMapd`` with its usual
+    threshold of 0.5 then makes the label map; of exclusive regions, the more probable one still wins. Use it on the
+    grid of the original image, after ``Invertd``.
 
     Args:
         keys: probabilities (K, H, W[, D]).
@@ -115,5 +116,5 @@ class RegionRulesd(MapTransform):
             maps = convert_to_tensor(result[key], track_meta=False)
             masks = [region_mask(p.cpu().numpy(), rule) for p, rule in zip(maps, self.rules, strict=True)]
             kept = torch.from_numpy(np.stack(masks)).to(maps.device)
-            result[key] = convert_to_dst_type(maps.clamp(min=0.5) * kept, result[key])[0]
+            result[key] = convert_to_dst_type((1 + maps) / 2 * kept, result[key])[0]
         return result

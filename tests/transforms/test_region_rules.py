@@ -41,11 +41,18 @@ def test_each_region_has_its_rule_and_the_metadata_stay():
     rules = {"core": {"threshold": 0.4}}
     changed = RegionRulesd("pred", ["tumour", "core"], rules)({"pred": maps})["pred"]
     assert torch.equal(changed.affine, affine)
-    assert changed[0].unique().tolist() == [0, *torch.tensor([0.6, 0.9]).tolist()]
-    assert changed[1, 1, 1].item() == 0.5, "so that the usual threshold keeps it"
+    assert changed[0].unique().tolist() == pytest.approx([0, 0.8, 0.95])
+    assert changed[1, 1, 1].item() == pytest.approx(0.725), "so that the usual threshold keeps it"
     merged = regions_to_label_map(changed, {"tumour": [1, 2], "core": [2]}, "consecutive")
     assert merged[0, 1, 1].item() == 2
     assert torch.equal(maps[0], torch.from_numpy(DIAGONAL).float()), "the input is not changed"
+
+
+def test_of_two_exclusive_regions_below_a_half_the_more_probable_wins():
+    maps = torch.tensor([0.42, 0.48, 0.3]).reshape(3, 1, 1, 1)
+    rules = {"a": {"threshold": 0.4}, "b": {"threshold": 0.4}}
+    changed = RegionRulesd("pred", ["a", "b", "c"], rules)({"pred": maps})["pred"]
+    assert regions_to_label_map(changed, {"a": [1], "b": [2], "c": [3]}).item() == 2
 
 
 @pytest.mark.parametrize(
