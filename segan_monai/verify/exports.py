@@ -4,8 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from segan_monai.errors import ConfigError
 from segan_monai.export import inference_recipe
@@ -16,6 +20,8 @@ from segan_monai.verify.trial import SkippedError, Trial, expect
 
 ENDINGS = {"torchscript": ".ts", "onnx": ".onnx", "torch-export": ".pt2"}
 TOLERANCE = 1e-4  # largest difference of two logits
+ROUNDING = 1e-6
+"""Probabilities that differ by less may be equal but for rounding: PyTorch and ONNX Runtime sum in different orders."""
 
 
 def check_export(trial: Trial, kind: str) -> str:
@@ -40,7 +46,11 @@ def check_export(trial: Trial, kind: str) -> str:
 
 
 def check_runner(trial: Trial) -> str:
-    """Check that ``run_onnx`` reproduces the bundle's label maps with ONNX Runtime, NumPy and nibabel alone."""
+    """Check that ``run_onnx`` reproduces the bundle's label maps with ONNX Runtime, NumPy and nibabel alone.
+
+    Only voxels that rounding decides may differ, see ``margins``: the networks of this check are almost random, so some
+    of the probabilities lie on the threshold, or two of them are equal.
+    """
     try:
         inference_recipe(trial.exported.parser)
     except ConfigError as error:
@@ -48,19 +58,47 @@ def check_runner(trial: Trial) -> str:
     _skip_without_onnx()
     import onnxruntime
 
-    from segan_monai.export.run_onnx import make_label_map
+    from segan_monai.export.run_onnx import make_label_map, predict, read_recipe
 
     network = onnxruntime.InferenceSession(
         str(trial.work_dir / "exports" / "model.onnx"), providers=["CPUExecutionProvider"]
     )
-    voxels = 0
+    voxels = rounded = 0
     for image_file, label_file in predictions(trial).items():
         expected = read_voxels(label_file)[0]
         found = np.asanyarray(make_label_map(network, [image_file]).dataobj)
-        different = int((found != expected).sum())
-        expect(different == 0, f"{different} of {expected.size} voxels differ in {label_file.name}")
+        different = found != expected
+        if different.any():
+            narrowest = margins(predict(network, [image_file])[0], **read_recipe(network)["labels"])[different]
+            clear = int((narrowest > ROUNDING).sum())
+            expect(
+                clear == 0,
+                f"{clear} of {expected.size} voxels differ in {label_file.name}, with a margin of up to "
+                f"{narrowest.max():.2g}; rounding explains {ROUNDING:g}",
+            )
+            rounded += int(different.sum())
         voxels += int((expected != 0).sum())
-    return f"the same in every voxel, {voxels} of them labelled"
+    but = f"but for {rounded} that rounding decides, " if rounded else ""
+    return f"the same in every voxel, {but}{voxels} of them labelled"
+
+
+def margins(maps: NDArray, rule: str, threshold: float, order: Sequence[int], **_: Any) -> NDArray:
+    """Return by how much the probabilities of each voxel must change at least to change its label.
+
+    Args:
+        maps: probabilities (K, H, W, D).
+        rule: see ``run_onnx.merge``, as are the other arguments.
+        threshold: least probability of a region; without meaning for ``argmax``.
+        order: regions that are painted.
+
+    Returns:
+        (H, W, D), a lower bound.
+    """
+    if rule not in ("argmax", "highest"):
+        return np.abs(maps[list(order)] - threshold).min(axis=0)
+    ascending = np.sort(maps, axis=0)
+    lead = ascending[-1] - ascending[-2]
+    return lead if rule == "argmax" else np.minimum(lead, np.abs(ascending[-1] - threshold))
 
 
 def _skip_without_onnx() -> None:
