@@ -191,7 +191,13 @@ class RunCheckpoint:
             raise nothing_to_resume(self.output_dir)
         checkpoint = read_checkpoint(self.last)
         self._check_settings(checkpoint.get("settings", {}))
-        for name, item in self._objects_of(engine).items():
+        objects = self._objects_of(engine)
+        if AVERAGED in checkpoint and AVERAGED not in objects:
+            raise ConfigError(
+                f"{self.last} has averaged weights, and its best metric is theirs, but ema_decay is 0. Resume with the "
+                "--ema_decay of that training, or train anew in another --output_dir."
+            )
+        for name, item in objects.items():
             if name == AVERAGED and name not in checkpoint:
                 raise ConfigError(
                     f"{self.last} has no averaged weights, because that training had no ema_decay. Resume with "

@@ -144,6 +144,14 @@ def test_without_averaging_the_checkpoint_is_as_before_and_cannot_start_it(tmp_p
         resumed.run()
 
 
+def test_a_run_with_averaging_does_not_go_on_without(tmp_path):
+    """The best metric is that of averaged weights, so that worse ones of the network itself could replace model.pt."""
+    make_run(tmp_path, epochs=1, ema_decay=0.9)[0].run()
+    resumed, _ = make_run(tmp_path, epochs=2, resume=True)
+    with pytest.raises(ConfigError, match="has averaged weights, and its best metric is theirs, but ema_decay is 0"):
+        resumed.run()
+
+
 def test_optimizers_and_schedulers_resume(tmp_path):
     run, objects = make_run(tmp_path, epochs=1)
     run.add_event_handler(Events.ITERATION_COMPLETED(once=2), lambda: objects["scheduler"].step())
