@@ -108,7 +108,7 @@ def reproduce(
                     try:
                         runs.append(run_row(plan, name, seed, fold, drawn))
                     except RunFailedError as error:
-                        errors[name] = str(error)
+                        errors[name] = f"{errors[name]} {error}" if name in errors else str(error)
                         typer.echo(f"segan-monai: error: {error}", err=True)
                     if runs:
                         markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")

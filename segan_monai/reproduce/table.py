@@ -76,7 +76,7 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     for run in runs:
         by_row.setdefault(name_of(run), []).append(run)
     rows = [{"": row, **_ours(table, of_row), **_published(table, of_row[0]["row"])} for row, of_row in by_row.items()]
-    rows += [{"": row, "epochs": "failed"} for row in failed or {} if row not in by_row]
+    rows += [{"": row, "epochs": "failed"} for row in failed or {} if row not in {run["row"] for run in runs}]
     seeds = sorted({run["seed"] for run in runs})
     folds = sorted({run["fold"] for run in runs if "fold" in run})
     notes = [f"{table.title}. Published: {table.source}, on {table.data}."]

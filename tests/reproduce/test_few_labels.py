@@ -122,3 +122,9 @@ def test_table_and_csv_name_numbers_and_draws(runs, tmp_path):
     header, first = format_csv(runs).splitlines()[:2]
     assert header.startswith("row,seed,labels,draw,region,")
     assert first.startswith("supervised,0,4,0,left,")
+
+
+def test_a_failed_draw_is_named_beside_the_other_runs_of_its_row(runs, tmp_path):
+    text = format_markdown(Plan(TABLE, tmp_path / "data", tmp_path), runs, {"unpaired": "draw 2 broke"})
+    assert "**unpaired failed**: draw 2 broke" in text
+    assert "| unpaired |" not in text, "the row has runs, and is no failed one"
