@@ -107,6 +107,7 @@ def test_from_the_command_line(phantoms, tmp_path):
     configs = BUNDLES / BRATS / "configs"
     options = {"dataset_dir": phantoms, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "run", "folds": 2}
     options |= {"base_channels": 4, "slice_size": "[32,32]", "batch_size": 4, "slices_per_volume": 2, "num_workers": 0}
+    options["cases_per_epoch"] = 4
     files = str([str(configs / "train.json"), str(configs / "multi_gpu_train.json")])
     words = [f"--{key}={value}" for key, value in {**options, "epochs": 1}.items()]
     done = torchrun("-m", "monai.bundle", "run", "training", "--config_file", files, *words)
@@ -114,13 +115,19 @@ def test_from_the_command_line(phantoms, tmp_path):
     assert done.stdout.count("epoch 1/1 ") == 1, "the first process alone reports"
     assert (1, "validation/mean_dice") in history(tmp_path / "run")
     assert (tmp_path / "models" / "model.pt").is_file()
+    steps = read_checkpoint(tmp_path / "run" / "last.pt")["optimizer"]["state"][0]["step"]
+    assert steps == 1, "each process has 2 of the 4 cases of an epoch, one batch"
 
 
 def test_the_overlays_are_the_same_for_all_bundles():
+    """But for the keys of cases per epoch and of unlabelled images, which the SegAN bundles alone have."""
+    of_segan = {"train#dataloader#sampler#num_samples", "train#unlabeled_dataset#data"}
     for name in ("train", "evaluate"):
-        texts = {
-            (BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text(encoding="utf-8")
+        configs = {
+            bundle: json.loads((BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text(encoding="utf-8"))
             for bundle in OF_BUNDLE
         }
-        assert len(texts) == 1
+        own = {bundle: {key: config.pop(key) for key in of_segan & config.keys()} for bundle, config in configs.items()}
+        assert all(config == configs[BRATS] for config in configs.values())
+        assert all(own[bundle] == (own[BRATS] if bundle in (HIPPOCAMPUS, SKIN) else {}) for bundle in (*OF_BUNDLE,)[1:])
     assert {folder.name for folder in BUNDLES.iterdir()} == set(OF_BUNDLE)
