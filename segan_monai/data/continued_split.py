@@ -79,7 +79,7 @@ def continue_split(
             del case_of[case["case"]]
     known = {*of_run, *record["unlabeled"]}
     new = [case for case in cases if case["case"] not in known]
-    _refuse_other_cases(record["digests"], known, case_of, new)
+    _refuse_other_cases(record, known, case_of, new)
     split = {part: [case_of[name] for name in record[part]] for part in PARTS}
     if record["unlabeled"]:
         split["unlabeled"] = [without_label(case_of[name]) for name in record["unlabeled"]]
@@ -140,8 +140,9 @@ def _listed(settings: Mapping[str, Any], keys: Mapping[str, Any]) -> str:
 
 
 def _refuse_other_cases(
-    digests: Mapping[str, str], known: Collection[str], case_of: Mapping[str, Case], new: Sequence[Case]
+    record: Mapping[str, Any], known: Collection[str], case_of: Mapping[str, Case], new: Sequence[Case]
 ) -> None:
+    digests = record["digests"]
     otherwise = "or train in another --output_dir."
     if gone := sorted(name for name in known if name not in case_of):
         now_called = {digest: case["case"] for case in new if (digest := case_digest(case))}
@@ -150,6 +151,11 @@ def _refuse_other_cases(
                 raise DataError(
                     f"case {name} of the run's split.json is now called {renamed}. Rename it to {name}, {otherwise}"
                 )
+        if set(gone) <= set(record["unlabeled"]):
+            raise DataError(
+                f"{len(gone)} unlabelled cases of the run's split.json are not in the data set now, such as {gone[0]}. "
+                f"Pass --unlabeled use as that run did, check --dataset_dir, restore them, {otherwise}"
+            )
         raise DataError(
             f"{len(gone)} cases of the run's split.json are not in the data set, or have no label map now, such as "
             f"{gone[0]}. Check --dataset_dir, restore them, {otherwise}"

@@ -205,7 +205,7 @@ def test_a_resumed_run_has_the_same_unlabelled_cases(tmp_path):
         split_cases(cases, resume=True, **{**settings, "labeled_cases": 4})
     with pytest.raises(ConfigError, match=r"pass --labeled_cases 3 and pass --labeled_seed 0"):
         split_cases(cases, resume=True, folds=4, file=file)
-    with pytest.raises(DataError, match=r"1 cases of the run's split.json are not in the data set.* such as u"):
+    with pytest.raises(DataError, match=r"1 unlabelled cases of .* such as u\. Pass --unlabeled use"):
         split_cases([case for case in cases if case["case"] != "u"], resume=True, **settings)
 
 
