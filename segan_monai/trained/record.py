@@ -26,8 +26,8 @@ FREE = frozenset(
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""
 
-ADJUSTABLE = frozenset({"mirror_axes"})
-"""Keys that later runs take from the training, and that a user may set otherwise: accuracy against time."""
+ADJUSTABLE = frozenset({"mirror_axes", "ignore_label"})
+"""Keys that later runs take from the training, and that a user may set otherwise: accuracy against time, other data."""
 
 OF_CASES = ("cases", "split", "domains", "label_regions")
 """Items that depend on the cases; their settings, such as folds, are not those of the network."""
