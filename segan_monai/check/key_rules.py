@@ -156,6 +156,12 @@ def _unlabeled_terms(values: Values, config: Values) -> Problems:
             f"--unpaired_weight {values['unpaired_weight']} with --critic_norm true: batch norm removes the mean "
             "features that this term compares. Set --critic_norm false."
         )
+    terms = [key for key in ("consistency_weight", "unpaired_weight", "patch_weight") if values.get(key)]
+    if terms and values.get("unlabeled") == "ignore":
+        yield (
+            f"--{terms[0]} {values[terms[0]]} with --unlabeled ignore: the term is for images without a label map. Set "
+            "--unlabeled use."
+        )
     of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
     if of_critic and values.get("foreground_probability") == 1:
         yield (

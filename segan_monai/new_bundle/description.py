@@ -15,6 +15,7 @@ from segan_monai.data import find_cases
 from segan_monai.data.brats import BRATS, brats_file
 from segan_monai.data.conventions import LABEL_CONVENTIONS, modality_name, resolve_regions
 from segan_monai.data.decathlon import read_datalist
+from segan_monai.data.unlabeled import by_label
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.folders import existing_folder, walk_files
 
@@ -35,6 +36,7 @@ class DataDescription:
         cases: Cases with a label map, as :func:`segan_monai.data.find_cases` returns them.
         selects_modalities: Whether the loader needs the channel names to find the cases again.
         chosen_regions: Whether the user chose the regions; label values outside them become background.
+        unlabelled: Number of further cases without a label map, outside the section ``test``.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class DataDescription:
     cases: list[dict[str, Any]]
     selects_modalities: bool = False
     chosen_regions: bool = False
+    unlabelled: int = 0
 
 
 def describe_data(
@@ -75,8 +78,9 @@ def describe_data(
     channels = _channels(file, content.get("channel_names", content.get("modality")))
     if modalities:
         channels = _selected(folder, channels, modalities, brats)
-    found = find_cases(folder, modalities=channels if modalities else None, require_labels=True)
-    cases = [case for case in found if case.get("section") != "test"]
+    selected = channels if modalities else None
+    found = find_cases(folder, modalities=selected, require_labels=True, keep_unlabeled=True)
+    cases, without = by_label([case for case in found if case.get("section") != "test"])
     if regions is not None:
         named = resolve_regions(regions)
     elif content.get("labels"):
@@ -99,6 +103,7 @@ def describe_data(
         cases,
         bool(modalities),
         regions is not None,
+        len(without),
     )
 
 

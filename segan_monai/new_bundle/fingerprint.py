@@ -83,6 +83,7 @@ class Fingerprint:
         objects: Largest number of objects of one label value in an axial slice.
         intensities: 0.5th percentile, mean, standard deviation and 99.5th percentile of the foreground per channel.
         gigabytes: Memory in GiB of all images (float32) and region masks (bytes).
+        unlabelled: Number of further cases without a label map.
     """
 
     cases: int
@@ -102,6 +103,7 @@ class Fingerprint:
     objects: int
     intensities: list[list[float]]
     gigabytes: float
+    unlabelled: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for ``fingerprint.json``."""
@@ -160,6 +162,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         objects=max(case.objects for case in found),
         intensities=np.round(np.stack([lower, *moments, upper], axis=1), 4).tolist(),
         gigabytes=round(voxels * 4 * (len(channels) + len(regions) / 4) / 2**30, 3),  # regions are bytes
+        unlabelled=data.unlabelled,
     )
 
 
