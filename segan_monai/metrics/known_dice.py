@@ -17,7 +17,7 @@ class KnownDiceMetric(DiceMetric):
     Takes the arguments of ``DiceMetric``, without ``num_classes``.
     """
 
-    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    def _compute_tensor(self, y_pred: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
         """Return Dice (B, K), NaN for regions without a label."""
         unknown = y.isnan().flatten(2).all(2)
         found = super()._compute_tensor(y_pred, y.nan_to_num())
