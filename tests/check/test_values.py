@@ -276,7 +276,7 @@ def test_a_segmentor_without_a_loss(weight, start):
 def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
     (problem,) = found(train(bundle), **{"unlabeled": "use", **settings})
     assert problem.startswith(message)
-    needed = {"ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
+    needed = {"unlabeled": "use", "ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
     assert found(train(bundle), **{**settings, **needed}) == []
 
 
