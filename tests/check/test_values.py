@@ -267,12 +267,17 @@ def test_a_segmentor_without_a_loss(weight, start):
             {"patch_weight": 0.2, "foreground_probability": 1},
             "--patch_weight 0.2 with --foreground_probability 1",
         ),
+        (
+            BRATS,
+            {"consistency_weight": 0.5, "ema_decay": 0.99, "unlabeled": "ignore"},
+            "--consistency_weight 0.5 with --unlabeled ignore: the term is for images without a label map",
+        ),
     ],
 )
 def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
-    (problem,) = found(train(bundle), **settings)
+    (problem,) = found(train(bundle), **{"unlabeled": "use", **settings})
     assert problem.startswith(message)
-    needed = {"ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
+    needed = {"unlabeled": "use", "ema_decay": 0.99, "critic_norm": False, "foreground_probability": 0.5}
     assert found(train(bundle), **{**settings, **needed}) == []
 
 
