@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,16 @@ def read_contents(
         append_line(record, json.dumps([keys[name], content]))
         found[name] = content
     return {case["case"]: found[case["case"]] for case in cases}
+
+
+def without_ignored(contents: Mapping[str, dict[str, Any]], ignore_label: int | None) -> dict[str, dict[str, Any]]:
+    """Return the contents of cases without voxels whose label is unknown."""
+    return {
+        name: found | {"labels": [pair for pair in found["labels"] if pair[0] != ignore_label]}
+        if found.get("labels") is not None
+        else found
+        for name, found in contents.items()
+    }
 
 
 def read_content(case: Case, loader: CaseLoader) -> tuple[str, dict[str, Any]]:

@@ -158,13 +158,13 @@ def _unlabeled_terms(values: Values, config: Values) -> Problems:
             f"--unpaired_weight {values['unpaired_weight']} with --critic_norm true: batch norm removes the mean "
             "features that this term compares. Set --critic_norm false."
         )
-    of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
-    used = [key for key in ("consistency_weight", *of_critic) if values.get(key)]
-    if used and values.get("unlabeled") == "ignore":
+    terms = [key for key in ("consistency_weight", "unpaired_weight", "patch_weight") if values.get(key)]
+    if terms and values.get("unlabeled") == "ignore":
         yield (
-            f"--{used[0]} {values[used[0]]} with --unlabeled ignore: the term is for unlabelled images. Set "
-            f"--unlabeled use, or --{used[0]} 0."
+            f"--{terms[0]} {values[terms[0]]} with --unlabeled ignore: the term is for images without a label map. Set "
+            "--unlabeled use."
         )
+    of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
     if of_critic and values.get("critic_score"):
         yield (
             f"--{of_critic[0]} {values[of_critic[0]]} with --critic_score true: the term is of the critics' features, "

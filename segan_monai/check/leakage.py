@@ -41,7 +41,8 @@ def check_duplicates(parts: Parts, contents: Mapping[str, Mapping[str, Any]], re
                     "the name of another. Put the right file there.",
                 )
                 continue
-            both = len({frozenset(part_of[name]) for name in owning}) > 1
+            sides = {frozenset(part.replace("unlabeled", "training") for part in part_of[name]) for name in owning}
+            both = len(sides) > 1
             leak = kind == "image" and both
             remedy = "Keep one of them" + (": the validation set was seen in training." if leak else ".")
             listed = ", ".join(f"{name} ({' and '.join(sorted(part_of[name]))})" for name in owning[:5])
@@ -54,11 +55,12 @@ def check_subjects(parts: Parts, seen: Iterable[Case], report: Report) -> None:
     """Report subjects that are in both training and validation.
 
     Args:
-        parts: ``training`` and ``validation``, or ``evaluated``.
+        parts: ``training``, ``unlabeled`` and ``validation``, or ``evaluated``.
         seen: training cases of the evaluated weights.
         report: receives one row.
     """
-    training = {case["case"]: case["subject"] for case in (*parts.get("training", ()), *seen)}
+    trained = (*parts.get("training", ()), *parts.get("unlabeled", ()), *seen)
+    training = {case["case"]: case["subject"] for case in trained}
     others = {case["case"]: case["subject"] for part in ("validation", "evaluated") for case in parts.get(part, ())}
     counts = ", ".join(f"{len(cases)} {part}" for part, cases in parts.items())
     report.note("subjects", counts)

@@ -31,6 +31,7 @@ class RunCases(NamedTuple):
         settings: text that changes with the loader's settings.
         regions: label values of each region; None if the config has none or they cannot be determined.
         relabelled: whether label values are mapped by the cases' ``tissue_values``.
+        ignore_label: value of voxels whose label is unknown; None for none.
     """
 
     parts: Parts
@@ -40,6 +41,7 @@ class RunCases(NamedTuple):
     settings: str
     regions: Mapping[str, Sequence[int]] | None
     relabelled: bool
+    ignore_label: int | None = None
 
 
 def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) -> RunCases | None:
@@ -64,7 +66,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
         return None
     parts: Parts = found if isinstance(found, Mapping) else {"cases" if source == "cases" else "evaluated": found}
     report.note(
-        "data set", ", ".join(f"{counted(len(cases), 'case')}{_part_suffix(part)}" for part, cases in parts.items())
+        "data set", ", ".join(f"{counted(len(cases), 'case')}{_suffix(part, parts)}" for part, cases in parts.items())
     )
     report.measured["cases"] = {part: len(cases) for part, cases in parts.items()}
     label_keys = tuple(loader.keys[1:])
@@ -81,11 +83,14 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
         dumped(parser.ref_resolver.items[loaders[0]].get_config()),
         regions if isinstance(regions, Mapping) else None,
         any(issubclass(_class_of(parser, name), RelabelCased) for name in used),
+        parser.get("ignore_label"),
     )
 
 
-def _part_suffix(part: str) -> str:
-    return "" if part == "cases" else f" {'for ' if part != 'evaluated' else 'to be '}{part}"
+def _suffix(part: str, parts: Parts) -> str:
+    if part in ("cases", "evaluated", "unlabeled"):
+        return {"cases": "", "evaluated": " to be evaluated", "unlabeled": " unlabelled, for training"}[part]
+    return f"{' labelled,' if 'unlabeled' in parts and part == 'training' else ''} for {part}"
 
 
 def _class_of(parser: ConfigParser, name: str) -> type:

@@ -21,7 +21,7 @@ from segan_monai.check.configs import (
     run_id_of,
     used_items,
 )
-from segan_monai.check.contents import read_contents
+from segan_monai.check.contents import read_contents, without_ignored
 from segan_monai.check.leakage import check_duplicates, check_subjects
 from segan_monai.check.learnable import check_learnable
 from segan_monai.check.report import Report, counted
@@ -132,6 +132,7 @@ def _check_built(
     if not quick and data is not None and folder is not None:
         cases = unique_cases(data.parts)
         contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
+        contents = without_ignored(contents, data.ignore_label)
         check_contents(cases, contents, data.regions, data.relabelled, report)
         if "skull_stripped" in trial and trial.get("intensity_window") is None:
             check_background(contents, trial.get_parsed_content("skull_stripped"), report)

@@ -48,6 +48,9 @@ def evaluate(
     prediction_regions: Annotated[
         str | None, typer.Option(metavar="SPEC", help="As --regions, for predictions with other label values.")
     ] = None,
+    ignore_label: Annotated[
+        int | None, typer.Option(min=1, help="Value of voxels whose label is unknown, which count in no metric.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases evaluated in parallel; default: the CPU cores, at most 8.")
     ] = None,
@@ -70,6 +73,7 @@ def evaluate(
         if data is None:
             raise typer.BadParameter("missing DATA after BUNDLE.")
         keys = keys if regions is None else {**keys, "regions": regions}
+        keys = keys if ignore_label is None else {**keys, "ignore_label": str(ignore_label)}
         arguments = run_arguments("evaluate", bundle, data, output_dir, overlay or (), keys)
         if check_only:
             check_arguments(arguments)
@@ -87,7 +91,7 @@ def evaluate(
     assert predictions is not None
     assert references is not None
     assert output_dir is not None
-    _evaluate_label_maps(predictions, references, output_dir, regions, prediction_regions, workers)
+    _evaluate_label_maps(predictions, references, output_dir, regions, prediction_regions, workers, ignore_label)
 
 
 def _evaluate_label_maps(
@@ -97,6 +101,7 @@ def _evaluate_label_maps(
     regions: str | None,
     prediction_regions: str | None,
     workers: int | None,
+    ignore_label: int | None,
 ) -> None:
     from segan_monai.metrics import evaluate_folders, format_table
     from segan_monai.run.lock import output_folder
@@ -104,7 +109,9 @@ def _evaluate_label_maps(
     of_references = None if regions is None else parse_regions(regions)
     of_predictions = None if prediction_regions is None else parse_regions(prediction_regions)
     with output_folder(output_dir):
-        table = evaluate_folders(predictions, references, output_dir, of_references, of_predictions, workers)
+        table = evaluate_folders(
+            predictions, references, output_dir, of_references, of_predictions, workers, ignore_label
+        )
     typer.echo(format_table(table))
     typer.echo(f"written: {output_dir / 'metrics.csv'}, {output_dir / 'summary.json'}")
 

@@ -39,7 +39,8 @@ def decathlon_cases(
     A datalist has a section ``training`` and optionally ``unlabeled``, ``validation`` and ``test`` (or ``testing``). An
     entry is a path or an object with ``image`` (a path, or a list of paths in modality order), optionally ``label``,
     and further fields. All fields are kept: ``case``, ``subject``, ``grade``, ``convention``, ``domain``, ... A number
-    ``fold`` in each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``.
+    ``fold`` in each entry of ``training`` defines the folds of ``segan_monai.data.split_cases``. ``labelled_regions``
+    names the regions for which a case was labelled, if they are not all.
 
     Args:
         dataset_dir_or_json: The datalist, or a folder with a ``dataset.json``.
@@ -198,10 +199,16 @@ def _checked_entry(what: str, entry: Any) -> dict[str, Any]:
     numbers = {key: str(entry[key]) for key in ("case", "subject") if type(entry.get(key)) is int}
     entry = {key: value for key, value in {**entry, **numbers}.items() if value is not None}
     channels, values = entry.get("channels", []), entry.get("tissue_values", {})
+    labelled = entry.get("labelled_regions", [""])
     for key, fits, expected in (
         *((key, isinstance(entry.get(key, ""), str), "a string") for key in _TEXTS),
         ("fold", type(entry.get("fold", 0)) is int and entry.get("fold", 0) >= 0, "a whole number of at least 0"),
         ("channels", isinstance(channels, list) and all(type(c) is int and c >= 0 for c in channels), "[0, 2]"),
+        (
+            "labelled_regions",
+            isinstance(labelled, list) and bool(labelled) and all(isinstance(name, str) for name in labelled),
+            '["region"], the regions for which it was labelled',
+        ),
         ("tissue_values", isinstance(values, dict) and all(map(_are_numbers, values.items())), '{"10": 1, "250": 3}'),
     ):
         if not fits:

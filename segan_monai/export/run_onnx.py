@@ -288,7 +288,7 @@ def scale_percentiles(image: NDArray, lower: float, upper: float) -> NDArray:
     return result
 
 
-def scale_head(image: NDArray) -> NDArray:
+def scale_by_head_median(image: NDArray) -> NDArray:
     """Scale the median of each channel's head (voxels above the mean) to 0.5; 0 outside the heads' bounding box."""
     result = np.zeros_like(image)
     heads = np.zeros(image.shape[1:], bool)
@@ -372,7 +372,7 @@ def prepare(image: NDArray, affine: NDArray, steps: Sequence[dict[str, Any]]) ->
         elif kind == "foreground_percentiles":
             image = scale_percentiles(image, step["lower"], step["upper"])
         elif kind == "head_median":
-            image = scale_head(image)
+            image = scale_by_head_median(image)
         elif kind == "window":
             image = scale_window(image, step["lower"], step["upper"])
         elif kind == "standardize":

@@ -32,7 +32,8 @@ class EvaluationReport:
     After each iteration, ``engine.state.batch`` must be a list (decollated) of dictionaries with
 
     - ``case``: name of the case,
-    - ``label``: ``MetaTensor`` of shape ``(1, H, W[, D])``, the label map with the values and the grid of its file;
+    - ``label``: ``MetaTensor`` of shape ``(1, H, W[, D])``, the label map with the values and the grid of its file,
+    - ``labelled_regions``: names of the regions that the label map holds; absent if it holds all;
 
     and ``engine.state.output`` a list of dictionaries with
 
@@ -51,6 +52,7 @@ class EvaluationReport:
             for the zeros and infinities of empty masks.
         rules_of: the weights whose ``region_rules`` are applied; None without rules. If they were chosen on evaluated
             cases, ``summary.json`` names these and the log says so, because their Dice is too high.
+        ignore_label: value of voxels whose label is unknown, see ``evaluate_case``; None for none.
 
     Raises:
         DataError: When the engine runs: batch or output has another form, a case occurs twice, its grids differ, or it
@@ -64,12 +66,14 @@ class EvaluationReport:
         prediction_regions: Regions | None = None,
         spacing_known: bool = True,
         rules_of: str | os.PathLike[str] | None = None,
+        ignore_label: int | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.spacing_known = spacing_known
         self.rules_of = rules_of
+        self.ignore_label = ignore_label
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
     def attach(self, engine: Engine) -> None:
@@ -95,7 +99,14 @@ class EvaluationReport:
             prediction = _on_grid(f"prediction of case {case}", output["pred"])
             reference = _on_grid(f"reference of case {case}", batch["label"])
             self.rows[case] = evaluate_case(
-                case, prediction, reference, self.regions, self.prediction_regions, self.spacing_known
+                case,
+                prediction,
+                reference,
+                self.regions,
+                self.prediction_regions,
+                self.spacing_known,
+                self.ignore_label,
+                batch.get("labelled_regions"),
             )
 
     def write(self, engine: Engine) -> None:

@@ -120,6 +120,8 @@ def evaluate_case(
     regions: Regions,
     prediction_regions: Regions | None = None,
     spacing_known: bool = True,
+    ignore_label: int | None = None,
+    labelled_regions: Sequence[str] | None = None,
 ) -> list[dict[str, Any]]:
     """Check that two label maps share one grid and contain only expected values, then compute their metrics.
 
@@ -130,19 +132,32 @@ def evaluate_case(
         regions: label values of every region.
         prediction_regions: the same for the prediction; by default ``regions``.
         spacing_known: whether the affine is in mm; if not, see ``case_metrics``.
+        ignore_label: value of voxels of the reference whose label is unknown. They are in neither mask: a prediction
+            there is neither right nor wrong.
+        labelled_regions: names of the regions for which the case was labelled; None for all.
 
     Returns:
-        The rows of ``case_metrics``, each with the key ``case`` in front.
+        The rows of ``case_metrics``, each with the key ``case`` in front; none of a region without a label.
 
     Raises:
-        DataError: if the grids differ, or a label map contains a value outside its regions.
+        DataError: if the grids differ, a label map contains a value outside its regions, or ``labelled_regions`` names
+            another region.
     """
     check_same_grid(_grid(prediction), _grid(reference), ONE_GRID)
-    _check_values(reference, regions)
+    _check_values(reference, regions, ignore_label)
     _check_values(prediction, regions if prediction_regions is None else prediction_regions)
     affine = reference.affine if spacing_known else None
-    rows = case_metrics(prediction.values, reference.values, affine, regions, prediction_regions)
-    return [{"case": case, **row} for row in rows]
+    predicted = prediction.values
+    if ignore_label is not None:
+        predicted = np.where(reference.values == ignore_label, 0, predicted)
+    rows = case_metrics(predicted, reference.values, affine, regions, prediction_regions)
+    listed_regions = regions if labelled_regions is None else labelled_regions
+    if unknown := set(listed_regions) - set(regions):
+        raise DataError(
+            f"case {case} has labelled_regions {listed(sorted(unknown))}; expected some of {listed(regions)}. Correct "
+            "the datalist."
+        )
+    return [{"case": case, **row} for row in rows if row["region"] in listed_regions]
 
 
 def _grid(of: LabelMap) -> Grid:
@@ -154,8 +169,11 @@ def _nonzero_values(values: np.ndarray) -> set[int]:
     return set(np.unique(values[values != 0]).tolist())
 
 
-def _check_values(of: LabelMap, regions: Regions) -> None:
+def _check_values(of: LabelMap, regions: Regions, ignore_label: int | None = None) -> None:
     expected = {int(value) for values in regions.values() for value in values} | {0}
+    if ignore_label in expected:
+        raise ConfigError(f"ignore_label is {ignore_label}, which is the background or a value of a region: {regions}.")
+    expected |= set() if ignore_label is None else {ignore_label}
     unexpected = _nonzero_values(of.values) - expected
     if unexpected:
         raise DataError(
@@ -172,6 +190,7 @@ def evaluate_folders(
     regions: Regions | None = None,
     prediction_regions: Regions | None = None,
     workers: int | None = None,
+    ignore_label: int | None = None,
 ) -> pd.DataFrame:
     """Evaluate a folder of predicted label maps and write ``metrics.csv`` and ``summary.json``.
 
@@ -184,6 +203,7 @@ def evaluate_folders(
         regions: label values of every region; by default each value in the references is a region ``label_<value>``.
         prediction_regions: the same for the predictions, if their convention differs.
         workers: number of worker processes; by default the available processor cores, at most 8.
+        ignore_label: value of voxels of the references whose label is unknown, see ``evaluate_case``.
 
     Returns:
         Table with the columns ``COLUMNS``, one row per case and region.
@@ -202,12 +222,14 @@ def evaluate_folders(
     _check_cases(predicted, true, predictions, references)
     workers = available_processes(len(true), workers)
     if regions is None:
-        values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values"))
+        values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values")) - {ignore_label}
         if not values:
             raise DataError(f"{references}: every reference is empty, so there is no region to evaluate; give regions")
         regions = {f"label_{value}": [value] for value in sorted(values)}
     prediction_regions = _checked_regions(regions, prediction_regions)
-    evaluate = partial(_evaluate_files, regions=regions, prediction_regions=prediction_regions)
+    evaluate = partial(
+        _evaluate_files, regions=regions, prediction_regions=prediction_regions, ignore_label=ignore_label
+    )
     rows = _map_cases(evaluate, [(case, predicted[case], true[case]) for case in true], workers, "evaluate")
     table = pd.DataFrame([row for of_case in rows for row in of_case], columns=list(COLUMNS))
     write_evaluation(table, output_dir, regions, prediction_regions)
@@ -219,10 +241,10 @@ def _values_of_file(path: Path) -> set[int]:
 
 
 def _evaluate_files(
-    files: tuple[str, Path, Path], regions: Regions, prediction_regions: Regions
+    files: tuple[str, Path, Path], regions: Regions, prediction_regions: Regions, ignore_label: int | None
 ) -> list[dict[str, Any]]:
-    case, prediction, reference = files
-    return evaluate_case(case, read_label_map(prediction), read_label_map(reference), regions, prediction_regions)
+    case, prediction, reference = files[0], read_label_map(files[1]), read_label_map(files[2])
+    return evaluate_case(case, prediction, reference, regions, prediction_regions, ignore_label=ignore_label)
 
 
 def _map_cases(function: Callable[[Any], Any], items: Collection[Any], workers: int, task: str) -> list[Any]:

@@ -15,6 +15,7 @@ from segan_monai.data import find_cases
 from segan_monai.data.brats import BRATS, brats_file
 from segan_monai.data.conventions import LABEL_CONVENTIONS, modality_name, resolve_regions
 from segan_monai.data.decathlon import read_datalist
+from segan_monai.data.unlabeled import by_label
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.folders import existing_folder, walk_files
 
@@ -35,6 +36,8 @@ class DataDescription:
         cases: Cases with a label map, as :func:`segan_monai.data.find_cases` returns them.
         selects_modalities: Whether the loader needs the channel names to find the cases again.
         chosen_regions: Whether the user chose the regions; label values outside them become background.
+        unlabelled: Number of further cases without a label map, outside the section ``test``.
+        ignore_label: Label value of voxels whose label is unknown, named ``ignore`` as in nnU-Net; None without it.
     """
 
     folder: Path
@@ -46,6 +49,8 @@ class DataDescription:
     cases: list[dict[str, Any]]
     selects_modalities: bool = False
     chosen_regions: bool = False
+    unlabelled: int = 0
+    ignore_label: int | None = None
 
 
 def describe_data(
@@ -62,7 +67,7 @@ def describe_data(
     Raises:
         ConfigError: The data set does not have a modality, or a region has no positive label value.
         DataError: The folder does not exist, or has no labels or fewer than two subjects; names of channels or labels
-            are invalid; there is an ``ignore`` label; or ``find_cases`` raises it.
+            are invalid; or ``find_cases`` raises it.
     """
     folder = Path(os.path.normpath(existing_folder(data)))
     file = folder / "dataset.json"
@@ -75,8 +80,9 @@ def describe_data(
     channels = _channels(file, content.get("channel_names", content.get("modality")))
     if modalities:
         channels = _selected(folder, channels, modalities, brats)
-    found = find_cases(folder, modalities=channels if modalities else None, require_labels=True)
-    cases = [case for case in found if case.get("section") != "test"]
+    selected = channels if modalities else None
+    found = find_cases(folder, modalities=selected, require_labels=True, keep_unlabeled=True)
+    cases, without = by_label([case for case in found if case.get("section") != "test"])
     if regions is not None:
         named = resolve_regions(regions)
     elif content.get("labels"):
@@ -99,6 +105,8 @@ def describe_data(
         cases,
         bool(modalities),
         regions is not None,
+        len(without),
+        _ignore_label(file, content.get("labels")),
     )
 
 
@@ -158,14 +166,32 @@ def _channels(file: Path, names: Any) -> list[str]:
     return found
 
 
-def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
-    """Return the regions, from names to values or values to names; nnU-Net's regions are lists of values."""
+def _named(file: Path, labels: Any) -> list[tuple[str, Any]]:
+    """Return names and values of labels that are given as names to values or values to names."""
     if not isinstance(labels, Mapping):
         raise DataError(f"{file}: 'labels' is {str(labels)[:200]}. {_NAMED_BOTH_WAYS}.")
     decathlon = all(str(key).isdecimal() for key in labels)
-    named = [(str(value), int(key)) if decathlon else (str(key), value) for key, value in labels.items()]
+    return [(str(value), int(key)) if decathlon else (str(key), value) for key, value in labels.items()]
+
+
+def _is_ignore(name: str) -> bool:
+    return name.strip().lower() == "ignore"
+
+
+def _ignore_label(file: Path, labels: Any) -> int | None:
+    """Return the value of the label ``ignore``, with which nnU-Net marks voxels whose label is unknown."""
+    value = next((value for name, value in _named(file, labels or {}) if _is_ignore(name)), None)
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    value = int(value) if isinstance(value, str) and value.isdecimal() else value
+    if value is not None and (type(value) is not int or value < 1):
+        raise DataError(f"{file}: label 'ignore' is {str(value)[:200]}. Expected one positive value of its own.")
+    return value
+
+
+def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
+    """Return the regions, from names to values or values to names; nnU-Net's regions are lists of values."""
     regions: dict[str, list[int]] = {}
-    for name, values in named:
+    for name, values in _named(file, labels):
         values = list(values) if isinstance(values, list) else [values]
         values = [int(value) if isinstance(value, str) and value.isdecimal() else value for value in values]
         if not values or not all(type(value) is int and value >= 0 for value in values):
@@ -173,13 +199,7 @@ def _regions(file: Path, labels: Any) -> dict[str, list[int]]:
                 f"{file}: label {name!r} is {str(values)[:200]}. {_NAMED_BOTH_WAYS}; write a region of several values "
                 "as a list, [1, 2]."
             )
-        if name.strip().lower() == "ignore":
-            raise DataError(
-                f"{file} has an 'ignore' label ({', '.join(map(str, values))}) for unlabelled voxels, which the losses "
-                "and metrics here do not support. Remove the cases with it from the data set, or label these voxels, "
-                "and remove 'ignore' from 'labels'."
-            )
-        if values == [0]:
+        if values == [0] or _is_ignore(name):
             continue
         cleaned = re.sub(r"[^\w .()-]+", "_", name).strip(" ._-")
         if not cleaned or cleaned in regions or 0 in values:

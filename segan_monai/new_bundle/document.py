@@ -50,8 +50,9 @@ def fingerprint_lines(found: Fingerprint) -> list[str]:
         f"{region} ({'/'.join(map(str, values))}) in {found.cases_with[region]}"
         for region, values in found.regions.items()
     )
+    unlabelled = f", {found.unlabelled} unlabelled" if found.unlabelled else ""
     lines = [
-        f"{found.cases} labelled cases of {found.subjects} subjects; channels: {', '.join(found.channels)}",
+        f"{found.cases} labelled cases of {found.subjects} subjects{unlabelled}; channels: {', '.join(found.channels)}",
         f"regions (label values) and the number of cases with each: {regions}",
         f"voxels: {_ranges(found.shape)}; mm: {_ranges(found.spacing)} (median, 5th to 95th percentile; RAS)",
         "labelled intensities: "

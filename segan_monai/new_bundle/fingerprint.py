@@ -83,6 +83,7 @@ class Fingerprint:
         objects: Largest number of objects of one label value in an axial slice.
         intensities: 0.5th percentile, mean, standard deviation and 99.5th percentile of the foreground per channel.
         gigabytes: Memory in GiB of all images (float32) and region masks (bytes).
+        unlabelled: Number of further cases without a label map.
     """
 
     cases: int
@@ -102,6 +103,7 @@ class Fingerprint:
     objects: int
     intensities: list[list[float]]
     gigabytes: float
+    unlabelled: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for ``fingerprint.json``."""
@@ -120,7 +122,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
             files), label values have no name, or the number of channels differs from that of other cases.
     """
     is_ct = [name.strip().lower() for name in data.channels] == ["ct"]
-    measure = partial(measure_case, channels=len(data.channels) or None, is_ct=is_ct)
+    measure = partial(measure_case, channels=len(data.channels) or None, is_ct=is_ct, ignore=data.ignore_label)
     results = map_in_processes(measure, data.cases, processes)
     found = list(tqdm(results, "fingerprint", len(data.cases), unit="case", disable=None))
     counts = Counter(len(case.intensities) for case in found)
@@ -160,15 +162,20 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         objects=max(case.objects for case in found),
         intensities=np.round(np.stack([lower, *moments, upper], axis=1), 4).tolist(),
         gigabytes=round(voxels * 4 * (len(channels) + len(regions) / 4) / 2**30, 3),  # regions are bytes
+        unlabelled=data.unlabelled,
     )
 
 
-def measure_case(case: Mapping[Any, Any], channels: int | None, is_ct: bool) -> CaseFingerprint:
-    """Read a case as in training, and measure it."""
+def measure_case(
+    case: Mapping[Any, Any], channels: int | None, is_ct: bool, ignore: int | None = None
+) -> CaseFingerprint:
+    """Read a case as in training, and measure it; voxels with the label ``ignore`` count as background."""
     to_ras = Orientation(axcodes="RAS", labels=None)
     read = LoadCased(keys=("image", "label"), num_channels=channels)(dict(case))
     image, label = to_ras(read["image"]), to_ras(read["label"])
     pixels, values = image.as_tensor().numpy(), label.as_tensor().numpy()[0].astype(np.int64)
+    if ignore is not None:
+        values[values == ignore] = 0
     noise = 0.0 if is_ct else float(np.mean([noise_share(channel) for channel in pixels]))
     content = pixels > AIR_HU if is_ct else head_mask(pixels) if noise > NOISY_SHARE else pixels != 0
     labelled = pixels[:, values != 0]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.bundles_by_name import BUNDLES
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import writing
 from segan_monai.label_bundle import check_bundle_name
 from segan_monai.new_bundle.choices import Choice, choose
@@ -66,6 +66,12 @@ def new_bundle(
     template = BUNDLES / TEMPLATES.get(method, "")
     require_results_outside(folder, data)
     described = describe_data(data, modalities, regions)
+    if described.ignore_label is not None and method != "segan":
+        raise DataError(
+            f"{described.folder / 'dataset.json'} has an 'ignore' label ({described.ignore_label}) for voxels whose "
+            f"label is unknown, which only the method segan supports. Choose it, or label these voxels and remove "
+            "'ignore' from 'labels'."
+        )
     if described.selects_modalities and method != "segan":
         raise ConfigError(
             f"--method {method} uses all channels of a data set and cannot select modalities, as folders of BraTS and "
@@ -119,6 +125,8 @@ def adapt_config(
     config["bundle_root"] = f"$segan_monai.bundle_root('{name}')"
     config["dataset_dir"] = config_value("dataset_dir", str(described.folder))
     config["regions"] = found.regions
+    if "ignore_label" in config:
+        config["ignore_label"] = described.ignore_label
     if "published" in config:
         config["published"] = None
     config |= {key: choice.value for key, choice in chosen.items() if key in config}

@@ -149,7 +149,11 @@ def _counts(run: RunFolder) -> str:
     if run.metrics is not None:
         failed = len(run.summary.get("not_evaluated", {}))
         return f"{run.metrics['case'].nunique()} evaluated" + (f", {failed} failed and in no mean" if failed else "")
-    return ", ".join(f"{len(cases)} {name}" for name, cases in run.split.items() if isinstance(cases, list))
+    parts = {name: cases for name, cases in run.split.items() if isinstance(cases, list) and name != "unlabeled"}
+    named = [f"{len(cases)} {name}" for name, cases in parts.items()]
+    if without := run.split.get("unlabeled"):
+        named[0] = f"{len(parts.get('training', ()))} labelled, {len(without)} unlabelled for training"
+    return ", ".join(named)
 
 
 def _split(run: RunFolder, config: dict[str, Any]) -> str:

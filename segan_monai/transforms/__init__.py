@@ -11,6 +11,7 @@ from segan_monai.transforms.foreground_intensity import ScaleForegroundd, scale_
 from segan_monai.transforms.head_intensity import ScaleHeadd, scale_head
 from segan_monai.transforms.input_grid_writer import InputGridWriter
 from segan_monai.transforms.isolated_spacing import IsolatedSpacingd
+from segan_monai.transforms.known_labels import HideUnknownd, check_ignore_label, known_voxels
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
@@ -35,6 +36,7 @@ __all__ = [
     "DomainIndexd",
     "EachModalityd",
     "ForDomaind",
+    "HideUnknownd",
     "InputGridWriter",
     "IsolatedSpacingd",
     "LabelToRegionsd",
@@ -56,7 +58,9 @@ __all__ = [
     "SplitNormalizedd",
     "StripByLabeld",
     "TissueCentresd",
+    "check_ignore_label",
     "cut_slice",
+    "known_voxels",
     "label_to_regions",
     "merged_regions",
     "read_mask",

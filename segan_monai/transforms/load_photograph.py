@@ -106,6 +106,7 @@ class LoadPhotographd(CaseLoader, InvertibleTransform):
         regions: label values of each region; masks may contain only these and 0. None to allow any value.
         resize_masks: whether to resize masks (nearest neighbour); False to evaluate at the original size.
         allow_missing_keys: whether to skip missing keys.
+        ignore_label: value of pixels whose label is unknown, which masks may contain too; None for none.
 
     Returns:
         The dictionary with MetaTensors: photograph (3, columns, rows) in float32, 0 to 1 [ours: the critic sees it
@@ -125,12 +126,15 @@ class LoadPhotographd(CaseLoader, InvertibleTransform):
         regions: Mapping[str, Sequence[int]] | None = None,
         resize_masks: bool = True,
         allow_missing_keys: bool = False,
+        ignore_label: int | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.size = (int(size[0]), int(size[1]))
         self.allowed = (
             None if regions is None else {0, *(value for of_region in regions.values() for value in of_region)}
         )
+        if self.allowed is not None and ignore_label is not None:
+            self.allowed.add(ignore_label)
         self.resize_masks = resize_masks
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

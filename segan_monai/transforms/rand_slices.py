@@ -130,6 +130,7 @@ class RandSlicesd(Randomizable, MapTransform):
         foreground_probability: probability of drawing a foreground slice; otherwise, any slice with image content is
             drawn, with or without foreground [ours; paper: all slices with equal probability, which is 0].
         image_key: image (C, H, W, D) whose empty slices are never drawn.
+        mask_key: where the label is known (K, H, W, D), if it is known in part: other slices are never drawn.
         neighbours: number of slices on each side that become channels of the image, see ``neighbouring_slices``. The
             network then has ``(2 * neighbours + 1) * C`` input channels; give ``VolumeSliceInferer`` the same number.
         mirror_axes: axes of the volume along which each sample is mirrored with probability 0.5, see
@@ -149,6 +150,7 @@ class RandSlicesd(Randomizable, MapTransform):
         neighbours: int = 0,
         mirror_axes: Sequence[int] = (),
         allow_missing_keys: bool = False,
+        mask_key: str = "mask",
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         if not 0 <= foreground_probability <= 1:
@@ -159,6 +161,7 @@ class RandSlicesd(Randomizable, MapTransform):
             raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
         self.label_key = label_key
         self.image_key = image_key
+        self.mask_key = mask_key
         self.num_samples = num_samples
         self.roi_size = tuple(roi_size)
         self.axes = each_axis(axis)
@@ -173,6 +176,9 @@ class RandSlicesd(Randomizable, MapTransform):
         for _ in range(self.num_samples):
             axis = self.axes[0] if len(self.axes) == 1 else int(self.R.choice(self.axes))
             foreground, content = (self._slices(data, key, axis) for key in (self.label_key, self.image_key))
+            known = data.get(f"{self.mask_key}_slices")
+            if known is not None and len(known[axis]):
+                content = inside if len(inside := np.intersect1d(content, known[axis])) else known[axis]
             if not len(content):
                 content = np.arange(shape[axis])
             favoured = len(foreground) and self.R.random() < self.foreground_probability

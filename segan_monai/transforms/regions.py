@@ -18,28 +18,32 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.transforms.known_labels import check_ignore_label, known_voxels
 
 Regions = Mapping[str, Sequence[int]]
 
 
-def label_to_regions(label: torch.Tensor, regions: Regions) -> torch.Tensor:
+def label_to_regions(label: torch.Tensor, regions: Regions, ignore_label: int | None = None) -> torch.Tensor:
     """Convert a label map to one binary map per region.
 
     Args:
         label: label map (1, H, W[, D]) of whole numbers.
         regions: label values of each of the K regions.
+        ignore_label: value of voxels whose label is unknown, which are in no region; None for none.
 
     Returns:
         (K, H, W[, D]) in uint8, 1 where the label is one of the region's values.
 
     Raises:
-        DataError: a label value other than 0 that is in no region.
+        DataError: a label value other than 0 and ``ignore_label`` that is in no region.
     """
     if label.shape[0] != 1:
         raise DataError(f"{_name(label)}: expected a label map of one channel, found shape {tuple(label.shape)}.")
     values = label.as_tensor() if isinstance(label, MetaTensor) else label
     maps = torch.zeros((len(regions), *values.shape[1:]), dtype=torch.bool, device=values.device)
     known = torch.count_nonzero(values == 0)
+    if ignore_label is not None:
+        known += torch.count_nonzero(values == ignore_label)
     for value in _values(regions):
         mask = values[0] == value
         known += torch.count_nonzero(mask)
@@ -47,7 +51,7 @@ def label_to_regions(label: torch.Tensor, regions: Regions) -> torch.Tensor:
             if value in of_region:
                 maps[index] |= mask
     if known != values.numel():
-        _raise_unknown(label, values, regions)
+        _raise_unknown(label, values, regions, ignore_label)
     return convert_to_dst_type(maps.view(torch.uint8), label, dtype=torch.uint8)[0]
 
 
@@ -136,17 +140,37 @@ class LabelToRegionsd(MapTransform):
         keys: label maps (1, H, W[, D]).
         regions: label values of each region, in channel order.
         allow_missing_keys: whether to skip missing keys.
+        ignore_label: value of voxels whose label is unknown; None for none.
+        mask_key: receives where the label is known (K, H, W[, D]), see ``known_voxels``; None for no mask. The case's
+            ``labelled_regions`` count, too.
+
+    Raises:
+        ConfigError: ``ignore_label`` is 0 or a value of a region.
     """
 
-    def __init__(self, keys: KeysCollection, regions: Regions, allow_missing_keys: bool = False) -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        regions: Regions,
+        allow_missing_keys: bool = False,
+        ignore_label: int | None = None,
+        mask_key: str | None = None,
+    ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.regions = {name: list(values) for name, values in regions.items()}
+        check_ignore_label(ignore_label, self.regions)
+        self.ignore_label = ignore_label
+        self.mask_key = mask_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Replace each label map (1, H, W[, D]) by its regions (K, H, W[, D])."""
         case = dict(data)
+        listed = case.pop("labelled_regions", None)  # lists of different lengths cannot be collated
         for key in self.key_iterator(case):
-            case[key] = label_to_regions(case[key], self.regions)
+            if self.mask_key is not None:
+                name = str(case.get("case", "without name"))
+                case[self.mask_key] = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
+            case[key] = label_to_regions(case[key], self.regions, self.ignore_label)
         return case
 
 
@@ -218,23 +242,26 @@ def _name(label: torch.Tensor) -> str:
     return str(meta.get("source_files") or meta.get("filename_or_obj") or "the given label map")
 
 
-def _raise_unknown(label: torch.Tensor, values: torch.Tensor, regions: Regions) -> None:
+def _raise_unknown(label: torch.Tensor, values: torch.Tensor, regions: Regions, ignore_label: int | None) -> None:
     found = zip(*(column.tolist() for column in values.unique(return_counts=True)), strict=True)
-    raise DataError(unknown_values(_name(label), dict(found), regions))
+    raise DataError(unknown_values(_name(label), dict(found), regions, ignore_label))
 
 
-def unknown_values(name: str, found: Mapping[float, int], regions: Regions) -> str | None:
+def unknown_values(
+    name: str, found: Mapping[float, int], regions: Regions, ignore_label: int | None = None
+) -> str | None:
     """Return an error message for a label map with values in no region.
 
     Args:
         name: name of the file.
         found: voxels of each value in it.
         regions: label values of each region.
+        ignore_label: value of voxels whose label is unknown; None for none.
 
     Returns:
         The message; None if all values but 0 are in some region.
     """
-    allowed = [0, *_values(regions)]
+    allowed = [0, *_values(regions), *([] if ignore_label is None else [ignore_label])]
     unknown = [f"{value:g} ({count} voxels)" for value, count in found.items() if value not in allowed]
     if not unknown:
         return None
@@ -242,5 +269,6 @@ def unknown_values(name: str, found: Mapping[float, int], regions: Regions) -> s
     return (
         f"{name}: found label values {listed} that are in no region. Allowed are "
         f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
-        "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions."
+        "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions; if "
+        "one marks voxels whose label is unknown, pass it as --ignore_label."
     )

@@ -77,7 +77,7 @@ OF_EVERY_TRAINING = {
 }
 # steps on images that need a label map or pad both alike, and what steps say of label maps
 WITH_LABELS = {"StripByLabeld", "SpatialPadd"}
-OF_LABELS = {"keys", "allow_missing_keys", "mode", "regions", "resize_masks", "_desc_"}
+OF_LABELS = {"keys", "allow_missing_keys", "mode", "regions", "ignore_label", "resize_masks", "_desc_"}
 BUNDLE_NAMES = sorted(folder.name for folder in BUNDLES.iterdir())
 
 

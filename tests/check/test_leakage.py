@@ -78,3 +78,15 @@ def test_all_cases_on_both_sides_are_said_once(cases):
     ((level, message),) = subjects({"training": cases, "validation": cases})
     assert level == "warning"
     assert message.startswith("all 6 cases that are judged are also trained on (held_out 0 or split_by patch)")
+
+
+def test_an_unlabelled_image_of_a_judged_patient():
+    report = Report()
+    parts = {
+        "training": [{"case": "a", "subject": "a"}],
+        "unlabeled": [{"case": "b-2", "subject": "b"}],
+        "validation": [{"case": "b-1", "subject": "b"}],
+    }
+    check_subjects(parts, (), report)
+    (finding,) = report.errors
+    assert "subject b is trained on (b-2) and judged on (b-1)" in finding.message

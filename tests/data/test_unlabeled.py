@@ -244,3 +244,12 @@ def test_a_damaged_split_file(tmp_path):
     file.write_text('{"training": [], "validation": [], "unlabeled": 3}', encoding="utf-8")
     with pytest.raises(DataError, match=r"expected 'unlabeled' to be a list of names"):
         read_split(file)
+
+
+@pytest.mark.parametrize("value", ["core", [], [1]])
+def test_labelled_regions_that_are_no_list_of_names(tmp_path, value):
+    write(tmp_path, "a.nii", "a_seg.nii")
+    entry = {"image": "a.nii", "label": "a_seg.nii", "labelled_regions": value}
+    (tmp_path / "list.json").write_text(json.dumps({"training": [entry]}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"entry 0 of 'training' has labelled_regions .*Expected \[\"region\"\]"):
+        find_cases(None, tmp_path / "list.json")

@@ -107,10 +107,10 @@ def test_intensities():
     assert np.array_equal(run_onnx.scale_percentiles(image, 0.5, 99.5), expected)
     image[1] += np.float32(3)
     image[0, 1:3] = 0.01
-    assert np.array_equal(run_onnx.scale_head(image), scale_head(torch.from_numpy(image)).numpy())
-    assert not run_onnx.scale_head(np.full((1, 4, 4, 4), 0.3, np.float32)).any()
+    assert np.array_equal(run_onnx.scale_by_head_median(image), scale_head(torch.from_numpy(image)).numpy())
+    assert not run_onnx.scale_by_head_median(np.full((1, 4, 4, 4), 0.3, np.float32)).any()
     with pytest.raises(SystemExit, match="channel 1 has a median of -"):
-        run_onnx.scale_head(np.stack([image[0], image[0] - 99]))
+        run_onnx.scale_by_head_median(np.stack([image[0], image[0] - 99]))
     for nonzero in (True, False):
         expected = NormalizeIntensity(nonzero=nonzero)(torch.from_numpy(image)).numpy()
         np.testing.assert_allclose(run_onnx.standardize(image, nonzero), expected, atol=1e-5)

@@ -91,5 +91,5 @@ def test_averaged_weights_are_validated():
     )
     before = network.weight.item()
     trainer.run()
-    assert seen == pytest.approx([0.1 * before + 0.9 * network.weight.item()])
+    assert seen == pytest.approx([0.1 * before + 0.9 * network.weight.item()], rel=1e-5)
     assert validator.network is network

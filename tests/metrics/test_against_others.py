@@ -138,7 +138,8 @@ def test_surface_distances(pair, spacing):
 def test_hausdorff_distance_is_that_of_itk(pair, spacing):
     """ITK's filter takes all voxels of the masks: the same, as the farthest one from a mask is on the surface."""
     prediction, reference = pair
-    assume(prediction.any() and reference.any() and not (prediction & reference).any() and min(prediction.shape) > 1)
+    reference = reference & ~prediction
+    assume(prediction.any() and reference.any() and min(prediction.shape) > 1)
     filters = sitk.HausdorffDistanceImageFilter()
     filters.Execute(as_image(prediction, spacing), as_image(reference, spacing))
     largest = max(distances.max() for distances in surface_distances(prediction, reference, spacing))

@@ -45,10 +45,8 @@ def test_labels_both_ways_round_and_regions(folder, labels, regions):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            {"labels": {"background": 0, "a": 1, "ignore": 2}},
-            r"has an 'ignore' label \(2\).*Remove the cases with it",
-        ),
+        ({"labels": {"background": 0, "a": 1, "ignore": 0}}, r"label 'ignore' is 0. Expected one positive value"),
+        ({"labels": {"background": 0, "a": 1, "ignore": [2, 3]}}, r"label 'ignore' is \[2, 3\]. Expected one"),
         ({"labels": {"background": 0}}, r"names only the background"),
         ({"labels": {"background": 0, "a": 1.5}}, r"label 'a' is \[1.5\]. Expected"),
         ({"labels": ["a"]}, r"'labels' is \['a'\]. Expected"),
@@ -63,6 +61,12 @@ def test_labels_both_ways_round_and_regions(folder, labels, regions):
 def test_names_that_cannot_be_used(folder, changes, message):
     with pytest.raises(DataError, match=message):
         described(folder, **changes)
+
+
+def test_the_ignore_label_of_nnunet(folder):
+    found = described(folder, labels={"background": 0, "a": 1, "b": 2, "ignore": 3})
+    assert (found.regions, found.ignore_label) == ({"a": [1], "b": [2]}, 3)
+    assert described(folder, labels={"background": 0, "a": 1}).ignore_label is None
 
 
 def test_folders_that_are_no_data_set(folder, tmp_path):

@@ -29,3 +29,8 @@ def test_choices_stand_below_each_other():
     assert (
         "neighbours                3          number of neighbouring slices on each side that the network sees" in lines
     )
+
+
+def test_unlabelled_cases_are_counted():
+    lines = fingerprint_lines(replace(HIPPOCAMPUS, unlabelled=57))
+    assert " subjects, 57 unlabelled; channels: " in lines[0]
