@@ -18,6 +18,7 @@ from segan_monai.errors import ConfigError, DataError
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 from segan_monai.trained import settings_file, write_region_rules
+from segan_monai.transforms.known_labels import known_voxels
 from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components
 from segan_monai.transforms.regions import label_to_regions
 
@@ -44,17 +45,28 @@ class RegionRuleChoice:
     case that gains most; else the region keeps the default. Attach it to an evaluator whose output has
     ``probabilities`` (K, H, W, D) on the grid of the batch's ``label`` (1, H, W, D).
 
+    Voxels whose label is unknown count in the size of a component, but not in the Dice. A case counts for the regions
+    for which it was labelled (``labelled_regions``).
+
     Args:
         weights: ``model.pt``; ``model.json`` lies beside it.
         regions: label values of each region.
         subset: the cases that are evaluated, which must be ``validation``: other cases would flatter the result.
+        ignore_label: value of voxels whose label is unknown; None for none.
 
     Raises:
         ConfigError: ``subset`` is another one, the weights have no ``model.json``, or they are those of the package.
     """
 
-    def __init__(self, weights: str | os.PathLike[str], regions: Mapping[str, Sequence[int]], subset: str) -> None:
+    def __init__(
+        self,
+        weights: str | os.PathLike[str],
+        regions: Mapping[str, Sequence[int]],
+        subset: str,
+        ignore_label: int | None = None,
+    ) -> None:
         self.weights = Path(weights)
+        self.ignore_label = ignore_label
         self.regions = regions
         self.dice: dict[str, np.ndarray] = {}
         if subset != "validation":
@@ -80,10 +92,13 @@ class RegionRuleChoice:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         for case, found in zip(batch, output, strict=True):
-            references = label_to_regions(case["label"], self.regions).cpu().numpy().astype(bool)
+            label, name = case["label"], case["case"]
+            references = label_to_regions(label, self.regions, self.ignore_label).cpu().numpy().astype(bool)
+            listed = case.get("labelled_regions")
+            known = known_voxels(label, self.regions, self.ignore_label, listed, name).cpu().numpy().astype(bool)
             probabilities = found["probabilities"].cpu().numpy()
-            self.dice[case["case"]] = np.stack(
-                [dice_of_candidates(p, y) for p, y in zip(probabilities, references, strict=True)]
+            self.dice[name] = np.stack(
+                [dice_of_candidates(p, y, k) for p, y, k in zip(probabilities, references, known, strict=True)]
             )
 
     def write(self) -> None:
@@ -96,8 +111,12 @@ class RegionRuleChoice:
         table = np.stack([dice[case] for case in sorted(dice)])  # (cases, regions, candidates)
         rules, gains = {}, {}
         for index, name in enumerate(self.regions):
-            best = best_candidate(table[:, index])
-            before, after = table[:, index].mean(axis=0)[[0, best]].round(4).tolist()
+            of_region = table[:, index][~np.isnan(table[:, index, 0])]
+            if not len(of_region):
+                logger.info("%s: no case is labelled for it, so no rule is chosen", name)
+                continue
+            best = best_candidate(of_region)
+            before, after = of_region.mean(axis=0)[[0, best]].round(4).tolist()
             gains[name] = {"dice_before": before, "dice_after": after}
             if best:
                 default = RegionRule()._asdict()
@@ -112,23 +131,30 @@ class RegionRuleChoice:
         )
 
 
-def dice_of_candidates(probability: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return the Dice of every candidate for one region of a case; 1 if both masks are empty.
+def dice_of_candidates(probability: np.ndarray, reference: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return the Dice of every candidate for one region of a case.
+
+    It is 1 if both masks are empty, and NaN if no voxel has a known label.
 
     Args:
         probability: (H, W, D).
         reference: boolean (H, W, D).
+        known: boolean (H, W, D), whether the label is known.
     """
+    if not known.any():
+        return np.full(len(CANDIDATES), np.nan)
+    reference = reference & known
     found = {}
     for threshold in THRESHOLDS:
         labelled, sizes = label_components(probability >= threshold)
-        found[threshold] = sizes, np.bincount(labelled[reference], minlength=len(sizes))
+        voxels, hits = (np.bincount(labelled[mask], minlength=len(sizes)) for mask in (known, reference))
+        found[threshold] = sizes, voxels, hits
     true = np.count_nonzero(reference)
     result = []
     for rule in CANDIDATES:
-        sizes, hits = found[rule.threshold]
+        sizes, voxels, hits = found[rule.threshold]
         kept = kept_components(sizes, rule)
-        total = true + sizes[kept].sum()
+        total = true + voxels[kept].sum()
         result.append(2 * hits[kept].sum() / total if total else 1.0)
     return np.array(result)
 

@@ -38,14 +38,14 @@ def case(number, speckle=True):
     return {"case": f"c{number}", "label": label}, {"probabilities": found}
 
 
-def choose(weights, cases):
+def choose(weights, cases, ignore_label=None):
     def evaluate(engine, index):
         batch, output = cases[index]
         engine.state.batch = [batch]
         return [output]
 
     engine = Engine(evaluate)
-    RegionRuleChoice(weights, REGIONS, "validation").attach(engine)
+    RegionRuleChoice(weights, REGIONS, "validation", ignore_label).attach(engine)
     engine.run(range(len(cases)))
     return json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
 
@@ -75,11 +75,33 @@ def test_one_case_alone_does_not_decide(weights):
 def test_dice_of_every_candidate_is_that_of_its_mask():
     generator = np.random.default_rng(0)
     probability, reference = generator.random((12, 12, 6)) ** 2, generator.random((12, 12, 6)) > 0.6
-    expected = [overlap_metrics(region_mask(probability, rule), reference)["dice"] for rule in CANDIDATES]
-    np.testing.assert_allclose(dice_of_candidates(probability, reference), expected)
+    known = np.ones_like(reference)
+    known[:4] = False
+    expected = [overlap_metrics(region_mask(probability, rule) & known, reference & known) for rule in CANDIDATES]
+    found = dice_of_candidates(probability, reference, known)
+    np.testing.assert_allclose(found, [metrics["dice"] for metrics in expected])
     empty = np.zeros((4, 4, 4))
-    assert dice_of_candidates(empty, empty.astype(bool)).tolist() == [1.0] * len(CANDIDATES)
-    assert not dice_of_candidates(empty, empty == 0).any()
+    assert dice_of_candidates(empty, empty > 0, empty == 0).tolist() == [1.0] * len(CANDIDATES)
+    assert not dice_of_candidates(empty, empty == 0, empty == 0).any()
+    assert np.isnan(dice_of_candidates(empty, empty == 0, empty > 0)).all()
+
+
+def test_unknown_voxels_and_regions_decide_nothing(weights):
+    cases = [case(number) for number in range(4)]
+    for batch, _ in cases:
+        batch["label"][0, 12:14, 12:14, 4:6] = 254
+    record = choose(weights, cases, ignore_label=254)
+    assert record["settings"]["region_rules"] is None
+    assert record["region_rules_chosen"]["regions"]["tumour"] == {"dice_before": 1.0, "dice_after": 1.0}
+
+    cases = [case(number) for number in range(4)]
+    for batch, _ in cases[1:]:
+        batch["labelled_regions"] = ["core"]
+    record = choose(weights, cases)
+    assert record["settings"]["region_rules"] is None, "one case alone is labelled for the tumour"
+    for batch, _ in cases:
+        batch["labelled_regions"] = ["core"]
+    assert list(choose(weights, cases)["region_rules_chosen"]["regions"]) == ["core"]
 
 
 def test_the_first_of_equally_good_rules_is_taken():
