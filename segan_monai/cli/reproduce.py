@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -90,7 +90,8 @@ def reproduce(
             overrides = parse_overrides(settings or [], chosen)
             plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
             markdown, csv, curve = (output_dir / f"{chosen.name}.{kind}" for kind in ("md", "csv", "svg"))
-            runs, errors = [], {}
+            runs: list[dict[str, Any]] = []
+            errors: dict[str, str] = {}
             todo = [
                 (name, seed, fold, drawn)
                 for name in names
