@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         load_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
-    from segan_monai.run import bundle_root, run_settings, start_run, trained_settings
+    from segan_monai.run import bundle_root, run_settings, start_run, trained_settings, unlabeled_cases
     from segan_monai.transforms import merged_regions
 
 __all__ = [
@@ -80,6 +80,7 @@ __all__ = [
     "start_run",
     "trained_settings",
     "transforms",
+    "unlabeled_cases",
 ]
 
 _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
@@ -125,7 +126,7 @@ _EXPORTS = {
         "shard",
         "share_of_process",
     ),
-    "run": ("bundle_root", "run_settings", "start_run", "trained_settings"),
+    "run": ("bundle_root", "run_settings", "start_run", "trained_settings", "unlabeled_cases"),
     "transforms": ("merged_regions",),
 }
 # imported on first use, because no config refers to them and they import onnxruntime

@@ -46,6 +46,21 @@ def trained_settings() -> dict[str, Any]:
     return record_of_training(parser)
 
 
+def unlabeled_cases() -> list[dict[str, Any]]:
+    """Return the unlabelled cases of the split of this training.
+
+    Use it in an expression of the config itself: ``$segan_monai.unlabeled_cases()``. A reference ``@split`` would be
+    resolved even where its value is not used, and so read a data set in place of which MONAI Label gives its own cases.
+
+    Raises:
+        ConfigError: The function is called from Python and not from a config.
+    """
+    parser = parser_of_this_run()
+    if parser is None:
+        raise ConfigError("unlabeled_cases() was called from Python; expected an expression in a config.")
+    return list(parser.get_parsed_content("split")["unlabeled"])
+
+
 def parser_of_this_run() -> ConfigParser | None:
     """Return the parser whose config is being evaluated, found on the call stack; MONAI does not pass it on."""
     frame = inspect.currentframe()

@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
 
 import nibabel
@@ -63,6 +64,7 @@ def make_workspace(folder: Path, phantoms: Path) -> Path:
     write_sample_data(folder / "brains", ["T1"], [1, 2, 3], ["iSEG", "MRBrainS"])
     write_sample_data(folder / "msd_hippocampus", ["MRI"], [1, 2], ["uint8", "float_low"], cases=8)
     _write_ct(folder)
+    _write_gliomas(folder / "GLIOMAS", phantoms)
     _write_as_handed_out(folder)
     for section in ("Training", "Validation", "Test_v2"):
         _write_photographs(
@@ -109,6 +111,19 @@ def _write_ct(folder: Path) -> None:
         )
         Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(pictures / f"images/PANCREAS_000{number}-8.jpg")
         Image.fromarray(label.astype(np.uint8) * 255).save(pictures / f"masks/PANCREAS_000{number}-8.jpg")
+
+
+def _write_gliomas(folder: Path, phantoms: Path) -> None:
+    """Five folders like those of the gliomas from TCGA: other modalities than phantoms have, and one label."""
+    names = {"t1": "t2", "t1c": "t1ce", "flair": "flair"}
+    for number, file in enumerate(islice(cycle(sorted(phantoms.rglob("*_seg.nii.gz"))), 5)):
+        case, phantom = f"TCGA_DU_{number}", file.name.removesuffix("_seg.nii.gz")
+        (folder / case).mkdir(parents=True)
+        for new, old in names.items():
+            shutil.copy(file.with_name(f"{phantom}_{old}.nii.gz"), folder / case / f"{case}_{new}.nii.gz")
+        image = nibabel.load(file)
+        label_map = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
+        nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / case / f"{case}_seg.nii.gz")
 
 
 def _write_as_handed_out(folder: Path) -> None:
