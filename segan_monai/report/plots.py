@@ -154,8 +154,9 @@ def dice_by_size(metrics: pd.DataFrame) -> str:
         for case, volume, dice in rows[["case", size, "dice"]].itertuples(index=False):
             (point,) = axis.plot(volume, dice, "o", ms=3.2, alpha=0.6, color=COLOURS[index % len(COLOURS)])
             point.set_gid(f"{case}: {volume:.6g} {unit}, Dice {dice:.3f}")
-        correlation = rows[size].corr(rows["dice"], method="spearman")
-        axis.set_title(f"{region}, Spearman {correlation:.2f}", fontsize=TITLE_SIZE)
+        varies = rows["dice"].nunique() > 1
+        correlation = f", Spearman {rows[size].corr(rows['dice'], method='spearman'):.2f}" if varies else ""
+        axis.set_title(f"{region}{correlation}", fontsize=TITLE_SIZE)
         axis.set_xscale("log")
         axis.set_ylim(-0.03, 1.03)
         axis.grid(alpha=0.3)

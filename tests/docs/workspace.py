@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from itertools import cycle, islice
 from pathlib import Path
 
 import nibabel
@@ -114,16 +113,17 @@ def _write_ct(folder: Path) -> None:
 
 
 def _write_gliomas(folder: Path, phantoms: Path) -> None:
-    """Five folders like those of the gliomas from TCGA: other modalities than phantoms have, and one label."""
-    names = {"t1": "t2", "t1c": "t1ce", "flair": "flair"}
-    for number, file in enumerate(islice(cycle(sorted(phantoms.rglob("*_seg.nii.gz"))), 5)):
-        case, phantom = f"TCGA_DU_{number}", file.name.removesuffix("_seg.nii.gz")
-        (folder / case).mkdir(parents=True)
-        for new, old in names.items():
-            shutil.copy(file.with_name(f"{phantom}_{old}.nii.gz"), folder / case / f"{case}_{new}.nii.gz")
-        image = nibabel.load(file)
-        label_map = (np.asanyarray(image.dataobj) > 0).astype(np.uint8)
-        nibabel.save(nibabel.Nifti1Image(label_map, image.affine), folder / case / f"{case}_seg.nii.gz")
+    """Eight folders like those of the gliomas from TCGA: other modalities, one label, each brain once more mirrored."""
+    names = {"t1": "t2", "t1c": "t1ce", "flair": "flair", "seg": "seg"}
+    for file in sorted(phantoms.rglob("*_seg.nii.gz")):
+        phantom = file.name.removesuffix("_seg.nii.gz")
+        for case, step in ((phantom, 1), (f"{phantom}_mirrored", -1)):
+            (folder / case).mkdir(parents=True)
+            for new, old in names.items():
+                image = nibabel.load(file.with_name(f"{phantom}_{old}.nii.gz"))
+                values = np.asanyarray(image.dataobj)[::step]
+                values = (values > 0).astype(np.uint8) if new == "seg" else values
+                nibabel.save(nibabel.Nifti1Image(values, image.affine), folder / case / f"{case}_{new}.nii.gz")
 
 
 def _write_as_handed_out(folder: Path) -> None:
