@@ -38,21 +38,7 @@ def paired_differences(runs: Sequence[Mapping[str, Any]], baseline: str) -> pd.D
         confidence interval), ``better`` (number of patients with a positive difference), ``draws``, ``draws_better``
         (number of draws with a positive mean difference) and ``p``.
     """
-    scores = pd.DataFrame(
-        [
-            {
-                "row": run["row"],
-                "labels": run.get("labels", np.nan),
-                "draw": run.get("draw", 0),
-                "run": tuple(run.get(name) for name in ("seed", "fold", "labels", "draw")),
-                "case": case,
-                "dice": dice,
-            }
-            for run in runs
-            for case, dice in run["dice_of_cases"].items()
-        ],
-        columns=["row", "labels", "draw", "run", "case", "dice"],
-    )
+    scores = _scores(runs)
     of_baseline = scores.loc[scores["row"] == baseline, ["run", "case", "dice"]]
     lines = []
     others = scores[scores["row"] != baseline].groupby(["row", "labels"], sort=False, dropna=False)
@@ -67,6 +53,25 @@ def paired_differences(runs: Sequence[Mapping[str, Any]], baseline: str) -> pd.D
     if lines:
         table["p"] = stats.false_discovery_control(table["p"].to_numpy(float))
     return table
+
+
+def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one line per run and case; ``labels`` is NaN for all labels."""
+    return pd.DataFrame(
+        [
+            {
+                "row": run["row"],
+                "labels": run.get("labels", np.nan),
+                "draw": run.get("draw", 0),
+                "run": tuple(run.get(name) for name in ("seed", "fold", "labels", "draw")),
+                "case": case,
+                "dice": dice,
+            }
+            for run in runs
+            for case, dice in run["dice_of_cases"].items()
+        ],
+        columns=["row", "labels", "draw", "run", "case", "dice"],
+    )
 
 
 def _compare(by_draw: np.ndarray, both: pd.DataFrame) -> dict[str, float]:
@@ -117,14 +122,7 @@ def share_of_gap(runs: Sequence[Mapping[str, Any]], baseline: str, all_labels: s
         (row - baseline) / (all labels - baseline) by row and number of labelled cases; 1 for as good as every label.
         Rows whose gap is not positive are omitted.
     """
-    scores = pd.DataFrame(
-        [
-            {"row": run["row"], "labels": run.get("labels", 0), "case": case, "dice": dice}
-            for run in runs
-            for case, dice in run["dice_of_cases"].items()
-        ],
-        columns=["row", "labels", "case", "dice"],
-    )
+    scores = _scores(runs).fillna({"labels": 0}).astype({"labels": int})
     of_patients = {name: found.groupby("case")["dice"].mean() for name, found in scores.groupby(["row", "labels"])}
     whole = of_patients.get((all_labels, 0))
     shares = {}

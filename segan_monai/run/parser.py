@@ -24,9 +24,7 @@ def run_settings() -> dict[str, Any]:
     Raises:
         ConfigError: The function is called from Python and not from a config.
     """
-    parser = parser_of_this_run()
-    if parser is None:
-        raise ConfigError("run_settings() was called from Python; expected an expression in a config.")
+    parser = _running("run_settings")
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
     values = {name: parser.get_parsed_content(name) for name in user_settings(config)}
     return {name: value for name, value in values.items() if not callable(value)}
@@ -40,10 +38,7 @@ def trained_settings() -> dict[str, Any]:
     Raises:
         ConfigError: The function is called from Python and not from a config.
     """
-    parser = parser_of_this_run()
-    if parser is None:
-        raise ConfigError("trained_settings() was called from Python; expected an expression in a config.")
-    return record_of_training(parser)
+    return record_of_training(_running("trained_settings"))
 
 
 def unlabeled_cases() -> list[dict[str, Any]]:
@@ -55,10 +50,15 @@ def unlabeled_cases() -> list[dict[str, Any]]:
     Raises:
         ConfigError: The function is called from Python and not from a config.
     """
+    return list(_running("unlabeled_cases").get_parsed_content("split")["unlabeled"])
+
+
+def _running(function: str) -> ConfigParser:
+    """Return the parser of this run for a function of configs, or refuse a call from elsewhere."""
     parser = parser_of_this_run()
     if parser is None:
-        raise ConfigError("unlabeled_cases() was called from Python; expected an expression in a config.")
-    return list(parser.get_parsed_content("split")["unlabeled"])
+        raise ConfigError(f"{function}() was called from Python; expected an expression in a config.")
+    return parser
 
 
 def parser_of_this_run() -> ConfigParser | None:
