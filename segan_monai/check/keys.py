@@ -136,6 +136,7 @@ KEYS: dict[str, Key] = {
     "test_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a volume to segment; null for all of it"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
     "elastic_magnitude": Key(_NOT_NEGATIVE, "largest random displacement of elastic deformation in pixels; 0 for none"),
+    "augment_on_device": Key(SWITCH, "deform and change slices in batches on the device, not in the loader"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
     "patch_size": Key(list_of(_COUNT, 3), "voxels of a patch"),

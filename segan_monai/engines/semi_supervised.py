@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from segan_monai.engines.gradient_balance import balancing_factors, last_weight
 from segan_monai.engines.joined_loaders import JoinedLoaders
 from segan_monai.engines.parameters import frozen
+from segan_monai.engines.phased import MASK
 from segan_monai.engines.schedule import ramp
 from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
@@ -159,8 +160,9 @@ class SemiSupervisedTrainer(SegANTrainer):
 
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the critic and a step of the segmentor on a labelled and an unlabelled batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
-        known = self._moved(batchdata, "mask")
+        known = self.moved(batchdata[MASK]) if MASK in batchdata else None
         unlabeled = self._unlabeled(batchdata, image)
         self.network.train()
         self.critic.train()
@@ -192,17 +194,12 @@ class SemiSupervisedTrainer(SegANTrainer):
 
         return self.finish(logits, loss)
 
-    def _moved(self, batch: dict[str, Any], key: str) -> Tensor | None:
-        """Return a tensor of a batch on the device, or None if the batch does not have it."""
-        if key not in batch:
-            return None
-        return self.plain(batch[key].to(self.state.device, non_blocking=self.non_blocking))
-
     def _unlabeled(self, batchdata: dict[str, Any], image: Tensor) -> Tensor | None:
         """Return the unlabelled images if a term of this iteration needs them."""
         if not (self.consistency or self.unlabeled_critic_plays):
             return None
-        unlabeled = self._moved(batchdata["unlabeled"], "image")
+        others = batchdata["unlabeled"]
+        unlabeled = self.moved(others["image"]) if "image" in others else None
         if unlabeled is None or unlabeled.shape[1:] != image.shape[1:]:
             found = "no image" if unlabeled is None else f"images of shape {tuple(unlabeled.shape[1:])}"
             raise DataError(
