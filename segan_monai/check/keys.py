@@ -121,7 +121,9 @@ KEYS: dict[str, Key] = {
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
+    "plane_size": Key(list_of(_COUNT, 2), "rows and columns of a plane, from which regions of interest are cut"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
+    "roi_size": Key(list_of(_COUNT, 2), "rows and columns of a recalibrated region of interest"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
     "mirror_axes": Key(
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
@@ -173,6 +175,8 @@ KEYS: dict[str, Key] = {
     "heatmap_sigma": Key(_POSITIVE, "width in pixels of a heatmap's peaks"),
     "max_rois": Key(_COUNT, "regions of interest per slice and class"),
     "hard_crop": Key(SWITCH, "crop at integer pixels, without gradient"),
+    "test_boxes": Key(whole(1, 5), "boxes per region of interest at inference, 1 to 5"),
+    "mirror_rois": Key(SWITCH, "mirror regions of interest in training, and segment both at inference"),
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),

@@ -318,7 +318,7 @@ def test_a_data_set_may_name_folds_of_its_own(tmp_path):
 def test_what_a_wrong_value_makes_of_others_is_not_told():
     (message,) = found(train(HIPPOCAMPUS), epochs=60.5)  # critic_start is derived from it
     assert message.startswith("--epochs 60.5: ")
-    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_margin and heatmap_sigma are derived from it
+    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_size and heatmap_sigma are derived from it
     assert message.startswith("--slice_size [True, 512]: ")
     (message,) = found(train(HIPPOCAMPUS), epochs="$2.5")
     assert message.startswith("--epochs 2.5: ")
