@@ -121,7 +121,9 @@ KEYS: dict[str, Key] = {
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
+    "plane_size": Key(list_of(_COUNT, 2), "rows and columns of a plane, from which regions of interest are cut"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
+    "roi_size": Key(list_of(_COUNT, 2), "rows and columns of a recalibrated region of interest"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
     "mirror_axes": Key(
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
@@ -159,6 +161,7 @@ KEYS: dict[str, Key] = {
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"
     ),
     "gain_and_offset": Key(SWITCH, "the normalizer predicts a gain and an offset per voxel"),
+    "normalizer_residual": Key(SWITCH, "the normalizer predicts what to add to the image"),
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
@@ -173,6 +176,8 @@ KEYS: dict[str, Key] = {
     "heatmap_sigma": Key(_POSITIVE, "width in pixels of a heatmap's peaks"),
     "max_rois": Key(_COUNT, "regions of interest per slice and class"),
     "hard_crop": Key(SWITCH, "crop at integer pixels, without gradient"),
+    "test_boxes": Key(whole(1, 5), "boxes per region of interest at inference, 1 to 5"),
+    "mirror_rois": Key(SWITCH, "mirror regions of interest in training, and segment both at inference"),
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
@@ -186,7 +191,11 @@ KEYS: dict[str, Key] = {
     "discriminator_learning_rate": Key(_POSITIVE, "learning rate of the discriminator's optimizer"),
     "adam_betas": Key(list_of(number(0, below=1), 2), "decay rates of Adam's two averages"),
     "lr_step_on": Key(FUNCTION, "maps the trainer to the arguments of the schedule's step"),
-    "warm_up_epochs": Key(whole(0), "epochs before the discriminator joins"),
+    "identity_start": Key(SWITCH, "the normalizer begins as the identity"),
+    "warm_up_epochs": Key(whole(0), "epochs in which the normalizer trains alone; with warm_up_error, at most"),
+    "warm_up_error": Key(
+        number(above=0) | NULL, "error of the normalizer that ends its warm-up, as a fraction of the variance"
+    ),
     # losses
     "adversarial_weight": Key(_NOT_NEGATIVE, "weight of the adversarial loss; 0 for none"),
     "adversarial_loss": Key(choice("minimax", "non_saturating", "confusion"), "objective of the generator"),
@@ -215,7 +224,10 @@ KEYS: dict[str, Key] = {
     "mask_blur": Key(_NOT_NEGATIVE, "blur of true masks in pixels, for critics of unlabelled images; 0 for none"),
     "mask_noise": Key(_NOT_NEGATIVE, "noise on masks at first, for critics of unlabelled images; 0 for none"),
     # other losses
-    "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
+    "class_weights": Key(
+        list_of(_NOT_NEGATIVE) | choice("inverse") | NULL,
+        "one weight per class, or 'inverse' for 1 / its voxels; null for equal weights",
+    ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
-from segan_monai.networks.roi_recalibration import sample_affine
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -68,18 +67,19 @@ class LSNetTrainer(PhasedTrainer):
         network: Any = self.network
         network.train()
         with self.autocast():
-            found = network.localizer(image)
+            small = network.localizer_input(image)
+            found = network.localizer(small)
         terms = self.localization_loss(found, target)
         self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
 
         with self.autocast():
             with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
-                rois = network.localizer.draw_rois(network.localizer(image))
+                rois = network.in_input(network.localizer.draw_rois(network.localizer(small)), image.shape[2:])
             rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
             theta = network.affine(rois, image.shape[2:])
-            logits = network.segmentor(sample_affine(image[rois.image], theta))
+            logits = network.segmentor(network.recalibrate(image[rois.image], theta))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        term = self.loss_function(logits.float(), sample_affine(target[rois.image], theta.detach()).round())
+        term = self.loss_function(logits.float(), network.recalibrate(target[rois.image], theta.detach()).round())
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)

@@ -27,8 +27,6 @@ from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
-MASK = "mask"
-"""Key of where the label is known, (B, K, H, W), if it is known in part."""
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
 
@@ -217,8 +215,9 @@ class PhasedTrainer(SupervisedTrainer):
         """
         if self.augment is None:
             return batchdata
-        slices = {key: batchdata[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL, MASK) if key in batchdata}
-        changed = self.augment({key: self.moved(x, torch.contiguous_format) for key, x in slices.items()})
+        slices = {key: batchdata[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL, "mask") if key in batchdata}
+        on_device = {k: x.to(self.state.device, non_blocking=self.non_blocking) for k, x in slices.items()}
+        changed = self.augment({key: self.plain(x, torch.contiguous_format) for key, x in on_device.items()})
         others = {key: self.augmented(batch) for key, batch in batchdata.items() if isinstance(batch, dict)}
         return {**batchdata, **changed, **others}
 
@@ -233,10 +232,6 @@ class PhasedTrainer(SupervisedTrainer):
 
         self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
         return self.plain(image), self.plain(label)
-
-    def moved(self, x: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
-        """Return a tensor of a batch on the device, see ``plain``."""
-        return self.plain(x.to(self.state.device, non_blocking=self.non_blocking), memory_format)
 
     def plain(self, x: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
         """Convert a tensor on the device to a plain float32 tensor, by default in the trainer's memory format."""

@@ -17,7 +17,6 @@ from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
 from segan_monai.networks.keypoints import object_boxes
-from segan_monai.networks.roi_recalibration import sample_affine
 from segan_monai.pictures.overlay_picture import black_figure, outline_mask, show_plane, to_ras
 
 COLUMNS = ("slice and boxes", "heatmap", "recalibrated RoI", "mask in the RoI")
@@ -89,9 +88,9 @@ def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, An
     mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
     mask = torch.nn.functional.interpolate(mask, tuple(plane.shape[2:]), mode="nearest-exact")
     with eval_mode(network):
-        found = network.localizer(plane)
+        found = network.localizer(network.localizer_input(plane))
         heat = found[0] if isinstance(found, tuple) else found
-        rois = network.localizer.find_rois(found)
+        rois = network.in_input(network.localizer.find_rois(found), plane.shape[2:])
         own = (rois.channel == 0).nonzero().flatten()
         shown = {
             "image": _array(plane),
@@ -103,10 +102,10 @@ def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, An
         if len(own):
             best = type(rois)(*(part[own[rois.scores[own].argmax()]][None] for part in rois))
             theta = network.affine(best, plane.shape[2:])
-            roi = sample_affine(plane, theta)
+            roi = network.recalibrate(plane, theta)
             shown["roi"] = _array(roi)
             shown["roi_mask"] = _array(network.segmentor(roi)[:, :1].float().sigmoid()) > 0.5
-            shown["roi_truth"] = _array(sample_affine(mask, theta)) > 0.5
+            shown["roi_truth"] = _array(network.recalibrate(mask, theta)) > 0.5
     return shown
 
 
