@@ -83,6 +83,7 @@ def split_domains(
     by: str = "subject",
     resume: bool = False,
     new_cases: str = "unused",
+    patch_stride: Sequence[int] | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
@@ -103,6 +104,8 @@ def split_domains(
         by: ``subject`` or ``patch``.
         resume: take the split of the run, in ``file``, as ``split_cases`` does.
         new_cases: ``unused`` or ``training``: what to do with cases that were added since.
+        patch_stride: stride of ``TissueCentresd``. A split by patch records it with the seed, so that an evaluation
+            finds the test patches.
 
     Returns:
         ``training`` and ``validation``: lists of cases.
@@ -126,6 +129,8 @@ def split_domains(
     if max_cases is not None and max_cases >= max(Counter(case["domain"] for case in usable).values(), default=0):
         max_cases = None  # it has no effect
     drawn |= {"max_cases": max_cases, "split_by": by}
+    if by == "patch" and patch_stride is not None:
+        drawn |= {"patch_seed": seed, "patch_stride": list(patch_stride)}
     if resume and file and has_split(Path(file)):
         split = continue_split(usable, Path(file), drawn, new_cases, given or (), stratified_by="domain")
         return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}

@@ -178,7 +178,7 @@ WRONG = [
     (BRAIN, "intensity", "zscore", "--intensity zscore: expected raw, scale or standardize"),
     (BRAIN, "class_weights", [1, 2], "--class_weights [1, 2]: the loss has 3 classes"),
     (BRAIN, "regions", "auto", "--regions auto: this config does not detect the convention"),
-    (BRAIN, "adversarial_loss", "wasserstein", "expected 'minimax', 'non_saturating' or 'confusion' "),
+    (BRAIN, "adversarial_loss", "wgan", "expected 'minimax', 'non_saturating', 'confusion', 'least_squares', "),
     (BRAIN, "discriminator_channels", [], "--discriminator_channels []: expected a list of one or more"),
     (BRAIN, "lr_step_on", 3, "--lr_step_on 3: expected a Python function "),
     (PANCREAS, "hu_window", [240, -100], "--hu_window [240, -100]: expected a list of 2 numbers, the lower one first "),

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from segan_monai.data import find_domains, in_domains, read_split, split_domains
+from segan_monai.data import find_domains, held_out, in_domains, patches_of_split, read_split, split_domains
 from segan_monai.errors import ConfigError, DataError
 
 
@@ -100,3 +100,23 @@ def test_a_split_by_patch_says_that_it_leaks(caplog):
 def test_a_quick_look_at_as_many_of_each():
     split = split_domains(cases(a=9, b=5), folds=2, max_cases=4)
     assert sum(len(part) for part in split.values()) == 8
+
+
+def test_a_split_by_patch_records_how_to_find_its_patches(tmp_path):
+    cases = [
+        {"case": f"c{n}", "subject": f"c{n}", "domain": "a", "image": f"c{n}.nii.gz", "label": "l"} for n in range(4)
+    ]
+    by_patch, by_subject, old = (tmp_path / f"{name}.json" for name in ("patch", "subject", "old"))
+    split_domains(cases, 2, seed=5, file=by_patch, by="patch", patch_stride=(4, 4, 8))
+    split_domains(cases, 2, seed=5, file=by_subject, patch_stride=(4, 4, 8))
+    split_domains(cases, 2, seed=5, file=old, by="patch")
+    assert patches_of_split(by_patch, "held_out", "patch") == {"stride": [4, 4, 8], "seed": 5, "part": "test"}
+    assert patches_of_split(by_patch, "validation", "patch")["part"] == "validation"
+    assert patches_of_split(by_patch, "all", "patch")["part"] is None
+    assert patches_of_split(None, "held_out", "subject")["part"] is None
+    assert [case["case"] for case in held_out(cases, by_patch, "held_out", "patch")] == ["c0", "c1", "c2", "c3"]
+    with pytest.raises(ConfigError, match=r"split by patch: every case has training patches.*Pass --split_by patch"):
+        held_out(cases, by_patch)
+    for file in (by_subject, old):
+        with pytest.raises(ConfigError, match=r"no record of the patches of a training by patch. Omit --split_by"):
+            held_out(cases, file, "held_out", "patch")
