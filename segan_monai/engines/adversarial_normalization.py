@@ -46,6 +46,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         domain_loss: adversarial loss of G and D, see ``DomainAdversarialLoss``.
         domains: names of the K domains, in the order of their indices in the loader's ``domain``.
         adversarial_weight: weight lambda of the adversarial term (paper: 1). 0 disables D, which then takes no time.
+        discriminator_start: first epoch in which D takes part [ours].
         gradient_penalty_weight: weight of the gradient penalty of the ``wasserstein`` loss.
         warm_up_epochs: number of warm-up epochs (paper: 3); with ``warm_up_error``, their largest number.
         warm_up_error: reconstruction error that ends the warm-up, see ``WarmUp``; None for all epochs.
@@ -66,6 +67,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         domain_loss: DomainAdversarialLoss,
         domains: Sequence[str],
         adversarial_weight: float = 1.0,
+        discriminator_start: int = 1,
         gradient_penalty_weight: float = 10.0,
         warm_up_epochs: int = 3,
         warm_up_error: float | None = None,
@@ -83,11 +85,12 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
                 f"adversarial_weight is {adversarial_weight}, but the network has no normalizer to train. Pass "
                 "--adversarial_weight 0, or add a normalizer to network_def."
             )
+        self.discriminator_start = discriminator_start
         self.gradient_penalty_weight = gradient_penalty_weight
         if adversarial_weight and self.domain_loss.needs_penalty:
             check_critic(discriminator)
         self.warm_up = WarmUp(warm_up_epochs if has_normalizer else 0, warm_up_error)
-        self.checkpointed = {"warm_up": self.warm_up}
+        self.checkpointed: dict[str, Any] = {"warm_up": self.warm_up}
         # before the given handlers write checkpoints
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.warm_up.end_epoch(self.state.epoch))
@@ -98,6 +101,11 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
     def warming_up(self) -> bool:
         """Whether the normalizer trains alone in this epoch."""
         return self.warm_up.active(self.state.epoch)
+
+    @property
+    def discriminator_plays(self) -> bool:
+        """Whether D takes part in this epoch."""
+        return bool(self.adversarial_weight) and self.state.epoch >= self.discriminator_start
 
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
@@ -112,26 +120,36 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
             logits, normalized = self.inferer(image, network)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         terms = {"segmentation": self.loss_function(logits.float(), target)}
-        if self.adversarial_weight:
-            with self.autocast(), frozen(self.discriminator):
-                terms["adversarial"] = self.domain_loss.generator(self.judge_frozen(normalized))
+        if self.discriminator_plays:
+            terms["adversarial"] = self._fool(normalized)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         weights = {"segmentation": 1.0, "adversarial": self.adversarial_weight}
         loss = self.minimize("normalizer and segmentor", terms, weights, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        if self.adversarial_weight:
-            domain = batchdata["domain"].to(engine.state.device, non_blocking=self.non_blocking)
-            with self.autocast():
-                raw, generated = self.judge(image, normalized.detach())
-            terms = {"discriminator": self.domain_loss(raw, generated, domain)}
-            if self.domain_loss.needs_penalty:
-                terms["gradient_penalty"] = gradient_penalty(self.discriminator, image, normalized.detach().float())
-            weights = {"discriminator": 1.0, "gradient_penalty": self.gradient_penalty_weight}
-            self.minimize("discriminator", terms, weights, self.discriminator_optimizer)
-            engine.state.output["terms"].update(self.accuracies(raw, generated, domain))
-
+        if self.discriminator_plays:
+            self._step_discriminator(image, normalized.detach(), self._domain(batchdata))
         return self.finish(logits, loss)
+
+    def _domain(self, batchdata: dict[str, Any]) -> Tensor:
+        """Return the domain indices (B,) of a batch on the device."""
+        return batchdata["domain"].to(self.state.device, non_blocking=self.non_blocking)
+
+    def _fool(self, normalized: Tensor) -> Tensor:
+        """Return the adversarial term of G, with D frozen."""
+        with self.autocast(), frozen(self.discriminator):
+            return self.domain_loss.generator(self.judge_frozen(normalized))
+
+    def _step_discriminator(self, image: Tensor, normalized: Tensor, domain: Tensor) -> None:
+        """Take a step of D on raw and generated images (B, C, H, W, D) and domains (B,)."""
+        with self.autocast():
+            raw, generated = self.judge(image, normalized)
+        terms = {"discriminator": self.domain_loss(raw, generated, domain)}
+        if self.domain_loss.needs_penalty:
+            terms["gradient_penalty"] = gradient_penalty(self.discriminator, image, normalized.float())
+        weights = {"discriminator": 1.0, "gradient_penalty": self.gradient_penalty_weight}
+        self.minimize("discriminator", terms, weights, self.discriminator_optimizer)
+        self.state.output["terms"].update(self.accuracies(raw, generated, domain))
 
     def _reconstruct(self, image: Tensor) -> dict[str, Any]:
         """Take a warm-up step of G."""

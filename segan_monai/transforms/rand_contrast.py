@@ -56,8 +56,8 @@ class RandContrastCurve(RandomizableTransform):
     """Map the intensities of an image by a random curve, see ``map_intensities``.
 
     The values of the curve are uniform in [0, 1], so it may rise or fall, and tissues get any order of brightness. This
-    is the idea of SynthSeg (Billot et al. (2023)), which draws intensities per label instead, and so also shows contrasts
-    that the image does not have. All channels have the same curve.
+    is the idea of SynthSeg (Billot et al. (2023)), which draws intensities per label instead, and so also separates
+    tissues that are alike in the image. All channels have the same curve.
 
     Args:
         prob: probability of a change.

@@ -67,7 +67,7 @@ def test_one_domain():
 
 
 def test_unknown_kind():
-    with pytest.raises(ConfigError, match="'wgan'; expected 'minimax', .*, 'hinge' or 'wasserstein'"):
+    with pytest.raises(ConfigError, match=r"'wgan'; expected 'minimax', .*, 'hinge' or 'wasserstein'"):
         DomainAdversarialLoss("wgan")
 
 
