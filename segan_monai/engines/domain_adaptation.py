@@ -87,7 +87,10 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         self.unlabeled_statistics = unlabeled_statistics
         if self.output_critic is not None:
             self.adversaries["output_critic"] = self.output_critic
-            self.checkpointed |= {"output_critic": self.output_critic, "output_critic_optimizer": output_critic_optimizer}
+            self.checkpointed |= {
+                "output_critic": self.output_critic,
+                "output_critic_optimizer": output_critic_optimizer,
+            }
         loader = self.data_loader
         if isinstance(loader, JoinedLoaders):
             self.add_event_handler(Events.EPOCH_STARTED, lambda: loader.set_epoch(self.state.epoch))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from segan_monai.handlers.case_journal import CaseJournal
+from segan_monai.handlers.domain_profiles import DomainProfiles, ScannerCheck
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
@@ -30,6 +31,7 @@ from segan_monai.pictures.roi_picture import RoIPicture
 __all__ = [
     "CaseJournal",
     "CasePicture",
+    "DomainProfiles",
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
@@ -49,6 +51,7 @@ __all__ = [
     "RunCheckpoint",
     "RunProgress",
     "RunReport",
+    "ScannerCheck",
     "TrackedRun",
     "TrainingHandlers",
 ]
