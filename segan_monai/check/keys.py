@@ -166,7 +166,7 @@ KEYS: dict[str, Key] = {
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
-    "structure": Key(choice("unet", "fcn"), "decoder of both networks"),
+    "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
 from segan_monai.networks.roi_recalibration import mirrored_affine
-from segan_monai.networks.true_boxes import with_true_boxes
+from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -39,6 +39,9 @@ class LSNetTrainer(PhasedTrainer):
     One optimizer updates both networks [ours]. This is required for optimizers that rescale by past gradients, such as
     Adam. The decayed gradients then share the moments of L-Net's own gradients; with separate moments, the factor would
     cancel out. A factor of 0 excludes L-Net from step 2.
+
+    ``box_iou`` among the logged terms is the mean IoU of drawn and true boxes (the mIoU in training of Table 4), see
+    ``mean_box_iou``.
 
     The target in a RoI is the label map, recalibrated in the same way and rounded; it has no gradient.
 
@@ -104,6 +107,7 @@ class LSNetTrainer(PhasedTrainer):
             with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
                 rois = network.in_input(network.localizer.draw_rois(network.localizer(small)), image.shape[2:])
             rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
+            self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
             if self.true_box_probability:
                 rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
             theta = network.affine(rois, image.shape[2:])

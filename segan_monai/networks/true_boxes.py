@@ -1,10 +1,11 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training RoIs from the true masks, for a segmentor whose localizer has not learned yet."""
+"""Training RoIs beside the boxes of the true masks."""
 
 from __future__ import annotations
 
 import torch
+from monai.data.box_utils import box_iou
 from torch import Tensor
 
 from segan_monai.networks.keypoints import object_boxes
@@ -43,3 +44,21 @@ def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> R
     )
     # out of place, because distances have a gradient
     return RoIs(*(part.index_copy(0, index, new.to(part)) for part, new in zip(rois, true, strict=True)))
+
+
+def mean_box_iou(rois: RoIs, label: Tensor) -> Tensor:
+    """Return the mean IoU of boxes without margin and the nearest true box of their class and image.
+
+    Args:
+        rois: RoIs in pixels of the label.
+        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+
+    Returns:
+        A scalar, 0 to 1; RoIs of a class without object in their image do not count. NaN if none counts.
+    """
+    found = []
+    for image, channel, box in zip(rois.image.tolist(), rois.channel.tolist(), rois.edges().detach(), strict=True):
+        true = torch.from_numpy(object_boxes((label[image, channel] > 0.5).cpu().numpy()))
+        if len(true):
+            found.append(float(box_iou(box.float().cpu()[None], true).max()))
+    return torch.tensor(sum(found) / len(found) if found else torch.nan, device=label.device)

@@ -8,7 +8,7 @@ import torch
 
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine, roi_affine, sample_affine
-from segan_monai.networks.true_boxes import with_true_boxes
+from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
 
 
 def predicted(count):
@@ -59,3 +59,18 @@ def test_a_mirrored_affine_gives_the_mirrored_roi():
     )
     torch.testing.assert_close(mirrored[0], plain[0].flip(2), atol=1e-5, rtol=1e-5)
     assert torch.equal(mirrored[1], plain[1])
+
+
+def test_the_mean_iou_of_boxes():
+    edges = torch.tensor([[30.0, 10, 40, 20], [0.0, 0, 5, 5], [2.0, 4, 8, 12]])
+    sides = torch.stack([edges[:, 2] - edges[:, 0], edges[:, 3] - edges[:, 1]], 1) / 2
+    rois = RoIs(
+        torch.arange(3),
+        torch.tensor([1, 0, 0]),
+        edges[:, :2] + sides,
+        sides.repeat_interleave(2, dim=1),
+        torch.ones(3),
+    )
+    # half of the first box, nothing in the second image, and half of the third
+    assert mean_box_iou(rois, label()).item() == 0.5
+    assert mean_box_iou(predicted(3), torch.zeros(3, 2, 40, 60)).isnan()
