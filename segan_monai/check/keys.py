@@ -168,7 +168,7 @@ KEYS: dict[str, Key] = {
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
-    "structure": Key(choice("unet", "fcn"), "decoder of both networks"),
+    "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -230,6 +230,8 @@ KEYS: dict[str, Key] = {
     ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
+    "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),
+    "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }

@@ -183,7 +183,7 @@ WRONG = [
     (BRAIN, "lr_step_on", 3, "--lr_step_on 3: expected a Python function "),
     (PANCREAS, "hu_window", [240, -100], "--hu_window [240, -100]: expected a list of 2 numbers, the lower one first "),
     (PANCREAS, "slice_size", [512, 512, 512], "expected a list of 2, each"),
-    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet' or 'fcn' "),
+    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet', 'attention_unet' or 'fcn' "),
     (PANCREAS, "segmentor_depth", 50, "--segmentor_depth 50: expected 18 or 34 "),
     (PANCREAS, "picture_axes", "XY", "--picture_axes XY: expected 'LA', "),
     (PANCREAS, "heatmap_threshold", 1, "expected a finite number above 0 and below 1 "),
