@@ -122,7 +122,9 @@ KEYS: dict[str, Key] = {
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
+    "plane_size": Key(list_of(_COUNT, 2), "rows and columns of a plane, from which regions of interest are cut"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
+    "roi_size": Key(list_of(_COUNT, 2), "rows and columns of a recalibrated region of interest"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
     "mirror_axes": Key(
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
@@ -138,6 +140,7 @@ KEYS: dict[str, Key] = {
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
     "contrast_probability": Key(_SHARE, "probability of a random contrast curve, which may invert the image"),
     "elastic_magnitude": Key(_NOT_NEGATIVE, "largest random displacement of elastic deformation in pixels; 0 for none"),
+    "augment_on_device": Key(SWITCH, "deform and change slices in batches on the device, not in the loader"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
     "patch_size": Key(list_of(_COUNT, 3), "voxels of a patch"),
@@ -171,7 +174,7 @@ KEYS: dict[str, Key] = {
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
-    "structure": Key(choice("unet", "fcn"), "decoder of both networks"),
+    "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -179,6 +182,8 @@ KEYS: dict[str, Key] = {
     "heatmap_sigma": Key(_POSITIVE, "width in pixels of a heatmap's peaks"),
     "max_rois": Key(_COUNT, "regions of interest per slice and class"),
     "hard_crop": Key(SWITCH, "crop at integer pixels, without gradient"),
+    "test_boxes": Key(whole(1, 5), "boxes per region of interest at inference, 1 to 5"),
+    "mirror_rois": Key(SWITCH, "mirror regions of interest in training, and segment both at inference"),
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
@@ -239,6 +244,8 @@ KEYS: dict[str, Key] = {
     ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
+    "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),
+    "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }

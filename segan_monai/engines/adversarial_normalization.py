@@ -109,6 +109,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
 
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()

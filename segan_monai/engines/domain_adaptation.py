@@ -104,6 +104,7 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         """Take the steps of G and S, of D and of the output critic on a labelled and an unlabelled batch."""
         if self.warming_up or not (self.has_unlabeled or self.identity_weight):
             return super()._iteration(engine, batchdata)
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         labelled = len(image)
         network: Any = self.network

@@ -183,7 +183,7 @@ WRONG = [
     (BRAIN, "lr_step_on", 3, "--lr_step_on 3: expected a Python function "),
     (PANCREAS, "hu_window", [240, -100], "--hu_window [240, -100]: expected a list of 2 numbers, the lower one first "),
     (PANCREAS, "slice_size", [512, 512, 512], "expected a list of 2, each"),
-    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet' or 'fcn' "),
+    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet', 'attention_unet' or 'fcn' "),
     (PANCREAS, "segmentor_depth", 50, "--segmentor_depth 50: expected 18 or 34 "),
     (PANCREAS, "picture_axes", "XY", "--picture_axes XY: expected 'LA', "),
     (PANCREAS, "heatmap_threshold", 1, "expected a finite number above 0 and below 1 "),
@@ -259,17 +259,17 @@ def test_a_segmentor_without_a_loss(weight, start):
         (
             HIPPOCAMPUS,
             {"consistency_weight": 0.5},
-            "--consistency_weight 0.5 with --ema_decay 0: the teacher is the seg",
+            "consistency_weight 0.5 with ema_decay 0: the teacher is the seg",
         ),
         (
             SKIN,
             {"unpaired_weight": 0.2},
-            "--unpaired_weight 0.2 with --critic_norm true: batch norm removes the mean",
+            "unpaired_weight 0.2 with critic_norm true: batch norm removes the mean",
         ),
         (
             SKIN,
             {"patch_weight": 0.2, "critic_score": True},
-            "--patch_weight 0.2 with --critic_score true: the term is of the critics' features",
+            "patch_weight 0.2 with critic_score true: the term is of the critics' features",
         ),
         (
             HIPPOCAMPUS,
@@ -279,19 +279,30 @@ def test_a_segmentor_without_a_loss(weight, start):
         (
             BRATS,
             {"patch_weight": 0.2, "foreground_probability": 1},
-            "--patch_weight 0.2 with --foreground_probability 1",
+            "patch_weight 0.2 with foreground_probability 1",
         ),
         (
             BRATS,
             {"consistency_weight": 0.5, "ema_decay": 0.99, "unlabeled": "ignore"},
-            "--consistency_weight 0.5 with --unlabeled ignore: the term is for images without a label map",
+            "consistency_weight 0.5 with unlabeled ignore: there are no unlabelled images",
+        ),
+        (
+            BRATS,
+            {"patch_weight": 0.2, "supervised_weight": 0, "critic_start": 1},
+            "patch_weight 0.2 with balance_gradients true and supervised_weight 0: the weight is relative",
         ),
     ],
 )
 def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
     (problem,) = found(train(bundle), **{"unlabeled": "use", **settings})
     assert problem.startswith(message)
-    needed = {"ema_decay": 0.99, "critic_norm": False, "critic_score": False, "unlabeled": "use"}
+    needed = {
+        "ema_decay": 0.99,
+        "critic_norm": False,
+        "critic_score": False,
+        "unlabeled": "use",
+        "supervised_weight": 1,
+    }
     needed |= {"foreground_probability": 0.5, "unpaired_layers": None} if bundle is not SKIN else {}
     assert found(train(bundle), **{**settings, **needed}) == []
 
@@ -307,7 +318,7 @@ def test_a_data_set_may_name_folds_of_its_own(tmp_path):
 def test_what_a_wrong_value_makes_of_others_is_not_told():
     (message,) = found(train(HIPPOCAMPUS), epochs=60.5)  # critic_start is derived from it
     assert message.startswith("--epochs 60.5: ")
-    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_margin and heatmap_sigma are derived from it
+    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_size and heatmap_sigma are derived from it
     assert message.startswith("--slice_size [True, 512]: ")
     (message,) = found(train(HIPPOCAMPUS), epochs="$2.5")
     assert message.startswith("--epochs 2.5: ")

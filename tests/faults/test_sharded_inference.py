@@ -98,7 +98,9 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
     folders[HIPPOCAMPUS] = write_sample_data(tmp_path / "hippocampi", ["MRI"], [1, 2], cases=3) / "imagesTr"
     folders[BRAIN] = folders[PANCREAS] = folders[HIPPOCAMPUS]
     folders[SKIN] = _photographs(tmp_path / "photographs")
-    small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]}
+    small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]} | {
+        "plane_size": [48, 48]
+    }
     jobs = []
     for bundle, folder in folders.items():
         known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text(encoding="utf-8"))

@@ -104,6 +104,13 @@ def test_rules_of_regions_travel_and_null_switches_them_off(tmp_path):
     assert "region_rules" not in read_trained_settings(weights)
 
 
+def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
+    weights = tmp_path / "model.pt"
+    for network, expected in (("LSNet", [96, 64]), ("SegANSegmentor", None)):
+        write_trained_settings(weights, {"settings": {"slice_size": [96, 64]}, "network": network})
+        assert read_trained_settings(weights).get("plane_size") == expected
+
+
 @pytest.mark.parametrize(
     ("bundle", "folder"), [(HIPPOCAMPUS, "models"), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures")]
 )
