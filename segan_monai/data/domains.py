@@ -169,13 +169,28 @@ def split_domains(
             split[part] += chosen
     of_test = [case for case in cases if case.get("section") == "test"]
     without = unlabeled_for_training(unlabelled, split, of_test, fold, max_cases, seed)
-    without += [without_label(case) for case in split["training"] if case.get("domain") in hidden]
-    split["training"] = [case for case in split["training"] if case.get("domain") not in hidden]
-    if without:
-        split["unlabeled"] = sorted(without, key=lambda case: case["case"])
+    _hide_labels(split, hidden, without)
     if file:
         write_split(Path(file), split, drawn, stratified_by="domain")
     return _finished(split, train_domains, require_unlabeled)
+
+
+def _hide_labels(
+    split: dict[str, list[dict[str, Any]]], hidden: Sequence[str], without: Sequence[dict[str, Any]]
+) -> None:
+    """Move the training cases of domains to the unlabelled ones, to which further cases without a label are added."""
+    of_hidden = [without_label(case) for case in split["training"] if case.get("domain") in hidden]
+    split["training"] = [case for case in split["training"] if case.get("domain") not in hidden]
+    unlabelled = sorted([*without, *of_hidden], key=lambda case: case["case"])
+    if with_skull := [case["case"] for case in unlabelled if case.get("skull_strip")]:
+        logger.warning(
+            "%d unlabelled cases, such as %s, should be skull-stripped by label maps that are hidden or missing, so "
+            "their images keep the skull. Strip it from the files first.",
+            len(with_skull),
+            with_skull[0],
+        )
+    if unlabelled:
+        split["unlabeled"] = unlabelled
 
 
 def _domains_to_hide(

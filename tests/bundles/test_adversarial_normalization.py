@@ -241,6 +241,36 @@ def test_the_paper_by_patches(brains, tmp_path):
     fails("every case has training patches", ConfigError, "evaluating", dataset_dir=str(brains), **settings, **output)
 
 
+SCANNER = OVERLAYS / "experiments" / "unlabelled_scanner"
+ARMS = {
+    "source": ["no_normalizer"],
+    "statistics": ["no_normalizer", "batch_norm"],
+    "contrast": ["no_normalizer", "random_contrast"],
+    "both critics": ["confusion", "output_critic"],
+}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_scanner_without_labels(arm, brains, tmp_path):
+    overlays = [SCANNER / f"{name}.json" for name in ("scanner", *ARMS[arm])]
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "epochs": 2, "warm_up_epochs": 0}
+    trainer = run("training", overlays, output_dir=str(tmp_path / "run"), **settings).trainer
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
+    assert {name.split("_")[0] for name in split["training"]} == {"iSEG"}
+    assert {name.split("_")[0] for name in split["unlabeled"]} == {"MRBrainS"}
+    assert trainer.domains == ["MRBrainS", "iSEG"]
+    terms = {name for epoch, name in history(tmp_path / "run") if epoch == 2}
+    critics = {f"training/{name}" for name in ("adversarial", "identity", "output", "discriminator", "output_critic")}
+    assert terms & critics == (critics if arm == "both critics" else set())
+    assert trainer.has_unlabeled == (arm in ("statistics", "both critics"))
+    if arm == "both critics":
+        output = {"output_dir": str(tmp_path / "evaluation")}
+        run("evaluating", overlays, dataset_dir=str(brains), ckpt_dir=str(tmp_path / "models"), **output)
+        with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
+            tested = {row["case"] for row in csv.DictReader(stream)}
+        assert tested == {name for name in split["validation"] if name.startswith("MRBrainS")}
+
+
 def test_monais_resnet_as_discriminator(brains, tmp_path):
     resnet = {"_target_": "resnet10", "spatial_dims": 3, "n_input_channels": 1, "num_classes": "$len(@domains) + 1"}
     settings = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
