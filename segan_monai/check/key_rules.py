@@ -11,6 +11,7 @@ from typing import Any
 from segan_monai.data import number_of_regions, resolve_regions
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import merged_regions
+from segan_monai.unlabeled_terms import unmet_needs
 
 _MAX_CHANNELS = 4096
 """Maximum channels of a level.
@@ -147,39 +148,13 @@ def _segmentor_loss(values: Values, config: Values) -> Problems:
 
 
 def _unlabeled_terms(values: Values, config: Values) -> Problems:
-    """Check that each term of unlabelled images has what it needs; the trainer has the same rules for its arguments."""
-    if _has(values, "consistency_weight", "ema_decay") and values["consistency_weight"] and not values["ema_decay"]:
-        yield (
-            f"--consistency_weight {values['consistency_weight']} with --ema_decay 0: the teacher is the segmentor "
-            "with averaged weights. Set --ema_decay 0.99."
-        )
-    if _has(values, "unpaired_weight", "critic_norm") and values["unpaired_weight"] and values["critic_norm"]:
-        yield (
-            f"--unpaired_weight {values['unpaired_weight']} with --critic_norm true: batch norm removes the mean "
-            "features that this term compares. Set --critic_norm false."
-        )
-    terms = [key for key in ("consistency_weight", "unpaired_weight", "patch_weight") if values.get(key)]
-    if terms and values.get("unlabeled") == "ignore":
-        yield (
-            f"--{terms[0]} {values[terms[0]]} with --unlabeled ignore: the term is for images without a label map. Set "
-            "--unlabeled use."
-        )
-    of_critic = [key for key in ("unpaired_weight", "patch_weight") if values.get(key)]
-    if of_critic and values.get("critic_score"):
-        yield (
-            f"--{of_critic[0]} {values[of_critic[0]]} with --critic_score true: the term is of the critics' features, "
-            "and such critics return one score per image instead. Set --critic_score false."
-        )
-    if of_critic and values.get("foreground_probability") == 1:
-        yield (
-            f"--{of_critic[0]} {values[of_critic[0]]} with --foreground_probability 1: the critics compare unlabelled "
-            "slices with labelled ones that were not chosen by their label, and there would be none. Set "
-            "--foreground_probability 0.5."
-        )
+    return unmet_needs(values)
 
 
 def _class_weights(values: Values, config: Values) -> Problems:
-    if not _has(values, "class_weights", "include_background", "num_classes") or values["class_weights"] is None:
+    if not _has(values, "class_weights", "include_background", "num_classes"):
+        return
+    if values["class_weights"] is None or isinstance(values["class_weights"], str):
         return
     count = values["num_classes"] + values["include_background"]
     if len(values["class_weights"]) != count:

@@ -138,6 +138,7 @@ KEYS: dict[str, Key] = {
     "test_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a volume to segment; null for all of it"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
     "elastic_magnitude": Key(_NOT_NEGATIVE, "largest random displacement of elastic deformation in pixels; 0 for none"),
+    "augment_on_device": Key(SWITCH, "deform and change slices in batches on the device, not in the loader"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
     "patch_size": Key(list_of(_COUNT, 3), "voxels of a patch"),
@@ -160,6 +161,7 @@ KEYS: dict[str, Key] = {
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"
     ),
     "gain_and_offset": Key(SWITCH, "the normalizer predicts a gain and an offset per voxel"),
+    "normalizer_residual": Key(SWITCH, "the normalizer predicts what to add to the image"),
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
@@ -189,7 +191,11 @@ KEYS: dict[str, Key] = {
     "discriminator_learning_rate": Key(_POSITIVE, "learning rate of the discriminator's optimizer"),
     "adam_betas": Key(list_of(number(0, below=1), 2), "decay rates of Adam's two averages"),
     "lr_step_on": Key(FUNCTION, "maps the trainer to the arguments of the schedule's step"),
-    "warm_up_epochs": Key(whole(0), "epochs before the discriminator joins"),
+    "identity_start": Key(SWITCH, "the normalizer begins as the identity"),
+    "warm_up_epochs": Key(whole(0), "epochs in which the normalizer trains alone; with warm_up_error, at most"),
+    "warm_up_error": Key(
+        number(above=0) | NULL, "error of the normalizer that ends its warm-up, as a fraction of the variance"
+    ),
     # losses
     "adversarial_weight": Key(_NOT_NEGATIVE, "weight of the adversarial loss; 0 for none"),
     "adversarial_loss": Key(choice("minimax", "non_saturating", "confusion"), "objective of the generator"),
@@ -218,7 +224,10 @@ KEYS: dict[str, Key] = {
     "mask_blur": Key(_NOT_NEGATIVE, "blur of true masks in pixels, for critics of unlabelled images; 0 for none"),
     "mask_noise": Key(_NOT_NEGATIVE, "noise on masks at first, for critics of unlabelled images; 0 for none"),
     # other losses
-    "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
+    "class_weights": Key(
+        list_of(_NOT_NEGATIVE) | choice("inverse") | NULL,
+        "one weight per class, or 'inverse' for 1 / its voxels; null for equal weights",
+    ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
     "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),

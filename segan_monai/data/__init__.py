@@ -25,6 +25,7 @@ from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
 from segan_monai.data.split import held_out, split_cases
 from segan_monai.data.split_file import read_split
+from segan_monai.data.unlabeled import labelled_training_cases
 from segan_monai.simulation import make_phantom, write_phantoms  # kept for backward compatibility
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "in_domains",
     "iseg_cases",
     "isic_cases",
+    "labelled_training_cases",
     "make_phantom",
     "modality_name",
     "mrbrains_cases",

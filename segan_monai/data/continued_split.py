@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
 _OF_LABELS = {"labeled_cases": None, "labeled_seed": None}
-_OF_CASES = {*PARTS, "unlabeled", "digests", "counts", "stratified_by"}
+_OF_CASES = {*PARTS, "unlabeled", "digests", "subjects", "counts", "stratified_by"}
 
 
 def has_split(file: Path) -> bool:
@@ -105,7 +105,7 @@ def continue_split(
         )
         _add(added, split, names)
         how = {key: value for key, value in record.items() if key not in _OF_CASES}
-        write_split(file, split, how, stratified_by)
+        write_split(file, split, how, stratified_by, cases)
     return split
 
 

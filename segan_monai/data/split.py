@@ -122,7 +122,7 @@ def split_cases(
         split["unlabeled"] = sorted([*hidden, *unlabelled], key=lambda case: case["case"])
     check_unlabeled(split, require_unlabeled)
     if file:
-        write_split(Path(file), split, how)
+        write_split(Path(file), split, how, others=cases)
     return split
 
 

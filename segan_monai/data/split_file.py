@@ -26,7 +26,11 @@ PARTS = ("training", "validation")
 
 
 def write_split(
-    file: Path, split: Mapping[str, Sequence[Case]], drawn: Mapping[str, Any], stratified_by: str = "grade"
+    file: Path,
+    split: Mapping[str, Sequence[Case]],
+    drawn: Mapping[str, Any],
+    stratified_by: str = "grade",
+    others: Sequence[Case] = (),
 ) -> None:
     """Write a split as ``read_split`` reads it, on rank 0.
 
@@ -36,11 +40,17 @@ def write_split(
         split: ``training`` and ``validation``, and ``unlabeled`` if there are unlabelled training cases.
         drawn: how it was drawn: ``seed``, and ``folds`` and ``fold`` or ``held_out``; fewer if the data set defines it.
         stratified_by: field of the cases by which folds are stratified.
+        others: cases in no part of the split, such as a section ``test``, whose subjects are recorded too.
     """
     strata = {part: Counter(case.get(stratified_by, "unknown") for case in of_part) for part, of_part in split.items()}
     stratified = any(stratified_by in case for of_part in split.values() for case in of_part)
     cases = {case["case"]: case for of_part in split.values() for case in of_part}
     digests = {name: digest for name, case in cases.items() if (digest := case_digest(case))}
+    subjects = {
+        case["case"]: case["subject"]
+        for case in (*cases.values(), *others)
+        if case.get("subject", case["case"]) != case["case"]
+    }
     record = {
         "seed": None,
         "folds": None,
@@ -53,6 +63,7 @@ def write_split(
         },
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
         "digests": digests,
+        **({"subjects": subjects} if subjects else {}),
     }
     if process_rank() == 0:  # several processes of one run draw the same split
         write_in_time(file.parent, lambda: _write(file, record))
@@ -69,7 +80,8 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
 
     Returns:
         ``training``, ``validation`` and ``unlabeled``: lists of names of cases, the last often empty; ``digests``: name
-        of a case to its ``case_digest``, empty in files of earlier versions; and how the split was drawn.
+        of a case to its ``case_digest``, and ``subjects``: name of a case to its subject, if their names differ; both
+        empty in files of earlier versions; and how the split was drawn.
 
     Raises:
         DataError: no such file, or not one of this form.
@@ -82,9 +94,10 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
         raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
     if not _are_names(record.setdefault("unlabeled", [])):
         raise DataError(f"{file} is not a split file: expected 'unlabeled' to be a list of names of cases.")
-    digests = record.setdefault("digests", {})
-    if not isinstance(digests, dict) or not _are_names(list(digests.values())):
-        raise DataError(f"{file} is not a split file: expected 'digests' to map names of cases to text.")
+    for key in ("digests", "subjects"):
+        of_cases = record.setdefault(key, {})
+        if not isinstance(of_cases, dict) or not _are_names(list(of_cases.values())):
+            raise DataError(f"{file} is not a split file: expected '{key}' to map names of cases to text.")
     return record
 
 

@@ -68,6 +68,20 @@ def without_label(case: Case) -> Case:
     return {key: value for key, value in case.items() if key != "label"}
 
 
+def labelled_training_cases(cases: Sequence[Case], split: Mapping[str, Sequence[Case]]) -> int:
+    """Return the number of training cases that have a label in the data set, hidden ones included.
+
+    It does not depend on ``labeled_cases``. As ``cases_per_epoch``, it gives a training with few labels as many
+    iterations per epoch as one with all of them.
+
+    Args:
+        cases: all cases, see ``find_cases``.
+        split: result of ``split_cases``.
+    """
+    labelled = {case["case"] for case in cases if "label" in case}
+    return sum(case["case"] in labelled for part in ("training", "unlabeled") for case in split.get(part, ()))
+
+
 def not_held_out(
     cases: Sequence[Case],
     split: Mapping[str, Sequence[Case]],

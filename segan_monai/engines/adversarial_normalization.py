@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
@@ -16,14 +17,15 @@ from torch.optim import Optimizer
 
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.phased import PhasedTrainer
+from segan_monai.engines.warm_up import WarmUp
 from segan_monai.errors import ConfigError
 
 
 class AdversarialNormalizationTrainer(PhasedTrainer):
     """Trainer of normalizer G and segmentor S against a discriminator D over K domains and "generated".
 
-    During the warm-up epochs, G alone learns to reconstruct its input (mean squared error). After that, each iteration
-    takes two steps:
+    During the warm-up, G alone learns to reconstruct its input (mean squared error), unless it begins as the identity
+    (``NormalizerSegmentor.start_as_identity``). After that, each iteration takes two steps:
 
     1. G and S minimize ``l_seg(S(G(x)), y) + adversarial_weight * l_G(D(G(x)))``, with D frozen.
     2. D minimizes ``l(D(x), z) + l(D(G(x)), fake)``.
@@ -43,7 +45,8 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         domain_loss: adversarial loss of G and D, see ``DomainAdversarialLoss``.
         domains: names of the K domains, in the order of their indices in the loader's ``domain``.
         adversarial_weight: weight lambda of the adversarial term (paper: 1). 0 disables D, which then takes no time.
-        warm_up_epochs: number of warm-up epochs (paper: 3).
+        warm_up_epochs: number of warm-up epochs (paper: 3); with ``warm_up_error``, their largest number.
+        warm_up_error: reconstruction error that ends the warm-up, see ``WarmUp``; None for all epochs.
         **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W, D), ``label``
             (B, 1, H, W, D) of integers, and ``domain`` (B,). The network is a ``NormalizerSegmentor``, the optimizer
             that of G and S, and the loss function takes logits and label.
@@ -61,6 +64,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         domains: Sequence[str],
         adversarial_weight: float = 1.0,
         warm_up_epochs: int = 3,
+        warm_up_error: float | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(adversaries={"discriminator": discriminator}, **{"channels_last": False, **settings})
@@ -75,23 +79,28 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
                 f"adversarial_weight is {adversarial_weight}, but the network has no normalizer to train. Pass "
                 "--adversarial_weight 0, or add a normalizer to network_def."
             )
-        self.warm_up_epochs = warm_up_epochs if has_normalizer else 0
+        self.warm_up = WarmUp(warm_up_epochs if has_normalizer else 0, warm_up_error)
+        self.checkpointed = {"warm_up": self.warm_up}
+        # before the given handlers write checkpoints
+        last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
+        self.add_event_handler(last, lambda: self.warm_up.end_epoch(self.state.epoch))
         self.judge = self.compiled(self._judge)
         self.judge_frozen = self.compiled(self._judge_frozen)
 
+    @property
+    def warming_up(self) -> bool:
+        """Whether the normalizer trains alone in this epoch."""
+        return self.warm_up.active(self.state.epoch)
+
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
         self.discriminator.train()
-        if engine.state.epoch <= self.warm_up_epochs:
-            with self.autocast():
-                normalized = self.inferer(image, network.normalize)
-            terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
-            loss = self.minimize("normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer)
-            engine.state.output[CommonKeys.LOSS] = loss
-            return engine.state.output
+        if self.warming_up:
+            return self._reconstruct(image)
 
         with self.autocast():
             logits, normalized = self.inferer(image, network)
@@ -114,6 +123,18 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
             engine.state.output["terms"].update(self.accuracies(raw, generated, domain))
 
         return self.finish(logits, loss)
+
+    def _reconstruct(self, image: Tensor) -> dict[str, Any]:
+        """Take a warm-up step of G."""
+        network: Any = self.network
+        with self.autocast():
+            normalized = self.inferer(image, network.normalize)
+        terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
+        self.warm_up.add(image, normalized)
+        self.state.output[CommonKeys.LOSS] = self.minimize(
+            "normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer
+        )
+        return self.state.output
 
     def _judge(self, image: Tensor, normalized: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of raw and generated images for the step of D."""

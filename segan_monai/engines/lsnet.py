@@ -94,6 +94,7 @@ class LSNetTrainer(PhasedTrainer):
 
     def _iteration(self, engine: LSNetTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the localizer and a step of both networks on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()

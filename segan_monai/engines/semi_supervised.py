@@ -8,22 +8,19 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Events
 from monai.engines.utils import IterationEvents
-from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from segan_monai.engines.gradient_balance import balancing_factors, last_weight
-from segan_monai.engines.joined_loaders import JoinedLoaders
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.schedule import ramp
 from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
+from segan_monai.engines.unlabeled_images import UnlabeledImages
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
-from segan_monai.errors import ConfigError, DataError
-from segan_monai.losses import ConsistencyLoss, PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
+from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
 
 
-class SemiSupervisedTrainer(SegANTrainer):
+class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
     """``SegANTrainer`` with three more terms, for images u without labels.
 
     T is the teacher: S with the moving average of its weights (``ema_decay``). r and y_r are labelled images and their
@@ -46,11 +43,9 @@ class SemiSupervisedTrainer(SegANTrainer):
     ``loss_of_known_pixels``). In the critic's terms, predicted and true masks are multiplied by it.
 
     Args:
-        unlabeled_data_loader: yields ``image`` (B, C, H, W); needed if one of the three weights is not 0.
-        consistency_weight: weight w_c of the teacher's term.
-        consistency_loss: ``mse`` or ``dice``, see ``ConsistencyLoss``.
-        consistency_ramp: epochs in which the weight rises from epoch 1, see ``ramp``.
-        strong_change: changes images (B, C, H, W) for S; None for no change.
+        critic: the critics, see ``SegANTrainer``.
+        unlabeled_data_loader, consistency_weight, consistency_loss, consistency_ramp, strong_change: see
+            ``UnlabeledImages``.
         unpaired_weight: weight w_u of the distance of mean features.
         unpaired_layers: layers of the critic to compare, see ``UnpairedL1Loss``.
         unpaired_momentum: share of the previous value in the running means, see ``UnpairedL1Loss``.
@@ -66,13 +61,13 @@ class SemiSupervisedTrainer(SegANTrainer):
         **settings: arguments of ``SegANTrainer``.
 
     Raises:
-        ConfigError: if a term lacks what it needs: unlabelled images, ``ema_decay``, critics without batch norm
-            (unpaired) or with patch scores, a supervised loss (``balance_gradients``).
+        ConfigError: if a term lacks what it needs, see ``segan_monai.unlabeled_terms``; or critics with patch scores.
     """
 
     def __init__(
         self,
         *,
+        critic: nn.Module,
         unlabeled_data_loader: Iterable | None = None,
         consistency_weight: float = 0.0,
         consistency_loss: str = "mse",
@@ -90,67 +85,35 @@ class SemiSupervisedTrainer(SegANTrainer):
         mask_noise: float = 0.0,
         **settings: Any,
     ) -> None:
-        self.consistency_weight = consistency_weight
+        if unpaired_weight or patch_weight:
+            settings["adversaries"] = {"critic": critic}
+        super().__init__(
+            needs={
+                "unpaired_weight": unpaired_weight,
+                "patch_weight": patch_weight,
+                "balance_gradients": balance_gradients,
+                "critic_norm": any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules()),
+                "supervised_weight": settings.get("supervised_loss") and settings.get("supervised_weight"),
+                "compile": settings.get("compile"),
+            },
+            unlabeled_data_loader=unlabeled_data_loader,
+            consistency_weight=consistency_weight,
+            consistency_loss=consistency_loss,
+            consistency_ramp=consistency_ramp,
+            strong_change=strong_change,
+            critic=critic,
+            **settings,
+        )
         self.unpaired_weight = unpaired_weight
         self.patch_weight = patch_weight
-        of_critic = unpaired_weight or patch_weight
-        if consistency_weight or of_critic:
-            if unlabeled_data_loader is None:
-                raise ConfigError(
-                    f"consistency_weight {consistency_weight}, unpaired_weight {unpaired_weight} and patch_weight "
-                    f"{patch_weight} are for unlabelled images, but there are none. List them as 'unlabeled' in the "
-                    "datalist or put them into the folder of the images, or set these weights to 0."
-                )
-            joined = JoinedLoaders(settings["train_data_loader"], {"unlabeled": unlabeled_data_loader})
-            settings["train_data_loader"] = joined
-        if of_critic:
-            settings["adversaries"] = {"critic": settings["critic"]}
-        super().__init__(**settings)
-        self._check_terms(settings.get("compile"), balance_gradients)
-        self.consistency = ConsistencyLoss(consistency_loss) if consistency_weight else None
         self.unpaired = UnpairedL1Loss(unpaired_layers, unpaired_momentum) if unpaired_weight else None
         self.patch = PatchScoreLoss(patch_loss) if patch_weight else None
         self.checkpointed = {"unpaired": self.unpaired.to(self.state.device)} if self.unpaired else {}
-        self.consistency_ramp = consistency_ramp
-        self.strong_change = strong_change if consistency_weight and strong_change else _unchanged
         self.unlabeled_critic_start = unlabeled_critic_start
         self.unlabeled_critic_ramp = unlabeled_critic_ramp
         self.balance_gradients = balance_gradients
         self.last_weight: nn.Parameter | None = None
         self.comparable = UnpairedMasks(mask_blur, mask_noise, self.state.device)
-        loader = self.data_loader
-        if isinstance(loader, JoinedLoaders):
-            self.add_event_handler(Events.EPOCH_STARTED, lambda: loader.set_epoch(self.state.epoch))
-
-    def _check_terms(self, compile: str | None, balance_gradients: bool) -> None:
-        """Check that each term has what it needs."""
-        if self.consistency_weight and self.averaged is None:
-            raise ConfigError(
-                f"consistency_weight is {self.consistency_weight}, but ema_decay is 0: the teacher is the segmentor "
-                "with averaged weights. Set ema_decay, such as 0.99, or consistency_weight to 0."
-            )
-        if self.unpaired_weight and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.critic.modules()):
-            raise ConfigError(
-                f"unpaired_weight is {self.unpaired_weight}, but the critics have batch norm, which removes the mean "
-                "features that this term compares. Set critic_norm to false, or use patch_weight."
-            )
-        if not (balance_gradients and (self.unpaired_weight or self.patch_weight)):
-            return
-        if self.supervised_loss is None or not self.supervised_weight:
-            raise ConfigError(
-                "balance_gradients compares with the supervised loss, but supervised_weight is 0. Set it to 1, or "
-                "balance_gradients to false."
-            )
-        if compile:
-            raise ConfigError(
-                f"balance_gradients needs gradients of one layer, which a compiled network (compile {compile!r}) does "
-                "not have. Set balance_gradients to false, or omit compile."
-            )
-
-    @property
-    def epochs_done(self) -> float:
-        """Epochs before the current iteration, fractions included."""
-        return (self.state.iteration - 1) / (self.state.epoch_length or 1)
 
     @property
     def unlabeled_critic_plays(self) -> bool:
@@ -159,9 +122,11 @@ class SemiSupervisedTrainer(SegANTrainer):
 
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the critic and a step of the segmentor on a labelled and an unlabelled batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
-        known = self._moved(batchdata, "mask")
-        unlabeled = self._unlabeled(batchdata, image)
+        known = self.moved(batchdata, "mask")
+        needed = self.consistency or self.unlabeled_critic_plays
+        unlabeled = self.unlabeled(batchdata, image) if needed else None
         self.network.train()
         self.critic.train()
         with self.autocast():
@@ -180,7 +145,12 @@ class SemiSupervisedTrainer(SegANTrainer):
         if self.critic_plays:
             terms["segmentor_l1"] = self.distance_for_segmentor(*pair)
         if self.supervised_loss is not None and self.supervised_weight:
-            terms["supervised"] = self._supervised(as_float32(outputs), target, known)
+            of_labeled = as_float32(outputs)
+            terms["supervised"] = (
+                self.supervised_loss(of_labeled, target)
+                if known is None
+                else loss_of_known_pixels(self.supervised_loss, of_labeled, target, known)
+            )
         if self.consistency:
             terms["consistency"] = self.consistency(of_unlabeled.sigmoid(), self._teach(unlabeled))
         if drawn:
@@ -191,25 +161,6 @@ class SemiSupervisedTrainer(SegANTrainer):
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         return self.finish(logits, loss)
-
-    def _moved(self, batch: dict[str, Any], key: str) -> Tensor | None:
-        """Return a tensor of a batch on the device, or None if the batch does not have it."""
-        if key not in batch:
-            return None
-        return self.plain(batch[key].to(self.state.device, non_blocking=self.non_blocking))
-
-    def _unlabeled(self, batchdata: dict[str, Any], image: Tensor) -> Tensor | None:
-        """Return the unlabelled images if a term of this iteration needs them."""
-        if not (self.consistency or self.unlabeled_critic_plays):
-            return None
-        unlabeled = self._moved(batchdata["unlabeled"], "image")
-        if unlabeled is None or unlabeled.shape[1:] != image.shape[1:]:
-            found = "no image" if unlabeled is None else f"images of shape {tuple(unlabeled.shape[1:])}"
-            raise DataError(
-                f"the batch of unlabelled cases has {found}; expected {tuple(image.shape[1:])}, as of the labelled "
-                "ones. Use the same preprocessing for both."
-            )
-        return unlabeled
 
     def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor | list[Tensor], Any]:
         """Return the network's outputs of labelled images and the logits of unlabelled ones; None without them."""
@@ -224,17 +175,6 @@ class SemiSupervisedTrainer(SegANTrainer):
         """Return the teacher's probabilities of unlabelled images."""
         with self.autocast():
             return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
-
-    def _supervised(self, outputs: Tensor | list[Tensor], target: Tensor, known: Tensor | None) -> Tensor:
-        loss: Any = self.supervised_loss
-        if known is None:
-            return loss(outputs, target)
-        if not isinstance(loss, DeepSupervisionLoss):
-            return loss_of_known_pixels(loss, final_logits(outputs), target, known)
-        levels = outputs if isinstance(outputs, list) else [outputs]
-        weights = loss.get_weights(len(levels)) if isinstance(outputs, list) else [1.0]
-        terms = [loss_of_known_pixels(loss.loss, level, target, known) for level in levels]
-        return torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]).sum()
 
     def _draw(
         self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: Sequence[Any]
@@ -287,7 +227,7 @@ class SemiSupervisedTrainer(SegANTrainer):
         """Return the weights of the segmentor's terms in this iteration, and log those that change."""
         of_critic = ramp(self.epochs_done - self.unlabeled_critic_start + 1, self.unlabeled_critic_ramp)
         changing: dict[str, Any] = {
-            "consistency": self.consistency_weight * ramp(self.epochs_done, self.consistency_ramp),
+            "consistency": self.weight_of_consistency,
             "segmentor_unpaired": self.unpaired_weight * of_critic,
             "segmentor_patch": self.patch_weight * of_critic,
         }
@@ -301,7 +241,3 @@ class SemiSupervisedTrainer(SegANTrainer):
         device = self.state.device
         self.state.output["terms"].update({k: torch.as_tensor(v, device=device) for k, v in shown.items()})
         return {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight, **changing}
-
-
-def _unchanged(x: Tensor) -> Tensor:
-    return x

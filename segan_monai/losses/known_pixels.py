@@ -5,17 +5,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from monai.losses import DeepSupervisionLoss
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.losses.exclusive import ExclusiveClassLoss
 
 
-def loss_of_known_pixels(
-    loss: Callable[[Tensor, Tensor], Tensor], logits: Tensor, target: Tensor, known: Tensor
-) -> Tensor:
+def loss_of_known_pixels(loss: Callable, logits: Any, target: Tensor, known: Tensor) -> Tensor:
     """Return a loss over the pixels whose label is known, as if there were no others.
 
     The known pixels of the batch are gathered into one row, and the loss is called with it. Sums over pixels, such as
@@ -27,8 +27,9 @@ def loss_of_known_pixels(
     all classes.
 
     Args:
-        loss: called with logits and target (1, K, n), such as ``DiceLoss(sigmoid=True, batch=True)``.
-        logits: (B, K, ...); for ``ExclusiveClassLoss`` (B, 1 + N, ...).
+        loss: called with logits and target (1, K, n), such as ``DiceLoss(sigmoid=True, batch=True)``; or MONAI's
+            ``DeepSupervisionLoss`` of such a loss.
+        logits: (B, K, ...); for ``ExclusiveClassLoss`` (B, 1 + N, ...); for ``DeepSupervisionLoss`` a list of them.
         target: (B, K, ...), 0 or 1.
         known: (B, K, ...), 1 where the label is known, else 0.
 
@@ -38,6 +39,11 @@ def loss_of_known_pixels(
     Raises:
         ConfigError: if the loss is computed per image (``batch`` false), because the images lose their borders.
     """
+    if isinstance(loss, DeepSupervisionLoss):
+        levels = logits if isinstance(logits, list) else [logits]
+        terms = [loss_of_known_pixels(loss.loss, level, target, known) for level in levels]
+        weights = loss.get_weights(len(levels)) if isinstance(logits, list) else [1.0]
+        return torch.stack([weight * term for weight, term in zip(weights, terms, strict=True)]).sum()
     parts = loss.modules() if isinstance(loss, nn.Module) else [loss]
     if any(getattr(part, "batch", True) is False for part in parts):
         raise ConfigError(

@@ -18,18 +18,19 @@ CONFIDENCE = 0.95
 def paired_differences(runs: Sequence[Mapping[str, Any]], baseline: str) -> pd.DataFrame:
     """Compare the Dice of every row with that of the baseline on the same patients.
 
-    Only runs of the same seed, fold, number of labelled cases and draw of these are compared. A patient's Dice is the
-    mean over the regions; the difference of a patient is the mean over all such runs in which the patient was held out.
-    Patients are then the units: the confidence interval is the percentile bootstrap over patients, and the P value is
-    that of the two-sided Wilcoxon signed-rank test, corrected for the number of lines (Benjamini and Hochberg, 1995).
-    Each case counts as a patient: several cases of one patient make the interval too narrow.
+    Only runs of the same seed, fold, number of labelled cases and draw of these are compared, on the cases that both
+    rows evaluated. A patient's Dice is the mean over these cases and their regions; the difference of a patient is the
+    mean over all such runs in which the patient was held out. Patients are then the units: the confidence interval is
+    the percentile bootstrap over patients, and the P value is that of the two-sided Wilcoxon signed-rank test,
+    corrected for the number of lines (Benjamini and Hochberg, 1995).
 
     With several draws of the labelled cases, the bootstrap resamples draws and patients, each by itself, because
     another draw would change the result as another patient would. Draws in which not all of these patients were held
     out are not resampled.
 
     Args:
-        runs: results of ``run_row``, with ``dice_of_cases`` (case to Dice).
+        runs: results of ``run_row``, with ``dice_of_cases`` (case to Dice) and ``patient_of_cases`` (case to patient;
+            a case that it lacks is a patient of its own).
         baseline: name of the row to compare with.
 
     Returns:
@@ -45,9 +46,11 @@ def paired_differences(runs: Sequence[Mapping[str, Any]], baseline: str) -> pd.D
     for (row, labels), found in others:
         both = found.merge(of_baseline, on=["run", "case"], suffixes=("", "_baseline"))
         both["difference"] = both["dice"] - both["dice_baseline"]
-        differences = both.pivot_table("difference", index="draw", columns="case")  # the mean over seeds and folds
-        if differences.shape[1] >= 2:
-            lines.append({"row": row, "labels": labels, **_compare(differences.to_numpy(), both)})
+        of_runs = both.groupby(["draw", "run", "patient"], as_index=False)["difference"].mean()
+        by_draw = of_runs.pivot_table("difference", index="draw", columns="patient")  # the mean over seeds and folds
+        if by_draw.shape[1] >= 2:
+            differences = of_runs.groupby("patient")["difference"].mean()
+            lines.append({"row": row, "labels": labels, **_compare(by_draw.to_numpy(), differences.to_numpy())})
     columns = ["row", "labels", "patients", "difference", "low", "high", "better", "draws", "draws_better", "p"]
     table = pd.DataFrame(lines, columns=columns)
     if lines:
@@ -65,18 +68,23 @@ def _scores(runs: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 "draw": run.get("draw", 0),
                 "run": tuple(run.get(name) for name in ("seed", "fold", "labels", "draw")),
                 "case": case,
+                "patient": run.get("patient_of_cases", {}).get(case, case),
                 "dice": dice,
             }
             for run in runs
             for case, dice in run["dice_of_cases"].items()
         ],
-        columns=["row", "labels", "draw", "run", "case", "dice"],
+        columns=["row", "labels", "draw", "run", "case", "patient", "dice"],
     )
 
 
-def _compare(by_draw: np.ndarray, both: pd.DataFrame) -> dict[str, float]:
-    """Compare from differences of draws and patients (draws, patients), NaN where a patient was not held out."""
-    differences = both.groupby("case")["difference"].mean().to_numpy()
+def _compare(by_draw: np.ndarray, differences: np.ndarray) -> dict[str, float]:
+    """Compare rows.
+
+    Args:
+        by_draw: differences of draws and patients (draws, patients), NaN where a patient was not held out.
+        differences: differences of patients (patients,), means over all runs.
+    """
     whole = by_draw[~np.isnan(by_draw).any(axis=1)]
     samples: tuple[np.ndarray, ...] = (differences,)
     statistic: Any = np.mean
@@ -123,7 +131,8 @@ def share_of_gap(runs: Sequence[Mapping[str, Any]], baseline: str, all_labels: s
         Rows whose gap is not positive are omitted.
     """
     scores = _scores(runs).fillna({"labels": 0}).astype({"labels": int})
-    of_patients = {name: found.groupby("case")["dice"].mean() for name, found in scores.groupby(["row", "labels"])}
+    in_run = scores.groupby(["row", "labels", "run", "patient"], as_index=False)["dice"].mean()
+    of_patients = {name: found.groupby("patient")["dice"].mean() for name, found in in_run.groupby(["row", "labels"])}
     whole = of_patients.get((all_labels, 0))
     shares = {}
     for (row, labels), found in of_patients.items():

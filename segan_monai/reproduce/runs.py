@@ -94,8 +94,8 @@ def run_row(
     Returns:
         ``row``, ``seed``, ``fold``, ``labels`` and ``draw`` (if given), ``epochs``, ``train_seconds``,
         ``peak_memory_mib``, ``parameters`` (name of network to number), ``training_cases``, ``regions`` (those of
-        ``summary.json``) and ``dice_of_cases`` (case to its mean Dice over the regions); ``gflop_per_slice`` if it was
-        counted.
+        ``summary.json``), ``dice_of_cases`` (case to its mean Dice over the regions) and ``patient_of_cases`` (case to
+        its patient, if their names differ); ``gflop_per_slice`` if it was counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
@@ -148,6 +148,7 @@ def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
     return {
         "training_cases": len(split["training"]),
         "regions": summary["regions"],
+        "patient_of_cases": split.get("subjects", {}),  # not in files of earlier versions
         "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
         **cost,
     }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.transforms.augment_batch import AugmentBatch
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.each_modality import EachModalityd
@@ -32,6 +33,7 @@ from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
+    "AugmentBatch",
     "CaseLoader",
     "DomainIndexd",
     "EachModalityd",

@@ -259,17 +259,17 @@ def test_a_segmentor_without_a_loss(weight, start):
         (
             HIPPOCAMPUS,
             {"consistency_weight": 0.5},
-            "--consistency_weight 0.5 with --ema_decay 0: the teacher is the seg",
+            "consistency_weight 0.5 with ema_decay 0: the teacher is the seg",
         ),
         (
             SKIN,
             {"unpaired_weight": 0.2},
-            "--unpaired_weight 0.2 with --critic_norm true: batch norm removes the mean",
+            "unpaired_weight 0.2 with critic_norm true: batch norm removes the mean",
         ),
         (
             SKIN,
             {"patch_weight": 0.2, "critic_score": True},
-            "--patch_weight 0.2 with --critic_score true: the term is of the critics' features",
+            "patch_weight 0.2 with critic_score true: the term is of the critics' features",
         ),
         (
             HIPPOCAMPUS,
@@ -279,19 +279,30 @@ def test_a_segmentor_without_a_loss(weight, start):
         (
             BRATS,
             {"patch_weight": 0.2, "foreground_probability": 1},
-            "--patch_weight 0.2 with --foreground_probability 1",
+            "patch_weight 0.2 with foreground_probability 1",
         ),
         (
             BRATS,
             {"consistency_weight": 0.5, "ema_decay": 0.99, "unlabeled": "ignore"},
-            "--consistency_weight 0.5 with --unlabeled ignore: the term is for images without a label map",
+            "consistency_weight 0.5 with unlabeled ignore: there are no unlabelled images",
+        ),
+        (
+            BRATS,
+            {"patch_weight": 0.2, "supervised_weight": 0, "critic_start": 1},
+            "patch_weight 0.2 with balance_gradients true and supervised_weight 0: the weight is relative",
         ),
     ],
 )
 def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, message):
     (problem,) = found(train(bundle), **{"unlabeled": "use", **settings})
     assert problem.startswith(message)
-    needed = {"ema_decay": 0.99, "critic_norm": False, "critic_score": False, "unlabeled": "use"}
+    needed = {
+        "ema_decay": 0.99,
+        "critic_norm": False,
+        "critic_score": False,
+        "unlabeled": "use",
+        "supervised_weight": 1,
+    }
     needed |= {"foreground_probability": 0.5, "unpaired_layers": None} if bundle is not SKIN else {}
     assert found(train(bundle), **{**settings, **needed}) == []
 

@@ -79,9 +79,26 @@ def test_an_image_that_is_not_there_is_known_by_its_name(split_file, tmp_path):
         ("{}", "is not a split file: expected lists"),
         ('{"training": [], "validation": [], "digests": ["a"]}', "expected 'digests' to map names"),
         ('{"training": [], "validation": [], "digests": {"a": 1}}', "expected 'digests' to map names"),
+        ('{"training": [], "validation": [], "subjects": {"a": 1}}', "expected 'subjects' to map names"),
     ],
 )
 def test_damaged_split_file(tmp_path, content, message):
     (tmp_path / "split.json").write_text(content, encoding="utf-8")
     with pytest.raises(DataError, match=message):
         read_split(tmp_path / "split.json")
+
+
+def test_the_subjects_of_cases_are_recorded_where_they_differ(tmp_path):
+    cases = [{"case": f"{patient}-{number}", "subject": patient, "image": ""} for patient in "ab" for number in (1, 2)]
+    cases += [
+        {"case": "c", "subject": "c", "image": ""},
+        {"case": "t-1", "subject": "t", "image": "", "section": "test"},
+    ]
+    split_cases(cases, folds=3, file=tmp_path / "split.json")
+    assert read_split(tmp_path / "split.json")["subjects"] == {
+        "a-1": "a",
+        "a-2": "a",
+        "b-1": "b",
+        "b-2": "b",
+        "t-1": "t",
+    }

@@ -10,7 +10,15 @@ import shutil
 
 import pytest
 
-from segan_monai.data import find_cases, held_out, isic_cases, nnunet_cases, read_split, split_cases
+from segan_monai.data import (
+    find_cases,
+    held_out,
+    isic_cases,
+    labelled_training_cases,
+    nnunet_cases,
+    read_split,
+    split_cases,
+)
 from segan_monai.errors import ConfigError, DataError
 
 MODALITIES = ("t1", "t1c", "flair")
@@ -253,3 +261,13 @@ def test_labelled_regions_that_are_no_list_of_names(tmp_path, value):
     (tmp_path / "list.json").write_text(json.dumps({"training": [entry]}), encoding="utf-8")
     with pytest.raises(DataError, match=r"entry 0 of 'training' has labelled_regions .*Expected \[\"region\"\]"):
         find_cases(None, tmp_path / "list.json")
+
+
+def test_an_epoch_has_as_many_cases_whatever_number_keeps_its_label():
+    cases = [*labelled(*"abcdefgh"), *unlabelled("u", "v")]
+    lengths = []
+    for number in (None, 2, 5):
+        split = split_cases(cases, folds=4, labeled_cases=number)
+        lengths.append(labelled_training_cases(cases, split))
+    assert lengths == [6, 6, 6]
+    assert labelled_training_cases(labelled(*"abcd"), split_cases(labelled(*"abcd"), folds=4)) == 3

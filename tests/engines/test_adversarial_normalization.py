@@ -123,6 +123,18 @@ def test_warm_up_is_the_normalizer_alone(batch):
     assert list(errors[6])[:3] == ["segmentation", "adversarial", "discriminator"]
 
 
+def test_warm_up_ends_when_the_error_is_small(batch):
+    epochs = {}
+    for threshold in (None, 1e9, 1e-9):
+        network, discriminator = players()
+        settings = {"warm_up_epochs": 3, "warm_up_error": threshold, "max_epochs": 4, "lr": 0.01}
+        trainer = make_trainer(network, discriminator, [batch], **settings)
+        seen = epochs[threshold] = []
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda e, seen=seen: seen.append(e.warming_up))
+        trainer.run()
+    assert epochs == {None: [True] * 3 + [False], 1e9: [True] + [False] * 3, 1e-9: [True] * 3 + [False]}
+
+
 def test_accuracy_by_domain_beside_chance():
     network, discriminator = players(domains=3)
     trainer = make_trainer(network, discriminator, [], domains=("a", "b", "c"))

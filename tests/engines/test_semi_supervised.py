@@ -280,20 +280,17 @@ def test_mixed_precision_follows_float32(batch, unlabeled, concat):
     [
         (
             {"unpaired_weight": 0.1, "unlabeled_data_loader": None},
-            r"unpaired_weight 0\.1 and patch_weight 0\.0 are for unlabelled images, but there are none",
+            r"unpaired_weight 0\.1 with unlabeled ignore: there are no unlabelled images",
         ),
+        ({"consistency_weight": 0.1}, r"consistency_weight 0\.1 with ema_decay 0: the teacher is the segmentor with"),
+        ({"unpaired_weight": 0.1, "critic": {"norm": True}}, r"critic_norm true: batch norm removes the mean"),
         (
-            {"consistency_weight": 0.1},
-            r"consistency_weight is 0\.1, but ema_decay is 0: the teacher is the segmentor with",
-        ),
-        ({"unpaired_weight": 0.1, "critic": {"norm": True}}, r"the critics have batch norm, which removes the mean"),
-        (
-            {"patch_weight": 0.1, "balance_gradients": True, "supervised_weight": 0.0},
-            r"balance_gradients compares with the supervised loss, but supervised_weight is 0",
+            {"patch_weight": 0.1, "balance_gradients": True, "supervised_weight": 0.0, "adversarial_weight": 1.0},
+            r"patch_weight 0\.1 with balance_gradients true and supervised_weight 0: the weight is relative",
         ),
         (
             {"patch_weight": 0.1, "balance_gradients": True, "compile": "eager"},
-            r"a compiled network \(compile 'eager'\)",
+            r"balance_gradients true and compile eager: a compiled network has no",
         ),
         ({"patch_weight": 0.1, "patch_loss": "log"}, r"patch_loss is 'log'"),
     ],

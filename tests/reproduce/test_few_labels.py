@@ -87,6 +87,19 @@ def test_share_of_the_gap():
     assert share_of_gap(runs, "supervised", "all labels") == {("unpaired", 8): pytest.approx(0.1 / 0.3)}
 
 
+def test_share_of_the_gap_counts_patients():
+    """Patient a, with two cases, has half of the weight."""
+    runs = [
+        {**run(row, dice, labels, 0), "patient_of_cases": {"a1": "a", "a2": "a"}}
+        for row, dice, labels in (
+            ("supervised", {"a1": 0.5, "a2": 0.5, "b": 0.5}, 8),
+            ("unpaired", {"a1": 0.6, "a2": 0.8, "b": 0.5}, 8),
+            ("all labels", {"a1": 0.9, "a2": 0.9, "b": 0.9}, None),
+        )
+    ]
+    assert share_of_gap(runs, "supervised", "all labels") == {("unpaired", 8): pytest.approx(0.1 / 0.4)}
+
+
 @pytest.fixture
 def runs():
     return [

@@ -35,6 +35,36 @@ def test_differences_are_means_over_the_patients_of_both_rows():
     assert -0.1 <= line["low"] <= line["difference"] <= line["high"] <= 0.15
 
 
+def test_several_cases_of_a_patient_count_once():
+    """Slices of one patient agree: as patients of their own, they would make the interval too narrow."""
+    base = {"a1": 0.5, "a2": 0.5, "a3": 0.5, "b1": 0.5, "c": 0.5, "d": 0.5}
+    better = {"a1": 0.7, "a2": 0.8, "b1": 0.6, "c": 0.4, "d": 0.5}  # a3 is in one row only
+    patients = {"a1": "a", "a2": "a", "a3": "a", "b1": "b"}
+    runs = [{**run(name, 0, dice), "patient_of_cases": patients} for name, dice in (("x", base), ("y", better))]
+    (line,) = paired_differences(runs, "x").to_dict("records")
+    assert (line["patients"], line["better"]) == (4, 2)  # a +.25, b +.1, c -.1, d 0
+    assert line["difference"] == pytest.approx(0.25 / 4)
+    (apart,) = paired_differences([run("x", 0, base), run("y", 0, better)], "x").to_dict("records")
+    assert apart["patients"] == 5
+    assert apart["difference"] == pytest.approx(0.5 / 5)
+
+
+def test_a_patient_with_more_runs_counts_once():
+    """Patient a has two cases in seed 0 and one in seed 1: both seeds count the same."""
+    patients = {"a1": "a", "a2": "a"}
+    runs = [
+        {**run(name, seed, dice), "patient_of_cases": patients}
+        for name, seed, dice in (
+            ("x", 0, {"a1": 0.5, "a2": 0.5, "b": 0.5}),
+            ("y", 0, {"a1": 0.6, "a2": 0.8, "b": 0.5}),
+            ("x", 1, {"a1": 0.5, "b": 0.5}),
+            ("y", 1, {"a1": 0.4, "b": 0.5}),
+        )
+    ]
+    (line,) = paired_differences(runs, "x").to_dict("records")
+    assert line["difference"] == pytest.approx(((0.2 - 0.1) / 2 + 0) / 2)
+
+
 def test_folds_are_compared_with_the_same_fold():
     runs = [run("U-Net", 0, {"a": 0.5, "b": 0.5}, fold=0), run("SegAN", 0, {"a": 0.9, "b": 0.9}, fold=1)]
     assert paired_differences(runs, "U-Net").empty
