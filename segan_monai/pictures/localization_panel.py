@@ -91,7 +91,8 @@ class LocalizationPanel:
 def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
     """Run an ``LSNet`` on a slice (1, C, X, Y) and return its intermediate results with those of the true mask.
 
-    The middle one of C channels is shown, which is the slice between its neighbours. The mask may have any size. The network's mode is restored afterwards.
+    The middle one of C channels is shown, which is the slice between its neighbours. The mask may have any size. The
+    network's mode is restored afterwards.
     """
     plane = plane.to(next(network.parameters()).device).float()
     mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
