@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inferers": {"engines", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
-    "handlers": {"data", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},
+    "handlers": {"data", "engines", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},
     "check": {"data", "trained", "transforms"},
     "run": {"check", "trained"},
     "export": {"inferers", "networks", "trained", "transforms"},

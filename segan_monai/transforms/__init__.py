@@ -16,6 +16,7 @@ from segan_monai.transforms.known_labels import HideUnknownd, check_ignore_label
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
+from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved, map_intensities
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.region_rules import RegionRulesd
@@ -46,6 +47,8 @@ __all__ = [
     "LoadCased",
     "LoadPhotographd",
     "PatchFitsd",
+    "RandContrastCurve",
+    "RandContrastCurved",
     "RandSlicesd",
     "RandStrongChange",
     "RandTissuePatchesd",
@@ -64,6 +67,7 @@ __all__ = [
     "cut_slice",
     "known_voxels",
     "label_to_regions",
+    "map_intensities",
     "merged_regions",
     "read_mask",
     "read_photograph",
