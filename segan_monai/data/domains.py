@@ -146,7 +146,7 @@ def split_domains(
     if resume and file and has_split(Path(file)):
         split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), stratified_by="domain")
         return _finished(split, train_domains, require_unlabeled)
-    split: dict[str, list[dict[str, Any]]] = {"training": [], "validation": []}
+    split = {"training": [], "validation": []}
     for name in find_domains(usable):
         of_domain = in_domains(usable, [name])
         subjects = len({case["subject"] for case in of_domain})

@@ -111,7 +111,7 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         network.train()
         self.discriminator.train()
         unlabeled = self._unlabeled(batchdata, image)
-        if self.unlabeled_statistics:
+        if unlabeled is not None and self.unlabeled_statistics:
             with running_statistics_unchanged(network), self.autocast():
                 logits, normalized = self.inferer(image, network)
             with torch.no_grad(), self.autocast():

@@ -102,7 +102,7 @@ class PatchReport:
     def _write(self, found: Sequence[tuple[str, list[list[int]]]]) -> None:
         counts = torch.tensor([of_patch for _, of_patch in found])
         record: dict[str, Any] = {"patches": len(found), "regions": dice_of_patches(counts, self.regions)}
-        of_domains = {}
+        of_domains: dict[str, dict[str, Any]] = {}
         for domain in self.domains:
             mask = torch.tensor([name == domain for name, _ in found])
             if mask.any():

@@ -39,9 +39,8 @@ def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> R
         return rois
     device = rois.distances.device
     index, table = torch.tensor(chosen, device=device), torch.tensor(rows, device=device)
-    true = from_edges(
-        index, table[:, 0].long(), *table[:, [1, 3, 2, 4]].unbind(1), torch.ones(len(rows), device=device)
-    )
+    channels, left, top, right, bottom = table.unbind(1)
+    true = from_edges(index, channels.long(), left, right, top, bottom, torch.ones(len(rows), device=device))
     # out of place, because distances have a gradient
     return RoIs(*(part.index_copy(0, index, new.to(part)) for part, new in zip(rois, true, strict=True)))
 

@@ -238,7 +238,8 @@ def test_the_paper_by_patches(brains, tmp_path):
     assert set(found["regions"]) == {"CSF", "GM", "WM"}
     with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
         assert len({row["case"] for row in csv.DictReader(stream)}) == 4, "whole volumes of all cases"
-    fails("every case has training patches", ConfigError, "evaluating", dataset_dir=str(brains), **settings, **output)
+    other = {"overlays": [paper], "split_by": "subject", "dataset_dir": str(brains)}
+    fails("every case has training patches", ConfigError, "evaluating", **other, **settings, **output)
 
 
 SCANNER = OVERLAYS / "experiments" / "unlabelled_scanner"

@@ -14,13 +14,12 @@ from segan_monai.handlers import DomainProfiles, ScannerCheck
 from segan_monai.handlers.domain_profiles import Nearest, nearest, profile
 
 
-def image(seed, dark):
-    """A standardized image of two tissues, of which ``dark`` is the share of the darker one; background 0."""
+def image(seed, skewness):
+    """A standardized image of 4,096 voxels of a skewed distribution, dark background 0."""
     torch.manual_seed(seed)
-    voxels = torch.where(torch.rand(1, 9, 9, 9) < dark, -1.0, 1.0) + 0.1 * torch.randn(1, 9, 9, 9)
+    voxels = torch.exp(skewness * torch.randn(1, 16, 16, 16)) * (1 if skewness > 0 else -1)
     voxels = (voxels - voxels.mean()) / voxels.std()
-    voxels[:, 0] = 0
-    return voxels
+    return torch.cat([torch.zeros(1, 4, 16, 16), voxels], dim=1)
 
 
 def test_profile_is_of_the_voxels_alone():
@@ -49,25 +48,26 @@ def run(handler, batch, output=None):
 
 
 def test_a_scanner_never_seen_is_named_with_the_nearest_domain(tmp_path, caplog):
-    shares = {"A": 0.3, "B": 0.5}
+    skewness = {"A": 0.3, "B": 0.8}
     output = [
-        {"input": image(seed, share), "domain_number": torch.tensor(number)}
-        for number, share in enumerate(shares.values())
+        {"input": image(seed, value), "domain_number": torch.tensor(number)}
+        for number, value in enumerate(skewness.values())
         for seed in range(4)
     ]
-    run(DomainProfiles(tmp_path, list(shares)), None, output)
-    assert [len(of) for of in json.loads((tmp_path / "domains.json").read_text(encoding="utf-8"))["profiles"].values()]
+    run(DomainProfiles(tmp_path, list(skewness)), None, output)
+    written = json.loads((tmp_path / "domains.json").read_text(encoding="utf-8"))["profiles"]
+    assert {name: len(images) for name, images in written.items()} == {"A": 4, "B": 4}
     run(ScannerCheck(tmp_path), [{"case": "known", "image": image(9, 0.3)}])
     assert not caplog.records
-    run(ScannerCheck(tmp_path), [{"case": "new", "image": image(9, 0.9)}, {"case": "old", "image": image(8, 0.5)}])
-    assert "case new is unlike the images of every training domain: the nearest, B, is" in caplog.text
+    run(ScannerCheck(tmp_path), [{"case": "new", "image": image(9, -0.8)}, {"case": "old", "image": image(8, 0.8)}])
+    assert "case new is unlike the images of every training domain: the nearest, A, is" in caplog.text
     assert "1 of 2 cases are unlike" in caplog.text
     assert "case old" not in caplog.text
 
 
 def test_weights_without_profiles_and_a_damaged_file(tmp_path, caplog):
-    run(ScannerCheck(tmp_path), [{"case": "any", "image": image(0, 0.9)}])
+    run(ScannerCheck(tmp_path), [{"case": "any", "image": image(0, -0.8)}])
     assert not caplog.records
     (tmp_path / "domains.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"domains\.json"):
-        run(ScannerCheck(tmp_path), [{"case": "any", "image": image(0, 0.9)}])
+        run(ScannerCheck(tmp_path), [{"case": "any", "image": image(0, -0.8)}])

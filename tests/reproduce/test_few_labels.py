@@ -144,7 +144,7 @@ def test_a_failed_draw_is_named_beside_the_other_runs_of_its_row(runs, tmp_path)
 
 
 def test_the_gap_of_a_table_without_numbers_of_labels(tmp_path):
-    table = replace(TABLE, labels=None, baseline="source only", oracle="target labelled")
+    (table,) = load_tables("unlabelled-scanner")
     dice = {"source only": 0.4, "random contrast": 0.6, "target labelled": 0.8}
     found = [run(row, {"a": value, "b": value + 0.1}) for row, value in dice.items()]
     text = format_markdown(Plan(table, tmp_path / "data", tmp_path), found)
