@@ -181,7 +181,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
     ) -> Unpaired | None:
         """Return unlabelled images with predicted masks, and labelled ones with true masks; None without the latter."""
         if "uniform" in batchdata:
-            rows = torch.as_tensor(batchdata["uniform"]).nonzero().flatten().to(image.device)
+            rows = torch.as_tensor(batchdata["uniform"]).nonzero().flatten().to(image.device, non_blocking=True)
             labelled = [x if x is None else x[rows] for x in labelled]
         reference, true, known = labelled
         if not len(reference):
@@ -238,6 +238,10 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
             for name, factor in balancing_factors(reference, balanced, self.last_weight).items():
                 changing[name] = changing[name] * factor
         shown = {f"weight_{name.removeprefix('segmentor_')}": changing[name] for name in changing if name in terms}
-        device = self.state.device
-        self.state.output["terms"].update({k: torch.as_tensor(v, device=device) for k, v in shown.items()})
+        # `full`, because a copy from the host would wait for a GPU
+        on_device = {
+            k: v if isinstance(v, Tensor) else torch.full((), float(v), device=self.state.device)
+            for k, v in shown.items()
+        }
+        self.state.output["terms"].update(on_device)
         return {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight, **changing}

@@ -4,11 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from monai.networks.layers import GaussianFilter
+from monai.networks.layers import gaussian_1d, separable_filtering
 from torch import Tensor
 
 
@@ -35,7 +34,8 @@ class UnpairedMasks:
     """
 
     def __init__(self, blur: float, noise: float, device: torch.device) -> None:
-        self.blur: Callable[[Tensor], Tensor] | None = GaussianFilter(2, blur).to(device) if blur else None
+        # once, because its length depends on a value for which the host would wait on a GPU in every step
+        self.kernel: Tensor | None = gaussian_1d(torch.tensor(blur)).to(device) if blur else None
         self.noise = noise
 
     def __call__(
@@ -50,8 +50,8 @@ class UnpairedMasks:
             share_of_noise: between 1 at first and 0.
         """
         predicted = predicted.float()
-        if self.blur:
-            true = self.blur(true)
+        if self.kernel is not None:
+            true = separable_filtering(true, [self.kernel, self.kernel])
         if std := self.noise * share_of_noise:
             true = true + std * torch.randn_like(true)
             predicted = predicted + std * torch.randn_like(predicted)

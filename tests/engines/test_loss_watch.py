@@ -56,16 +56,20 @@ def test_reading_later_changes_no_result(name):
         assert torch.equal(values[0], values[2])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "semi_supervised"])
 def test_the_host_reads_nothing_within_an_iteration(name, tmp_path):
     reads = []
+    # all terms of unlabelled images
+    settings = {"unpaired_weight": 0.5, "balance_gradients": True, "mask_blur": 1.0, "mask_noise": 0.1}
+    more = settings if name == "semi_supervised" else {}
     for look_every in (100, 1):
-        trainer = make_trainer(name, make_batches(name), train_handlers=[EpochLog(tmp_path)])
+        trainer = make_trainer(name, make_batches(name), train_handlers=[EpochLog(tmp_path)], **more)
         trainer.look_every = look_every
         trainer.state.epoch = trainer.state.iteration = 1
         trainer.state.epoch_length = 100
+        batches = list(trainer.data_loader)
         with HostReads() as mode:
-            for batch in make_batches(name):
+            for batch in batches:
                 trainer._iteration(trainer, batch)
                 trainer.fire_event(Events.ITERATION_COMPLETED)
         reads.append(mode.found)

@@ -126,13 +126,22 @@ def test_a_loss_that_is_not_finite_changes_no_weight(name, device):
     assert torch.equal(weights_of(trainer), before)
 
 
+def pinned(batch):
+    """A batch in pinned memory, as a loader gives it."""
+    return {key: pinned(value) if isinstance(value, dict) else value.pin_memory() for key, value in batch.items()}
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("amp", [False, True])
-@pytest.mark.parametrize("name", ["segan", "segmentation", "normalization"])
+@pytest.mark.parametrize("name", ["segan", "segmentation", "normalization", "semi_supervised"])
 def test_the_host_never_waits_within_an_epoch(name, amp, tmp_path):
     """PyTorch raises an error for every wait that it knows of."""
-    trainer = trainer_on("cuda", name, amp=amp, train_handlers=[EpochLog(str(tmp_path))], ema_decay=0.9)
-    batches = [{key: value.pin_memory() for key, value in batch.items()} for batch in make_batches(name)]
+    # all terms of unlabelled images
+    settings = {"unpaired_weight": 0.5, "balance_gradients": True, "mask_blur": 1.0, "mask_noise": 0.1}
+    more = settings if name == "semi_supervised" else {}
+    handlers = [EpochLog(str(tmp_path))]
+    trainer = trainer_on("cuda", name, amp=amp, train_handlers=handlers, **{"ema_decay": 0.9, **more})
+    batches = [pinned({**batch, "uniform": torch.tensor([True, False, True, True])}) for batch in trainer.data_loader]
     trainer.state.epoch = trainer.state.iteration = 1
     trainer.state.epoch_length = 100
     trainer._iteration(trainer, batches[0])  # the first one may set up libraries
