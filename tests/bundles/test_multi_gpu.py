@@ -26,7 +26,7 @@ from tests.bundles.workflow import (
     make_workflow,
     run_workflow,
 )
-from tests.torchrun import torchrun
+from tests.torchrun import torchrun, torchrun_in_forks
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
@@ -71,7 +71,7 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
             jobs[-1].pop("device", None)
         jobs.insert(-1, {**jobs[-2], "resume": True, "epochs": 3})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    done = torchrun(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
+    done = torchrun_in_forks(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
     assert done.returncode == 0, done.stderr[-4000:]
 
     for bundle, settings in common.items():
