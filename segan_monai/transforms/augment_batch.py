@@ -11,7 +11,7 @@ from monai.transforms import EnsureTyped
 from torch import Tensor
 
 from segan_monai.transforms.batch_deformation import BatchDeformation
-from segan_monai.transforms.batch_intensity import BatchIntensity
+from segan_monai.transforms.batch_intensity import DICTIONARY_VERSIONS, BatchIntensity
 from segan_monai.transforms.each_modality import EachModalityd
 
 
@@ -22,8 +22,8 @@ class AugmentBatch:
     label maps with it. Random numbers come from torch's generators, so a run is repeatable and can be resumed.
 
     Args:
-        transforms: transforms of a single sample in order: of deformation, see ``BatchDeformation``; ``EachModalityd``,
-            see ``BatchIntensity``; and ``EnsureTyped``, which a batch does not need. None, a disabled step of a config,
+        transforms: transforms of a single sample in order: deformation, see ``BatchDeformation``; intensities, see
+            ``BatchIntensity``; and ``EnsureTyped``, which a batch does not need. None, a disabled step of a config,
             is skipped.
 
     Raises:
@@ -32,7 +32,7 @@ class AugmentBatch:
 
     def __init__(self, transforms: Sequence[Any]) -> None:
         self.steps: list[Callable[[Mapping[Any, Tensor]], dict[Any, Tensor]]] = [
-            BatchIntensity(step) if isinstance(step, EachModalityd) else BatchDeformation(step)
+            BatchIntensity(step) if isinstance(step, (EachModalityd, *DICTIONARY_VERSIONS)) else BatchDeformation(step)
             for step in transforms
             if step is not None and not isinstance(step, EnsureTyped)
         ]

@@ -100,11 +100,6 @@ def to_device(values: Tensor, device: torch.device) -> Tensor:
     return (values.pin_memory() if device.type == "cuda" else values).to(device, non_blocking=True)
 
 
-def chosen(probability: Tensor) -> Tensor:
-    """Return the indices of the elements that happen, each with its probability; drawn on the host."""
-    return (torch.rand(probability.shape) < probability).nonzero().flatten()
-
-
 class BatchDeformation:
     """Deform the slices of a batch, each at random and by itself; the keys of a sample move together.
 

@@ -11,15 +11,27 @@ import torch
 from monai.transforms import (
     Compose,
     RandAdjustContrast,
+    RandAdjustContrastd,
     RandGaussianNoise,
+    RandGaussianNoised,
     RandScaleIntensity,
+    RandScaleIntensityd,
     RandSimulateLowResolution,
 )
 from torch import Tensor
 
 from segan_monai.errors import ConfigError
-from segan_monai.transforms.batch_deformation import chosen, to_device
+from segan_monai.transforms.batch_deformation import to_device
 from segan_monai.transforms.each_modality import EachModalityd
+from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved
+
+DICTIONARY_VERSIONS: dict[type, str] = {
+    RandAdjustContrastd: "adjuster",
+    RandContrastCurved: "curve",
+    RandGaussianNoised: "rand_gaussian_noise",
+    RandScaleIntensityd: "scaler",
+}
+"""Transforms of all channels alike, and the attribute that holds their transform of an array."""
 
 
 def adjust_contrast(x: Tensor, gamma: Tensor) -> Tensor:
@@ -51,26 +63,57 @@ def simulate_low_resolution(x: Tensor, zoom: Tensor) -> Tensor:
     return x
 
 
+def map_by_curves(x: Tensor, levels: Tensor) -> Tensor:
+    """Return images (B, N, H, W) mapped by curves with ``levels`` (B, knots), as ``map_intensities`` maps one."""
+    inside, dims = x != 0, (1, 2, 3)
+    low = x.masked_fill(~inside, torch.inf).amin(dims, keepdim=True)
+    high = x.masked_fill(~inside, -torch.inf).amax(dims, keepdim=True)
+    length = high - low  # not positive in an image of one intensity or none
+    last = levels.shape[1] - 1
+    place = ((x - low) / length).masked_fill(~inside | (length <= 0), 0) * last
+    first = place.floor().clamp(0, last - 1)
+    at_first, at_next = (levels.gather(1, knot.long().flatten(1)).view_as(x) for knot in (first, first + 1))
+    found = at_first.lerp(at_next, place - first)
+    mean, deviation = _statistics(found, inside)
+    wanted_mean, wanted_deviation = _statistics(x, inside)
+    mapped = (found - mean) / deviation.clamp(min=1e-12) * wanted_deviation + wanted_mean
+    return torch.where(inside & (length > 0) & (deviation > 1e-6), mapped, x)
+
+
+def _statistics(x: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the pixels inside, per image."""
+    count = inside.sum((1, 2, 3), keepdim=True).clamp(min=1)
+    mean = (x * inside).sum((1, 2, 3), keepdim=True) / count
+    return mean, (((x - mean) * inside).square().sum((1, 2, 3), keepdim=True) / count).sqrt()
+
+
 class BatchIntensity:
     """Change the intensities of each modality of each sample at random, but of its neighbouring slices alike.
 
-    The distribution is that of ``EachModalityd`` applied to each sample. Choices and parameters are drawn on the host,
-    by torch's generator, and noise on the device.
+    The distribution is that of the given transform applied to each sample. Choices and parameters are drawn on the
+    host, by torch's generator, and noise on the device.
 
     Args:
         transform: ``EachModalityd`` with ``RandGaussianNoise``, ``RandSimulateLowResolution``, ``RandAdjustContrast``,
-            ``RandScaleIntensity``, or ``Compose`` of them.
+            ``RandScaleIntensity``, ``RandContrastCurve``, or ``Compose`` of them; or the dictionary version of one,
+            which changes all channels alike.
 
     Raises:
         ConfigError: Another transform, or a setting that works on single images only.
     """
 
-    def __init__(self, transform: EachModalityd) -> None:
-        self.keys, self.modalities = transform.keys, transform.modalities
-        inner = transform.transform
-        self.steps: list[Any] = list(inner.transforms) if isinstance(inner, Compose) else [inner]
+    def __init__(self, transform: Any) -> None:
+        self.modalities = 1
+        if isinstance(transform, EachModalityd):
+            self.modalities, inner = transform.modalities, transform.transform
+            self.steps: list[Any] = list(inner.transforms) if isinstance(inner, Compose) else [inner]
+            self.shares = [getattr(step, "prob", 1.0) for step in self.steps]
+        else:
+            self.steps = [getattr(transform, DICTIONARY_VERSIONS.get(type(transform), ""), transform)]
+            self.shares = [self.steps[0].prob * transform.prob]
         for step in self.steps:
             _check(step)
+        self.keys = transform.keys
 
     def __call__(self, batch: Mapping[Any, Tensor]) -> dict[Any, Tensor]:
         """Return the batch, of tensors (B, N * C, H, W) in float32 on one device, with changed images.
@@ -89,8 +132,8 @@ class BatchIntensity:
                     "Correct 'modalities' of EachModalityd."
                 )
             images = batch[key].unflatten(1, (-1, self.modalities)).transpose(1, 2).flatten(0, 1)
-            for step in self.steps:
-                rows = chosen(torch.full((len(images),), float(step.prob)))
+            for step, share in zip(self.steps, self.shares, strict=True):
+                rows = (torch.rand(len(images)) < share).nonzero().flatten()
                 if len(rows):
                     drawn, rows = _draw(step, len(rows)), to_device(rows, images.device)
                     changed = _change(step, images[rows], to_device(drawn, images.device))
@@ -100,7 +143,7 @@ class BatchIntensity:
 
 
 def _check(step: Any) -> None:
-    known = RandGaussianNoise | RandSimulateLowResolution | RandAdjustContrast | RandScaleIntensity
+    known = RandGaussianNoise | RandSimulateLowResolution | RandAdjustContrast | RandScaleIntensity | RandContrastCurve
     single = [
         name for name in ("invert_image", "retain_stats", "channel_wise", "align_corners") if getattr(step, name, False)
     ]
@@ -111,14 +154,16 @@ def _check(step: Any) -> None:
         settings = ", ".join(f"{name} {getattr(step, name)}" for name in single)
         raise ConfigError(
             f"{type(step).__name__}{' with ' if single else ''}{settings} cannot change whole batches. Expected "
-            "RandGaussianNoise, RandAdjustContrast, RandScaleIntensity, or RandSimulateLowResolution with "
-            "downsample_mode nearest and upsample_mode bilinear. Set augment_on_device to false to augment in the "
-            "loader."
+            "RandGaussianNoise, RandAdjustContrast, RandScaleIntensity, RandContrastCurve, or "
+            "RandSimulateLowResolution with downsample_mode nearest and upsample_mode bilinear. Set augment_on_device "
+            "to false to augment in the loader."
         )
 
 
 def _draw(step: Any, count: int) -> Tensor:
-    """Return one parameter per image, drawn as the transform draws it: standard deviation, zoom, gamma or factor."""
+    """Return the parameter of each image as the transform draws it: deviation, zoom, gamma, factor or curve."""
+    if isinstance(step, RandContrastCurve):
+        return torch.rand(count, step.knots)
     if isinstance(step, RandGaussianNoise):
         low, high = (0.0 if step.sample_std else step.std), step.std
     elif isinstance(step, RandSimulateLowResolution):
@@ -135,6 +180,8 @@ def _change(step: Any, images: Tensor, drawn: Tensor) -> Tensor:
         return simulate_low_resolution(images, drawn)
     if isinstance(step, RandAdjustContrast):
         return adjust_contrast(images, drawn)
+    if isinstance(step, RandContrastCurve):
+        return map_by_curves(images, drawn)
     return images * (1 + _per_image(drawn))
 
 

@@ -9,7 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
 
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS
 
 
 def parser_of(bundle, **settings):
@@ -41,24 +41,37 @@ def names_of_steps(parser, name):
     return [type(step).__name__ for step in parser.get_parsed_content(name) if step is not None]
 
 
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
-@pytest.mark.parametrize("kind", ["", "unlabeled_"])
-def test_slices_are_augmented_in_the_loader_or_on_the_device(bundle, kind):
+@pytest.mark.parametrize(
+    ("bundle", "kind", "name"),
+    [
+        (BRATS, "", "OneOf"),
+        (BRATS, "unlabeled_", "OneOf"),
+        (HIPPOCAMPUS, "", "OneOf"),
+        (HIPPOCAMPUS, "unlabeled_", "OneOf"),
+        (PANCREAS, "", "RandAffined"),
+    ],
+)
+def test_slices_are_augmented_in_the_loader_or_on_the_device(bundle, kind, name):
     for on_device in (False, True):
         parser = parser_of(
-            bundle, augmentation_probability=0.8, elastic_magnitude=4.0, augment_on_device=on_device, device="cpu"
+            bundle,
+            augmentation_probability=0.8,
+            contrast_probability=0.5,
+            elastic_magnitude=4.0,
+            augment_on_device=on_device,
         )
         in_loader = names_of_steps(parser, f"train#{kind}augmentation_in_loader")
-        assert ("OneOf" in in_loader) is not on_device
+        assert (name in in_loader) is not on_device
         assert "RandSlicesd" in names_of_steps(parser, "train#random_slices")
-        augment = parser.get_parsed_content("train#trainer#augment")
+        augment = parser.get_parsed_content("train#augment")
         assert (augment is not None) is on_device
+        assert parser["train#trainer#augment"] == "@train::augment", "overlays of the trainer use the same"
 
 
 @pytest.mark.parametrize("magnitude", [0.0, 4.0])
 def test_a_batch_is_deformed_as_each_slice_is_with_its_label(sample, magnitude):
     parser = parser_of(BRATS, augmentation_probability=1.0, elastic_magnitude=magnitude, augment_on_device=True)
-    augment = parser.get_parsed_content("train#trainer#augment")
+    augment = parser.get_parsed_content("train#augment")
     torch.manual_seed(0)
     batch = {key: value[None].repeat(16, 1, 1, 1) for key, value in sample.items()}
     changed = augment(batch)

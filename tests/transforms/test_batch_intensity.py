@@ -11,21 +11,31 @@ from monai.transforms import (
     AdjustContrast,
     Compose,
     RandAdjustContrast,
+    RandAdjustContrastd,
     RandGaussianNoise,
+    RandGaussianNoised,
     RandGaussianSmooth,
     RandScaleIntensity,
+    RandScaleIntensityd,
     RandSimulateLowResolution,
 )
 
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import EachModalityd
-from segan_monai.transforms.batch_intensity import BatchIntensity, adjust_contrast, simulate_low_resolution
+from segan_monai.transforms.batch_intensity import (
+    BatchIntensity,
+    adjust_contrast,
+    map_by_curves,
+    simulate_low_resolution,
+)
+from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved, map_intensities
 
 STEPS = {
     "noise": lambda prob: RandGaussianNoise(prob, std=0.2),
     "low resolution": lambda prob: RandSimulateLowResolution(prob, upsample_mode="bilinear", zoom_range=(0.5, 1.0)),
     "contrast": lambda prob: RandAdjustContrast(prob, gamma=(0.7, 1.5)),
     "scale": lambda prob: RandScaleIntensity(0.3, prob),
+    "curve": RandContrastCurve,
 }
 
 
@@ -54,6 +64,38 @@ def test_low_resolution_is_that_of_monai(size):
     for one, image, value in zip(found, images(len(zoom), size=size), zoom.tolist(), strict=True):
         step.zoom_factor = value
         torch.testing.assert_close(one, step(image, randomize=False).as_tensor(), atol=1e-4, rtol=0)
+
+
+def test_a_curve_is_that_of_the_loader():
+    image = images(5, 2)
+    image[:, :, :6] = 0  # background
+    image[3] = 0
+    image[4] = image[4].sign() * 0.5
+    levels = torch.rand(5, 4, generator=torch.Generator().manual_seed(1))
+    found = map_by_curves(image, levels)
+    assert torch.equal(found[3:], image[3:]), "no intensity or one has no curve"
+    assert not found[:, :, :6].any()
+    for one, before, curve in zip(found, image, levels.tolist(), strict=True):
+        torch.testing.assert_close(one, map_intensities(before, curve), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("transform", "largest"),
+    [
+        (RandScaleIntensityd("image", factors=0.3, prob=0.5), 0.31),
+        (RandGaussianNoised("image", prob=0.5, std=0.02), 0.2),
+        (RandAdjustContrastd("image", prob=0.5, gamma=(0.5, 1.5)), 1.0),
+        (RandContrastCurved("image", prob=0.5), 2.0),
+    ],
+)
+def test_dictionary_versions_change_all_channels_with_their_probability(transform, largest):
+    torch.manual_seed(0)
+    image = images(400, 2, (6, 6))
+    change = (BatchIntensity(transform)({"image": image})["image"] - image).abs()
+    assert change.max() < largest
+    changed = change.mean((2, 3)) > 1e-6
+    assert torch.equal(changed[:, 0], changed[:, 1])
+    assert changed.float().mean().item() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.parametrize("name", STEPS)
