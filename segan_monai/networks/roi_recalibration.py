@@ -87,6 +87,12 @@ def crop_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: f
     return roi_affine(torch.stack([(x0 + x1) / 2, (y0 + y1) / 2], dim=-1), half, size, margin=0.0)
 
 
+def mirrored_affine(theta: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror the result of affines (N, 2, 3) left to right, where ``mirrored`` (N,) is true."""
+    sign = torch.where(mirrored, -1.0, 1.0).to(theta).reshape(-1, 1, 1)
+    return torch.cat([theta[:, :, :1] * sign, theta[:, :, 1:]], dim=2)
+
+
 def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
     """Return the affine that maps masks back to the image: Xie et al. (2021), Eq. 4.
 

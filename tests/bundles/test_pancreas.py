@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.losses import DiceFocalLoss
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
@@ -91,10 +92,12 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
     bce = trainer(f"{folder}methods/unet.json", f"{folder}components/bce.json")
     assert isinstance(bce.loss_function, torch.nn.BCEWithLogitsLoss)
     assert cropped.network.localizer_size == [32, 32], "it sees the same small slice"
+    assert isinstance(trainer(f"{folder}choices/monai_focal.json").loss_function, DiceFocalLoss)
+    assert trainer(f"{folder}choices/true_boxes.json").true_box_share == 0.5
     own = trainer()
     assert (own.network.localizer_size, own.network.roi_size) == ([32, 32], [32, 32])
     assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 8, False)
-    assert own.loss_function.lambda_dice == 0.2
+    assert (own.loss_function.lambda_dice, own.true_box_share) == (0.2, 0)
 
 
 @pytest.mark.parametrize("row", ["unet", "fcn", "attention_unet"])
@@ -106,11 +109,12 @@ def test_one_stage_sees_no_more_pixels_than_a_stage_of_two(row):
 
 def test_tables_have_the_published_figures(monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
-    methods, components, first_stage, decay = load_tables("lsnet")
+    methods, components, first_stage, decay, choices = load_tables("lsnet")
     assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
     assert len(methods.rows) == 7
     assert decay.published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
     assert first_stage.published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
+    assert next(iter(choices.rows)) == "L-SNet"
     assert list(components.rows)[-1] == "S-Net + loss + L-Net + RR"
 
 

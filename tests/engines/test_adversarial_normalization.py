@@ -217,3 +217,21 @@ def test_any_module_can_be_the_discriminator(batch):
     trainer = make_trainer(network, nn.Sequential(nn.Flatten(), nn.Linear(16**3, 3)), [batch])
     trainer.run()
     assert trainer.state.output["terms"]["discriminator"] > 0
+
+
+@pytest.mark.parametrize("kind", ["least_squares", "hinge", "wasserstein"])
+def test_losses_of_other_gans(batch, kind):
+    network, _ = players()
+    discriminator = DomainDiscriminator(2, channels=(4, 8), dropout=0.0, norm=None)
+    trainer = make_trainer(network, discriminator, [batch] * 12, domain_loss=DomainAdversarialLoss(kind), lr=0.01)
+    found = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: found.append(dict(e.state.output["terms"])))
+    trainer.run()
+    assert found[-1]["discriminator"] < found[0]["discriminator"]
+    assert ("gradient_penalty" in found[0]) == (kind == "wasserstein")
+    assert ("accuracy_generated" in found[0]) == (kind != "wasserstein")
+    assert found[0]["accuracy_chance"].item() == pytest.approx(1 / 2 if kind == "wasserstein" else 1 / 3)
+    if kind == "wasserstein":
+        assert found[-1]["gradient_penalty"] < found[0]["gradient_penalty"]
+        with pytest.raises(ConfigError, match="batch norm"):
+            make_trainer(*players(), [batch], domain_loss=DomainAdversarialLoss(kind))

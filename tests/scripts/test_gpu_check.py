@@ -58,7 +58,7 @@ def test_all_other_parts_in_miniature(check, hippocampi, tmp_path):
         done = run_python(*words, cwd=TOP, env=check.environment(str(folder)))
         assert done.returncode == 0, f"{part.name}: {(done.stdout + done.stderr)[-3000:]}"
         found[part.name] = check.results(folder)
-    assert len(found) == 11
+    assert len(found) == 12
     assert found["tests"]["tests"]["tests"] > 10
     assert found["tests"]["tests"]["failed"] == {}
     rows = {name: results["result"]["rows"] for name, results in found.items() if "result" in results}
@@ -67,6 +67,7 @@ def test_all_other_parts_in_miniature(check, hippocampi, tmp_path):
         "one size of plane that the volume may have had already"
     )
     assert {row["side"] for row in rows["inference"]} > {"bfloat16", "MONAI SliceInferer"}
+    assert {row["side"].partition(": ")[2] for row in rows["augmentation"]} == {"one by one, cpu", "batch, cpu"}
     for name in ("training", "training-without-critics"):
         (row,) = rows[name]
         assert row["epochs"] == 1
