@@ -244,7 +244,9 @@ KEYS: dict[str, Key] = {
     ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
-    "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),
+    "true_box_share": Key(
+        _SHARE | NULL, "share of the epochs in which the segmentor also sees true boxes; null: all, only true ones"
+    ),
     "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),

@@ -53,7 +53,8 @@ class LSNetTrainer(PhasedTrainer):
             ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
         gradient_decay: factor of the gradient from S-Net into L-Net (paper: 0.1).
         true_box_share: share of the epochs in which true boxes are used. Their probability falls linearly from 1 in the
-            first iteration to 0; 0 for predicted boxes only (the paper).
+            first iteration to 0; 0 for predicted boxes only (the paper); None for true boxes in every iteration, as
+            the cited coarse-to-fine methods train their second network.
         box_jitter: standard deviation of the shift of a true box's edges, as a share of its width or height.
         **settings: arguments of ``PhasedTrainer`` except ``adversaries``. The network is an ``LSNet``; the loss
             function is that of the mask in the RoI, with logits and label (B, K, H, W).
@@ -68,13 +69,13 @@ class LSNetTrainer(PhasedTrainer):
         *,
         localization_loss: Callable,
         gradient_decay: float = 0.1,
-        true_box_share: float = 0.0,
+        true_box_share: float | None = 0.0,
         box_jitter: float = 0.1,
         **settings: Any,
     ) -> None:
         if gradient_decay < 0:
             raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
-        if not 0 <= true_box_share <= 1 or box_jitter < 0:
+        if not 0 <= (true_box_share or 0) <= 1 or box_jitter < 0:
             raise ConfigError(
                 f"true_box_share is {true_box_share} and box_jitter {box_jitter}; expected a share of the epochs from "
                 "0 to 1, and a jitter of 0 or more."
@@ -89,6 +90,8 @@ class LSNetTrainer(PhasedTrainer):
     @property
     def true_box_probability(self) -> float:
         """Probability that the second step of this iteration takes the box of a true object."""
+        if self.true_box_share is None:
+            return 1.0
         total = self.true_box_share * (self.state.max_epochs or 1) * (self.state.epoch_length or 1)
         return max(0.0, 1 - (self.state.iteration - 1) / total) if total else 0.0
 

@@ -94,6 +94,7 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
     assert cropped.network.localizer_size == [32, 32], "it sees the same small slice"
     assert isinstance(trainer(f"{folder}choices/monai_focal.json").loss_function, DiceFocalLoss)
     assert trainer(f"{folder}choices/true_boxes.json").true_box_share == 0.5
+    assert trainer(f"{folder}choices/coarse_to_fine_true_boxes.json").true_box_share is None
     own = trainer()
     assert (own.network.localizer_size, own.network.roi_size) == ([32, 32], [32, 32])
     assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 8, False)
