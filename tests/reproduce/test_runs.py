@@ -6,10 +6,13 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
+from segan_monai.bundles_by_name import find_overlay
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
+from tests.bundles.workflow import PANCREAS, SMALL_PANCREAS
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +60,22 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
 
     with pytest.raises(ConfigError, match=r"seed_1 holds a run with other settings \(epochs differ\)"):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
+
+
+def test_slices_with_the_labels_of_one_patient(slices, tmp_path):
+    """Four patients of two slices each: one is labelled, one not, and two are held out."""
+    small = {**SMALL_PANCREAS, "epochs": 2, "batch_size": 2, "folds": 2, "num_workers": 0, "val_interval": 2}
+    (table,) = load_tables("semi-supervised", bundle=PANCREAS)
+    plan = Plan(table, slices, tmp_path / "out", configs=[find_overlay("ct_pictures.json")], overrides=small)
+    result = run_row(plan, "mean teacher", 0, labels=(1, 0))
+    assert (result["training_cases"], result["labels"], result["draw"]) == (2, 1, 0)
+    assert len({result["patient_of_cases"][case] for case in result["dice_of_cases"]}) == 2
+    training = tmp_path / "out/few_labels+teacher/seed_0_labels_1_draw_0/training"
+    split = json.loads((training / "split.json").read_text(encoding="utf-8"))
+    assert (len(split["unlabeled"]), split["labeled_by"]) == (2, "subject")
+    history = pd.read_csv(training / "history.csv").set_index("name")["value"]
+    assert {"training/consistency", "training/localizer_consistency"} <= set(history.index)
+    assert history["training/weight_consistency"].max() > 0
 
 
 def test_equal_time_sets_the_epochs(plan):
