@@ -6,13 +6,11 @@ import json
 import shutil
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 
-from segan_monai.bundles_by_name import find_overlay
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
-from tests.bundles.workflow import PANCREAS, SMALL_PANCREAS
+from segan_monai.reproduce.runs import read_evaluation
 
 pytestmark = pytest.mark.slow
 
@@ -62,20 +60,16 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
 
 
-def test_slices_with_the_labels_of_one_patient(slices, tmp_path):
-    """Four patients of two slices each: one is labelled, one not, and two are held out."""
-    small = {**SMALL_PANCREAS, "epochs": 2, "batch_size": 2, "folds": 2, "num_workers": 0, "val_interval": 2}
-    (table,) = load_tables("semi-supervised", bundle=PANCREAS)
-    plan = Plan(table, slices, tmp_path / "out", configs=[find_overlay("ct_pictures.json")], overrides=small)
-    result = run_row(plan, "mean teacher", 0, labels=(1, 0))
-    assert (result["training_cases"], result["labels"], result["draw"]) == (2, 1, 0)
-    assert len({result["patient_of_cases"][case] for case in result["dice_of_cases"]}) == 2
-    training = tmp_path / "out/few_labels+teacher/seed_0_labels_1_draw_0/training"
-    split = json.loads((training / "split.json").read_text(encoding="utf-8"))
-    assert (len(split["unlabeled"]), split["labeled_by"]) == (2, "subject")
-    history = pd.read_csv(training / "history.csv").set_index("name")["value"]
-    assert {"training/consistency", "training/localizer_consistency"} <= set(history.index)
-    assert history["training/weight_consistency"].max() > 0
+def test_the_patients_of_cases_come_from_the_split(tmp_path):
+    """Results of earlier versions have none."""
+    (tmp_path / "metrics.csv").write_text("case,region,dice\n01-1,a,0.5\n01-1,b,0.7\n01-2,a,0.1\n", encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"regions": {}}', encoding="utf-8")
+    split = {"training": ["x"], "subjects": {"01-1": "01", "01-2": "01"}}
+    for given in (split, {"training": ["x"]}):
+        (tmp_path / "split.json").write_text(json.dumps(given), encoding="utf-8")
+        found = read_evaluation(tmp_path, tmp_path)
+        assert found["dice_of_cases"] == {"01-1": pytest.approx(0.6), "01-2": 0.1}
+        assert found["patient_of_cases"] == given.get("subjects", {})
 
 
 def test_equal_time_sets_the_epochs(plan):
