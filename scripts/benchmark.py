@@ -8,6 +8,7 @@ python scripts/benchmark.py COMMAND [--json FILE]
 from __future__ import annotations
 
 import typer
+from benchmarks.augmentation import augmentation
 from benchmarks.cost import cost_model
 from benchmarks.limit import limit
 from benchmarks.loading import data, start_up
@@ -30,6 +31,7 @@ for command in (
     inference,
     rois,
     data,
+    augmentation,
     start_up,
     scaling,
     two_processes,

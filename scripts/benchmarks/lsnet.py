@@ -15,6 +15,7 @@ from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNet
 def rois(
     rounds: Rounds = 3,
     size: int = 512,
+    network_size: int = 0,
     slices: int = 200,
     with_organ: float = 0.4,
     base_channels: int = 64,
@@ -24,8 +25,9 @@ def rois(
     """Time L-SNet and the coarse-to-fine baseline on a CT volume, with the same backbones (ResNet-18 and 34).
 
     The first stages are untrained, so their output is replaced by the same RoIs for both: one in each slice with the
-    organ.
+    organ. With --network-size 128, both stages see 128x128 pixels, and RoIs are cut from the full planes.
     """
+    sizes = {"localizer_size": [network_size] * 2, "roi_size": [network_size] * 2} if network_size else {}
     volume = torch.rand(slices, 1, size, size, device=device)
     organ = range(round(with_organ * slices))
     segmentor = ResNetSegmentor(1, 1, 34, base_channels)
@@ -36,7 +38,7 @@ def rois(
     segmented = dict.fromkeys(first_stages, 0)
 
     def side(name: str, localizer: torch.nn.Module) -> Callable[[], None]:
-        network = LSNet(localizer, segmentor, 1, hard_crop=name.startswith("coarse")).eval().to(device)
+        network = LSNet(localizer, segmentor, 1, hard_crop=name.startswith("coarse"), **sizes).eval().to(device)
 
         @torch.inference_mode()
         def run() -> None:
@@ -63,4 +65,6 @@ def rois(
         }
         for name in first_stages
     ]
-    report(f"Inference of {size}x{size}x{slices}, base {base_channels}, organ in {len(organ)} slices", rows, json_file)
+    seen = network_size or size
+    title = f"Inference of {size}x{size}x{slices}, networks see {seen}x{seen}, base {base_channels}"
+    report(f"{title}, organ in {len(organ)} slices", rows, json_file)

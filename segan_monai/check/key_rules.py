@@ -152,7 +152,9 @@ def _unlabeled_terms(values: Values, config: Values) -> Problems:
 
 
 def _class_weights(values: Values, config: Values) -> Problems:
-    if not _has(values, "class_weights", "include_background", "num_classes") or values["class_weights"] is None:
+    if not _has(values, "class_weights", "include_background", "num_classes"):
+        return
+    if values["class_weights"] is None or isinstance(values["class_weights"], str):
         return
     count = values["num_classes"] + values["include_background"]
     if len(values["class_weights"]) != count:

@@ -88,6 +88,7 @@ KEYS: dict[str, Key] = {
     "official_split": Key(SWITCH, "use the data set's own split"),
     "held_out": Key(_NOT_NEGATIVE | NULL, "number, or fraction below 1, of subjects held out instead of folds"),
     "split_by": Key(choice("subject", "patch"), "unit of which folds are made"),
+    "unlabeled_domains": Key(_TEXTS | NULL, "domains whose labels are hidden in training; null for none"),
     "first_domain": Key(TEXT, "name of the first domain"),
     "second_domain": Key(TEXT, "name of the second domain"),
     "train_domains": Key(_TEXTS | NULL, "domains to train on; null for all"),
@@ -122,7 +123,9 @@ KEYS: dict[str, Key] = {
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
+    "plane_size": Key(list_of(_COUNT, 2), "rows and columns of a plane, from which regions of interest are cut"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
+    "roi_size": Key(list_of(_COUNT, 2), "rows and columns of a recalibrated region of interest"),
     "neighbours": Key(whole(0), "slices on each side shown to the network"),
     "mirror_axes": Key(
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
@@ -136,12 +139,14 @@ KEYS: dict[str, Key] = {
     "training_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a training volume to sample; null for the brain"),
     "test_crop_size": Key(list_of(_COUNT, 3) | NULL, "centre of a volume to segment; null for all of it"),
     "augmentation_probability": Key(_SHARE, "probability of random deformation"),
+    "contrast_probability": Key(_SHARE, "probability of a random contrast curve, which may invert the image"),
     "elastic_magnitude": Key(_NOT_NEGATIVE, "largest random displacement of elastic deformation in pixels; 0 for none"),
+    "augment_on_device": Key(SWITCH, "deform and change slices in batches on the device, not in the loader"),
     "skip_empty_slices": Key(SWITCH, "skip slices without signal in inference"),
     "slice_batch_size": Key(_COUNT, "slices segmented together"),
     "patch_size": Key(list_of(_COUNT, 3), "voxels of a patch"),
     "patch_stride": Key(list_of(_COUNT, 3), "distance between patch centres in voxels"),
-    "patches_per_volume": Key(_COUNT, "patches sampled from a volume per epoch"),
+    "patches_per_volume": Key(_COUNT | NULL, "patches sampled from a volume per epoch; null for each of them once"),
     "pad_small_images": Key(SWITCH, "pad images smaller than a patch"),
     "window_overlap": Key(number(0, below=1), "overlap of the sliding window"),
     "window_batch_size": Key(_COUNT, "windows segmented together"),
@@ -159,13 +164,18 @@ KEYS: dict[str, Key] = {
         choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"
     ),
     "gain_and_offset": Key(SWITCH, "the normalizer predicts a gain and an offset per voxel"),
+    "normalizer_residual": Key(SWITCH, "the normalizer predicts what to add to the image"),
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
+    "discriminator_norm": Key(
+        choice("batch", "instance", "layer", "localresponse") | LIST | NULL,
+        "normalization layer of the discriminator, as in MONAI; null for none",
+    ),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
-    "structure": Key(choice("unet", "fcn"), "decoder of both networks"),
+    "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -173,6 +183,8 @@ KEYS: dict[str, Key] = {
     "heatmap_sigma": Key(_POSITIVE, "width in pixels of a heatmap's peaks"),
     "max_rois": Key(_COUNT, "regions of interest per slice and class"),
     "hard_crop": Key(SWITCH, "crop at integer pixels, without gradient"),
+    "test_boxes": Key(whole(1, 5), "boxes per region of interest at inference, 1 to 5"),
+    "mirror_rois": Key(SWITCH, "mirror regions of interest in training, and segment both at inference"),
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
@@ -186,10 +198,22 @@ KEYS: dict[str, Key] = {
     "discriminator_learning_rate": Key(_POSITIVE, "learning rate of the discriminator's optimizer"),
     "adam_betas": Key(list_of(number(0, below=1), 2), "decay rates of Adam's two averages"),
     "lr_step_on": Key(FUNCTION, "maps the trainer to the arguments of the schedule's step"),
-    "warm_up_epochs": Key(whole(0), "epochs before the discriminator joins"),
+    "identity_start": Key(SWITCH, "the normalizer begins as the identity"),
+    "warm_up_epochs": Key(whole(0), "epochs in which the normalizer trains alone; with warm_up_error, at most"),
+    "warm_up_error": Key(
+        number(above=0) | NULL, "error of the normalizer that ends its warm-up, as a fraction of the variance"
+    ),
     # losses
     "adversarial_weight": Key(_NOT_NEGATIVE, "weight of the adversarial loss; 0 for none"),
-    "adversarial_loss": Key(choice("minimax", "non_saturating", "confusion"), "objective of the generator"),
+    "adversarial_loss": Key(
+        choice("minimax", "non_saturating", "confusion", "least_squares", "hinge", "wasserstein"),
+        "objective of the generator and the discriminator",
+    ),
+    "discriminator_start": Key(_COUNT, "epoch in which the discriminator and the output critic join"),
+    "identity_weight": Key(_NOT_NEGATIVE, "weight of the difference between normalized and raw image; 0 for none"),
+    "output_weight": Key(_NOT_NEGATIVE, "weight of the critic of label maps of unlabelled images; 0 for none"),
+    "unlabeled_statistics": Key(SWITCH, "norm layers keep the statistics of unlabelled images (AdaBN)"),
+    "gradient_penalty_weight": Key(_NOT_NEGATIVE, "weight of the gradient penalty of the Wasserstein loss"),
     "supervised_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss; 0 for none"),
     "critic_start": Key(_COUNT, "epoch in which the critics join"),
     "critic_clamp": Key(_POSITIVE, "absolute bound of the critics' weights"),
@@ -215,9 +239,14 @@ KEYS: dict[str, Key] = {
     "mask_blur": Key(_NOT_NEGATIVE, "blur of true masks in pixels, for critics of unlabelled images; 0 for none"),
     "mask_noise": Key(_NOT_NEGATIVE, "noise on masks at first, for critics of unlabelled images; 0 for none"),
     # other losses
-    "class_weights": Key(list_of(_NOT_NEGATIVE) | NULL, "one weight per class; null for equal weights"),
+    "class_weights": Key(
+        list_of(_NOT_NEGATIVE) | choice("inverse") | NULL,
+        "one weight per class, or 'inverse' for 1 / its voxels; null for equal weights",
+    ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
+    "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),
+    "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }

@@ -62,7 +62,7 @@ def number(
 def choice(*options: Any) -> Kind:
     """Return the kind of values that equal one of the options, which are texts or integers."""
     *others, last = (f"'{option}'" if isinstance(option, str) else str(option) for option in options)
-    expected = f"{', '.join(others)} or {last}"
+    expected = f"{', '.join(others)} or {last}" if others else last
     return Kind(expected, lambda value: any(type(value) is type(option) and value == option for option in options))
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
 from segan_monai.data.split import given_validation, split_cases
 from segan_monai.data.split_file import write_split
+from segan_monai.data.unlabeled import by_label, check_unlabeled, unlabeled_for_training, without_label
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.processes import gather_objects
 
@@ -83,6 +84,9 @@ def split_domains(
     by: str = "subject",
     resume: bool = False,
     new_cases: str = "unused",
+    patch_stride: Sequence[int] | None = None,
+    unlabeled_domains: Sequence[str] | None = None,
+    require_unlabeled: bool = False,
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
@@ -103,18 +107,27 @@ def split_domains(
         by: ``subject`` or ``patch``.
         resume: take the split of the run, in ``file``, as ``split_cases`` does.
         new_cases: ``unused`` or ``training``: what to do with cases that were added since.
+        patch_stride: stride of ``TissueCentresd``. A split by patch records it with the seed, so that an evaluation
+            finds the test patches.
+        unlabeled_domains: domains whose training cases are used without their labels; their validation cases keep them.
+        require_unlabeled: raise an error if there are no unlabelled cases.
 
     Returns:
-        ``training`` and ``validation``: lists of cases.
+        ``training`` and ``validation``: lists of cases. ``unlabeled``, if there are any: training cases without
+        ``label``, of ``unlabeled_domains``, or without a label map among ``cases``; a domain may have no others.
 
     Raises:
         DataError: a domain has fewer subjects than folds, or the data set's sections or folds leave a part of it
             empty; what ``split_cases`` raises.
-        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain; what ``split_cases`` raises.
+        ConfigError: ``by``, ``folds`` or ``fold`` out of range, or an unknown domain; no labelled domain is left; what
+            ``split_cases`` raises.
     """
     if by not in ("subject", "patch"):
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
-    usable = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    in_sections = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    in_domains(in_sections, train_domains)  # refuses unknown names
+    usable, unlabelled = by_label(in_sections)
+    hidden = _domains_to_hide(unlabeled_domains, usable, train_domains)
     given, drawn = given_validation(usable, fold) if by == "subject" else (None, {})
     if by == "patch":
         logger.warning(
@@ -126,9 +139,13 @@ def split_domains(
     if max_cases is not None and max_cases >= max(Counter(case["domain"] for case in usable).values(), default=0):
         max_cases = None  # it has no effect
     drawn |= {"max_cases": max_cases, "split_by": by}
+    if by == "patch" and patch_stride is not None:
+        drawn |= {"patch_seed": seed, "patch_stride": list(patch_stride)}
+    if hidden:
+        drawn |= {"unlabeled_domains": hidden}
     if resume and file and has_split(Path(file)):
-        split = continue_split(usable, Path(file), drawn, new_cases, given or (), stratified_by="domain")
-        return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}
+        split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), stratified_by="domain")
+        return _finished(split, train_domains, require_unlabeled)
     split = {"training": [], "validation": []}
     for name in find_domains(usable):
         of_domain = in_domains(usable, [name])
@@ -150,6 +167,58 @@ def split_domains(
             of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
         for part, chosen in of_part.items():
             split[part] += chosen
+    of_test = [case for case in cases if case.get("section") == "test"]
+    without = unlabeled_for_training(unlabelled, split, of_test, fold, max_cases, seed)
+    _hide_labels(split, hidden, without)
     if file:
         write_split(Path(file), split, drawn, stratified_by="domain")
-    return {part: in_domains(chosen, train_domains) for part, chosen in split.items()}
+    return _finished(split, train_domains, require_unlabeled)
+
+
+def _hide_labels(
+    split: dict[str, list[dict[str, Any]]], hidden: Sequence[str], without: Sequence[dict[str, Any]]
+) -> None:
+    """Move the training cases of domains to the unlabelled ones, to which further cases without a label are added."""
+    of_hidden = [without_label(case) for case in split["training"] if case.get("domain") in hidden]
+    split["training"] = [case for case in split["training"] if case.get("domain") not in hidden]
+    unlabelled = sorted([*without, *of_hidden], key=lambda case: case["case"])
+    if with_skull := [case["case"] for case in unlabelled if case.get("skull_strip")]:
+        logger.warning(
+            "%d unlabelled cases, such as %s, should be skull-stripped by label maps that are hidden or missing, so "
+            "their images keep the skull. Strip it from the files first.",
+            len(with_skull),
+            with_skull[0],
+        )
+    if unlabelled:
+        split["unlabeled"] = unlabelled
+
+
+def _domains_to_hide(
+    names: Sequence[str] | None, labelled: Sequence[dict[str, Any]], train_domains: Sequence[str] | None
+) -> list[str]:
+    """Return the domains whose labels are hidden; check that they exist and that another one is left."""
+    if not names:
+        return []
+    known = find_domains(labelled)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(
+            f"unlabeled_domains names {', '.join(unknown)}; the domains of labelled cases are {', '.join(known)}. A "
+            "domain without any label needs no name there: pass --unlabeled use."
+        )
+    if not {name for name in known if train_domains is None or name in train_domains} - set(names):
+        raise ConfigError(
+            f"unlabeled_domains {', '.join(names)} leaves no labelled domain of {', '.join(known)}. Name fewer."
+        )
+    return sorted(names)
+
+
+def _finished(
+    split: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str] | None, require_unlabeled: bool
+) -> dict[str, list[dict[str, Any]]]:
+    """Return the cases of some domains of each part, which need not have all of them; check the unlabelled ones."""
+    found = {
+        part: [case for case in cases if names is None or case.get("domain", ONLY_DOMAIN) in names]
+        for part, cases in split.items()
+    }
+    check_unlabeled(found, require_unlabeled)
+    return found

@@ -4,6 +4,7 @@
 
 from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.case_evaluator import CaseEvaluator, FailedCasesError
+from segan_monai.engines.domain_adaptation import DomainAdaptationTrainer
 from segan_monai.engines.loss_watch import NonFiniteLossError
 from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
 from segan_monai.engines.mixed_precision import has_fast_bfloat16
@@ -18,6 +19,7 @@ from segan_monai.engines.weight_average import WeightAverage
 __all__ = [
     "AdversarialNormalizationTrainer",
     "CaseEvaluator",
+    "DomainAdaptationTrainer",
     "FailedCasesError",
     "LSNetTrainer",
     "NonFiniteLossError",

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
@@ -16,14 +17,16 @@ from torch.optim import Optimizer
 
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.phased import PhasedTrainer
+from segan_monai.engines.warm_up import WarmUp
 from segan_monai.errors import ConfigError
+from segan_monai.losses.domain_adversarial import DomainAdversarialLoss, check_critic, gradient_penalty
 
 
 class AdversarialNormalizationTrainer(PhasedTrainer):
     """Trainer of normalizer G and segmentor S against a discriminator D over K domains and "generated".
 
-    During the warm-up epochs, G alone learns to reconstruct its input (mean squared error). After that, each iteration
-    takes two steps:
+    During the warm-up, G alone learns to reconstruct its input (mean squared error), unless it begins as the identity
+    (``NormalizerSegmentor.start_as_identity``). After that, each iteration takes two steps:
 
     1. G and S minimize ``l_seg(S(G(x)), y) + adversarial_weight * l_G(D(G(x)))``, with D frozen.
     2. D minimizes ``l(D(x), z) + l(D(G(x)), fake)``.
@@ -32,7 +35,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
     update, as SegAN's critic does. Step 1 omits D(x), which has no gradient with respect to G.
 
     Logged terms include ``accuracy_<domain>`` and ``accuracy_generated``, the fraction of images that D classifies
-    correctly, and ``accuracy_chance`` = 1 / (K + 1):
+    correctly, and ``accuracy_chance`` = 1 / (K + 1); with the ``wasserstein`` loss, of the K domains only:
 
     - All accuracies far above chance: D is too strong for G.
     - ``accuracy_generated`` near or below chance while the domains are well above: G fools D, as intended.
@@ -43,13 +46,17 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         domain_loss: adversarial loss of G and D, see ``DomainAdversarialLoss``.
         domains: names of the K domains, in the order of their indices in the loader's ``domain``.
         adversarial_weight: weight lambda of the adversarial term (paper: 1). 0 disables D, which then takes no time.
-        warm_up_epochs: number of warm-up epochs (paper: 3).
+        discriminator_start: first epoch in which D takes part [ours].
+        gradient_penalty_weight: weight of the gradient penalty of the ``wasserstein`` loss.
+        warm_up_epochs: number of warm-up epochs (paper: 3); with ``warm_up_error``, their largest number.
+        warm_up_error: reconstruction error that ends the warm-up, see ``WarmUp``; None for all epochs.
         **settings: arguments of ``PhasedTrainer``. The loader yields ``image`` (B, C, H, W, D), ``label``
             (B, 1, H, W, D) of integers, and ``domain`` (B,). The network is a ``NormalizerSegmentor``, the optimizer
             that of G and S, and the loss function takes logits and label.
 
     Raises:
-        ConfigError: if ``adversarial_weight`` is not 0 and the network has no normalizer.
+        ConfigError: if ``adversarial_weight`` is not 0 and the network has no normalizer, or D has batch norm and needs
+            a gradient penalty.
     """
 
     def __init__(
@@ -57,16 +64,19 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         *,
         discriminator: nn.Module,
         discriminator_optimizer: Optimizer,
-        domain_loss: Any,
+        domain_loss: DomainAdversarialLoss,
         domains: Sequence[str],
         adversarial_weight: float = 1.0,
+        discriminator_start: int = 1,
+        gradient_penalty_weight: float = 10.0,
         warm_up_epochs: int = 3,
+        warm_up_error: float | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(adversaries={"discriminator": discriminator}, **{"channels_last": False, **settings})
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
-        self.domain_loss: Callable = domain_loss
+        self.domain_loss = domain_loss
         self.domains = list(domains)
         self.adversarial_weight = adversarial_weight
         has_normalizer: Any = self.network.normalizes
@@ -75,45 +85,84 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
                 f"adversarial_weight is {adversarial_weight}, but the network has no normalizer to train. Pass "
                 "--adversarial_weight 0, or add a normalizer to network_def."
             )
-        self.warm_up_epochs = warm_up_epochs if has_normalizer else 0
+        self.discriminator_start = discriminator_start
+        self.gradient_penalty_weight = gradient_penalty_weight
+        if adversarial_weight and self.domain_loss.needs_penalty:
+            check_critic(discriminator)
+        self.warm_up = WarmUp(warm_up_epochs if has_normalizer else 0, warm_up_error)
+        self.checkpointed: dict[str, Any] = {"warm_up": self.warm_up}
+        # before the given handlers write checkpoints
+        last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
+        self.add_event_handler(last, lambda: self.warm_up.end_epoch(self.state.epoch))
         self.judge = self.compiled(self._judge)
         self.judge_frozen = self.compiled(self._judge_frozen)
 
+    @property
+    def warming_up(self) -> bool:
+        """Whether the normalizer trains alone in this epoch."""
+        return self.warm_up.active(self.state.epoch)
+
+    @property
+    def discriminator_plays(self) -> bool:
+        """Whether D takes part in this epoch."""
+        return bool(self.adversarial_weight) and self.state.epoch >= self.discriminator_start
+
     def _iteration(self, engine: AdversarialNormalizationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a warm-up step of G, or a step of G and S and a step of D, on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
         self.discriminator.train()
-        if engine.state.epoch <= self.warm_up_epochs:
-            with self.autocast():
-                normalized = self.inferer(image, network.normalize)
-            terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
-            loss = self.minimize("normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer)
-            engine.state.output[CommonKeys.LOSS] = loss
-            return engine.state.output
+        if self.warming_up:
+            return self._reconstruct(image)
 
         with self.autocast():
             logits, normalized = self.inferer(image, network)
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         terms = {"segmentation": self.loss_function(logits.float(), target)}
-        if self.adversarial_weight:
-            with self.autocast(), frozen(self.discriminator):
-                terms["adversarial"] = self.domain_loss.generator(self.judge_frozen(normalized))
+        if self.discriminator_plays:
+            terms["adversarial"] = self._fool(normalized)
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         weights = {"segmentation": 1.0, "adversarial": self.adversarial_weight}
         loss = self.minimize("normalizer and segmentor", terms, weights, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        if self.adversarial_weight:
-            domain = batchdata["domain"].to(engine.state.device, non_blocking=self.non_blocking)
-            with self.autocast():
-                raw, generated = self.judge(image, normalized.detach())
-            terms = {"discriminator": self.domain_loss(raw, generated, domain)}
-            self.minimize("discriminator", terms, {"discriminator": 1.0}, self.discriminator_optimizer)
-            engine.state.output["terms"].update(self.accuracies(raw, generated, domain))
-
+        if self.discriminator_plays:
+            self._step_discriminator(image, normalized.detach(), self._domain(batchdata))
         return self.finish(logits, loss)
+
+    def _domain(self, batchdata: dict[str, Any]) -> Tensor:
+        """Return the domain indices (B,) of a batch on the device."""
+        return batchdata["domain"].to(self.state.device, non_blocking=self.non_blocking)
+
+    def _fool(self, normalized: Tensor) -> Tensor:
+        """Return the adversarial term of G, with D frozen."""
+        with self.autocast(), frozen(self.discriminator):
+            return self.domain_loss.generator(self.judge_frozen(normalized))
+
+    def _step_discriminator(self, image: Tensor, normalized: Tensor, domain: Tensor) -> None:
+        """Take a step of D on raw and generated images (B, C, H, W, D) and domains (B,)."""
+        with self.autocast():
+            raw, generated = self.judge(image, normalized)
+        terms = {"discriminator": self.domain_loss(raw, generated, domain)}
+        if self.domain_loss.needs_penalty:
+            terms["gradient_penalty"] = gradient_penalty(self.discriminator, image, normalized.float())
+        weights = {"discriminator": 1.0, "gradient_penalty": self.gradient_penalty_weight}
+        self.minimize("discriminator", terms, weights, self.discriminator_optimizer)
+        self.state.output["terms"].update(self.accuracies(raw, generated, domain))
+
+    def _reconstruct(self, image: Tensor) -> dict[str, Any]:
+        """Take a warm-up step of G."""
+        network: Any = self.network
+        with self.autocast():
+            normalized = self.inferer(image, network.normalize)
+        terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
+        self.warm_up.add(image, normalized)
+        self.state.output[CommonKeys.LOSS] = self.minimize(
+            "normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer
+        )
+        return self.state.output
 
     def _judge(self, image: Tensor, normalized: Tensor) -> tuple[Tensor, Tensor]:
         """Return the logits of raw and generated images for the step of D."""
@@ -126,11 +175,14 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
     def accuracies(self, raw: Tensor, generated: Tensor, domain: Tensor) -> dict[str, Tensor]:
         """Return the accuracy of D per class, scalars by name; NaN for a domain that is not in the batch."""
         classes = len(self.domains)
-        correct = (raw.argmax(dim=1) == domain).float()
+        judges_generated = self.domain_loss.judges_generated
+        answers = raw if judges_generated else raw[:, :classes]
+        correct = (answers.argmax(dim=1) == domain).float()
         found = {}
         for index, name in enumerate(self.domains):  # by masks, because indexing would wait for the device
             mask = domain == index
             found[name] = (correct * mask).sum() / mask.sum()
-        found["generated"] = (generated.argmax(dim=1) == classes).float().mean()
-        found["chance"] = torch.full((), 1 / (classes + 1), device=raw.device)
+        if judges_generated:
+            found["generated"] = (generated.argmax(dim=1) == classes).float().mean()
+        found["chance"] = torch.full((), 1 / answers.shape[1], device=raw.device)
         return {f"accuracy_{name}": value for name, value in found.items()}

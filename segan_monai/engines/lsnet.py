@@ -13,7 +13,9 @@ from torch import Tensor
 
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
-from segan_monai.networks.roi_recalibration import sample_affine
+from segan_monai.networks import RoIs
+from segan_monai.networks.roi_recalibration import mirrored_affine
+from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -39,48 +41,108 @@ class LSNetTrainer(PhasedTrainer):
     Adam. The decayed gradients then share the moments of L-Net's own gradients; with separate moments, the factor would
     cancel out. A factor of 0 excludes L-Net from step 2.
 
+    ``box_iou`` among the logged terms is the mean IoU of drawn and true boxes (the mIoU in training of Table 4), see
+    ``mean_box_iou``.
+
     The target in a RoI is the label map, recalibrated in the same way and rounded; it has no gradient.
+
+    Early in training, the second step may take boxes of true objects, moved and resized at random, in place of
+    predicted ones [ours]. S-Net then learns what a RoI looks like before L-Net finds any.
 
     Args:
         localization_loss: called with the localizer's output and the label, returns terms by name; see
             ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
         gradient_decay: factor of the gradient from S-Net into L-Net (paper: 0.1).
+        true_box_share: share of the epochs in which true boxes are used. Their probability falls linearly from 1 in the
+            first iteration to 0; 0 for predicted boxes only (the paper).
+        box_jitter: standard deviation of the shift of a true box's edges, as a share of its width or height.
         **settings: arguments of ``PhasedTrainer`` except ``adversaries``. The network is an ``LSNet``; the loss
             function is that of the mask in the RoI, with logits and label (B, K, H, W).
 
     Raises:
-        ConfigError: if the decay factor is negative, or ``compile`` is given: the number of RoIs and objects varies.
+        ConfigError: if the decay factor or jitter is negative, the share is not from 0 to 1, or ``compile`` is given:
+            the number of RoIs and objects varies.
     """
 
-    def __init__(self, *, localization_loss: Callable, gradient_decay: float = 0.1, **settings: Any) -> None:
+    def __init__(
+        self,
+        *,
+        localization_loss: Callable,
+        gradient_decay: float = 0.1,
+        true_box_share: float = 0.0,
+        box_jitter: float = 0.1,
+        **settings: Any,
+    ) -> None:
         if gradient_decay < 0:
             raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
+        if not 0 <= true_box_share <= 1 or box_jitter < 0:
+            raise ConfigError(
+                f"true_box_share is {true_box_share} and box_jitter {box_jitter}; expected a share of the epochs from "
+                "0 to 1, and a jitter of 0 or more."
+            )
         if settings.get("compile"):
             raise ConfigError("LSNetTrainer cannot be compiled, because the number of RoIs varies. Omit compile.")
         super().__init__(adversaries={}, **settings)
         self.localization_loss = localization_loss
         self.gradient_decay = gradient_decay
+        self.true_box_share, self.box_jitter = true_box_share, box_jitter
+
+    @property
+    def true_box_probability(self) -> float:
+        """Probability that the second step of this iteration takes the box of a true object."""
+        total = self.true_box_share * (self.state.max_epochs or 1) * (self.state.epoch_length or 1)
+        return max(0.0, 1 - (self.state.iteration - 1) / total) if total else 0.0
 
     def _iteration(self, engine: LSNetTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the localizer and a step of both networks on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
         with self.autocast():
-            found = network.localizer(image)
+            small = network.localizer_input(image)
+            found = network.localizer(small)
         terms = self.localization_loss(found, target)
         self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
 
         with self.autocast():
-            with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
-                rois = network.localizer.draw_rois(network.localizer(image))
-            rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-            theta = network.affine(rois, image.shape[2:])
-            logits = network.segmentor(sample_affine(image[rois.image], theta))
+            rois, theta = self.draw_rois(small, target)
+            logits = network.segmentor(network.recalibrate(image[rois.image], theta))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        term = self.loss_function(logits.float(), sample_affine(target[rois.image], theta.detach()).round())
+        term = self.loss_function(logits.float(), network.recalibrate(target[rois.image], theta.detach()).round())
         engine.fire_event(IterationEvents.LOSS_COMPLETED)
         loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         return self.finish(logits, loss)
+
+    def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor]:
+        """Draw the RoI of each labelled image in which S-Net learns.
+
+        Args:
+            small: images as L-Net sees them, the labelled ones first.
+            target: label (B, K, H, W) of these.
+
+        Returns:
+            B RoIs in pixels of the label, and their affines (B, 2, 3), whose gradient into L-Net is decayed.
+        """
+        network: Any = self.network
+        with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
+            found = of_images(network.localizer(small), slice(len(target)))
+            rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
+        rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
+        self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
+        if self.true_box_probability:
+            rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
+        return rois, self.affine(rois, target)
+
+    def affine(self, rois: RoIs, image: Tensor) -> Tensor:
+        """Return the affines (N, 2, 3) of RoIs of images (B, C, H, W), mirrored at random if ``mirror_rois``."""
+        network: Any = self.network
+        theta = network.affine(rois, image.shape[2:])
+        return mirrored_affine(theta, torch.rand(len(theta)).to(theta) < 0.5) if network.mirror_rois else theta
+
+
+def of_images(found: Any, rows: slice) -> Any:
+    """Return what a localizer found in some of the images: heatmap and distances, or a coarse mask."""
+    return tuple(part[rows] for part in found) if isinstance(found, tuple) else found[rows]

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,6 +68,8 @@ class PhasedTrainer(SupervisedTrainer):
             compiler on CPU, and its first iteration takes minutes.
         ema_decay: decay of the moving average of the weights, such as 0.99, see ``WeightAverage``; 0 for none.
             ``FinalValidationHandler`` validates the average, and ``RunCheckpoint`` writes it as ``model.pt``.
+        augment: changes image, label and mask of a batch at random on the device, see ``AugmentBatch``; None for no
+            change. A batch of unlabelled cases is changed by itself.
         epoch_length: iterations per epoch; default: the length of the loader.
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
@@ -90,6 +92,7 @@ class PhasedTrainer(SupervisedTrainer):
         channels_last: bool = True,
         compile: str | None = None,
         ema_decay: float = 0.0,
+        augment: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
         train_handlers: Sequence | None = None,
@@ -116,6 +119,7 @@ class PhasedTrainer(SupervisedTrainer):
             non_blocking=device.type == "cuda",
         )
         self.adversaries = adversaries
+        self.augment = augment
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if isinstance(loss_function, nn.Module):
             loss_function.to(device)  # its buffers
@@ -204,6 +208,19 @@ class PhasedTrainer(SupervisedTrainer):
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.state.device.type, dtype=self.autocast_dtype, enabled=enabled)
 
+    def augmented(self, batchdata: dict[str, Any]) -> dict[str, Any]:
+        """Return the batch with its tensors on the device and changed by ``augment``, if there is one.
+
+        It is called outside ``autocast()``, so that mixed precision does not change the result.
+        """
+        if self.augment is None:
+            return batchdata
+        slices = {key: batchdata[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL, "mask") if key in batchdata}
+        on_device = {k: x.to(self.state.device, non_blocking=self.non_blocking) for k, x in slices.items()}
+        changed = self.augment({key: self.plain(x, torch.contiguous_format) for key, x in on_device.items()})
+        others = {key: self.augmented(batch) for key, batch in batchdata.items() if isinstance(batch, dict)}
+        return {**batchdata, **changed, **others}
+
     def prepare(self, batchdata: dict[str, Any]) -> tuple[Tensor, Tensor]:
         """Move image and label to the device as plain float32 tensors in the trainer's memory format.
 
@@ -216,10 +233,10 @@ class PhasedTrainer(SupervisedTrainer):
         self.state.output = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "terms": {}}
         return self.plain(image), self.plain(label)
 
-    def plain(self, x: Tensor) -> Tensor:
-        """Convert a tensor on the device to a plain float32 tensor in the trainer's memory format."""
+    def plain(self, x: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+        """Convert a tensor on the device to a plain float32 tensor, by default in the trainer's memory format."""
         x = x.as_tensor() if hasattr(x, "as_tensor") else x
-        return x.float().contiguous(memory_format=self.memory_format)
+        return x.float().contiguous(memory_format=memory_format or self.memory_format)
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
         """Add prediction and loss to the output of an iteration, and return the output."""

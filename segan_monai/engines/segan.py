@@ -95,6 +95,7 @@ class SegANTrainer(PhasedTrainer):
 
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the critic and a step of the segmentor on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         self.network.train()
         self.critic.train()

@@ -25,6 +25,7 @@ class SegmentationTrainer(PhasedTrainer):
 
     def _iteration(self, engine: SegmentationTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take one step on a batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         self.network.train()
         with self.autocast():

@@ -122,6 +122,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
 
     def _iteration(self, engine: SegANTrainer, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Take a step of the critic and a step of the segmentor on a labelled and an unlabelled batch."""
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         known = self.moved(batchdata, "mask")
         needed = self.consistency or self.unlabeled_critic_plays

@@ -11,10 +11,9 @@ import torch
 from monai.engines.utils import IterationEvents
 from torch import Tensor
 
-from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
+from segan_monai.engines.lsnet import LSNetTrainer, of_images
 from segan_monai.engines.unlabeled_images import UnlabeledImages
 from segan_monai.networks import RoIs
-from segan_monai.networks.roi_recalibration import sample_affine
 
 
 class Taught(NamedTuple):
@@ -24,7 +23,7 @@ class Taught(NamedTuple):
         heat: probabilities of L-Net's heatmap, (B, K, h, w).
         image: (B,) index of the image of each RoI.
         theta: affine of each RoI, (B, 2, 3).
-        mask: probabilities in the RoIs, (B, K, H, W).
+        mask: probabilities in the RoIs, (B, K, *roi_size).
     """
 
     heat: Tensor
@@ -80,6 +79,7 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         """Take a step of the localizer and a step of both networks on a labelled and an unlabelled batch."""
         if self.consistency is None:
             return super()._iteration(engine, batchdata)
+        batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         unlabeled = self.unlabeled(batchdata, image)
         changed = self.strong_change(unlabeled)
@@ -88,24 +88,24 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         taught = self._teach(unlabeled)
         weight = self.weight_of_consistency
         with self.autocast():
-            found = network.localizer(torch.cat([image, changed]))
-        terms = self.localization_loss(_part(found, slice(len(image))), target)
+            small = network.localizer_input(torch.cat([image, changed]))
+            found = network.localizer(small)
+        terms = self.localization_loss(of_images(found, slice(len(image))), target)
         weights = dict.fromkeys(terms, 1.0)
-        heat = _heatmap(_part(found, slice(len(image), None))).float().sigmoid()
+        heat = _heat(of_images(found, slice(len(image), None)))
         terms["localizer_consistency"] = self.consistency(heat, taught.heat)
         self.minimize("localizer", terms, {**weights, "localizer_consistency": weight}, self.optimizer)
 
         with self.autocast():
-            with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
-                found = network.localizer(torch.cat([image, changed]))
-                rois = network.localizer.draw_rois(_part(found, slice(len(image))))
-            rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-            theta = network.affine(rois, image.shape[2:])
-            crops = sample_affine(image[rois.image], theta), sample_affine(changed[taught.image], taught.theta)
+            rois, theta = self.draw_rois(small, target)
+            crops = (
+                network.recalibrate(image[rois.image], theta),
+                network.recalibrate(changed[taught.image], taught.theta),
+            )
             logits = network.segmentor(torch.cat(crops))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         of_labeled, of_unlabeled = logits.float().split([len(crop) for crop in crops])
-        cropped = sample_affine(target[rois.image], theta.detach()).round()
+        cropped = network.recalibrate(target[rois.image], theta.detach()).round()
         both = {
             "mask": self.loss_function(of_labeled, cropped),
             "consistency": self.consistency(of_unlabeled.sigmoid(), taught.mask),
@@ -122,18 +122,13 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         """Return what the teacher predicts for unlabelled images (B, C, H, W)."""
         teacher: Any = self.averaged
         with self.autocast():
-            found = teacher.localizer(unlabeled)
-            rois: RoIs = teacher.localizer.draw_rois(found)
-            theta = teacher.affine(rois, unlabeled.shape[2:])
-            mask = teacher.segmentor(sample_affine(unlabeled[rois.image], theta))
-        return Taught(_heatmap(found).float().sigmoid(), rois.image, theta, mask.float().sigmoid())
+            found = teacher.localizer(teacher.localizer_input(unlabeled))
+            rois: RoIs = teacher.in_input(teacher.localizer.draw_rois(found), unlabeled.shape[2:])
+            theta = self.affine(rois, unlabeled)
+            mask = teacher.segmentor(teacher.recalibrate(unlabeled[rois.image], theta))
+        return Taught(_heat(found), rois.image, theta, mask.float().sigmoid())
 
 
-def _part(found: Any, rows: slice) -> Any:
-    """Return some images of what a localizer found: heatmap and distances, or a coarse mask."""
-    return tuple(part[rows] for part in found) if isinstance(found, tuple) else found[rows]
-
-
-def _heatmap(found: Any) -> Tensor:
-    """Return the logits of a localizer's heatmap, or of its coarse mask."""
-    return found[0] if isinstance(found, tuple) else found
+def _heat(found: Any) -> Tensor:
+    """Return the probabilities of a localizer's heatmap, or of its coarse mask."""
+    return (found[0] if isinstance(found, tuple) else found).float().sigmoid()

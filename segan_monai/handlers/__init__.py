@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from segan_monai.handlers.case_journal import CaseJournal
+from segan_monai.handlers.domain_profiles import DomainProfiles, ScannerCheck
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.handlers.evaluation_report import EvaluationReport
 from segan_monai.handlers.inference_cost import InferenceCost
 from segan_monai.handlers.live_view import LiveView
 from segan_monai.handlers.lr_schedule import LrSchedule
 from segan_monai.handlers.normalization_report import NormalizationReport
+from segan_monai.handlers.patch_report import PatchReport
 from segan_monai.handlers.region_rule_choice import RegionRuleChoice
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
@@ -29,6 +31,7 @@ from segan_monai.pictures.roi_picture import RoIPicture
 __all__ = [
     "CaseJournal",
     "CasePicture",
+    "DomainProfiles",
     "EpochLog",
     "EvaluationReport",
     "FinalValidationHandler",
@@ -39,6 +42,7 @@ __all__ = [
     "NormalizationPanel",
     "NormalizationReport",
     "OverlayPicture",
+    "PatchReport",
     "PhotographCasePicture",
     "PhotographPicture",
     "RegionRuleChoice",
@@ -47,6 +51,7 @@ __all__ = [
     "RunCheckpoint",
     "RunProgress",
     "RunReport",
+    "ScannerCheck",
     "TrackedRun",
     "TrainingHandlers",
 ]

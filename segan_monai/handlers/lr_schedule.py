@@ -18,11 +18,13 @@ class LrSchedule(LrScheduleHandler):
 
     Args:
         lr_scheduler: scheduler to step after every epoch.
-        step_transform: function from the trainer to the arguments of the scheduler's ``step``.
+        step_transform: function from the trainer to the arguments of the scheduler's ``step``; None skips a step.
     """
 
     def __call__(self, engine: Engine) -> None:
-        """Step the scheduler."""
+        """Step the scheduler, unless the arguments of the step are None."""
+        if self.step_transform(engine) is None:
+            return
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step")
             super().__call__(engine)

@@ -9,6 +9,7 @@ from segan_monai.losses.known_pixels import loss_of_known_pixels
 from segan_monai.losses.localization import CoarseSegmentationLoss, LocalizationLoss, distance_iou
 from segan_monai.losses.multi_scale_l1 import MultiScaleL1Loss
 from segan_monai.losses.patch_score import PatchScoreLoss
+from segan_monai.losses.quality_focal import DiceQualityFocalLoss, QualityFocalLoss
 from segan_monai.losses.real_or_fake import RealOrFakeLoss
 from segan_monai.losses.unpaired_l1 import UnpairedL1Loss
 from segan_monai.losses.weighted_dice import WeightedDiceLoss
@@ -16,11 +17,13 @@ from segan_monai.losses.weighted_dice import WeightedDiceLoss
 __all__ = [
     "CoarseSegmentationLoss",
     "ConsistencyLoss",
+    "DiceQualityFocalLoss",
     "DomainAdversarialLoss",
     "ExclusiveClassLoss",
     "LocalizationLoss",
     "MultiScaleL1Loss",
     "PatchScoreLoss",
+    "QualityFocalLoss",
     "RealOrFakeLoss",
     "UnpairedL1Loss",
     "WeightedDiceLoss",

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks.keypoints import keypoint_targets, smallest_sigma
+from segan_monai.networks.roi_recalibration import resample
 
 
 def distance_iou(found: Tensor, true: Tensor) -> Tensor:
@@ -47,18 +48,24 @@ class LocalizationLoss(nn.Module):
     """Loss of a ``LocalizationNet``: a heatmap term, and a box term where the target heat exceeds a threshold.
 
     Args:
-        map_loss: loss of heatmap logits and target (B, K, h, w). The paper uses focal + 0.2 Dice, which is MONAI's
-            ``DiceFocalLoss(sigmoid=True, lambda_focal=1, lambda_dice=0.2)``.
-        sigma: standard deviation of the target's Gaussian, in pixels.
-        stride: stride of the network's grid, in pixels.
+        map_loss: loss of heatmap logits and target (B, K, h, w). The paper uses focal + 0.2 Dice, as
+            ``DiceQualityFocalLoss(lambda_dice=0.2)``.
+        sigma: standard deviation of the target's Gaussian, in pixels of the network's input.
+        stride: stride of the network's grid, in pixels of its input.
         threshold: positions with a target heat above this contribute to the box term (paper: 0.5).
+        size: rows and columns of the network's input; by default those of the label.
 
     Raises:
         ConfigError: if ``sigma`` is so small that an object between grid positions may get no position above 0.5.
     """
 
     def __init__(
-        self, map_loss: Callable[[Tensor, Tensor], Tensor], sigma: float, stride: int = 4, threshold: float = 0.5
+        self,
+        map_loss: Callable[[Tensor, Tensor], Tensor],
+        sigma: float,
+        stride: int = 4,
+        threshold: float = 0.5,
+        size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if sigma < smallest_sigma(stride):
@@ -68,16 +75,17 @@ class LocalizationLoss(nn.Module):
             )
         self.map_loss = map_loss
         self.sigma, self.stride, self.threshold = sigma, stride, threshold
+        self.size = tuple(size) if size else None
 
     def forward(self, found: tuple[Tensor, Tensor], label: Tensor) -> dict[str, Tensor]:
         """Return the scalar terms ``heatmap`` and ``box``; ``box`` is 0 if the batch contains no object.
 
         Args:
-            found: heatmap logits (B, K, h, w) and distances (B, K, 4, h, w), in pixels.
+            found: heatmap logits (B, K, h, w) and distances (B, K, 4, h, w), in pixels of the network's input.
             label: (B, K, H, W), 0 or 1.
         """
         logits, distances = found
-        heat, true = keypoint_targets(label, self.stride, self.sigma)
+        heat, true = keypoint_targets(label, self.stride, self.sigma, self.size)
         near = heat > self.threshold
         boxes, true_boxes = distances.float().movedim(2, -1)[near], true.movedim(2, -1)[near]
         box = distance_iou(boxes, true_boxes).mean() if len(boxes) else distances.float().sum() * 0
@@ -88,7 +96,7 @@ class CoarseSegmentationLoss(nn.Module):
     """Loss of a ``CoarseLocalizer``: a mask term.
 
     Args:
-        map_loss: loss of logits and label, both (B, K, H, W).
+        map_loss: loss of logits and label, both (B, K, h, w).
     """
 
     def __init__(self, map_loss: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -96,5 +104,11 @@ class CoarseSegmentationLoss(nn.Module):
         self.map_loss = map_loss
 
     def forward(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
-        """Return the term ``coarse_mask``, a scalar."""
+        """Return the term ``coarse_mask``, a scalar.
+
+        Args:
+            logits: (B, K, h, w).
+            label: (B, K, H, W), 0 or 1; resampled to the size of the logits and rounded.
+        """
+        label = resample(label, list(logits.shape[2:])).round()
         return {"coarse_mask": self.map_loss(logits.float(), label)}

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from monai.networks.layers.factories import Conv, Dropout, Norm
+from monai.networks.layers.factories import Conv, Dropout
+from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
@@ -25,6 +26,7 @@ class DomainDiscriminator(nn.Module):
         channels: width of each block; each block halves the patch (code: 16, 32, 64, 128).
         dropout: dropout probability in every block (code: 0.25).
         spatial_dims: 2 or 3.
+        norm: normalization from the second block on, as in MONAI (code: batch); None for none.
 
     Raises:
         ConfigError: if ``num_domains`` is below 1 or ``channels`` is empty.
@@ -41,6 +43,7 @@ class DomainDiscriminator(nn.Module):
         channels: Sequence[int] = (16, 32, 64, 128),
         dropout: float = 0.25,
         spatial_dims: int = 3,
+        norm: str | Sequence | None = "batch",
     ) -> None:
         super().__init__()
         if num_domains < 1 or not channels:
@@ -48,9 +51,11 @@ class DomainDiscriminator(nn.Module):
         blocks: list[nn.Module] = []
         inputs = in_channels
         for level, width in enumerate(channels):
-            blocks.append(Conv["conv", spatial_dims](inputs, width, 3, stride=2, padding=1, bias=level == 0))
-            if level:
-                blocks.append(Norm["batch", spatial_dims](width))
+            blocks.append(
+                Conv["conv", spatial_dims](inputs, width, 3, stride=2, padding=1, bias=level == 0 or norm is None)
+            )
+            if level and norm is not None:
+                blocks.append(get_norm_layer(norm, spatial_dims, width))  # type: ignore[arg-type]
             blocks += [nn.LeakyReLU(0.2), Dropout["dropout", spatial_dims](dropout)]
             inputs = width
         self.features = nn.Sequential(*blocks)

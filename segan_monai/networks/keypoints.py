@@ -10,6 +10,7 @@ continuous pixels (see ``segan_monai.networks.roi_recalibration``). This is the 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -49,7 +50,9 @@ def smallest_sigma(stride: int) -> float:
     return stride / math.sqrt(2) / math.sqrt(2 * math.log(2))
 
 
-def keypoint_targets(label: Tensor, stride: int, sigma: float) -> tuple[Tensor, Tensor]:
+def keypoint_targets(
+    label: Tensor, stride: int, sigma: float, size: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """Compute the heatmap and distance targets of a localization network: Xie et al. (2021), Section 2.1.
 
     - Heatmap: ``max over objects of exp(-((x - cx)^2 + (y - cy)^2) / (2 sigma^2))``, where (cx, cy) is the centre of an
@@ -58,21 +61,25 @@ def keypoint_targets(label: Tensor, stride: int, sigma: float) -> tuple[Tensor, 
 
     Args:
         label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
-        stride: grid stride, in pixels.
-        sigma: standard deviation of the Gaussian, in pixels.
+        stride: grid stride, in pixels of the network's input.
+        sigma: standard deviation of the Gaussian, in pixels of the network's input.
+        size: h and w of the network's input; by default those of the label. Boxes of a label of another size are
+            measured at its own resolution, then scaled.
 
     Returns:
-        Heatmap (B, K, ceil(H / stride), ceil(W / stride)), 0 to 1, and distances (B, K, 4, ., .) to the left, right,
-        top and bottom edge, in pixels. Both are 0 for a class without objects.
+        Heatmap (B, K, ceil(h / stride), ceil(w / stride)), 0 to 1, and distances (B, K, 4, ., .) to the left, right,
+        top and bottom edge, in pixels of the network's input. Both are 0 for a class without objects.
     """
-    batch, classes, height, width = label.shape
+    batch, classes = label.shape[:2]
+    height, width = size or label.shape[2:]
+    scale = torch.tensor([width / label.shape[3], height / label.shape[2]] * 2)
     y, x = grid_positions(-(-height // stride), -(-width // stride), stride, label.device)
     heat = label.new_zeros(batch, classes, len(y), x.shape[1], dtype=torch.float32)
     distances = label.new_zeros(batch, classes, 4, len(y), x.shape[1], dtype=torch.float32)
     masks = label.detach().cpu().numpy() > 0.5
     for image in range(batch):
         for channel in range(classes):
-            boxes = torch.from_numpy(object_boxes(masks[image, channel])).to(label.device)
+            boxes = (torch.from_numpy(object_boxes(masks[image, channel])) * scale).to(label.device)
             if not len(boxes):
                 continue
             x0, y0, x1, y1 = (edge[:, None, None] for edge in boxes.unbind(1))

@@ -188,7 +188,7 @@ class CoarseLocalizer(nn.Module):
         mask = mask[image, channel]
         (x0, x1), (y0, y1) = _extent(mask.any(dim=1)), _extent(mask.any(dim=2))
         scores = probabilities[image, channel].flatten(1).amax(dim=1) if len(image) else probabilities.new_zeros(0)
-        return _from_edges(image, channel, x0, x1, y0, y1, scores)
+        return from_edges(image, channel, x0, x1, y0, y1, scores)
 
     def draw_rois(self, found: Tensor) -> RoIs:
         """Draw one training RoI per image."""
@@ -196,7 +196,7 @@ class CoarseLocalizer(nn.Module):
         (count, _, height, width), device = found.shape, found.device
         zero, one = torch.zeros(count, device=device), torch.ones(count, device=device)
         image = torch.arange(count, device=device)
-        whole = _from_edges(image, image * 0, zero, one * width, zero, one * height, zero)
+        whole = from_edges(image, image * 0, zero, one * width, zero, one * height, zero)
         order = torch.randperm(len(rois.image)).to(device)  # with several classes, a random one is written last
         for all_images, found_part in zip(whole, rois, strict=True):
             all_images[rois.image[order]] = found_part[order]
@@ -209,7 +209,7 @@ def _extent(used: Tensor) -> tuple[Tensor, Tensor]:
     return number.argmax(dim=1).float(), used.shape[1] - number.flip(1).argmax(dim=1).float()
 
 
-def _from_edges(image: Tensor, channel: Tensor, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, scores: Tensor) -> RoIs:
+def from_edges(image: Tensor, channel: Tensor, x0: Tensor, x1: Tensor, y0: Tensor, y1: Tensor, scores: Tensor) -> RoIs:
     """Return RoIs from box edges (N,) in pixels, with the keypoint in the centre."""
     half = torch.stack([(x1 - x0) / 2, (x1 - x0) / 2, (y1 - y0) / 2, (y1 - y0) / 2], dim=1)
     return RoIs(image, channel, torch.stack([(x0 + x1) / 2, (y0 + y1) / 2], dim=1), half, scores)

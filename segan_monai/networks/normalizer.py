@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from segan_monai.errors import ConfigError
+
+_CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class NormalizerSegmentor(nn.Module):
@@ -31,6 +36,7 @@ class NormalizerSegmentor(nn.Module):
             itself, as in the paper.
         keep_background: keep voxels at 0 that are exactly 0 in every channel, as skull stripping leaves them [ours:
             not specified in the paper; otherwise the discriminator can distinguish images by their background].
+        residual: if True, ``G(x) = x + normalizer(x)`` [ours]. It has no effect with ``gain_and_offset``.
 
     Examples:
         >>> network = NormalizerSegmentor(nn.Conv3d(1, 4, 1), normalizer=nn.Conv3d(1, 1, 1))
@@ -45,6 +51,7 @@ class NormalizerSegmentor(nn.Module):
         normalizer: nn.Module | None = None,
         gain_and_offset: bool = False,
         keep_background: bool = True,
+        residual: bool = False,
     ) -> None:
         super().__init__()
         self.normalizer = nn.Identity() if normalizer is None else normalizer
@@ -52,6 +59,7 @@ class NormalizerSegmentor(nn.Module):
         self.normalizes = normalizer is not None
         self.gain_and_offset = gain_and_offset and self.normalizes
         self.keep_background = keep_background
+        self.residual = residual and self.normalizes and not self.gain_and_offset
 
     def normalize(self, image: Tensor) -> Tensor:
         """Map images (B, C, H, W, D) to normalized images of the same shape."""
@@ -63,6 +71,8 @@ class NormalizerSegmentor(nn.Module):
             normalized = (1 + gain) * image + offset
         else:
             normalized = self.normalizer(image)
+            if self.residual:
+                normalized = image + normalized
         if self.keep_background:
             normalized = normalized * (image != 0).any(dim=1, keepdim=True)
         return normalized
@@ -80,6 +90,33 @@ class NormalizerSegmentor(nn.Module):
             return logits, normalized
         return logits
 
+    def start_as_identity(self) -> None:
+        """Set the last layer of the normalizer to zero, so that G(x) = x until the first step [ours].
+
+        With He's initialization, the U-Net of the paper begins as noise with an error of several times the variance of
+        its input. Without a normalizer, this does nothing.
+
+        Raises:
+            ConfigError: if the normalizer returns the image itself, without ``residual`` or ``gain_and_offset``, or
+                does not end in a convolution.
+        """
+        if not self.normalizes:
+            return
+        if not (self.residual or self.gain_and_offset):
+            raise ConfigError(
+                "the normalizer predicts the image itself, so it cannot begin as the identity. Pass "
+                "--normalizer_residual true or --gain_and_offset true; or pass --identity_start false, and let it "
+                "learn the identity in --warm_up_epochs."
+            )
+        last = [module for module in self.normalizer.modules() if list(module.parameters(recurse=False))][-1]
+        if not isinstance(last, _CONVOLUTIONS):
+            raise ConfigError(
+                f"the last layer of the normalizer is {type(last).__name__}; expected a convolution, which can be set "
+                "to zero. Choose another network, or pass --identity_start false."
+            )
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+
     def parameter_groups(self, normalizer_learning_rate: float) -> list[dict[str, Any]]:
         """Return parameter groups for one optimizer of S and G, with a separate learning rate for G."""
         groups: list[dict[str, Any]] = [{"params": list(self.segmentor.parameters())}]
@@ -91,6 +128,10 @@ class NormalizerSegmentor(nn.Module):
 def kaiming_initialize(*networks: nn.Module) -> None:
     """Initialize convolutions and linear layers with He's normal distribution and zero biases.
 
+    Each output has the variance 2 E[x^2] of its inputs x. An output of a transposed convolution has
+    ``in_channels * kernel / stride`` inputs, which PyTorch's fan does not count: it would be the number of output
+    channels times the kernel, and a last layer with one channel would begin with many times this variance.
+
     Source: Delisle et al. (2020), Section 3.3.
 
     Args:
@@ -98,7 +139,12 @@ def kaiming_initialize(*networks: nn.Module) -> None:
     """
     for network in networks:
         for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Conv3d | nn.ConvTranspose2d | nn.ConvTranspose3d | nn.Linear):
+            if isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+                inputs = module.in_channels // module.groups * math.prod(module.kernel_size) / math.prod(module.stride)
+                nn.init.normal_(module.weight, std=math.sqrt(2 / inputs))
+            elif isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+            else:
+                continue
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

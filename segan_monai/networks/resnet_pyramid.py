@@ -12,6 +12,7 @@ from monai.networks.nets.resnet import ResNet
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.networks.attention_decoder import GatedUpCat
 from segan_monai.networks.weights import read_checkpoint
 
 _LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
@@ -124,8 +125,9 @@ class ResNetPyramid(nn.Module):
         depth: ResNet depth, 18 or 34.
         base_channels: width of the encoder's first level. The U-Net decoder's levels have 4, 2, 1, 1/2 and 1/4 times
             this width, but at least 16 [ours].
-        structure: ``unet`` (decoder of MONAI's ``FlexibleUNet``) or ``fcn``.
-        stride: output stride: 4 (for the heads of a localization network), or 1 (``unet`` only).
+        structure: ``unet`` (decoder of MONAI's ``FlexibleUNet``), ``attention_unet`` (the same with attention gates) or
+            ``fcn``.
+        stride: output stride: 4 (for the heads of a localization network), or 1 (not ``fcn``).
         weights: see ``ResNetEncoderLevels``.
 
     Raises:
@@ -149,7 +151,7 @@ class ResNetPyramid(nn.Module):
         if structure == "fcn":
             self.stride, self.out_channels = 4, base_channels
             self.decoder: nn.Module = FCNDecoder(self.encoder.channels, base_channels)
-        elif structure == "unet":
+        elif structure in ("unet", "attention_unet"):
             widths = [max(_LEAST_WIDTH, int(base_channels * factor)) for factor in (4, 2, 1, 0.5, 0.25)]
             decoder = UNetDecoder(
                 spatial_dims=2,
@@ -167,10 +169,15 @@ class ResNetPyramid(nn.Module):
             )
             steps = {1: 5, 4: 3}[stride]
             decoder.blocks = decoder.blocks[:steps]
+            if structure == "attention_unet":
+                skips = self.encoder.channels[-2:0:-1]  # the input itself is no skip connection
+                coarse = [self.encoder.channels[-1], *widths]
+                for level, (above, beside) in enumerate(zip(coarse[:steps], skips, strict=False)):
+                    decoder.blocks[level] = GatedUpCat(decoder.blocks[level], above, beside)  # type: ignore[arg-type]
             self.decoder = decoder
             self.stride, self.out_channels = stride, widths[steps - 1]
         else:
-            raise ConfigError(f"structure is '{structure}'; expected 'unet' or 'fcn'.")
+            raise ConfigError(f"structure is '{structure}'; expected 'unet', 'attention_unet' or 'fcn'.")
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to features (B, ``out_channels``, ceil(H / stride), ceil(W / stride))."""
@@ -191,7 +198,7 @@ class ResNetSegmentor(nn.Module):
         out_channels: number of classes K, one logit each.
         depth: 18 or 34 (paper: 34).
         base_channels: width of the encoder's first level (paper: 64).
-        structure: ``unet`` or ``fcn``.
+        structure: ``unet``, ``attention_unet`` or ``fcn``.
         weights: see ``ResNetEncoderLevels``.
 
     Examples:
@@ -210,7 +217,7 @@ class ResNetSegmentor(nn.Module):
     ) -> None:
         super().__init__()
         self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, stride=1, weights=weights)
-        kernel = 3 if structure == "unet" else 1
+        kernel = 1 if structure == "fcn" else 3
         self.head = nn.Conv2d(self.pyramid.out_channels, out_channels, kernel, padding=kernel // 2)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -87,6 +87,12 @@ def crop_affine(keypoints: Tensor, distances: Tensor, size: list[int], margin: f
     return roi_affine(torch.stack([(x0 + x1) / 2, (y0 + y1) / 2], dim=-1), half, size, margin=0.0)
 
 
+def mirrored_affine(theta: Tensor, mirrored: Tensor) -> Tensor:
+    """Mirror the result of affines (N, 2, 3) left to right, where ``mirrored`` (N,) is true."""
+    sign = torch.where(mirrored, -1.0, 1.0).to(theta).reshape(-1, 1, 1)
+    return torch.cat([theta[:, :, :1] * sign, theta[:, :, 1:]], dim=2)
+
+
 def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
     """Return the affine that maps masks back to the image: Xie et al. (2021), Eq. 4.
 
@@ -101,30 +107,63 @@ def inverse_affine(theta: Tensor, smooth: float = 1e-6) -> Tensor:
     return torch.cat([torch.diag_embed(scale), (-scale * theta[:, :, 2]).unsqueeze(-1)], dim=-1)
 
 
-def sample_affine(images: Tensor, theta: Tensor) -> Tensor:
-    """Resample images bilinearly on their grid transformed by an affine, with zero padding [ours].
+def samples_per_pixel(image_size: list[int], size: list[int]) -> list[int]:
+    """Return the samples per pixel, along y and x, with which no box within an image is aliased.
+
+    That is the number of pixels of the whole image per pixel of the result, rounded up.
+
+    Examples:
+        >>> samples_per_pixel([512, 512], [128, 96])
+        [4, 6]
+    """
+    return [-(-image_size[0] // size[0]), -(-image_size[1] // size[1])]
+
+
+def sample_affine(
+    images: Tensor, theta: Tensor, size: list[int] | None = None, samples: list[int] | None = None
+) -> Tensor:
+    """Resample images bilinearly on a grid transformed by an affine, with zero padding [ours].
 
     With ``roi_affine`` this recalibrates a RoI; with ``inverse_affine`` it maps a recalibrated mask back to the image.
     Autocast is disabled: a grid in bfloat16 would be off by several pixels. The computation uses float32 (or float64).
 
+    With several samples per pixel, the result is their mean, as in RoIAlign (He et al. 2017). A box that is larger than
+    the result is then averaged over areas, not subsampled. The number is fixed, so that the graph can be exported.
+
     Args:
         images: (N, C, H, W).
         theta: (N, 2, 3).
+        size: h and w of the result; by default H and W.
+        samples: samples per pixel of the result along y and x, see ``samples_per_pixel``; by default one.
 
     Returns:
-        (N, C, H, W), differentiable in both arguments.
+        (N, C, h, w), differentiable in images and affines.
     """
+    if size is None:
+        size = [images.shape[2], images.shape[3]]
+    if samples is None:
+        samples = [1, 1]
     if torch.jit.is_scripting():
-        return _sample(images, theta)
+        return _sample(images, theta, size, samples)
     else:  # TorchScript requires a constant device type for autocast; it does not compile this branch
         with torch.autocast(images.device.type, enabled=False):
-            return _sample(images, theta)
+            return _sample(images, theta, size, samples)
 
 
-def _sample(images: Tensor, theta: Tensor) -> Tensor:
+def _sample(images: Tensor, theta: Tensor, size: list[int], samples: list[int]) -> Tensor:
     dtype = torch.promote_types(theta.dtype, torch.float32)
-    grid = _grid(theta.to(dtype), images.shape[2], images.shape[3])
-    return F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = _grid(theta.to(dtype), size[0] * samples[0], size[1] * samples[1])
+    sampled = F.grid_sample(images.to(dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return sampled if samples[0] == samples[1] == 1 else F.avg_pool2d(sampled, samples)
+
+
+def resample(images: Tensor, size: list[int]) -> Tensor:
+    """Resample images (N, C, H, W) to (N, C, h, w): ``sample_affine`` with the identity, averaged over areas."""
+    image_size = [images.shape[2], images.shape[3]]
+    if image_size == size:
+        return images
+    identity = torch.eye(2, 3, dtype=torch.float32, device=images.device).expand(images.shape[0], -1, -1)
+    return sample_affine(images, identity, size, samples_per_pixel(image_size, size))
 
 
 def _grid(theta: Tensor, height: int, width: int) -> Tensor:

@@ -91,6 +91,7 @@ def _lsnet(found: Fingerprint) -> dict[str, Choice]:
     chosen = _intensity_window(found, "hu_window")
     sides = [found.shape[index][2] for index in (0, 1)]
     side = min(max(_up(max(sides), 32), 64), 512)
+    chosen["plane_size"] = Choice([side, side], "that of the networks' input: nothing is resized twice")
     chosen["slice_size"] = Choice(
         [side, side],
         f"95 % of the cases have axial planes of at most {_by(sides)}; planes are resized to this multiple of 32",

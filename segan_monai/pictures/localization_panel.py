@@ -17,8 +17,8 @@ from monai.networks.utils import eval_mode
 from numpy.typing import NDArray
 
 from segan_monai.networks.keypoints import object_boxes
-from segan_monai.networks.roi_recalibration import sample_affine
 from segan_monai.pictures.overlay_picture import black_figure, outline_mask, show_plane, to_ras
+from segan_monai.transforms.rand_slices import neighbouring_slices
 
 COLUMNS = ("slice and boxes", "heatmap", "recalibrated RoI", "mask in the RoI")
 
@@ -41,15 +41,22 @@ class LocalizationPanel:
         network: the evaluated network.
         regions: label values of every region; the first region is shown.
         most: maximum number of cases.
+        neighbours: slices on each side that the network sees as channels.
     """
 
     def __init__(
-        self, file: str | os.PathLike[str], network: Any, regions: dict[str, Sequence[int]], most: int = 4
+        self,
+        file: str | os.PathLike[str],
+        network: Any,
+        regions: dict[str, Sequence[int]],
+        most: int = 4,
+        neighbours: int = 0,
     ) -> None:
         self.file = Path(file)
         self.network = network
         self.values = list(next(iter(regions.values())))
         self.most = most
+        self.neighbours = neighbours
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -65,7 +72,8 @@ class LocalizationPanel:
         for batch in cast(list, engine.state.batch)[: self.most - len(self.rows)]:
             truth = np.isin(to_ras(batch["label"])[0][0], self.values)
             z = int(truth.sum((0, 1)).argmax())
-            plane = batch["image"].as_tensor()[None, ..., z]
+            slices = batch["image"].as_tensor().movedim(-1, 0)[None]
+            plane = neighbouring_slices(slices, torch.tensor([z], device=slices.device), self.neighbours)
             self.rows.append({"case": batch["case"], **look(self.network, plane, truth[..., z])})
 
     def draw(self, engine: Engine) -> None:
@@ -81,20 +89,21 @@ class LocalizationPanel:
 
 
 def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, Any]:
-    """Run an ``LSNet`` on a slice (1, 1, X, Y) and return its intermediate results with those of the true mask.
+    """Run an ``LSNet`` on a slice (1, C, X, Y) and return its intermediate results with those of the true mask.
 
-    The mask may have any size. The network's mode is restored afterwards.
+    The middle one of C channels is shown, which is the slice between its neighbours. The mask may have any size. The
+    network's mode is restored afterwards.
     """
     plane = plane.to(next(network.parameters()).device).float()
     mask = torch.from_numpy(truth.astype(np.float32))[None, None].to(plane.device)
     mask = torch.nn.functional.interpolate(mask, tuple(plane.shape[2:]), mode="nearest-exact")
     with eval_mode(network):
-        found = network.localizer(plane)
+        found = network.localizer(network.localizer_input(plane))
         heat = found[0] if isinstance(found, tuple) else found
-        rois = network.localizer.find_rois(found)
+        rois = network.in_input(network.localizer.find_rois(found), plane.shape[2:])
         own = (rois.channel == 0).nonzero().flatten()
         shown = {
-            "image": _array(plane),
+            "image": _middle(plane),
             "heat": _array(heat[:, :1].float().sigmoid()),
             "true": object_boxes(_array(mask) > 0.5),
             "found": rois.edges()[own].float().cpu().numpy(),
@@ -103,10 +112,10 @@ def look(network: Any, plane: torch.Tensor, truth: NDArray[Any]) -> dict[str, An
         if len(own):
             best = type(rois)(*(part[own[rois.scores[own].argmax()]][None] for part in rois))
             theta = network.affine(best, plane.shape[2:])
-            roi = sample_affine(plane, theta)
-            shown["roi"] = _array(roi)
+            roi = network.recalibrate(plane, theta)
+            shown["roi"] = _middle(roi)
             shown["roi_mask"] = _array(network.segmentor(roi)[:, :1].float().sigmoid()) > 0.5
-            shown["roi_truth"] = _array(sample_affine(mask, theta)) > 0.5
+            shown["roi_truth"] = _array(network.recalibrate(mask, theta)) > 0.5
     return shown
 
 
@@ -129,6 +138,11 @@ def draw_localization(axes: NDArray[Any], row: dict[str, Any]) -> None:
     show_plane(axes[3], row["roi"])
     for mask, style in ((row["roi_truth"], "solid"), (row["roi_mask"], "dashed")):
         outline_mask(axes[3], mask, "red", style)
+
+
+def _middle(stack: torch.Tensor) -> NDArray[Any]:
+    """Return the slice between its neighbours."""
+    return _array(stack[:, stack.shape[1] // 2 :])
 
 
 def _array(tensor: torch.Tensor) -> NDArray[Any]:

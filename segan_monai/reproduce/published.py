@@ -61,6 +61,8 @@ class ResultTable:
         published: published value by row, metric and region.
         baseline: row with which all others are compared, patient by patient; None for no such comparison.
         labels: numbers of labelled cases; None for a table whose rows use all labels.
+        oracle: row with labels that the others lack, the upper end of the gap between it and the baseline; None for no
+            such row.
     """
 
     name: str
@@ -73,6 +75,7 @@ class ResultTable:
     published: dict[str, dict[str, dict[str, float]]]
     baseline: str | None = None
     labels: Labels | None = None
+    oracle: str | None = None
 
 
 def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
@@ -117,11 +120,12 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
             f"bundle {bundle} cannot run the table '{folder.name}': its train.json has no key {NUMBER_KEY}, which sets "
             "the number of labelled cases. Choose another bundle."
         )
-    if content.get("baseline", next(iter(overlays))) not in overlays:
-        raise ConfigError(
-            f"{folder / 'table.json'}: baseline is {content['baseline']!r}; expected one of the rows: "
-            f"{', '.join(overlays)}."
-        )
+    for name in ("baseline", "oracle"):
+        if content.get(name, next(iter(overlays))) not in overlays:
+            raise ConfigError(
+                f"{folder / 'table.json'}: {name} is {content[name]!r}; expected one of the rows: "
+                f"{', '.join(overlays)}."
+            )
     return ResultTable(
         name=folder.name,
         title=content["title"],
@@ -133,6 +137,7 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         published={row: rest.get("published", {}) for row, rest in rows.items()},
         baseline=content.get("baseline"),
         labels=Labels(**content["labels"]) if "labels" in content else None,
+        oracle=content.get("oracle"),
     )
 
 

@@ -131,7 +131,7 @@ def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
     found = paired_differences(runs, table.baseline) if table.baseline else pd.DataFrame()
     if found.empty:
         return []
-    all_labels = table.labels.all_labels if table.labels else None
+    all_labels = table.labels.all_labels if table.labels else table.oracle
     shares = share_of_gap(runs, str(table.baseline), all_labels) if all_labels else {}
     several = bool(table.labels and len(table.labels.draws) > 1)
     rows = [
@@ -144,7 +144,11 @@ def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
             "better in": str(line.better),
             **({"draws better": f"{line.draws_better} of {line.draws}"} if several else {}),
             **(
-                {"gap closed": f"{shares[key]:.0%}" if (key := (line.row, line.labels)) in shares else ""}
+                {
+                    "gap closed": f"{shares[key]:.0%}"
+                    if (key := (line.row, 0 if pd.isna(line.labels) else line.labels)) in shares
+                    else ""
+                }
                 if shares
                 else {}
             ),

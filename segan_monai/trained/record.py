@@ -26,7 +26,7 @@ FREE = frozenset(
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""
 
-ADJUSTABLE = frozenset({"mirror_axes", "region_rules", "ignore_label"})
+ADJUSTABLE = frozenset({"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"})
 """Keys that later runs take from the training, and that a user may set otherwise: they change no weight."""
 
 OF_CASES = ("cases", "split", "domains", "label_regions")

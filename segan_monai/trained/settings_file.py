@@ -107,6 +107,9 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
             )
     for name in ("weights", "split"):
         _compare_digest(file, record.get(name))
+    if record.get("network") == "LSNet" and "slice_size" in settings:
+        # earlier versions resized planes to the networks' input, and cut RoIs from that
+        settings.setdefault("plane_size", settings["slice_size"])
     return settings
 
 

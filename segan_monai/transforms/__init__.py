@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.transforms.augment_batch import AugmentBatch
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.domains import DomainIndexd, ForDomaind
 from segan_monai.transforms.each_modality import EachModalityd
@@ -15,6 +16,7 @@ from segan_monai.transforms.known_labels import HideUnknownd, check_ignore_label
 from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
+from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved, map_intensities
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.region_rules import RegionRulesd
@@ -32,6 +34,7 @@ from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
 
 __all__ = [
+    "AugmentBatch",
     "CaseLoader",
     "DomainIndexd",
     "EachModalityd",
@@ -44,6 +47,8 @@ __all__ = [
     "LoadCased",
     "LoadPhotographd",
     "PatchFitsd",
+    "RandContrastCurve",
+    "RandContrastCurved",
     "RandSlicesd",
     "RandStrongChange",
     "RandTissuePatchesd",
@@ -62,6 +67,7 @@ __all__ = [
     "cut_slice",
     "known_voxels",
     "label_to_regions",
+    "map_intensities",
     "merged_regions",
     "read_mask",
     "read_photograph",

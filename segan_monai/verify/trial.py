@@ -28,6 +28,7 @@ SMALL: dict[str, Any] = {
     "localizer_depth": 18,
     "segmentor_depth": 18,
     "max_rois": 2,
+    "plane_size": [64, 64],
     "slice_size": [32, 32],
     "image_size": [32, 32],
     "cached_size": [60, 45],

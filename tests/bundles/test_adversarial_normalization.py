@@ -62,7 +62,7 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
         *(f"training/{term}" for term in ("segmentation", "adversarial", "discriminator")),
         *(f"training/accuracy_{name}" for name in ("iSEG", "MRBrainS", "generated", "chance")),
         "peak_memory_mib",
-        *(f"validation/{metric}" for metric in ("mean_dice", "CSF", "GM", "WM", "jsd_input", "jsd_normalized")),
+        *(f"validation/{metric}" for metric in ("mean_dice", "loss", "CSF", "GM", "WM", "jsd_input", "jsd_normalized")),
     }
     assert logged[2, "training/accuracy_chance"] == pytest.approx(1 / 3, abs=1e-5)
 
@@ -203,10 +203,11 @@ def test_the_table_lists_the_seven_rows():
     assert table["rows"]["4_second_to_first"]["published"] == {"dice": {"CSF": 0.293, "GM": 0.082, "WM": 0.563}}
 
 
-def test_the_papers_own_constants(brains, tmp_path):
+def test_the_paper_by_patches(brains, tmp_path):
     paper = ROWS[0].parent / "paper.json"
-    settings = {"output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "models")}
-    workflow = run("training", [paper], dataset_dir=str(brains), epochs=3, **settings)
+    settings = {"ckpt_dir": str(tmp_path / "models"), "patch_size": [16, 16, 16], "pad_small_images": True}
+    small = {"batch_size": 64, "patch_stride": [4, 8, 8], "epochs": 3, "patches_per_volume": None}  # a step per epoch
+    workflow = run("training", [paper], dataset_dir=str(brains), output_dir=str(tmp_path / "run"), **settings, **small)
     trainer = workflow.trainer
     segmentor, normalizer = trainer.optimizer.param_groups
     assert isinstance(trainer.optimizer, torch.optim.SGD)
@@ -215,11 +216,60 @@ def test_the_papers_own_constants(brains, tmp_path):
     assert trainer.discriminator_optimizer.param_groups[0]["lr"] == 1e-4
     assert isinstance(trainer.loss_function, WeightedDiceLoss)
     assert trainer.domain_loss.kind == "minimax"
-    # an overlay is given to training and evaluation alike
-    run("evaluating", [paper], dataset_dir=str(brains), **{**settings, "output_dir": str(tmp_path / "evaluation")})
-    assert (tmp_path / "evaluation" / "summary.json").is_file()
+    assert type(trainer.discriminator).__name__ == "ResNet"
+    for network in (trainer.network.segmentor, trainer.network.normalizer):
+        image = torch.rand(2, 1, 16, 16, 16)
+        shapes = []
+        network.conv_0.register_forward_hook(lambda module, inputs, output, shapes=shapes: shapes.append(output.shape))
+        network(image)
+        assert shapes[0][2:] == image.shape[2:], "a path at full resolution"
     schedulers = [workflow.parser.get_parsed_content(f"{part}lr_scheduler") for part in ("", "discriminator_")]
-    assert [(s.patience, s.factor, s.last_epoch) for s in schedulers] == [(3, 0.1, 3)] * 2
+    assert [(s.mode, s.patience, s.factor, s.last_epoch) for s in schedulers] == [("min", 3, 0.1, 2)] * 2, "no warm-up"
+    assert schedulers[0].best == pytest.approx(
+        min(history(tmp_path / "run")[n, "validation/loss"] for n in (2, 3)), abs=1e-4
+    )
+
+    # training has 60 % of the patches, the evaluation scores the 20 % that neither training nor validation saw
+    output = {"output_dir": str(tmp_path / "evaluation")}
+    run("evaluating", [paper], dataset_dir=str(brains), **settings, **output)
+    found = json.loads((tmp_path / "evaluation" / "patches.json").read_text(encoding="utf-8"))
+    assert found["patches"] == sum(domain["patches"] for domain in found["domains"].values())
+    assert len(trainer.data_loader.dataset) == pytest.approx(3 * found["patches"], rel=0.2)
+    assert set(found["regions"]) == {"CSF", "GM", "WM"}
+    with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
+        assert len({row["case"] for row in csv.DictReader(stream)}) == 4, "whole volumes of all cases"
+    other = {"overlays": [paper], "split_by": "subject", "dataset_dir": str(brains)}
+    fails("every case has training patches", ConfigError, "evaluating", **other, **settings, **output)
+
+
+SCANNER = OVERLAYS / "experiments" / "unlabelled_scanner"
+ARMS = {
+    "source": ["no_normalizer"],
+    "statistics": ["no_normalizer", "batch_norm"],
+    "contrast": ["no_normalizer", "random_contrast"],
+    "both critics": ["confusion", "output_critic"],
+}
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_scanner_without_labels(arm, brains, tmp_path):
+    overlays = [SCANNER / f"{name}.json" for name in ("scanner", *ARMS[arm])]
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "epochs": 2, "warm_up_epochs": 0}
+    trainer = run("training", overlays, output_dir=str(tmp_path / "run"), **settings).trainer
+    split = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
+    assert {name.split("_")[0] for name in split["training"]} == {"iSEG"}
+    assert {name.split("_")[0] for name in split["unlabeled"]} == {"MRBrainS"}
+    assert trainer.domains == ["MRBrainS", "iSEG"]
+    terms = {name for epoch, name in history(tmp_path / "run") if epoch == 2}
+    critics = {f"training/{name}" for name in ("adversarial", "identity", "output", "discriminator", "output_critic")}
+    assert terms & critics == (critics if arm == "both critics" else set())
+    assert trainer.has_unlabeled == (arm in ("statistics", "both critics"))
+    if arm == "both critics":
+        output = {"output_dir": str(tmp_path / "evaluation")}
+        run("evaluating", overlays, dataset_dir=str(brains), ckpt_dir=str(tmp_path / "models"), **output)
+        with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
+            tested = {row["case"] for row in csv.DictReader(stream)}
+        assert tested == {name for name in split["validation"] if name.startswith("MRBrainS")}
 
 
 def test_monais_resnet_as_discriminator(brains, tmp_path):
@@ -271,7 +321,7 @@ def test_bad_input_is_named_by_whole_runs(brains, tmp_path):
     fails("Pass --pad_small_images true", DataError, patch_size=[32, 32, 32], **output)
     fails("that are in no region", DataError, regions={"CSF": [1], "GM": [2]}, **output)
     fails("no case is of domain nowhere", ConfigError, train_domains=["nowhere"], **output)
-    fails("expected 'minimax', 'non_saturating' or 'confusion'", ConfigError, adversarial_loss="wgan", **output)
+    fails("'least_squares', 'hinge' or 'wasserstein'", ConfigError, adversarial_loss="wgan", **output)
     entries = [{"image": f"iSEG/subject-{n}-T1.hdr", "label": f"iSEG/subject-{n}-label.hdr"} for n in (1, 2)]
     entries[0]["domain"] = "iSEG"
     (tmp_path / "list.json").write_text(json.dumps({"training": entries}), encoding="utf-8")

@@ -118,7 +118,7 @@ def test_bundles_of_one_method_differ_in_their_data_alone():
     for name in NAMES:
         assert list(read(BRATS, name)) == list(read(HIPPOCAMPUS, name)), "the same keys in the same order"
     trainings = [read(bundle, "train") for bundle in (BRATS, HIPPOCAMPUS)]
-    assert differing([config["train"] for config in trainings]) == {"random_slices"}
+    assert differing([config["train"] for config in trainings]) == {"random_slices", "augmentation"}
 
 
 def test_trainings_have_the_same_handlers_and_validation():

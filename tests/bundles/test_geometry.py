@@ -89,7 +89,7 @@ def brain(tmp_path_factory):
 @pytest.fixture(scope="module")
 def pancreas(tmp_path_factory):
     network = {"_target_": f"{COPY}CopyRegions", "values": [(40 + 100) / 340], "tolerance": 0.05}
-    return Inference(PANCREAS, tmp_path_factory.mktemp("pancreas"), network, slice_size=[16, 16])
+    return Inference(PANCREAS, tmp_path_factory.mktemp("pancreas"), network, plane_size=[16, 16])
 
 
 def voxels(path):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ignite.engine import Events
+from monai.losses import DiceFocalLoss
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
@@ -134,18 +135,30 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
     assert (cropped.network.hard_crop, cropped.gradient_decay) == (True, 0)
     bce = trainer(f"{folder}methods/unet.json", f"{folder}components/bce.json")
     assert isinstance(bce.loss_function, torch.nn.BCEWithLogitsLoss)
+    assert cropped.network.localizer_size == [32, 32], "it sees the same small slice"
+    assert isinstance(trainer(f"{folder}choices/monai_focal.json").loss_function, DiceFocalLoss)
+    assert trainer(f"{folder}choices/true_boxes.json").true_box_share == 0.5
     own = trainer()
-    assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 16, False)
-    assert own.loss_function.lambda_dice == 0.2
+    assert (own.network.localizer_size, own.network.roi_size) == ([32, 32], [32, 32])
+    assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 8, False)
+    assert (own.loss_function.lambda_dice, own.true_box_share) == (0.2, 0)
+
+
+@pytest.mark.parametrize("row", ["unet", "fcn", "attention_unet"])
+def test_one_stage_sees_no_more_pixels_than_a_stage_of_two(row):
+    overlays = ["ct_pictures.json", f"experiments/lsnet_methods/{row}.json"]
+    parser = make_workflow(PANCREAS, "training", overlays, slice_size=[96, 64]).parser
+    assert parser.get_parsed_content("plane_size") == [96, 64]
 
 
 def test_tables_have_the_published_figures(monkeypatch):
     monkeypatch.chdir(BUNDLES.parent)
-    methods, components, first_stage, decay = load_tables("lsnet")
+    methods, components, first_stage, decay, choices = load_tables("lsnet")
     assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
     assert len(methods.rows) == 7
     assert decay.published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
     assert first_stage.published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
+    assert next(iter(choices.rows)) == "L-SNet"
     assert list(components.rows)[-1] == "S-Net + loss + L-Net + RR"
 
 
@@ -165,7 +178,7 @@ def test_volumes_come_back_on_their_own_grid_with_boxes(axes, tmp_path, oblique,
         "inference",
         dataset_dir=str(tmp_path / "data"),
         output_dir=str(tmp_path / "out"),
-        slice_size=[96, 96],
+        plane_size=[96, 96],
         network=known(),
         initialize="$segan_monai.start_run(@output_dir, @seed)",
     )
@@ -190,7 +203,7 @@ def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
         volume = generator.normal(0, 20, label.shape) + 120 * label
         for kind, array in (("images", volume.astype(np.float32)), ("labels", label)):
             write_volume(tmp_path / "data" / kind / f"ct_{index}.nii.gz", array, np.diag([1.0, 1, 2, 1]))
-    common = {**settings_of(tmp_path / "data", tmp_path), "slice_size": [64, 64]}
+    common = {**settings_of(tmp_path / "data", tmp_path), "plane_size": [64, 64]}
     run("training", output_dir=str(tmp_path / "run"), slices_per_volume=2, **common)
     run("evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **common)
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4

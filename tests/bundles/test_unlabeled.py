@@ -28,6 +28,7 @@ LGG = {
 }
 TERMS = {"ema_decay": 0.9, "consistency_weight": 0.5, "unpaired_weight": 0.1, "unlabeled_critic_start": 1}
 HIDDEN = {"unlabeled": "use", "labeled_cases": 4}
+ON_DEVICE = {"augment_on_device": True}  # both kinds of batches
 
 
 class StopError(Exception):
@@ -40,7 +41,9 @@ def lgg(data_dir, tmp_path, name="run", **settings):
 
 
 def test_a_resumed_training_has_the_very_same_weights(data_dir, tmp_path):
-    whole = run_workflow(BRATS, "training", **lgg(data_dir, tmp_path, "whole", epochs=3, **TERMS, **HIDDEN))
+    whole = run_workflow(
+        BRATS, "training", **lgg(data_dir, tmp_path, "whole", epochs=3, **ON_DEVICE, **TERMS, **HIDDEN)
+    )
     split = json.loads((tmp_path / "whole/split.json").read_text(encoding="utf-8"))
     assert [len(split[part]) for part in ("training", "validation", "unlabeled")] == [4, 3, 5]
     dataset = whole.parser.get_parsed_content("train#unlabeled_dataset")
@@ -49,7 +52,9 @@ def test_a_resumed_training_has_the_very_same_weights(data_dir, tmp_path):
     assert set(sample) == {"case", "image", "uniform"}
     assert sample["uniform"], "slices of unlabelled images are drawn uniformly"
 
-    first = make_workflow(BRATS, "training", **lgg(data_dir, tmp_path, "parts", epochs=3, **TERMS, **HIDDEN))
+    first = make_workflow(
+        BRATS, "training", **lgg(data_dir, tmp_path, "parts", epochs=3, **ON_DEVICE, **TERMS, **HIDDEN)
+    )
     first.initialize()
     trainer = first.parser.get_parsed_content("train#trainer")
 
@@ -60,7 +65,7 @@ def test_a_resumed_training_has_the_very_same_weights(data_dir, tmp_path):
     with pytest.raises(StopError):
         trainer.run()
     resumed = run_workflow(
-        BRATS, "training", **lgg(data_dir, tmp_path, "parts", epochs=3, resume=True, **TERMS, **HIDDEN)
+        BRATS, "training", **lgg(data_dir, tmp_path, "parts", epochs=3, resume=True, **ON_DEVICE, **TERMS, **HIDDEN)
     )
     for name in ("network", "critic"):
         expected = whole.parser.get_parsed_content(name).state_dict()

@@ -19,7 +19,13 @@ SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
 SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2, "num_workers": 0, "folds": 2}
 # networks and batches of each bundle that fit a small data set
 SMALL_SKIN = {"image_size": [32, 32], "cached_size": [60, 45]}
-SMALL_PANCREAS = {"slice_size": [32, 32], "base_channels": 4, "segmentor_depth": 18, "device": "cpu"}
+SMALL_PANCREAS = {
+    "plane_size": [64, 64],
+    "slice_size": [32, 32],
+    "base_channels": 4,
+    "segmentor_depth": 18,
+    "device": "cpu",
+}
 SMALL_BRAIN = {"device": "cpu", "base_channels": 4, "num_levels": 3, "patch_size": [8, 16, 8]}
 SMALL_BRAIN_TRAINING = {
     **SMALL_BRAIN,

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from segan_monai.check.report import Report
 from segan_monai.check.values import check_values, refuse_wrong_values, shown
 from segan_monai.errors import ConfigError
 from tests.bundles.workflow import BRATS, BUNDLES, FILES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN
+from tests.forked import run_python
 
 BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
@@ -178,12 +178,12 @@ WRONG = [
     (BRAIN, "intensity", "zscore", "--intensity zscore: expected raw, scale or standardize"),
     (BRAIN, "class_weights", [1, 2], "--class_weights [1, 2]: the loss has 3 classes"),
     (BRAIN, "regions", "auto", "--regions auto: this config does not detect the convention"),
-    (BRAIN, "adversarial_loss", "wasserstein", "expected 'minimax', 'non_saturating' or 'confusion' "),
+    (BRAIN, "adversarial_loss", "wgan", "expected 'minimax', 'non_saturating', 'confusion', 'least_squares', "),
     (BRAIN, "discriminator_channels", [], "--discriminator_channels []: expected a list of one or more"),
     (BRAIN, "lr_step_on", 3, "--lr_step_on 3: expected a Python function "),
     (PANCREAS, "hu_window", [240, -100], "--hu_window [240, -100]: expected a list of 2 numbers, the lower one first "),
     (PANCREAS, "slice_size", [512, 512, 512], "expected a list of 2, each"),
-    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet' or 'fcn' "),
+    (PANCREAS, "structure", "vnet", "--structure vnet: expected 'unet', 'attention_unet' or 'fcn' "),
     (PANCREAS, "segmentor_depth", 50, "--segmentor_depth 50: expected 18 or 34 "),
     (PANCREAS, "picture_axes", "XY", "--picture_axes XY: expected 'LA', "),
     (PANCREAS, "heatmap_threshold", 1, "expected a finite number above 0 and below 1 "),
@@ -318,7 +318,7 @@ def test_a_data_set_may_name_folds_of_its_own(tmp_path):
 def test_what_a_wrong_value_makes_of_others_is_not_told():
     (message,) = found(train(HIPPOCAMPUS), epochs=60.5)  # critic_start is derived from it
     assert message.startswith("--epochs 60.5: ")
-    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_margin and heatmap_sigma are derived from it
+    (message,) = found(train(PANCREAS), slice_size=[True, 512])  # roi_size and heatmap_sigma are derived from it
     assert message.startswith("--slice_size [True, 512]: ")
     (message,) = found(train(HIPPOCAMPUS), epochs="$2.5")
     assert message.startswith("--epochs 2.5: ")
@@ -358,10 +358,12 @@ def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path, how):
         wrong = ["--args_file", str(tmp_path / "args.json")]
     config = ["--config_file", str([str(train(HIPPOCAMPUS))]), "--dataset_dir", "nowhere", "--device", "cpu"]
     places = ["--output_dir", str(tmp_path / "run"), "--ckpt_dir", str(tmp_path / "models"), "--check", "false"]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", *config, *places, *wrong]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False, encoding="utf-8"
-    )
+    words = ["-m", "monai.bundle", "run", "training", *config, *places, *wrong]
+    if how == "option":  # an interpreter as a user starts it
+        command = [sys.executable, *words]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, encoding="utf-8")
+    else:
+        ended = run_python(*words, cwd=tmp_path)
     assert ended.returncode == 1
     last = ended.stderr.rstrip().splitlines()[-1]
     assert last.startswith("error: --loss_layers []: expected a list of one or more, each a whole number of at least 0")

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from segan_monai.data import find_domains, in_domains, read_split, split_domains
+from segan_monai.data import find_domains, held_out, in_domains, patches_of_split, read_split, split_domains
 from segan_monai.errors import ConfigError, DataError
 
 
@@ -100,3 +100,62 @@ def test_a_split_by_patch_says_that_it_leaks(caplog):
 def test_a_quick_look_at_as_many_of_each():
     split = split_domains(cases(a=9, b=5), folds=2, max_cases=4)
     assert sum(len(part) for part in split.values()) == 8
+
+
+def test_a_split_by_patch_records_how_to_find_its_patches(tmp_path):
+    cases = [
+        {"case": f"c{n}", "subject": f"c{n}", "domain": "a", "image": f"c{n}.nii.gz", "label": "l"} for n in range(4)
+    ]
+    by_patch, by_subject, old = (tmp_path / f"{name}.json" for name in ("patch", "subject", "old"))
+    split_domains(cases, 2, seed=5, file=by_patch, by="patch", patch_stride=(4, 4, 8))
+    split_domains(cases, 2, seed=5, file=by_subject, patch_stride=(4, 4, 8))
+    split_domains(cases, 2, seed=5, file=old, by="patch")
+    assert patches_of_split(by_patch, "held_out", "patch") == {"stride": [4, 4, 8], "seed": 5, "part": "test"}
+    assert patches_of_split(by_patch, "validation", "patch")["part"] == "validation"
+    assert patches_of_split(by_patch, "all", "patch")["part"] is None
+    assert patches_of_split(None, "held_out", "subject")["part"] is None
+    assert [case["case"] for case in held_out(cases, by_patch, "held_out", "patch")] == ["c0", "c1", "c2", "c3"]
+    with pytest.raises(ConfigError, match=r"split by patch: every case has training patches.*Pass --split_by patch"):
+        held_out(cases, by_patch)
+    for file in (by_subject, old):
+        with pytest.raises(ConfigError, match=r"no record of the patches of a training by patch. Omit --split_by"):
+            held_out(cases, file, "held_out", "patch")
+
+
+def labelled(**counts):
+    return [{**case, "image": f"{case['case']}.nii.gz", "label": "l.nii.gz"} for case in cases(**counts)]
+
+
+def test_labels_of_a_domain_are_hidden_in_training_alone(tmp_path):
+    file = tmp_path / "split.json"
+    given = labelled(a=4, b=4)
+    whole = split_domains(given, 2, seed=1)
+    split = split_domains(given, 2, seed=1, unlabeled_domains=["b"], file=file)
+    assert [case["case"] for case in split["validation"]] == [case["case"] for case in whole["validation"]]
+    assert {case["domain"] for case in split["training"]} == {"a"}
+    names = [case["case"] for case in whole["training"] if case["domain"] == "b"]
+    assert [case["case"] for case in split["unlabeled"]] == names
+    assert not any("label" in case for case in split["unlabeled"])
+    assert all("label" in case for case in (*split["training"], *split["validation"]))
+    assert [case["case"] for case in held_out(given, file)] == [case["case"] for case in split["validation"]]
+    again = split_domains(given, 2, seed=1, unlabeled_domains=["b"], file=file, resume=True)
+    assert again == split
+    with pytest.raises(ConfigError, match="unlabeled_domains"):
+        split_domains(given, 2, seed=1, unlabeled_domains=["a"], file=file, resume=True)
+
+
+def test_a_domain_without_any_label():
+    target = [{key: value for key, value in case.items() if key != "label"} for case in labelled(c=2)]
+    split = split_domains([*labelled(a=4), *target], 2)
+    assert [case["case"] for case in split["unlabeled"]] == ["c0", "c1"]
+    assert {case["domain"] for case in (*split["training"], *split["validation"])} == {"a"}
+    assert "unlabeled" not in split_domains(labelled(a=4), 2)
+
+
+def test_which_labels_cannot_be_hidden():
+    with pytest.raises(ConfigError, match=r"unlabeled_domains names x; the domains of labelled cases are a, b\. A"):
+        split_domains(labelled(a=2, b=2), 2, unlabeled_domains=["x"])
+    with pytest.raises(ConfigError, match=r"unlabeled_domains b leaves no labelled domain"):
+        split_domains(labelled(a=2, b=2), 2, unlabeled_domains=["b"], train_domains=["b"])
+    with pytest.raises(DataError, match="there are no unlabelled cases to train on"):
+        split_domains(labelled(a=2, b=2), 2, require_unlabeled=True)

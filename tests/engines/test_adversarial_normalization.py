@@ -123,6 +123,18 @@ def test_warm_up_is_the_normalizer_alone(batch):
     assert list(errors[6])[:3] == ["segmentation", "adversarial", "discriminator"]
 
 
+def test_warm_up_ends_when_the_error_is_small(batch):
+    epochs = {}
+    for threshold in (None, 1e9, 1e-9):
+        network, discriminator = players()
+        settings = {"warm_up_epochs": 3, "warm_up_error": threshold, "max_epochs": 4, "lr": 0.01}
+        trainer = make_trainer(network, discriminator, [batch], **settings)
+        seen = epochs[threshold] = []
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda e, seen=seen: seen.append(e.warming_up))
+        trainer.run()
+    assert epochs == {None: [True] * 3 + [False], 1e9: [True] + [False] * 3, 1e-9: [True] * 3 + [False]}
+
+
 def test_accuracy_by_domain_beside_chance():
     network, discriminator = players(domains=3)
     trainer = make_trainer(network, discriminator, [], domains=("a", "b", "c"))
@@ -205,3 +217,21 @@ def test_any_module_can_be_the_discriminator(batch):
     trainer = make_trainer(network, nn.Sequential(nn.Flatten(), nn.Linear(16**3, 3)), [batch])
     trainer.run()
     assert trainer.state.output["terms"]["discriminator"] > 0
+
+
+@pytest.mark.parametrize("kind", ["least_squares", "hinge", "wasserstein"])
+def test_losses_of_other_gans(batch, kind):
+    network, _ = players()
+    discriminator = DomainDiscriminator(2, channels=(4, 8), dropout=0.0, norm=None)
+    trainer = make_trainer(network, discriminator, [batch] * 12, domain_loss=DomainAdversarialLoss(kind), lr=0.01)
+    found = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda e: found.append(dict(e.state.output["terms"])))
+    trainer.run()
+    assert found[-1]["discriminator"] < found[0]["discriminator"]
+    assert ("gradient_penalty" in found[0]) == (kind == "wasserstein")
+    assert ("accuracy_generated" in found[0]) == (kind != "wasserstein")
+    assert found[0]["accuracy_chance"].item() == pytest.approx(1 / 2 if kind == "wasserstein" else 1 / 3)
+    if kind == "wasserstein":
+        assert found[-1]["gradient_penalty"] < found[0]["gradient_penalty"]
+        with pytest.raises(ConfigError, match="batch norm"):
+            make_trainer(*players(), [batch], domain_loss=DomainAdversarialLoss(kind))

@@ -109,7 +109,7 @@ def test_terms_and_the_first_step_leave_the_segmentor_alone():
     trainer.minimize = watch
     trainer.run()
     assert seen == [("localizer", ["box", "heatmap"], False), ("segmentor", ["mask"], True)]
-    assert sorted(trainer.state.output["terms"]) == ["box", "heatmap", "mask"]
+    assert sorted(trainer.state.output["terms"]) == ["box", "box_iou", "heatmap", "mask"]
 
 
 @pytest.mark.parametrize(("coarse", "amp"), [(False, False), (True, True)])
@@ -118,7 +118,7 @@ def test_it_learns(coarse, amp):
     history = []
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: history.append(dict(trainer.state.output["terms"])))
     trainer.run()
-    for name in history[0]:
+    for name in history[0].keys() - {"box_iou"}:
         first, last = (sum(float(terms[name]) for terms in part) for part in (history[:5], history[-5:]))
         assert last < 0.7 * first, (name, first, last)
     found = trainer.network.eval()(batch()["image"]) > 0
@@ -132,12 +132,15 @@ def test_slices_without_objects_train_too():
     for coarse in (False, True):
         trainer = make(coarse=coarse, data=empty)
         trainer.run()
-        assert all(math.isfinite(float(term)) for term in trainer.state.output["terms"].values())
+        terms = trainer.state.output["terms"]
+        assert {name for name, term in terms.items() if not math.isfinite(float(term))} == {"box_iou"}
 
 
 def test_bad_settings_and_values():
     with pytest.raises(ConfigError, match="gradient_decay is -1"):
         make(-1)
+    with pytest.raises(ConfigError, match=r"true_box_share is 2 and box_jitter 0\.1; expected a share of the epochs"):
+        make(true_box_share=2)
     data = batch()
     data["image"][0, 0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="of the localizer became nan"):
@@ -160,3 +163,26 @@ def test_the_one_stage_trainer_steps_down_its_loss():
     trainer.run()
     assert list(trainer.state.output["terms"]) == ["mask"]
     assert history[-1] < 0.5 * history[0]
+
+
+def test_true_boxes_give_way_to_predicted_ones():
+    trainer = make(iterations=4, true_box_share=0.5, lr=0.0)
+    seen = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: seen.append(trainer.true_box_probability))
+    trainer.run()
+    assert seen == [1.0, 0.5, 0, 0]
+    assert make().true_box_probability == 0
+
+
+def test_the_segmentor_sees_true_objects_first():
+    trainer = make(true_box_share=1.0, box_jitter=0.0, lr=0.0)
+    targets = []
+    inner = trainer.loss_function
+    trainer.loss_function = lambda logits, target: targets.append(target) or inner(logits, target)
+    trainer.run()
+    (target,) = targets
+    # an object of 16x24 and a margin of 2 on every side, enlarged to 64x64
+    expected = 64 * 64 * (16 / 20) * (24 / 28)
+    for of_image in target[1:]:
+        assert float(of_image.sum()) == pytest.approx(expected, rel=0.05)
+    assert not target[0].any(), "there is nothing in the first image"

@@ -15,6 +15,7 @@ from segan_monai.errors import ConfigError, DataError
 from segan_monai.losses import CoarseSegmentationLoss, ConsistencyLoss, LocalizationLoss
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
 from segan_monai.networks.roi_recalibration import sample_affine
+from segan_monai.networks.true_boxes import mean_box_iou
 
 LOSS = DiceFocalLoss(sigmoid=True, squared_pred=True, batch=True, lambda_dice=0.2)
 
@@ -59,7 +60,7 @@ def test_without_a_weight_it_is_the_trainer_of_lsnet_bit_for_bit(batch, unlabele
         torch.manual_seed(5)
         trainer.run()
         states.append([*trainer.network.state_dict().values(), torch.rand(1)])
-        assert list(trainer.state.output["terms"]) == ["heatmap", "box", "mask"]
+        assert list(trainer.state.output["terms"]) == ["heatmap", "box", "box_iou", "mask"]
         assert trainer.data_loader == [batch] * 2, "no unlabelled image is loaded"
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
@@ -87,6 +88,7 @@ def test_terms_by_hand(batch, unlabeled, kind):
         expected = {
             **trainer.localization_loss((heatmap[:3], distances[:3]), batch["label"]),
             "localizer_consistency": ConsistencyLoss(kind)(heatmap[3:].sigmoid(), taught[0].sigmoid()),
+            "box_iou": mean_box_iou(own, batch["label"]),
             "weight_consistency": torch.tensor(0.5),
             "mask": LOSS(logits[:3], sample_affine(batch["label"], own_theta).round()),
             "consistency": ConsistencyLoss(kind)(logits[3:].sigmoid(), mask),

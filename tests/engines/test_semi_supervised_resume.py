@@ -12,13 +12,13 @@ import torch
 from ignite.engine import Events
 from monai.data import CacheDataset, DataLoader
 from monai.losses import DiceLoss
-from monai.transforms import RandFlipd
+from monai.transforms import RandAffined, RandFlipd, RandGaussianNoise
 
 from segan_monai.engines import SemiSupervisedTrainer
 from segan_monai.handlers import RunCheckpoint
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
-from segan_monai.transforms import RandSlicesd, RandStrongChange, SlicesWithContentd
+from segan_monai.transforms import AugmentBatch, EachModalityd, RandSlicesd, RandStrongChange, SlicesWithContentd
 
 EPOCHS = 3
 
@@ -69,6 +69,12 @@ def make_run(folder, resume=False, workers=0, epochs=EPOCHS):
         unlabeled_critic_ramp=1.5,
         mask_blur=1.0,
         mask_noise=0.1,
+        augment=AugmentBatch(
+            [
+                RandAffined(["image", "label"], prob=0.5, rotate_range=0.5, allow_missing_keys=True),
+                EachModalityd("image", 1, RandGaussianNoise(0.5)),
+            ]
+        ),
         train_handlers=[RunCheckpoint(str(folder), str(folder), segmentor, objects, resume=resume)],
     )
 

@@ -254,7 +254,9 @@ def write_images(bundle, tmp_path, write_volume):
 
 
 def small_settings(bundle):
-    small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]}
+    small = {"image_size": [32, 32], "patch_size": [16, 16, 16], "pad_small_images": True, "slice_size": [32, 32]} | {
+        "plane_size": [48, 48]
+    }
     known = json.loads((BUNDLES / bundle / "configs" / "inference.json").read_text(encoding="utf-8"))
     return {key: value for key, value in small.items() if key in known}
 

@@ -55,3 +55,13 @@ def test_a_schedule_may_ask_for_a_metric():
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(critic, factor=0.5, patience=0)
     train(schedule, epochs=3, step_transform=lambda trainer: 1.0)  # no better in the second and third epoch
     assert critic.param_groups[0]["lr"] == 0.25
+
+
+def test_no_step_where_the_metric_is_none():
+    critic = optimizer()
+    schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(critic, factor=0.5, patience=0)
+    # the small values of a warm-up would count as best
+    train(schedule, epochs=4, step_transform=lambda trainer: None if trainer.state.epoch < 3 else 1.0)
+    assert schedule.last_epoch == 2
+    assert schedule.best == 1.0
+    assert critic.param_groups[0]["lr"] == 0.5

@@ -83,3 +83,13 @@ def test_the_coarse_loss_is_that_of_its_mask():
     logits = torch.randn(2, 1, 8, 8)
     label = (logits > 0).float()
     assert CoarseSegmentationLoss(map_loss())(logits, label)["coarse_mask"] == map_loss()(logits, label)
+
+
+def test_a_coarse_mask_is_compared_at_its_own_size():
+    label = torch.zeros(1, 1, 32, 64)
+    label[..., 8:18, 16:32] = 1  # at 8x16: rows 2 to 4.5
+    logits = torch.full((1, 1, 8, 16), -20.0)
+    logits[..., 2:4, 4:8] = 20.0
+    seen = []
+    CoarseSegmentationLoss(lambda logits, target: seen.append(target) or logits.sum())(logits, label)
+    assert torch.equal(seen[0], (logits > 0).float())

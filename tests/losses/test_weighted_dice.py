@@ -55,3 +55,40 @@ def test_perfect_and_wrong(example):
 def test_number_of_weights(example):
     with pytest.raises(ConfigError, match="3 weights for 2 included classes"):
         WeightedDiceLoss([1.0, 1.0, 1.0])(*example)
+
+
+def test_inverse_weights_by_hand(example):
+    logits, label = example
+    twice = torch.cat([logits, logits[..., 1:]], dim=2), torch.cat([label, label[..., 1:]], dim=2)
+    # class 1 has 1 voxel, class 2 has 2: common .25 and .25 + .25, sums of s 1.25 and .75, of y 1 and 2
+    expected = 1 - 2 * (0.25 + 0.5 / 2) / ((1.25 + 1) + (0.75 + 2) / 2)
+    assert WeightedDiceLoss("inverse", epsilon=0)(*twice).item() == pytest.approx(expected)
+    # of one sample without class 2, only class 1 counts
+    alone = logits[..., :1], label[..., :1]
+    assert WeightedDiceLoss("inverse", epsilon=0)(*alone).item() == pytest.approx(1 - 2 * 0.25 / 1.25)
+    assert WeightedDiceLoss("inverse")(logits, torch.zeros_like(label)).isfinite()
+
+
+def test_unknown_weights():
+    with pytest.raises(ConfigError, match="class_weights is 'equal'; expected 'inverse', one number per class, or nul"):
+        WeightedDiceLoss("equal")
+
+
+def dice_of_a_rare_class(weights, seed):
+    """Train a classifier of single voxels: 3 % CSF, grey matter and white matter, each of its own intensity."""
+    torch.manual_seed(seed)
+    label = torch.tensor([1] * 30 + [2] * 500 + [3] * 470)[None, None]
+    x = torch.tensor([-1.8, -0.4, 0.9])[label - 1] + 0.2 * torch.randn(label.shape)
+    classifier = torch.nn.Sequential(torch.nn.Conv1d(1, 16, 1), torch.nn.Tanh(), torch.nn.Conv1d(16, 4, 1))
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=0.03)
+    for _ in range(200):
+        optimizer.zero_grad()
+        WeightedDiceLoss(weights)(classifier(x), label).backward()
+        optimizer.step()
+    found, true = classifier(x).argmax(1) == 1, label[0] == 1
+    return (2 * (found & true).sum() / (found.sum() + true.sum())).item()
+
+
+def test_a_rare_class_collapses_with_equal_weights_alone():
+    assert [dice_of_a_rare_class(None, seed) for seed in range(3)] == [0, 0, 0]
+    assert min(dice_of_a_rare_class("inverse", seed) for seed in range(3)) > 0.95

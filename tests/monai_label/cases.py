@@ -34,7 +34,7 @@ SLICES = {
 SMALL = {
     BRATS: SLICES,
     HIPPOCAMPUS: SLICES,
-    PANCREAS: {**SLICES, "segmentor_depth": 18, "learning_rate": 0.005},
+    PANCREAS: {**SLICES, "plane_size": [32, 32], "segmentor_depth": 18, "learning_rate": 0.005},
     BRAIN: {
         "device": "cpu",
         "num_workers": 0,

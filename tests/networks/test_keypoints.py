@@ -114,3 +114,11 @@ def test_a_component_that_winds_through_the_heatmap_is_one():
     heat[0, 0, 1::4, -1] = heat[0, 0, 3::4, 0] = 0.8
     scores, _, _ = component_peaks(heat, 0.5, 2)
     assert scores.flatten().tolist() == pytest.approx([0.9, 0])
+
+
+def test_boxes_of_a_label_of_another_size_keep_their_precision():
+    label = torch.zeros(1, 1, 128, 64)
+    label[0, 0, 30:61, 17:34] = 1  # at 32x32: y 7.5 to 15.25, x 8.5 to 17
+    heat, distances = keypoint_targets(label, 4, 4.0, size=(32, 32))
+    assert heat.shape == (1, 1, 8, 8)
+    assert distances[0, 0, :, 2, 3].tolist() == [14 - 8.5, 17 - 14, 10 - 7.5, 15.25 - 10]

@@ -149,14 +149,75 @@ def test_the_coarse_stage_gives_the_box_of_its_mask():
 def test_settings_out_of_range():
     with pytest.raises(ConfigError, match=r"threshold 1\.5"):
         LocalizationNet(1, 1, threshold=1.5)
+    with pytest.raises(ConfigError, match=r"test_boxes is 6; expected 1 \(the predicted box\) to 5"):
+        known(test_boxes=6)
+
+
+def by_size(**settings):
+    return known(localizer_size=(64, 80), roi_size=(48, 64), margin=30.0, **settings)
+
+
+@pytest.mark.parametrize("settings", [{}, {"hard_crop": True}, {"test_boxes": 5, "mirror_rois": True}])
+def test_rois_come_from_the_input_and_masks_go_back_there(settings):
+    image = blank(2, size=(256, 320))
+    image[0, 0, 100:141, 62:171] = 1
+    network = by_size(**settings)
+    assert network.localizer_input(image).shape == (2, 1, 64, 80)
+    # the localizer sees 4x4 pixels as one, of which it calls those bright that are at least half bright
+    assert network.locate(image).edges().tolist() == [[64, 100, 172, 140]]
+    logits = network(image)
+    assert logits.shape == image.shape
+    assert dice(logits[0], image[0]) > 0.97
+    assert (logits[1] < -10).all()
+    assert network.segmentor.shown == len(network.shifts) * (1 + network.mirror_rois)
+
+
+def test_a_roi_shows_detail_that_the_localizer_has_not_seen():
+    """Two bars a pixel apart: one object for the localizer, two for a segmentor that sees the input."""
+    image = blank(size=(256, 320))
+    image[0, 0, 100:120, 80:112] = image[0, 0, 122:142, 80:112] = 1
+    found = by_size()(image) > 0
+    assert not found[0, 0, 121, 90]
+    assert found[0, 0, 118, 90]
+    assert found[0, 0, 124, 90]
+    small = known(localizer_size=(64, 80), roi_size=(64, 80), margin=7.5)
+    assert (small(small.localizer_input(image)) > 0)[0, 0, 30, 22], "of the small image the gap is bright, too"
+
+
+def test_the_coarse_stage_sees_the_small_image_too():
+    image = blank(size=(256, 320))
+    image[0, 0, 100:140, 64:172] = 1
+    sizes = {"localizer_size": (64, 80), "roi_size": (64, 80), "hard_crop": True}
+    network = LSNet(CoarseLocalizer(BrightIsObject()), BrightIsObject(), 1, **sizes).eval()
+    assert network.locate(image).edges().tolist() == [[64, 100, 172, 140]]
+    assert dice(network(image), image) > 0.97
+
+
+def test_boxes_of_a_test_are_shifted_by_a_tenth():
+    image = blank()
+    image[0, 0, 40:60, 30:70] = 1
+    seen = []
+    network = known(test_boxes=3, margin=0.0)
+    network.segmentor.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    network(image)
+    columns = [(roi[0, 0] > 0.5).any(0).nonzero() for roi in seen]
+    # of 160 columns of the RoI, a tenth is 16: shifted to the left, the object begins 16 columns later
+    assert [(int(found[0]), int(found[-1])) for found in columns] == [(0, 159), (16, 159), (0, 143)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hard_crop", [False, True])
-def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(hard_crop):
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"margin": 3.0},
+        {"margin": 3.0, "hard_crop": True},
+        {"localizer_size": (35, 48), "roi_size": (32, 40), "test_boxes": 2, "mirror_rois": True},
+    ],
+)
+def test_the_exported_network_with_its_fixed_number_of_rois_is_the_same(settings):
     torch.manual_seed(0)
     localizer = LocalizationNet(1, 2, base_channels=4, max_rois=3, threshold=0.05)
-    network = LSNet(localizer, ResNetSegmentor(1, 2, 18, 4), 2, margin=3.0, hard_crop=hard_crop).eval()
+    network = LSNet(localizer, ResNetSegmentor(1, 2, 18, 4), 2, **settings).eval()
     image = torch.rand(2, 1, 70, 96)
     assert 0 < len(network.locate(image).image) < 2 * 2 * 3, "fewer than the exported network looks at"
     with torch.no_grad():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from monai.networks.nets import UNet
+from monai.networks.nets import BasicUNet, UNet
 from torch import nn
 
+from segan_monai.errors import ConfigError
 from segan_monai.networks import NormalizerSegmentor, kaiming_initialize
 
 
@@ -60,6 +61,41 @@ def test_gain_and_offset_of_each_voxel(image):
     assert torch.equal(network.normalize(image), image), "nothing to add: the image itself"
 
 
+@pytest.mark.parametrize("settings", [{"gain_and_offset": True}, {"residual": True}], ids=["gain", "residual"])
+@pytest.mark.parametrize("kind", [UNet, BasicUNet])
+def test_it_can_start_as_identity_and_learns_from_there(settings, kind, image):
+    torch.manual_seed(0)
+    channels = 1 + ("gain_and_offset" in settings)
+    normalizer = (
+        unet(channels) if kind is UNet else BasicUNet(3, 1, channels, features=(4, 4, 8, 8, 8, 4), norm="batch")
+    )
+    if kind is BasicUNet:
+        image = image.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+    network = NormalizerSegmentor(unet(4), normalizer, **settings)
+    kaiming_initialize(network)
+    assert not torch.allclose(network.normalize(image), image, atol=0.1)
+    network.start_as_identity()
+    assert torch.equal(network.normalize(image), image)
+    network(image)[0].square().sum().backward()
+    assert any(parameter.grad.abs().sum() > 0 for parameter in normalizer.parameters())
+
+
+def test_a_residual_is_added_to_the_image(image):
+    network = NormalizerSegmentor(unet(4), unet(1), residual=True).eval()
+    expected = (image + network.normalizer(image)) * (image != 0)
+    assert torch.equal(network.normalize(image), expected)
+
+
+def test_what_cannot_start_as_identity():
+    NormalizerSegmentor(unet(4)).start_as_identity()  # has no normalizer
+    with pytest.raises(ConfigError, match=r"predicts the image itself.*Pass --normalizer_residual true"):
+        NormalizerSegmentor(unet(4), unet(1)).start_as_identity()
+    with pytest.raises(ConfigError, match="last layer of the normalizer is BatchNorm3d; expected a convolution"):
+        NormalizerSegmentor(
+            unet(4), nn.Sequential(nn.Conv3d(1, 1, 1), nn.BatchNorm3d(1)), residual=True
+        ).start_as_identity()
+
+
 def test_without_normalizer_the_segmentor_sees_the_image(image):
     network = NormalizerSegmentor(unet(4)).eval()
     assert torch.equal(network.normalize(image), image)
@@ -90,3 +126,13 @@ def test_kaiming_initialization_has_the_deviation_of_he():
     assert layer.weight.std().item() == pytest.approx((2 / (8 * 27)) ** 0.5, rel=0.05)
     assert (layer.bias == 0).all()
     assert (norm.weight == 1).all()
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_transposed_convolution_keeps_the_scale_of_its_input(stride):
+    """Each output has 8 * 27 / stride^3 inputs: PyTorch's fan would be 27, that of the outputs."""
+    layer = nn.ConvTranspose3d(8, 1, 3, stride=stride, padding=1, output_padding=stride - 1)
+    torch.manual_seed(0)
+    kaiming_initialize(layer)
+    found = torch.stack([layer(torch.randn(1, 8, 8, 8, 8))[..., 1:-1, 1:-1, 1:-1] for _ in range(20)])
+    assert found.var().item() == pytest.approx(2, rel=0.25)

@@ -15,7 +15,7 @@ def count(network):
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("structure", ["unet", "fcn"])
+@pytest.mark.parametrize("structure", ["unet", "attention_unet", "fcn"])
 @pytest.mark.parametrize("size", [(32, 32), (50, 70), (33, 161)])
 def test_any_size_and_number_of_channels(structure, size):
     network = ResNetSegmentor(2, 3, depth=18, base_channels=4, structure=structure)
@@ -40,8 +40,24 @@ def test_the_published_numbers_of_parameters():
         assert count(LocalizationNet(3, 1, depth=18)) == pytest.approx(14.50e6, rel=1e-2)
 
 
+def test_gates_weight_the_four_skip_connections():
+    network, plain = (ResNetSegmentor(1, 1, 18, 4, structure).eval() for structure in ("attention_unet", "unet"))
+    gates = [block.gate for block in network.pyramid.decoder.blocks if hasattr(block, "gate")]
+    # of the levels with 16, 8, 4 and 4 channels, a gate has half inside
+    assert [gate.W_x[0].out_channels for gate in gates] == [8, 4, 2, 2]
+    assert count(network) > count(plain)
+    image, seen = torch.randn(1, 1, 64, 64), []
+    torch.testing.assert_close(torch.jit.script(network)(image), network(image))
+    for gate in gates:
+        gate.register_forward_hook(lambda module, inputs, output: seen.append(output / inputs[1]))
+    network(image)
+    assert len(seen) == 4
+    for weight in seen:
+        assert 0 <= weight.nan_to_num(0.5).min() <= weight.nan_to_num(0.5).max() <= 1 + 1e-6
+
+
 def test_an_output_depends_on_its_own_place():
-    for structure in ("unet", "fcn"):
+    for structure in ("unet", "attention_unet", "fcn"):
         network = ResNetSegmentor(1, 1, depth=18, base_channels=4, structure=structure).eval()
         image = torch.zeros(1, 1, 64, 64)
         marked = image.clone()

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn.functional import one_hot
+from torch.nn.functional import avg_pool2d, interpolate, one_hot
 
 from segan_monai.networks import box_edges, crop_affine, inverse_affine, merge_rois, roi_affine, sample_affine
+from segan_monai.networks.roi_recalibration import resample, samples_per_pixel
 
 DOUBLE = torch.float64
 
@@ -121,3 +122,42 @@ def test_beyond_the_border_there_is_nothing():
     sampled = sample_affine(torch.ones(1, 1, 8, 8), roi_affine(keypoint, distances, (8, 8), margin=0))
     assert sampled[0, 0, :3].sum() == 0
     assert (sampled[0, 0, 5:, 5:] == 1).all()
+
+
+def box_of(x0, y0, x1, y1):
+    keypoint, distances = tensors([x0 + 3.0, y0 + 2.0], [3.0, x1 - x0 - 3.0, 2.0, y1 - y0 - 2.0])
+    return roi_affine(keypoint, distances, (96, 128), margin=0)
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_a_box_of_a_multiple_of_the_result_is_its_crop_averaged_over_areas(factor):
+    image = torch.rand(1, 2, 96, 128)
+    x0, y0 = 5, 11
+    theta = box_of(x0, y0, x0 + 20 * factor, y0 + 16 * factor)
+    found = sample_affine(image, theta, [16, 20], [factor, factor])
+    crop = image[..., y0 : y0 + 16 * factor, x0 : x0 + 20 * factor]
+    torch.testing.assert_close(found, avg_pool2d(crop, factor), atol=1e-5, rtol=1e-5)
+
+
+def test_a_small_box_is_its_crop_enlarged():
+    image = torch.rand(1, 1, 96, 128)
+    # a crop one pixel larger on every side, so that the border of the crop does not count
+    crop = interpolate(image[..., 29:51, 39:71], scale_factor=3, mode="bilinear", align_corners=False)
+    found = sample_affine(image, box_of(40, 30, 70, 50), [60, 90])
+    torch.testing.assert_close(found, crop[..., 3:-3, 3:-3], atol=1e-5, rtol=1e-5)
+
+
+def test_detail_that_does_not_fit_is_averaged_and_not_subsampled():
+    stripes = torch.zeros(1, 1, 96, 128)
+    stripes[..., ::2] = 1
+    theta = box_of(0, 0, 128, 96)
+    samples = samples_per_pixel([96, 128], [24, 32])
+    assert samples == [4, 4]
+    torch.testing.assert_close(sample_affine(stripes, theta, [24, 32], samples), torch.full((1, 1, 24, 32), 0.5))
+    assert sample_affine(stripes, box_of(0.5, 0, 128.5, 96), [24, 32])[..., 1:-1].unique().tolist() != [0.5]
+
+
+def test_resampling_keeps_the_edges_of_an_image():
+    image = torch.rand(2, 1, 12, 20)
+    torch.testing.assert_close(resample(image, [6, 5])[0, 0, 0, 0], image[0, 0, :2, :4].mean())
+    assert resample(image, [12, 20]) is image

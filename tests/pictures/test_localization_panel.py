@@ -57,3 +57,21 @@ def test_a_slice_without_keypoint(tmp_path):
     assert panel.rows[0]["found"].shape == (0, 4)
     panel.draw(SimpleNamespace())
     assert panel.file.exists()
+
+
+def test_the_slice_between_its_neighbours_is_shown(tmp_path):
+    class SeesTheMiddle(torch.nn.Module):
+        def forward(self, x):
+            assert x.shape[1] == 3
+            return network.localizer_before(x[:, 1:2])
+
+    network = known()
+    network.localizer_before = network.localizer.forward
+    network.localizer.forward = SeesTheMiddle().forward
+    network.segmentor.forward = lambda roi: 50 * (roi[:, 1:2] - 0.5)
+    panel = LocalizationPanel(tmp_path / "x.png", network, {"pancreas": [2]}, neighbours=1)
+    panel.collect(state("x"))
+    (row,) = panel.rows
+    assert (row["found"] == row["true"]).all()
+    assert row["image"].max() == 1
+    assert row["roi"][row["roi_truth"]].mean() > 0.9

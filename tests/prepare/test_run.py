@@ -647,7 +647,9 @@ def test_real_photographs(data_dir, tmp_path):
     assert (tmp_path / f"out/imagesTr/{first}.jpg").read_bytes() == source.read_bytes()
 
 
-SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "slice_size": [32, 32], "patch_size": [8, 8, 8]}
+SETTINGS = {"device": "cpu", "folds": 2, "num_workers": 0, "slice_size": [32, 32], "patch_size": [8, 8, 8]} | {
+    "plane_size": [32, 32]
+}
 
 
 @pytest.mark.parametrize("data_set", ["brats", "msd", "isic", "iseg", "pancreas-ct"])

@@ -141,3 +141,19 @@ def test_a_failed_draw_is_named_beside_the_other_runs_of_its_row(runs, tmp_path)
     text = format_markdown(Plan(TABLE, tmp_path / "data", tmp_path), runs, {"unpaired": "draw 2 broke"})
     assert "**unpaired failed**: draw 2 broke" in text
     assert "| unpaired |" not in text, "the row has runs, and is no failed one"
+
+
+def test_the_gap_of_a_table_without_numbers_of_labels(tmp_path):
+    (table,) = load_tables("unlabelled-scanner")
+    dice = {"source only": 0.4, "random contrast": 0.6, "target labelled": 0.8}
+    found = [run(row, {"a": value, "b": value + 0.1}) for row, value in dice.items()]
+    text = format_markdown(Plan(table, tmp_path / "data", tmp_path), found)
+    assert "| random contrast | 2 | +0.200 | +0.200 to +0.200 | 2 | 50% |" in text
+    assert "| target labelled | 2 | +0.400 | +0.400 to +0.400 | 2 |  |" in text
+
+
+def test_the_table_of_an_unlabelled_scanner():
+    (table,) = load_tables("unlabelled-scanner")
+    assert (table.baseline, table.oracle, len(table.rows)) == ("source only", "target labelled", 7)
+    hidden = {row: any(file.stem == "target_labelled" for file in files) for row, files in table.rows.items()}
+    assert [row for row, given in hidden.items() if given] == ["target labelled"]

@@ -11,6 +11,7 @@ import pytest
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
 from segan_monai.reproduce.runs import read_evaluation
+from tests.forked import run_in_fork
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +33,13 @@ def plan(phantoms, tmp_path) -> Plan:
     return Plan(load_tables("segan-vs-unet")[0], data, tmp_path / "out #1", overrides=small)
 
 
-def test_a_row_is_trained_evaluated_and_kept(plan):
+@pytest.fixture
+def forked(monkeypatch):
+    """Trainings and evaluations are forked instead of started, each."""
+    monkeypatch.setattr("segan_monai.reproduce.runs.subprocess.run", run_in_fork)
+
+
+def test_a_row_is_trained_evaluated_and_kept(plan, forked):
     result = run_row(plan, "U-Net", 1)
     assert result["row"] == "U-Net"
     assert (result["seed"], result["epochs"], result["training_cases"]) == (1, 2, 2)
@@ -72,7 +79,7 @@ def test_the_patients_of_cases_come_from_the_split(tmp_path):
         assert found["patient_of_cases"] == given.get("subjects", {})
 
 
-def test_equal_time_sets_the_epochs(plan):
+def test_equal_time_sets_the_epochs(plan, forked):
     overrides = {key: value for key, value in plan.overrides.items() if key != "epochs"}
     run = run_row(replace(plan, overrides=overrides, train_seconds=1.0), "SegAN", 0)
     found = json.loads((plan.output_dir / "s3_3c" / "epochs.json").read_text(encoding="utf-8"))

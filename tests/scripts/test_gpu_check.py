@@ -36,7 +36,7 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
     assert done.returncode == 0, log[-3000:]
     assert done.stdout.startswith("Plan: about 2 minutes of an idle core"), "it says at once what it will do"
     found = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
-    assert [part["status"] for part in found.values()] == ["passed"] * 12
+    assert [part["status"] for part in found.values()] == ["passed"] * 13
     assert found["tests"]["results"]["tests"]["tests"] > 10
     assert found["tests"]["results"]["tests"]["failed"] == {}
     rows = {name: part["results"]["result"]["rows"] for name, part in found.items() if "result" in part["results"]}
@@ -46,6 +46,7 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
         "one size of plane that the volume may have had already"
     )
     assert {row["side"] for row in rows["inference"]} > {"bfloat16", "MONAI SliceInferer"}
+    assert {row["side"].partition(": ")[2] for row in rows["augmentation"]} == {"one by one, cpu", "batch, cpu"}
     for name in ("training", "training-without-critics"):
         (row,) = rows[name]
         assert row["epochs"] == 1

@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -32,6 +29,7 @@ from segan_monai.trained import (
 )
 from segan_monai.trained.compare import is_same
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+from tests.forked import run_python
 
 SETTINGS = {
     "mirror_axes": [0, 1],
@@ -104,6 +102,13 @@ def test_rules_of_regions_travel_and_null_switches_them_off(tmp_path):
     assert "region_rules" not in read_trained_settings(weights)
 
 
+def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
+    weights = tmp_path / "model.pt"
+    for network, expected in (("LSNet", [96, 64]), ("SegANSegmentor", None)):
+        write_trained_settings(weights, {"settings": {"slice_size": [96, 64]}, "network": network})
+        assert read_trained_settings(weights).get("plane_size") == expected
+
+
 @pytest.mark.parametrize(
     ("bundle", "folder"), [(HIPPOCAMPUS, "models"), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures")]
 )
@@ -125,9 +130,7 @@ def trained(phantoms, tmp_path_factory):
 
 
 def command(*words):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
-    words = [sys.executable, "-m", "segan_monai", *map(str, words)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, encoding="utf-8")
+    return run_python("-m", "segan_monai", *words)
 
 
 @pytest.mark.slow
@@ -262,8 +265,7 @@ def test_an_onnx_file_names_the_modalities_in_their_order(trained, phantoms, tmp
     file = ExportedBundle(BUNDLE, trained / "model.pt").export("onnx", tmp_path / "model.onnx")
     image = sorted(phantoms.rglob("*_flair.nii.gz"))[0]
     script = Path(__file__).parents[2] / "segan_monai" / "export" / "run_onnx.py"
-    words = [sys.executable, str(script), str(file), str(image), "--output", str(tmp_path / "map.nii.gz")]
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = run_python(script, file, image, "--output", tmp_path / "map.nii.gz")
     assert done.returncode == 1
     assert "expected 2 channels (t1c, flair, in this order), found 1" in done.stderr
 

@@ -1,0 +1,187 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Intensity profiles of the training domains, and a warning about images that are far from all of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from numpy.typing import NDArray
+from torch import Tensor
+
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+from segan_monai.processes import gather_objects, process_rank
+
+logger = logging.getLogger(__name__)
+
+FILE = "domains.json"
+QUANTILES = np.linspace(0, 1, 33)[1:-1]
+SMALLEST_LIMIT = 0.05
+"""Of an image's standard deviation: distances below it are never far, however alike the known images are."""
+
+
+def profile(image: Tensor) -> NDArray[np.float64]:
+    """Return 31 quantiles of an image's voxels other than 0, from 1/32 to 31/32; zeros if there are no such voxels."""
+    voxels = torch.as_tensor(image).as_subclass(Tensor).detach().float().flatten()
+    voxels = voxels[voxels != 0].cpu()
+    return np.quantile(voxels.numpy(), QUANTILES) if len(voxels) else np.zeros(len(QUANTILES))
+
+
+def distances(one: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean absolute difference of a profile (31,) from others (N, 31): the 1-Wasserstein distance."""
+    return np.abs(others - one).mean(axis=1)
+
+
+class Nearest(NamedTuple):
+    """The known image that is nearest to another one.
+
+    Attributes:
+        domain: its domain.
+        distance: its distance, in the unit of the intensities.
+        limit: distance above which an image is far.
+    """
+
+    domain: str
+    distance: float
+    limit: float
+
+    @property
+    def far(self) -> bool:
+        """Whether the image is far from every known one."""
+        return self.distance > self.limit
+
+
+def nearest(image: NDArray[np.float64], domains: Sequence[str], known: NDArray[np.float64]) -> Nearest:
+    """Compare an image with known ones.
+
+    The limit is twice the median distance between a known image and the nearest other one of its domain, and at least
+    ``SMALLEST_LIMIT`` of the standard deviation of the known profiles.
+
+    Args:
+        image: profile (31,).
+        domains: names of the domains of N known images.
+        known: their profiles (N, 31).
+    """
+    found = distances(image, known)
+    own = []
+    for index, domain in enumerate(domains):
+        others = [other for other, name in enumerate(domains) if name == domain and other != index]
+        if others:
+            own.append(distances(known[index], known[others]).min())
+    limit = max(2 * float(np.median(own)) if own else 0.0, SMALLEST_LIMIT * float(known.std()))
+    best = int(found.argmin())
+    return Nearest(domains[best], float(found[best]), limit)
+
+
+class DomainProfiles:
+    """Writes the intensity profiles of the validation cases of every domain to ``domains.json``.
+
+    Attach it to the validator, whose output has ``input`` (C, H, W, D), the image as the network receives it, and
+    ``domain_number``. Validation images are whole and not augmented.
+
+    Args:
+        ckpt_dir: folder of the weights.
+        domains: names of the domains.
+    """
+
+    def __init__(self, ckpt_dir: str | os.PathLike[str], domains: Sequence[str]) -> None:
+        self.file = Path(ckpt_dir) / FILE
+        self.domains = list(domains)
+        self.found: list[tuple[str, list[float]]] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a validator."""
+        engine.add_event_handler(Events.STARTED, lambda: self.found.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
+        engine.add_event_handler(Events.COMPLETED, self.write)
+
+    def collect(self, engine: Engine) -> None:
+        """Add the images of an iteration."""
+        output: Any = engine.state.output
+        for case in output:
+            values = [round(float(value), 4) for value in profile(case["input"])]
+            self.found.append((self.domains[int(case["domain_number"])], values))
+
+    def write(self, engine: Engine) -> None:
+        """Write the file, on rank 0."""
+        found = [item for of_process in gather_objects(self.found) for item in of_process]
+        if process_rank() > 0 or not found:
+            return
+        record = {
+            name: [values for domain, values in found if domain == name] for name in sorted({d for d, _ in found})
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.file) as temporary:
+            temporary.write_text(json.dumps({"profiles": record}) + "\n", encoding="utf-8")
+
+
+class ScannerCheck:
+    """Warns about each image that is far from the images of every training domain, and names the nearest domain.
+
+    A network may fail on a scanner that it has never seen. The check compares intensities alone, so an image without a
+    warning is not proven to be alike. Without ``domains.json``, as beside weights of earlier versions, it does nothing.
+
+    Expects decollated data with ``case`` and ``image`` in the batch, as the network receives it.
+
+    Args:
+        ckpt_dir: folder of the weights, with the file that ``DomainProfiles`` wrote.
+    """
+
+    def __init__(self, ckpt_dir: str | os.PathLike[str]) -> None:
+        self.file = Path(ckpt_dir) / FILE
+        self.domains: list[str] = []
+        self.known = np.zeros((0, len(QUANTILES)))
+        self.seen = 0
+        self.far: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.STARTED, self.start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self.check)
+        engine.add_event_handler(Events.COMPLETED, self.summarize)
+
+    def start(self, engine: Engine) -> None:
+        """Read the profiles.
+
+        Raises:
+            DataError: The file is damaged.
+        """
+        self.seen, self.far = 0, []
+        if not self.file.is_file():
+            return
+        record = read_json_object(self.file, "Delete it, or copy it again from the training's folder.")["profiles"]
+        self.domains = [name for name, of_domain in record.items() for _ in of_domain]
+        self.known = np.array([values for of_domain in record.values() for values in of_domain])
+
+    def check(self, engine: Engine) -> None:
+        """Compare the images of an iteration."""
+        batch: Any = engine.state.batch
+        for case in batch if self.domains and isinstance(batch, list) else ():
+            if "image" not in case:
+                continue
+            self.seen += 1
+            found = nearest(profile(case["image"]), self.domains, self.known)
+            if found.far:
+                self.far.append(case["case"])
+                logger.warning(
+                    "case %s is unlike the images of every training domain: the nearest, %s, is %.2f away (at most "
+                    "%.2f is usual). The scanner or its protocol may be new: inspect the segmentation.",
+                    case["case"],
+                    found.domain,
+                    found.distance,
+                    found.limit,
+                )
+
+    def summarize(self, engine: Engine) -> None:
+        """Log how many cases are far, if any."""
+        if self.far:
+            logger.warning("%d of %d cases are unlike the images of every training domain", len(self.far), self.seen)

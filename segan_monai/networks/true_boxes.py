@@ -1,0 +1,63 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Training RoIs beside the boxes of the true masks."""
+
+from __future__ import annotations
+
+import torch
+from monai.data.box_utils import box_iou
+from torch import Tensor
+
+from segan_monai.networks.keypoints import object_boxes
+from segan_monai.networks.localization import RoIs, from_edges
+
+
+def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> RoIs:
+    """Replace the RoI of some images by the box of a true object, moved and resized at random [ours].
+
+    Args:
+        rois: one RoI per image, in order of the images, in pixels of the label.
+        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+        share: probability of replacing a RoI. Images without object keep theirs.
+        jitter: standard deviation of the shift of each edge, as a share of the box's width or height.
+
+    Returns:
+        One RoI per image. Those that were replaced have a score of 1, and no gradient.
+    """
+    chosen, rows = [], []
+    for image in (torch.rand(len(label)) < share).nonzero().flatten().tolist():
+        masks = (label[image] > 0.5).cpu().numpy()
+        boxes = [(channel, box) for channel, mask in enumerate(masks) for box in object_boxes(mask)]
+        if boxes:
+            channel, (x0, y0, x1, y1) = boxes[int(torch.randint(len(boxes), ()))]
+            width, height = float(x1 - x0), float(y1 - y0)
+            limit = torch.tensor([width, height, width, height])
+            moved = torch.tensor([x0, y0, x1, y1]) + jitter * limit * torch.randn(4).clamp(-2, 2)
+            chosen.append(image)
+            rows.append([float(channel), *moved.tolist()])
+    if not rows:
+        return rois
+    device = rois.distances.device
+    index, table = torch.tensor(chosen, device=device), torch.tensor(rows, device=device)
+    channels, left, top, right, bottom = table.unbind(1)
+    true = from_edges(index, channels.long(), left, right, top, bottom, torch.ones(len(rows), device=device))
+    # out of place, because distances have a gradient
+    return RoIs(*(part.index_copy(0, index, new.to(part)) for part, new in zip(rois, true, strict=True)))
+
+
+def mean_box_iou(rois: RoIs, label: Tensor) -> Tensor:
+    """Return the mean IoU of boxes without margin and the nearest true box of their class and image.
+
+    Args:
+        rois: RoIs in pixels of the label.
+        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+
+    Returns:
+        A scalar, 0 to 1; RoIs of a class without object in their image do not count. NaN if none counts.
+    """
+    found = []
+    for image, channel, box in zip(rois.image.tolist(), rois.channel.tolist(), rois.edges().detach(), strict=True):
+        true = torch.from_numpy(object_boxes((label[image, channel] > 0.5).cpu().numpy()))
+        if len(true):
+            found.append(float(box_iou(box.float().cpu()[None], true).max()))
+    return torch.tensor(sum(found) / len(found) if found else torch.nan, device=label.device)
