@@ -84,6 +84,7 @@ KEYS: dict[str, Key] = {
     "unlabeled": Key(choice("ignore", "use"), "whether cases without a label map take part in training"),
     "labeled_cases": Key(_COUNT | NULL, "training cases that keep their labels; null for all"),
     "labeled_seed": Key(whole(0), "seed of the draw of these cases"),
+    "labeled_by": Key(choice("case", "subject"), "what labeled_cases counts: cases, or subjects with all their cases"),
     "official_split": Key(SWITCH, "use the data set's own split"),
     "held_out": Key(_NOT_NEGATIVE | NULL, "number, or fraction below 1, of subjects held out instead of folds"),
     "split_by": Key(choice("subject", "patch"), "unit of which folds are made"),

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
+from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine
 from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
 
@@ -108,15 +109,7 @@ class LSNetTrainer(PhasedTrainer):
         self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
 
         with self.autocast():
-            with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
-                rois = network.in_input(network.localizer.draw_rois(network.localizer(small)), image.shape[2:])
-            rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-            self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
-            if self.true_box_probability:
-                rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
-            theta = network.affine(rois, image.shape[2:])
-            if network.mirror_rois:
-                theta = mirrored_affine(theta, torch.rand(len(theta)).to(theta) < 0.5)
+            rois, theta = self.draw_rois(small, target)
             logits = network.segmentor(network.recalibrate(image[rois.image], theta))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         term = self.loss_function(logits.float(), network.recalibrate(target[rois.image], theta.detach()).round())
@@ -125,3 +118,34 @@ class LSNetTrainer(PhasedTrainer):
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         return self.finish(logits, loss)
+
+    def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor]:
+        """Draw the RoI of each labelled image in which S-Net learns.
+
+        Args:
+            small: images as L-Net sees them, the labelled ones first.
+            target: label (B, K, H, W) of these.
+
+        Returns:
+            B RoIs in pixels of the label, and their affines (B, 2, 3), whose gradient into L-Net is decayed.
+        """
+        network: Any = self.network
+        with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
+            found = of_images(network.localizer(small), slice(len(target)))
+            rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
+        rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
+        self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
+        if self.true_box_probability:
+            rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
+        return rois, self.affine(rois, target)
+
+    def affine(self, rois: RoIs, image: Tensor) -> Tensor:
+        """Return the affines (N, 2, 3) of RoIs of images (B, C, H, W), mirrored at random if ``mirror_rois``."""
+        network: Any = self.network
+        theta = network.affine(rois, image.shape[2:])
+        return mirrored_affine(theta, torch.rand(len(theta)).to(theta) < 0.5) if network.mirror_rois else theta
+
+
+def of_images(found: Any, rows: slice) -> Any:
+    """Return what a localizer found in some of the images: heatmap and distances, or a coarse mask."""
+    return tuple(part[rows] for part in found) if isinstance(found, tuple) else found[rows]
