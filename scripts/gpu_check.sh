@@ -4,6 +4,7 @@
 #                                               and copies the hippocampus data (Task04_Hippocampus) from DIR to .gpu_data
 #   bash scripts/gpu_check.sh                   on the machine with the GPU, in a copy of this folder
 #   bash scripts/gpu_check.sh --cpu             the same parts in miniature, on a CPU
+# --part NAME: only this part; may be repeated. The names are in the plan that it prints.
 # --data DIR: folder of the hippocampus data (default: .gpu_data, then SEGAN_MONAI_DATA/msd_hippocampus).
 # PYTHON: interpreter with a CUDA build of PyTorch (default python3). Packages that it lacks are installed from
 # .gpu_wheels into a temporary folder.

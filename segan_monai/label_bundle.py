@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import re
 import shutil
 import sys
@@ -24,6 +25,9 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.trained import apply_trained_settings, given_keys, settings_file
+from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
+
+logger = logging.getLogger(__name__)
 
 CONTINUED_LEARNING_RATE = 0.1  # fraction of the learning rate for training from scratch
 
@@ -54,6 +58,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - A viewer chooses the number of epochs, and the training schedules follow it.
     - Training starts from the served weights with new optimizers: without warm-up and with a tenth of the learning
       rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
+    - Training uses the images with a label map only: the loss terms of unlabelled images are switched off.
     - The settings of the training, in ``model.json`` beside the weights, are written into both.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
@@ -99,6 +104,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if "warm_up_epochs" in training:
         training["warm_up_epochs"] = 0
     training["learning_rate"] *= CONTINUED_LEARNING_RATE
+    _switch_off_unlabelled_images(training)
     if "regions" in {**given_keys(overlays, ()), **with_settings}:
         names = ["background", *regions]
         metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}
@@ -117,6 +123,16 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
             if file.is_file():
                 shutil.copy(file, placed / "models")
     return placed
+
+
+def _switch_off_unlabelled_images(training: dict[str, Any]) -> None:
+    """Let a training use the labelled images of the viewer only, all of them, and log the terms that are omitted."""
+    if used := terms_in_use(training):
+        logger.warning("a training from a viewer uses labelled images only, so it omits %s", " and ".join(used))
+    without = {**dict.fromkeys(WEIGHTS, 0.0), "unlabeled": "ignore", "labeled_cases": None}
+    if isinstance(training.get("cases_per_epoch"), str):  # an expression about the cases of a data set
+        without["cases_per_epoch"] = None
+    training.update({key: value for key, value in without.items() if key in training})
 
 
 def _with_trained_settings(

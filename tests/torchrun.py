@@ -9,7 +9,32 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.forked import become, run_python
+
 TOP = Path(__file__).parents[1]
+
+
+def torchrun_in_forks(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """Do what ``torchrun`` does, by the same agent, with two processes that have MONAI imported before they start."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    return run_python(Path(__file__), *arguments, cwd=TOP, env=environment)
+
+
+def _launch(words: list[str]) -> None:
+    from torch.distributed.elastic.multiprocessing.errors import record
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        run_id=str(os.getpid()),
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+        start_method="fork",
+    )
+    record(elastic_launch(config, become))(words)
 
 
 def torchrun(*arguments: object, processes: int = 2, timeout: float = 600) -> subprocess.CompletedProcess[str]:
@@ -27,3 +52,7 @@ def torchrun(*arguments: object, processes: int = 2, timeout: float = 600) -> su
         timeout=timeout,
         encoding="utf-8",
     )
+
+
+if __name__ == "__main__":
+    _launch(sys.argv[1:])

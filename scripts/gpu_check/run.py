@@ -31,6 +31,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="gpu_check.sh", description="tests, measures and trains on a GPU")
     parser.add_argument("--cpu", action="store_true", help="the same parts in miniature, on a CPU")
     parser.add_argument("--data", type=Path, help="folder of the hippocampus data")
+    parser.add_argument("--part", action="append", help="name of a part; without this option all run")
     parser.add_argument("--since", type=float, default=0, help=argparse.SUPPRESS)  # seconds of the installation
     options = parser.parse_args()
     started = time.monotonic() - options.since
@@ -40,8 +41,14 @@ def main() -> int:
     log.write_text("", encoding="utf-8")
     data = find_data(options.data)
     chosen = parts(options.cpu, data)
+    if options.part:
+        unknown = set(options.part) - {part.name for part in chosen}
+        if unknown:
+            parser.error(f"no part {sorted(unknown)[0]!r}; expected one of {', '.join(part.name for part in chosen)}")
+        chosen = [part for part in chosen if part.name in options.part]
     largest = SECONDS_ON_CPU if options.cpu else LARGEST_SECONDS
-    how_long = "about 2 minutes of an idle core" if options.cpu else f"at most {planned(chosen) / 60:.1f} minutes"
+    on_gpu = f"at most {planned(chosen) / 60:.1f} minutes"
+    how_long = f"about {10 * len(chosen)} s of an idle core" if options.cpu else on_gpu
     say(log, f"Plan: {how_long}; results in {output}")
     for part in chosen:
         say(log, f"  {part.seconds:4d} s at most: {part.name}, {part.what}")

@@ -84,6 +84,7 @@ KEYS: dict[str, Key] = {
     "unlabeled": Key(choice("ignore", "use"), "whether cases without a label map take part in training"),
     "labeled_cases": Key(_COUNT | NULL, "training cases that keep their labels; null for all"),
     "labeled_seed": Key(whole(0), "seed of the draw of these cases"),
+    "labeled_by": Key(choice("case", "subject"), "what labeled_cases counts: cases, or subjects with all their cases"),
     "official_split": Key(SWITCH, "use the data set's own split"),
     "held_out": Key(_NOT_NEGATIVE | NULL, "number, or fraction below 1, of subjects held out instead of folds"),
     "split_by": Key(choice("subject", "patch"), "unit of which folds are made"),
@@ -244,7 +245,9 @@ KEYS: dict[str, Key] = {
     ),
     "include_background": Key(SWITCH, "include the background in the loss"),
     "gradient_decay": Key(_NOT_NEGATIVE, "factor of the segmentor's gradient in the localizer"),
-    "true_box_share": Key(_SHARE, "share of the epochs in which the segmentor also sees true boxes"),
+    "true_box_share": Key(
+        _SHARE | NULL, "share of the epochs in which the segmentor also sees true boxes; null: all, only true ones"
+    ),
     "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),

@@ -17,7 +17,7 @@ from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.data.layouts import LAYOUTS
 from segan_monai.data.plain import PLAIN, single_case
-from segan_monai.data.unlabeled import count_text
+from segan_monai.data.unlabeled import count_text, omit_unlabelled
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, is_dicom
 from segan_monai.folders import existing_folder
@@ -108,12 +108,7 @@ def find_cases(
             f"a dataset.json, {BRATS.expected}, {PHOTOGRAPHS.expected}, or a --datalist file whose entries name a "
             "label."
         )
-    if keep_unlabeled:
-        return cases
-    if without := [case["case"] for case in cases if "label" not in case]:
-        more = ", ..." if len(without) > 5 else ""
-        logger.warning("omitted %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
-    return labelled
+    return cases if keep_unlabeled else omit_unlabelled(cases)
 
 
 def _cases_in(

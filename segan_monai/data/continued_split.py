@@ -17,7 +17,7 @@ from segan_monai.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
-_OF_LABELS = {"labeled_cases": None, "labeled_seed": None}
+_OF_LABELS = {"labeled_cases": None, "labeled_seed": None, "labeled_by": None}
 _OF_CASES = {*PARTS, "unlabeled", "digests", "subjects", "counts", "stratified_by"}
 
 

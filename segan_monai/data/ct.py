@@ -12,6 +12,7 @@ from typing import Any
 
 from segan_monai.case_names import with_case_names
 from segan_monai.data.cases import find_cases, refuse_dicom
+from segan_monai.data.unlabeled import by_label, count_text, omit_unlabelled
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
 from segan_monai.folders import existing_folder
@@ -28,12 +29,13 @@ def ct_cases(
     subject_pattern: str = "(.+)-[0-9]+",
     require_labels: bool = False,
     keep_incomplete: bool = False,
+    keep_unlabeled: bool = False,
 ) -> list[dict[str, Any]]:
     """Find the cases of a folder of CT volumes, or of axial slices saved as pictures.
 
     Expects a folder ``images`` with ``masks`` or ``labels`` beside it. An image and its mask have the same name, apart
-    from the extension; NIH's ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``. Other layouts are read by
-    ``find_cases``.
+    from the extension; NIH's ``label0001.nii.gz`` belongs to ``PANCREAS_0001.nii.gz``. Images without a mask are cases
+    without a label. Other layouts are read by ``find_cases``.
 
     Args:
         dataset_dir: The folder.
@@ -41,15 +43,16 @@ def ct_cases(
         subject_pattern: Regular expression. Where it matches the whole name of a picture, its first group is the
             patient, such as ``PANCREAS_0001`` in ``PANCREAS_0001-1106``. All slices of a patient then stay in one part
             of the split.
-        require_labels: Omit cases without a mask.
+        require_labels: Omit cases without a mask, and log their names.
         keep_incomplete: See ``find_cases``.
+        keep_unlabeled: See ``find_cases``.
 
     Returns:
         Cases sorted by name, in the form that ``find_cases`` returns.
 
     Raises:
-        DataError: The folder does not exist; two files have the same name; only some images have a mask, or a mask
-            has no image; or ``find_cases`` raises it.
+        DataError: The folder does not exist; two files have the same name; a mask has no image; labels are required and
+            there are none; or ``find_cases`` raises it.
         ConfigError: The pattern is not a regular expression with a group.
     """
     try:
@@ -63,14 +66,23 @@ def ct_cases(
         ) from error
     root = None if datalist or not dataset_dir or Path(dataset_dir).is_file() else existing_folder(dataset_dir)
     if root is None or not (root / "images").is_dir() or (root / "dataset.json").is_file():
-        cases = find_cases(dataset_dir, datalist, require_labels=require_labels, keep_incomplete=keep_incomplete)
+        cases = find_cases(
+            dataset_dir,
+            datalist,
+            require_labels=require_labels,
+            keep_incomplete=keep_incomplete,
+            keep_unlabeled=keep_unlabeled,
+        )
     else:
         cases = _paired(root / "images", next((root / n for n in _MASK_FOLDERS if (root / n).is_dir()), None))
         cases = [with_case_names(case) for case in cases]
-        labelled = sum("label" in case for case in cases)
-        logger.info("%s (images and masks): %d cases, %d labelled", root, len(cases), labelled)
-        if require_labels and not labelled:
+        labelled, unlabelled = by_label(cases)
+        numbers = f", {count_text(len(labelled), len(unlabelled))}" if unlabelled else ""
+        logger.info("%s (images and masks): %d cases%s", root, len(cases), numbers)
+        if require_labels and not any("label" in case for case in cases):
             raise DataError(f"{root} has a folder 'images' but none of {_MASK_FOLDERS}, and this step needs masks.")
+        if require_labels and not keep_unlabeled:
+            cases = omit_unlabelled(cases)
     for case in cases:
         of_slice = is_picture(case["image"]) and case["subject"] == case["case"]
         match = pattern.fullmatch(case["case"]) if of_slice else None
@@ -91,14 +103,13 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
         number = name.rpartition("_")[2]
         if name not in of_name and f"label{number}" in of_name:
             of_name[name] = of_name.pop(f"label{number}")
-    for have, want, folder, what in ((of_name, found, masks, "mask"), (found, of_name, images, "image")):
-        if missing := sorted(want.keys() - have.keys()):
-            raise DataError(
-                f"{want[missing[0]]} has no {what}: {len(missing)} of {len(want)} files have none of the same name in "
-                f"{folder}, which holds {len(have)}. Expected {folder / missing[0]} with any of the endings "
-                f"{', '.join(_FILES)}: add them, or move these files elsewhere."
-            )
-    return [{**case, "label": str(of_name[case["case"]])} for case in cases]
+    if missing := sorted(of_name.keys() - found.keys()):
+        raise DataError(
+            f"{of_name[missing[0]]} has no image: {len(missing)} of {len(of_name)} masks have none of the same name in "
+            f"{images}, which holds {len(found)}. Expected {images / missing[0]} with any of the endings "
+            f"{', '.join(_FILES)}: add them, or move these masks elsewhere."
+        )
+    return [case | ({"label": str(of_name[name])} if (name := case["case"]) in of_name else {}) for case in cases]
 
 
 def _by_name(folder: Path) -> dict[str, Path]:

@@ -32,6 +32,7 @@ def split_cases(
     new_cases: str = "unused",
     labeled_cases: int | None = None,
     labeled_seed: int = 0,
+    labeled_by: str = "case",
     require_unlabeled: bool = False,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
@@ -65,6 +66,7 @@ def split_cases(
         new_cases: ``unused`` or ``training``: how to use cases that were added since.
         labeled_cases: number of training cases that keep their labels; the others become ``unlabeled``. None for all.
         labeled_seed: of the draw of these cases; smaller draws are subsets of larger ones.
+        labeled_by: ``case``; or ``subject``, if ``labeled_cases`` counts subjects, such as the patients of slices.
         require_unlabeled: raise an error if there are no unlabelled cases.
 
     Returns:
@@ -89,6 +91,7 @@ def split_cases(
     how["max_cases"] = max_cases
     if labeled_cases is not None:
         how |= {"labeled_cases": labeled_cases, "labeled_seed": labeled_seed}
+        how |= {"labeled_by": labeled_by} if labeled_by != "case" else {}
     if resume and file and has_split(Path(file)):
         split = continue_split(in_sections, Path(file), how, new_cases, given or ())
         check_unlabeled(split, require_unlabeled)
@@ -117,7 +120,7 @@ def split_cases(
     of_sections = [case for case in cases if case.get("section") in apart]
     own_fold = fold if held_out is None and use_sections else None
     unlabelled = unlabeled_for_training(unlabelled, split, of_sections, own_fold, max_cases, seed)
-    split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed)
+    split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed, labeled_by)
     if hidden or unlabelled:
         split["unlabeled"] = sorted([*hidden, *unlabelled], key=lambda case: case["case"])
     check_unlabeled(split, require_unlabeled)

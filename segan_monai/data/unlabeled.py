@@ -32,7 +32,9 @@ def count_text(labelled: int, unlabelled: int) -> str:
     return f"{labelled} labelled" + (f", {unlabelled} unlabelled" if unlabelled else "")
 
 
-def hide_labels(training: Sequence[Case], labeled_cases: int | None, seed: int) -> tuple[list[Case], list[Case]]:
+def hide_labels(
+    training: Sequence[Case], labeled_cases: int | None, seed: int, by: str = "case"
+) -> tuple[list[Case], list[Case]]:
     """Keep the labels of some training cases only, to measure what labels are worth [ours].
 
     The cases are shuffled and the first ones keep their labels. With the same seed, a smaller number is therefore a
@@ -42,25 +44,34 @@ def hide_labels(training: Sequence[Case], labeled_cases: int | None, seed: int) 
         training: labelled cases.
         labeled_cases: number of cases that keep their labels; None for all.
         seed: of the shuffle.
+        by: ``case``; or ``subject`` to count subjects, all of whose cases keep their labels.
 
     Returns:
         Cases that keep their labels, in order; and copies of the others without ``label``.
 
     Raises:
-        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases.
+        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases, or of their subjects.
     """
     if labeled_cases is None:
         return list(training), []
-    if not 1 <= labeled_cases <= len(training):
+    names = sorted({case[by] for case in training})
+    if not 1 <= labeled_cases <= len(names):
         raise ConfigError(
-            f"labeled_cases is {labeled_cases}, but {len(training)} training cases have a label. Pass a number from 1 "
-            f"to {len(training)}, or null to keep all labels."
+            f"labeled_cases is {labeled_cases}, but {len(names)} training {by}s have a label. Pass a number from 1 to "
+            f"{len(names)}, or null to keep all labels."
         )
-    names = sorted(case["case"] for case in training)
     random.Random(f"{seed} labeled").shuffle(names)
     kept = set(names[:labeled_cases])
-    hidden = [without_label(case) for case in training if case["case"] not in kept]
-    return [case for case in training if case["case"] in kept], hidden
+    hidden = [without_label(case) for case in training if case[by] not in kept]
+    return [case for case in training if case[by] in kept], hidden
+
+
+def omit_unlabelled(cases: Sequence[Case]) -> list[Case]:
+    """Return the labelled cases, and log the names of the others."""
+    if without := [case["case"] for case in cases if "label" not in case]:
+        more = ", ..." if len(without) > 5 else ""
+        logger.warning("omitted %d cases without label map: %s%s", len(without), ", ".join(without[:5]), more)
+    return [case for case in cases if "label" in case]
 
 
 def without_label(case: Case) -> Case:

@@ -13,6 +13,7 @@ from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
 from segan_monai.engines.semi_supervised import SemiSupervisedTrainer
+from segan_monai.engines.semi_supervised_lsnet import SemiSupervisedLSNetTrainer
 from segan_monai.engines.weight_average import WeightAverage
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PhasedTrainer",
     "SegANTrainer",
     "SegmentationTrainer",
+    "SemiSupervisedLSNetTrainer",
     "SemiSupervisedTrainer",
     "WeightAverage",
     "clamp_weights",

@@ -31,7 +31,8 @@ class JoinedLoaders:
 
     Attributes:
         num_workers: 0 if any of the loaders runs its transforms in this process.
-        dataset: the data sets of these loaders, whose transforms ``RunCheckpoint`` seeds.
+        dataset: the data sets of these loaders, whose transforms ``RunCheckpoint`` seeds. Its length is that of the
+            main data set, by which federated learning weighs clients.
 
     Raises:
         DataError: when a loader has no batch.
@@ -47,7 +48,9 @@ class JoinedLoaders:
         loaders = {"main": main, **self.others}
         here = {name: loader for name, loader in loaders.items() if getattr(loader, "num_workers", None) == 0}
         self.num_workers = 0 if here else None
-        self.dataset = SimpleNamespace(**{name: loader.dataset for name, loader in here.items()})
+        self.dataset = _DataSets(
+            len(getattr(main, "dataset", main)), {name: loader.dataset for name, loader in here.items()}
+        )
 
     def __len__(self) -> int:
         return len(self.main)
@@ -67,6 +70,17 @@ class JoinedLoaders:
     def _join(self, main: Iterator, streams: Mapping[str, Iterator]) -> Iterator[dict[str, Any]]:
         for batch in main:
             yield {**batch, **{name: next(stream) for name, stream in streams.items()}}
+
+
+class _DataSets(SimpleNamespace):
+    """Data sets as attributes, with the length of one of them."""
+
+    def __init__(self, length: int, data_sets: Mapping[str, Any]) -> None:
+        super().__init__(**data_sets)
+        self._length = length
+
+    def __len__(self) -> int:
+        return self._length
 
 
 def _endless(name: str, loader: Iterable, seed: int) -> Iterator[Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
+from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine
 from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
 
@@ -53,7 +54,8 @@ class LSNetTrainer(PhasedTrainer):
             ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
         gradient_decay: factor of the gradient from S-Net into L-Net (paper: 0.1).
         true_box_share: share of the epochs in which true boxes are used. Their probability falls linearly from 1 in the
-            first iteration to 0; 0 for predicted boxes only (the paper).
+            first iteration to 0; 0 for predicted boxes only (the paper); None for true boxes in every iteration, as
+            the cited coarse-to-fine methods train their second network.
         box_jitter: standard deviation of the shift of a true box's edges, as a share of its width or height.
         **settings: arguments of ``PhasedTrainer`` except ``adversaries``. The network is an ``LSNet``; the loss
             function is that of the mask in the RoI, with logits and label (B, K, H, W).
@@ -68,13 +70,13 @@ class LSNetTrainer(PhasedTrainer):
         *,
         localization_loss: Callable,
         gradient_decay: float = 0.1,
-        true_box_share: float = 0.0,
+        true_box_share: float | None = 0.0,
         box_jitter: float = 0.1,
         **settings: Any,
     ) -> None:
         if gradient_decay < 0:
             raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
-        if not 0 <= true_box_share <= 1 or box_jitter < 0:
+        if not 0 <= (true_box_share or 0) <= 1 or box_jitter < 0:
             raise ConfigError(
                 f"true_box_share is {true_box_share} and box_jitter {box_jitter}; expected a share of the epochs from "
                 "0 to 1, and a jitter of 0 or more."
@@ -89,6 +91,8 @@ class LSNetTrainer(PhasedTrainer):
     @property
     def true_box_probability(self) -> float:
         """Probability that the second step of this iteration takes the box of a true object."""
+        if self.true_box_share is None:
+            return 1.0
         total = self.true_box_share * (self.state.max_epochs or 1) * (self.state.epoch_length or 1)
         return max(0.0, 1 - (self.state.iteration - 1) / total) if total else 0.0
 
@@ -105,15 +109,7 @@ class LSNetTrainer(PhasedTrainer):
         self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
 
         with self.autocast():
-            with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
-                rois = network.in_input(network.localizer.draw_rois(network.localizer(small)), image.shape[2:])
-            rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-            self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
-            if self.true_box_probability:
-                rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
-            theta = network.affine(rois, image.shape[2:])
-            if network.mirror_rois:
-                theta = mirrored_affine(theta, torch.rand(len(theta)).to(theta) < 0.5)
+            rois, theta = self.draw_rois(small, target)
             logits = network.segmentor(network.recalibrate(image[rois.image], theta))
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
         term = self.loss_function(logits.float(), network.recalibrate(target[rois.image], theta.detach()).round())
@@ -122,3 +118,34 @@ class LSNetTrainer(PhasedTrainer):
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         return self.finish(logits, loss)
+
+    def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor]:
+        """Draw the RoI of each labelled image in which S-Net learns.
+
+        Args:
+            small: images as L-Net sees them, the labelled ones first.
+            target: label (B, K, H, W) of these.
+
+        Returns:
+            B RoIs in pixels of the label, and their affines (B, 2, 3), whose gradient into L-Net is decayed.
+        """
+        network: Any = self.network
+        with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
+            found = of_images(network.localizer(small), slice(len(target)))
+            rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
+        rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
+        self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
+        if self.true_box_probability:
+            rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
+        return rois, self.affine(rois, target)
+
+    def affine(self, rois: RoIs, image: Tensor) -> Tensor:
+        """Return the affines (N, 2, 3) of RoIs of images (B, C, H, W), mirrored at random if ``mirror_rois``."""
+        network: Any = self.network
+        theta = network.affine(rois, image.shape[2:])
+        return mirrored_affine(theta, torch.rand(len(theta)).to(theta) < 0.5) if network.mirror_rois else theta
+
+
+def of_images(found: Any, rows: slice) -> Any:
+    """Return what a localizer found in some of the images: heatmap and distances, or a coarse mask."""
+    return tuple(part[rows] for part in found) if isinstance(found, tuple) else found[rows]

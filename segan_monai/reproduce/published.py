@@ -81,6 +81,8 @@ class ResultTable:
 def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
     """Read a table, or all tables of a paper.
 
+    A table may name fewer rows for some bundles (``rows_of_bundles``): L-SNet has no critics.
+
     Args:
         name: name of a folder below ``configs/experiments``, or the common beginning of several names, such as
             ``lsnet``; hyphens and underscores are equivalent.
@@ -106,11 +108,18 @@ def load_tables(name: str, bundle: str | None = None) -> list[ResultTable]:
 def _load_table(folder: Path, bundle: str | None) -> ResultTable:
     content = json.loads((folder / "table.json").read_text(encoding="utf-8"))
     bundle = bundle or content["bundle"]
-    overlays = {row: [(folder / file).resolve() for file in rest["overlays"]] for row, rest in content["rows"].items()}
+    names = content.get("rows_of_bundles", {}).get(bundle, list(content["rows"]))
+    rows = {row: content["rows"][row] for row in names}
+    overlays = {row: [(folder / file).resolve() for file in rest["overlays"]] for row, rest in rows.items()}
     needed = [BUNDLES / bundle / "configs" / file for file in ("train.json", "evaluate.json")]
     for file in (*needed, *(file for files in overlays.values() for file in files)):
         if not file.is_file():
             raise ConfigError(f"{file} does not exist, but the table '{folder.name}' needs it.")
+    if "labels" in content and NUMBER_KEY not in json.loads(needed[0].read_text(encoding="utf-8")):
+        raise ConfigError(
+            f"bundle {bundle} cannot run the table '{folder.name}': its train.json has no key {NUMBER_KEY}, which sets "
+            "the number of labelled cases. Choose another bundle."
+        )
     for name in ("baseline", "oracle"):
         if content.get(name, next(iter(overlays))) not in overlays:
             raise ConfigError(
@@ -125,7 +134,7 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
         bundle=bundle,
         metrics=content.get("metrics", ["dice"]),
         rows=overlays,
-        published={row: rest.get("published", {}) for row, rest in content["rows"].items()},
+        published={row: rest.get("published", {}) for row, rest in rows.items()},
         baseline=content.get("baseline"),
         labels=Labels(**content["labels"]) if "labels" in content else None,
         oracle=content.get("oracle"),

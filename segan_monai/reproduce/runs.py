@@ -40,6 +40,7 @@ __all__ = [
     "check_rows",
     "load_tables",
     "parse_overrides",
+    "read_evaluation",
     "read_training",
     "recorded_name",
     "run_row",
@@ -122,7 +123,7 @@ def run_row(
         (training / "trained.txt").touch()
     if not (evaluation / "summary.json").is_file():
         _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
-    results = {**read_training(training), **_read_evaluation(training, evaluation)}
+    results = {**read_training(training), **read_evaluation(training, evaluation)}
     drawn = {} if labels is None else {"labels": labels[0], "draw": labels[1]}
     return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **drawn, **results}
 
@@ -140,7 +141,8 @@ def read_training(folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
+def read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
+    """Read the results of an evaluation, and from the training's ``split.json`` the cases that belong to a patient."""
     split = read_json_object(training / "split.json", _REPEAT)
     summary = read_json_object(evaluation / "summary.json", _REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}

@@ -48,9 +48,16 @@ def unlabeled_cases() -> list[dict[str, Any]]:
     resolved even where its value is not used, and so read a data set in place of which MONAI Label gives its own cases.
 
     Raises:
-        ConfigError: The function is called from Python and not from a config.
+        ConfigError: The function is called from Python and not from a config; or the training cases are not those of
+            the split, as in MONAI Label.
     """
-    return list(_running("unlabeled_cases").get_parsed_content("split")["unlabeled"])
+    parser = _running("unlabeled_cases")
+    if "split" not in str(parser["train#dataset#data"]):
+        raise ConfigError(
+            "the program that runs this config gives its own training cases, so there are no unlabelled ones. Set "
+            "unlabeled to ignore, and consistency_weight, unpaired_weight and patch_weight to 0."
+        )
+    return list(parser.get_parsed_content("split")["unlabeled"])
 
 
 def _running(function: str) -> ConfigParser:

@@ -47,10 +47,11 @@ class ResizeSlicesd(MapTransform, InvertibleTransform):
     Args:
         keys: volumes (C, H, W, D).
         size: H and W that the network sees.
+        allow_missing_keys: whether to skip missing keys.
     """
 
-    def __init__(self, keys: KeysCollection, size: Sequence[int]) -> None:
-        super().__init__(keys)
+    def __init__(self, keys: KeysCollection, size: Sequence[int], allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
         self.size = (int(size[0]), int(size[1]))
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

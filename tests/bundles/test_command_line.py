@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS
+from tests.forked import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -24,8 +25,7 @@ TOP = BUNDLES.parent
 def monai_bundle(run_id, bundle, config, *options, cwd=TOP, overlay=None):
     file = str(BUNDLES / bundle / "configs" / config)
     config_file = str([file, str(TOP / "configs" / overlay)]) if overlay else file
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", config_file, *map(str, options)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, encoding="utf-8")
+    return run_python("-m", "monai.bundle", "run", run_id, "--config_file", config_file, *options, cwd=cwd)
 
 
 def small(output, models):

@@ -27,10 +27,16 @@ from tests.bundles.workflow import (
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
+UNLABELED = {"unlabeled": "use", "consistency_weight": 0.5, "unpaired_weight": 0.2, "unlabeled_critic_start": 1}
 # settings of both clients, of the second alone, fixture of the data, and the cases that each trains on
 OF_BUNDLE = {
     BRATS: ({"folds": 4, "critic_start": 1}, {"folds": 2}, "phantoms", (3, 2)),
-    HIPPOCAMPUS: ({"folds": 4, "critic_start": 1, "ema_decay": 0.9}, {"folds": 2}, "hippocampi", (3, 2)),
+    HIPPOCAMPUS: (
+        {"folds": 4, "critic_start": 1, "ema_decay": 0.9, "labeled_cases": 2, **UNLABELED},
+        {"folds": 2, "labeled_cases": 1},
+        "hippocampi",
+        (2, 1),
+    ),
     SKIN: (SMALL_SKIN, {"official_split": False, "folds": 4}, "photographs", (4, 3)),
     PANCREAS: (SMALL_PANCREAS, {"folds": 4}, "slices", (4, 6)),
     # the second client has one domain of the two, so a discriminator of another shape
@@ -107,6 +113,8 @@ def test_two_clients_learn_one_network(bundle, request, tmp_path):
             assert all(torch.equal(own[-1][key], network[key]) for key in network), "not the averaged weights"
             assert (client.trainer.averaged is None) == (bundle != HIPPOCAMPUS)
             assert own[-1].keys() == network.keys()
+            terms = client.trainer.state.output["terms"]
+            assert ({"consistency", "segmentor_unpaired"} <= terms.keys()) == (bundle == HIPPOCAMPUS)
         assert any(not torch.equal(own[0][key], own[1][key]) for key in own[0])
         weights = average(own, cases)
         key = max(weights, key=lambda name: weights[name].numel())

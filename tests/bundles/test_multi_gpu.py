@@ -26,7 +26,7 @@ from tests.bundles.workflow import (
     make_workflow,
     run_workflow,
 )
-from tests.torchrun import torchrun
+from tests.torchrun import torchrun, torchrun_in_forks
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
@@ -71,7 +71,7 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
             jobs[-1].pop("device", None)
         jobs.insert(-1, {**jobs[-2], "resume": True, "epochs": 3})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
-    done = torchrun(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
+    done = torchrun_in_forks(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
     assert done.returncode == 0, done.stderr[-4000:]
 
     for bundle, settings in common.items():
@@ -120,14 +120,16 @@ def test_from_the_command_line(phantoms, tmp_path):
 
 
 def test_the_overlays_are_the_same_for_all_bundles():
-    """But for the keys of cases per epoch and of unlabelled images, which the SegAN bundles alone have."""
-    of_segan = {"train#dataloader#sampler#num_samples", "train#unlabeled_dataset#data"}
+    """But for the keys of cases per epoch and of unlabelled images, which adversarial normalization lacks."""
+    of_unlabeled = {"train#dataloader#sampler#num_samples", "train#unlabeled_dataset#data"}
     for name in ("train", "evaluate"):
         configs = {
             bundle: json.loads((BUNDLES / bundle / "configs" / f"multi_gpu_{name}.json").read_text(encoding="utf-8"))
             for bundle in OF_BUNDLE
         }
-        own = {bundle: {key: config.pop(key) for key in of_segan & config.keys()} for bundle, config in configs.items()}
+        own = {
+            bundle: {key: config.pop(key) for key in of_unlabeled & config.keys()} for bundle, config in configs.items()
+        }
         assert all(config == configs[BRATS] for config in configs.values())
-        assert all(own[bundle] == (own[BRATS] if bundle in (HIPPOCAMPUS, SKIN) else {}) for bundle in (*OF_BUNDLE,)[1:])
+        assert all(own[bundle] == ({} if bundle == BRAIN else own[BRATS]) for bundle in (*OF_BUNDLE,)[1:])
     assert {folder.name for folder in BUNDLES.iterdir()} == set(OF_BUNDLE)

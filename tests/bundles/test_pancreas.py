@@ -11,6 +11,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
 from monai.losses import DiceFocalLoss
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
@@ -66,6 +67,49 @@ def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
         assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
 
 
+class StopError(Exception):
+    pass
+
+
+def test_slices_of_one_patient_are_labelled_and_a_resumed_training_has_the_very_same_weights(slices, tmp_path):
+    """Four patients of two slices each; of the two in training, one is unlabelled."""
+    overlays = ["ct_pictures.json", "experiments/semi_supervised/few_labels.json"]
+    settings = {**SMALL_PANCREAS, "dataset_dir": str(slices), "epochs": 3, "val_interval": 3, "batch_size": 2}
+    settings |= {"labeled_cases": 1, "consistency_weight": 0.5, "ema_decay": 0.9, "live_cases": 0}
+
+    def training(name, **more):
+        folders = {"output_dir": str(tmp_path / name), "ckpt_dir": str(tmp_path / name)}
+        return make_workflow(PANCREAS, "training", overlays, **settings, **folders, **more)
+
+    whole = training("whole")
+    whole.initialize()
+    whole.run()
+    split = json.loads((tmp_path / "whole" / "split.json").read_text(encoding="utf-8"))
+    patients = [{split["subjects"][case] for case in split[part]} for part in ("training", "unlabeled", "validation")]
+    assert [len(part) for part in patients] == [1, 1, 2]
+    assert len(set.union(*patients)) == 4
+    assert whole.trainer.state.iteration == 12, "three epochs of four slices, as with the labels of both patients"
+    names = {row["name"] for row in read_rows(tmp_path / "whole" / "history.csv")}
+    assert names >= {"training/localizer_consistency", "training/consistency", "training/weight_consistency"}
+
+    first = training("parts")
+    first.initialize()
+    trainer = first.parser.get_parsed_content("train#trainer")
+
+    def stop(engine):
+        raise StopError
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), stop)
+    with pytest.raises(StopError):
+        trainer.run()
+    resumed = training("parts", resume=True)
+    resumed.initialize()
+    resumed.run()
+    expected = whole.parser.get_parsed_content("network").state_dict()
+    found = resumed.parser.get_parsed_content("network").state_dict()
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+
+
 @pytest.mark.parametrize("row", ROWS)
 def test_every_method_is_one_overlay(row, slices, tmp_path):
     overlays = ["ct_pictures.json", f"experiments/lsnet_methods/{row}.json"]
@@ -94,6 +138,7 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
     assert cropped.network.localizer_size == [32, 32], "it sees the same small slice"
     assert isinstance(trainer(f"{folder}choices/monai_focal.json").loss_function, DiceFocalLoss)
     assert trainer(f"{folder}choices/true_boxes.json").true_box_share == 0.5
+    assert trainer(f"{folder}choices/coarse_to_fine_true_boxes.json").true_box_share is None
     own = trainer()
     assert (own.network.localizer_size, own.network.roi_size) == ([32, 32], [32, 32])
     assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 8, False)

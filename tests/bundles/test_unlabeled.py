@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Events
 
 from segan_monai.check import check_command_line
-from segan_monai.errors import DataError, user_error_in
+from segan_monai.errors import ConfigError, DataError, user_error_in
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -80,6 +80,18 @@ def test_nothing_is_loaded_without_weights(data_dir, tmp_path):
     assert len(workflow.parser.get_parsed_content("split")["unlabeled"]) == 5
 
 
+def test_epochs_are_as_long_with_few_labels_as_with_all(data_dir, tmp_path):
+    """The overlay of ``reproduce semi-supervised``: 9 training cases, batches of 2 cases."""
+    lengths = []
+    for number in (None, 2):
+        settings = lgg(data_dir, tmp_path, f"run{number}", labeled_cases=number)
+        workflow = make_workflow(BRATS, "training", "experiments/semi_supervised/few_labels.json", **settings)
+        workflow.initialize()
+        assert len(workflow.parser.get_parsed_content("split")["training"]) == (number or 9)
+        lengths.append(len(workflow.parser.get_parsed_content("train#dataloader")))
+    assert lengths == [5, 5]
+
+
 def test_photographs_without_masks(data_dir, tmp_path):
     """The photographs of one folder, 15 of them labelled."""
     settings = {**SMALL_SKIN, "folds": 3, "max_cases": 12, "critic_norm": False, "num_levels": 2, "unlabeled": "use"}
@@ -114,6 +126,17 @@ def test_terms_without_unlabelled_images(data_dir, tmp_path):
         run_workflow(BRATS, "training", **settings, unlabeled="use")
     assert isinstance(error := user_error_in(caught.value), DataError)
     assert "no unlabelled cases to train on, besides 9 labelled ones" in str(error)
+
+
+def test_a_program_with_cases_of_its_own(data_dir, tmp_path):
+    """MONAI Label sets the data of both loaders, and the data set of the config need not exist."""
+    settings = lgg(tmp_path / "nowhere", tmp_path, check=False, unlabeled="use", **TERMS)
+    workflow = make_workflow(BRATS, "training", **settings, **{"train#dataset#data": [{}], "validate#dataset#data": []})
+    workflow.initialize()
+    with pytest.raises(Exception) as caught:
+        workflow.parser.get_parsed_content("train#unlabeled_dataset")
+    assert isinstance(error := user_error_in(caught.value), ConfigError)
+    assert str(error).startswith("the program that runs this config gives its own training cases, so there are no")
 
 
 def test_check_counts_and_reads_them(data_dir, tmp_path):

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 
@@ -17,6 +16,7 @@ from segan_monai.check.report import Report
 from segan_monai.check.values import check_values, refuse_wrong_values, shown
 from segan_monai.errors import ConfigError
 from tests.bundles.workflow import BRATS, BUNDLES, FILES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN
+from tests.forked import run_python
 
 BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
@@ -358,10 +358,12 @@ def test_a_process_ends_with_the_message_and_writes_nothing(tmp_path, how):
         wrong = ["--args_file", str(tmp_path / "args.json")]
     config = ["--config_file", str([str(train(HIPPOCAMPUS))]), "--dataset_dir", "nowhere", "--device", "cpu"]
     places = ["--output_dir", str(tmp_path / "run"), "--ckpt_dir", str(tmp_path / "models"), "--check", "false"]
-    command = [sys.executable, "-m", "monai.bundle", "run", "training", *config, *places, *wrong]
-    ended = subprocess.run(
-        command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, check=False, encoding="utf-8"
-    )
+    words = ["-m", "monai.bundle", "run", "training", *config, *places, *wrong]
+    if how == "option":  # an interpreter as a user starts it
+        command = [sys.executable, *words]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, encoding="utf-8")
+    else:
+        ended = run_python(*words, cwd=tmp_path)
     assert ended.returncode == 1
     last = ended.stderr.rstrip().splitlines()[-1]
     assert last.startswith("error: --loss_layers []: expected a list of one or more, each a whole number of at least 0")

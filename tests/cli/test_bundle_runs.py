@@ -18,10 +18,11 @@ from segan_monai.bundles_by_name import BUNDLES, CONFIGS
 from segan_monai.cli.bundle_runs import run_arguments, run_bundle
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError
+from tests.forked import run_python
 
 HIPPOCAMPUS = BUNDLES / "hippocampus_mri_segan_segmentation"
 TINY = {"base_channels": "4", "epochs": "1", "batch_size": "4", "folds": "2", "slice_size": "32,32", "amp": "false"}
-MODULE = [sys.executable, "-m", "segan_monai"]
+MODULE = ["-m", "segan_monai"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +31,6 @@ def elsewhere(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.chdir(folder)
     return folder
-
-
-def start(*words):
-    """Run in a process of its own; the package is that of this checkout."""
-    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
-    return subprocess.run([*map(str, words)], env=environment, capture_output=True, text=True, encoding="utf-8")
 
 
 def options(settings):
@@ -134,7 +128,10 @@ def test_help_and_a_wrong_name_do_not_wait_for_pytorch():
         "import sys; from segan_monai.cli.main import main\ntry: main()\nfinally: print({'torch'} & set(sys.modules))"
     )
     for words in (["train", "hippo", "--help"], ["predict", "hipo", "-i", "."]):
-        done = start(sys.executable, "-c", f"import sys; sys.argv[0] = 'segan-monai'\n{code}", *words)
+        command = [sys.executable, "-c", f"import sys; sys.argv[0] = 'segan-monai'\n{code}", *words]
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONUTF8": "1"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, encoding="utf-8", check=False)
         assert done.stdout.endswith("set()\n"), done.stderr
 
 
@@ -144,16 +141,16 @@ def test_help_and_a_wrong_name_do_not_wait_for_pytorch():
 @pytest.mark.slow
 def test_errors_are_one_line(tmp_path):
     words = ["predict", "hippo", "-i", tmp_path / "none"]
-    failed = start(*MODULE, *words)
+    failed = run_python(*MODULE, *words)
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.startswith(f"segan-monai: error: dataset_dir {tmp_path / 'none'}: there is no such folder.")
     assert len(failed.stderr.splitlines()) == 1
-    told = start(*MODULE, *words, "--verbose")
+    told = run_python(*MODULE, *words, "--verbose")
     assert told.returncode == 1
     assert told.stderr.startswith("Traceback")
     assert told.stderr.splitlines()[-1] == failed.stderr.strip()
 
-    unknown = start(*MODULE, "predict", "hippo", "-i", tmp_path, "--base_chanels", "3")
+    unknown = run_python(*MODULE, "predict", "hippo", "-i", tmp_path, "--base_chanels", "3")
     assert unknown.returncode == 1
     assert "error: unknown key --base_chanels" in unknown.stderr
     assert "Did you mean --base_channels" in unknown.stderr
@@ -163,7 +160,7 @@ def test_errors_are_one_line(tmp_path):
 @pytest.mark.slow
 def test_a_program_error_keeps_its_traceback(elsewhere, hippocampi):
     (elsewhere / "broken.json").write_text(json.dumps({"inference": ["$1 // 0"]}), encoding="utf-8")
-    failed = start(*MODULE, "predict", "hippo", "-i", hippocampi / "imagesTr", "--overlay", "broken.json")
+    failed = run_python(*MODULE, "predict", "hippo", "-i", hippocampi / "imagesTr", "--overlay", "broken.json")
     assert failed.returncode == 1
     note, first, *_ = failed.stderr.splitlines()
     assert note.startswith("note: a config can run any code")
@@ -177,13 +174,13 @@ def test_a_program_error_keeps_its_traceback(elsewhere, hippocampi):
 def test_prediction_equals_monai_bundle(elsewhere, hippocampi):
     images = hippocampi / "imagesTr"
     before = {file: file.stat().st_mtime_ns for file in HIPPOCAMPUS.rglob("*")}
-    short = start(*MODULE, "predict", "hippo", "-i", images, "-o", "short", "--output_labels", "3,7")
+    short = run_python(*MODULE, "predict", "hippo", "-i", images, "-o", "short", "--output_labels", "3,7")
     assert short.returncode == 0, short.stderr
     assert short.stderr == ""
     assert "monai.bundle" not in short.stdout
     config = HIPPOCAMPUS / "configs" / "inference.json"
     words = ["--config_file", config, "--bundle_root", HIPPOCAMPUS, "--dataset_dir", images, "--output_dir", "long"]
-    long = start(sys.executable, "-m", "monai.bundle", "run", "inference", *words, "--output_labels", "[3,7]")
+    long = run_python("-m", "monai.bundle", "run", "inference", *words, "--output_labels", "[3,7]")
     assert long.returncode == 0, long.stderr
     configs = [record_of(folder)["config"] for folder in ("short", "long")]
     assert [config.pop("output_dir") for config in configs] == ["short", "long"]
@@ -198,7 +195,7 @@ def test_prediction_equals_monai_bundle(elsewhere, hippocampi):
 
 @pytest.mark.slow
 def test_train_then_evaluate_and_predict_with_the_run(elsewhere, hippocampi):
-    trained = start(*MODULE, "train", "hippo", hippocampi, *options(TINY), "--overlay", "cpu")
+    trained = run_python(*MODULE, "train", "hippo", hippocampi, *options(TINY), "--overlay", "cpu")
     assert trained.returncode == 0, trained.stderr
     run = "hippocampus_mri_segan_segmentation_training"
     assert trained.stdout.splitlines()[-2:] == [
@@ -210,23 +207,23 @@ def test_train_then_evaluate_and_predict_with_the_run(elsewhere, hippocampi):
     assert record["config"]["amp"] is False
     assert record["command"].startswith("segan-monai train hippo ")
     same = ["--base_channels", "4", "--slice_size", "32,32"]
-    evaluated = start(*MODULE, "evaluate", run, hippocampi, *same)
+    evaluated = run_python(*MODULE, "evaluate", run, hippocampi, *same)
     assert evaluated.returncode == 0, evaluated.stderr
     summary = json.loads((elsewhere / f"{run}_evaluation" / "summary.json").read_text(encoding="utf-8"))
     held_out = json.loads((elsewhere / run / "split.json").read_text(encoding="utf-8"))["validation"]
     assert {region["cases"] for region in summary["regions"].values()} == {len(held_out)}
-    predicted = start(*MODULE, "predict", run, "-i", hippocampi / "imagesTr", "-o", "out", *same)
+    predicted = run_python(*MODULE, "predict", run, "-i", hippocampi / "imagesTr", "-o", "out", *same)
     assert predicted.returncode == 0, predicted.stderr
     assert len(list((elsewhere / "out").glob("*_seg.nii.gz"))) == 4
 
 
 @pytest.mark.slow
 def test_check_only_writes_no_results(elsewhere, hippocampi):
-    checked = start(*MODULE, "train", "hippo", hippocampi, *options(TINY), "--check-only", "-o", "out")
+    checked = run_python(*MODULE, "train", "hippo", hippocampi, *options(TINY), "--check-only", "-o", "out")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.splitlines()[-1] == "written: out/check/check.json"
     assert {file.name for file in (elsewhere / "out").iterdir()} == {"check"}
-    failed = start(*MODULE, "train", "hippo", hippocampi, "--epochs", "0", "--check-only")
+    failed = run_python(*MODULE, "train", "hippo", hippocampi, "--epochs", "0", "--check-only")
     assert failed.returncode == 1
     assert "epochs" in failed.stdout
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +13,7 @@ from typer.testing import CliRunner
 from segan_monai.cli.evaluate import parse_regions
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
+from tests.forked import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -86,18 +85,13 @@ def test_help_shows_an_example():
 
 
 def test_piped_output_is_plain_and_quiet(folders, tmp_path):
-    command = [sys.executable, "-c", "from segan_monai.cli.main import main; main()", "evaluate"]
+    command = ["-m", "segan_monai", "evaluate"]
     arguments = [*folders, "--output-dir", str(tmp_path / "out"), "--regions"]
-    done = subprocess.run(
-        [*command, *arguments, "brats2021", "--prediction-regions", "brats2023"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-    )
+    done = run_python(*command, *arguments, "brats2021", "--prediction-regions", "brats2023")
     assert done.returncode == 0, done.stderr
     assert "\x1b" not in done.stdout
     assert done.stderr == ""
-    failed = subprocess.run([*command, *arguments, "brats1999"], capture_output=True, text=True, encoding="utf-8")
+    failed = run_python(*command, *arguments, "brats1999")
     assert failed.returncode == 1
     assert failed.stderr.startswith("segan-monai: error: cannot parse 'brats1999' in the regions")
     assert len(failed.stderr.splitlines()) == 1

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 from segan_monai.data import ct_cases, split_cases
@@ -49,13 +51,44 @@ def test_images_alone_and_other_layouts(tmp_path):
     assert {case["subject"] for case in ct_cases(tmp_path / "c")} == {"p"}
 
 
+def test_slices_without_a_mask(tmp_path, caplog):
+    touch(tmp_path / "images", "p-1.jpg", "p-2.jpg", "q-1.jpg", "r-1.jpg")
+    touch(tmp_path / "masks", "p-1.jpg", "q-1.jpg")
+    with caplog.at_level(logging.INFO):
+        cases = ct_cases(tmp_path, require_labels=True, keep_unlabeled=True)
+    assert [(case["case"], "label" in case) for case in cases] == [
+        ("p-1", True),
+        ("p-2", False),
+        ("q-1", True),
+        ("r-1", False),
+    ]
+    assert "4 cases, 2 labelled, 2 unlabelled" in caplog.text
+    assert [case["case"] for case in ct_cases(tmp_path, require_labels=True)] == ["p-1", "q-1"]
+    assert "omitted 2 cases without label map: p-2, r-1" in caplog.text
+    split = split_cases(cases, folds=2)
+    held_out = split["validation"][0]["subject"]
+    assert {case["subject"] for case in split["unlabeled"]} == {"p", "r"} - {held_out}
+
+
+def test_labels_of_whole_patients_are_hidden(tmp_path):
+    names = [f"{patient}-{number}" for patient in "abcd" for number in (1, 2, 3)]
+    touch(tmp_path / "images", *(f"{name}.png" for name in names))
+    touch(tmp_path / "masks", *(f"{name}.png" for name in names))
+    cases = ct_cases(tmp_path)
+    split = split_cases(cases, folds=4, labeled_cases=1, labeled_by="subject", file=tmp_path / "split.json")
+    kept, hidden = ({case["subject"] for case in split[part]} for part in ("training", "unlabeled"))
+    assert (len(split["training"]), len(split["unlabeled"])) == (3, 6)
+    assert (len(kept), len(hidden), kept & hidden) == (1, 2, set())
+    with pytest.raises(ConfigError, match="labeled_cases is 4, but 3 training subjects have a label"):
+        split_cases(cases, folds=4, labeled_cases=4, labeled_by="subject")
+    with pytest.raises(ConfigError, match=r"labeled_by subject, but .* pass --labeled_by subject"):
+        split_cases(cases, folds=4, labeled_cases=1, resume=True, file=tmp_path / "split.json")
+
+
 def test_bad_folders_are_named(tmp_path):
     touch(tmp_path / "images", "a.jpg", "b.jpg")
-    touch(tmp_path / "masks", "a.jpg")
-    with pytest.raises(DataError, match=r"b\.jpg has no mask: 1 of 2 files"):
-        ct_cases(tmp_path)
     touch(tmp_path / "masks", "b.jpg", "c.jpg")
-    with pytest.raises(DataError, match=r"c\.jpg has no image"):
+    with pytest.raises(DataError, match=r"c\.jpg has no image: 1 of 2 masks"):
         ct_cases(tmp_path)
     touch(tmp_path / "images", "a.png")
     with pytest.raises(DataError, match="have the same name"):

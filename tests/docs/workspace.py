@@ -13,7 +13,6 @@ import ast
 import json
 import multiprocessing
 import os
-import runpy
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,7 @@ from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.verify.trial import SMALL
 from tests.data.challenges import write_iseg, write_mrbrains
 from tests.docs.pages import TOP
+from tests.forked import SERVER, become
 from tests.prepare.series import write_pancreas
 
 SECONDS = 120  # more than any of them takes
@@ -233,9 +233,7 @@ def _appended_to_short_command(call: Call) -> list[str]:
 
 def run(call: Call, log: Path) -> int:
     """Run a call, shortened. Returns its exit status; what it prints is in `log`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.docs.preload"])
-    process = context.Process(target=_run, args=([*call, *appended(call)], log))
+    process = SERVER.Process(target=_run, args=([*call, *appended(call)], log))
     process.start()
     process.join(SECONDS)
     if process.is_alive():
@@ -275,12 +273,8 @@ def _become(program: str, arguments: list[str]) -> None:
         runs.subprocess.run = _run_in_fork  # instead of an interpreter that imports MONAI first
         sys.argv = [program, *arguments]
         main()
-    elif arguments[0] == "-m":
-        sys.argv = arguments[1:]
-        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
-        sys.argv = arguments
-        runpy.run_path(arguments[0], run_name="__main__")
+        become(arguments)
 
 
 def _run_in_fork(command, stdout, stderr, check):

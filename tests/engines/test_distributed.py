@@ -15,7 +15,7 @@ from ignite.engine import Events
 from segan_monai.handlers import EvaluationReport
 from tests.engines.distributed_run import NAMES, make_batches, make_trainer, state_of
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
-from tests.torchrun import torchrun
+from tests.torchrun import torchrun, torchrun_in_forks
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,7 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for name in NAMES:
         (folder / name).mkdir()
-    done = torchrun(
+    done = torchrun_in_forks(
         SCRIPT,
         folder,
         "train_on_halves",

@@ -56,7 +56,9 @@ def test_transforms_in_this_process_are_found_for_seeding():
     here, elsewhere = loader([1]), loader([2], workers=1)
     joined = JoinedLoaders(elsewhere, {"unlabeled": here})
     assert joined.num_workers == 0
-    assert vars(joined.dataset) == {"unlabeled": here.dataset}
+    assert joined.dataset.unlabeled is here.dataset
+    assert not hasattr(joined.dataset, "main")
+    assert len(joined.dataset) == 1, "cases of the main loader"
     assert JoinedLoaders(elsewhere, {"unlabeled": elsewhere}).num_workers is None
 
 

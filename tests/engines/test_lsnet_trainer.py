@@ -172,6 +172,7 @@ def test_true_boxes_give_way_to_predicted_ones():
     trainer.run()
     assert seen == [1.0, 0.5, 0, 0]
     assert make().true_box_probability == 0
+    assert make(true_box_share=None).true_box_probability == 1
 
 
 def test_the_segmentor_sees_true_objects_first():

@@ -19,10 +19,9 @@ from pathlib import Path
 import torch
 
 from tests.bundles.workflow import BUNDLES, FILES, HIPPOCAMPUS
+from tests.forked import SERVER
 
 SECONDS = 120  # far more than anything here takes; a bound, not a measure
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["segan_monai"])
 SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [16, 16]}
 SMALL_TRAINING = {**SMALL, "folds": 4, "batch_size": 2, "slices_per_volume": 2, "epochs": 3, "val_interval": 2}
 

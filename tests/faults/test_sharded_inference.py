@@ -15,7 +15,7 @@ from segan_monai.simulation.sample_data import write_sample_data
 from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
 from tests.faults.inference_data import START, copy_images, settings
 from tests.faults.processes import SMALL
-from tests.torchrun import torchrun
+from tests.torchrun import torchrun_in_forks
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
@@ -38,7 +38,7 @@ def infer(tmp_path, killed):
     overlay.write_text(json.dumps({**SMALL, "+handlers": [kill]}), encoding="utf-8")
     files = str([str(BUNDLES / HIPPOCAMPUS / "configs" / "inference.json"), str(overlay)])
     words = [word for key, value in settings(tmp_path).items() for word in (f"--{key}", value)]
-    return torchrun("-m", "monai.bundle", "run", "inference", "--config_file", files, *words)
+    return torchrun_in_forks("-m", "monai.bundle", "run", "inference", "--config_file", files, *words)
 
 
 def finished(tmp_path):
@@ -112,7 +112,7 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
         json.dumps([*jobs, jobs[0]]), encoding="utf-8"
     )  # the last one finds nothing left
     script = Path(__file__).parents[1] / "bundles" / "distributed_run.py"
-    done = torchrun(script, tmp_path / "jobs.json")
+    done = torchrun_in_forks(script, tmp_path / "jobs.json")
     assert done.returncode == 0, done.stderr[-4000:]
     for job in jobs:
         both, alone = Path(job["output_dir"]), tmp_path / "alone" / job["bundle"]

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
+from tests.forked import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -50,8 +49,7 @@ def test_three_commands(data_dir, tmp_path):
         ["train", bundle, data, "-o", run, "--epochs", "12"],
         ["evaluate", run, data, "-o", tmp_path / "evaluation"],
     ):
-        command = [sys.executable, "-m", "segan_monai", *map(str, words)]
-        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=False, encoding="utf-8")
+        done = run_python("-m", "segan_monai", *words, cwd=TOP)
         assert done.returncode == 0, done.stderr
     evaluation = tmp_path / "evaluation"
     summary = json.loads((evaluation / "summary.json").read_text(encoding="utf-8"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,7 @@ SMALL = {
 }
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name}", value)]
 NETWORK = ["--device", "cpu", "--base_channels", SMALL["base_channels"]]
+FORKING = Path(__file__).with_name("forking.py")
 CHECKS = ("files", "metadata", "document", "network", "train", "infer", "torchscript", "onnx", "run_onnx")
 
 
@@ -49,7 +51,37 @@ def run(programs, tmp_path_factory):
         return done.stdout + done.stderr
 
     run_command.folder = folder
+    run_command.environment = environment
     return run_command
+
+
+@pytest.fixture(scope="module")
+def forked(run, programs, tmp_path_factory):
+    """Run ``segan-monai`` as ``run`` does, but in children of one process of the environment."""
+    output = tmp_path_factory.mktemp("forked") / "output"
+    server = subprocess.Popen(
+        [programs / "python", FORKING, output],
+        cwd=run.folder, env=run.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def run_command(*words, status=0):
+        print(json.dumps(words), file=server.stdin, flush=True)
+        answer = server.stdout.readline()
+        printed = output.read_text(encoding="utf-8")
+        assert answer == f"{status}\n", f"{' '.join(words)}: {answer}\n{printed}"
+        return printed
+
+    with server:
+        yield run_command
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def where(run):
+    """Folder of the installed package, and of two bundles by name."""
+    names = "hippocampus_mri_segan_segmentation", "brats_mri_segan_segmentation"
+    code = f"import segan_monai as s; print(s.__path__[0], *(s.bundle_root(name) for name in {names}), sep='\\n')"
+    return run("python", "-c", code).splitlines()[:3]  # what follows is on stderr
 
 
 def files_of(programs):
@@ -65,25 +97,24 @@ def test_only_what_is_required_is_there(run):
     assert "No module named pytest" in run("python", "-m", "pytest", status=1)
 
 
-def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, programs):
+def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, forked, where, programs):
     before = files_of(programs)
-    where = run("python", "-c", "import segan_monai; print(segan_monai.__path__[0])").splitlines()[-1]
-    assert where.startswith(str(programs.parent))
-    for name in ("hippocampus_mri_segan_segmentation", "brats_mri_segan_segmentation"):
-        root = run("python", "-c", f"import segan_monai; print(segan_monai.bundle_root('{name}'))").splitlines()[-1]
-        assert root == f"{where}/bundles/{name}"
+    package, *roots = where
+    assert package.startswith(str(programs.parent))
+    names = "hippocampus_mri_segan_segmentation", "brats_mri_segan_segmentation"
+    assert roots == [f"{package}/bundles/{name}" for name in names]
 
-    run("segan-monai", "phantoms", "data", "--cases", "6", "--spacing", "4", "--layout", "msd", "--workers", "1")
-    run("segan-monai", "train", "brats", "data", "-o", "training", *OPTIONS)
-    run("segan-monai", "predict", "training", "-i", "data", "-o", "predicted", *NETWORK)
+    forked("segan-monai", "phantoms", "data", "--cases", "6", "--spacing", "4", "--layout", "msd", "--workers", "1")
+    run("segan-monai", "train", "brats", "data", "-o", "training", *OPTIONS)  # as a user starts it
+    forked("segan-monai", "predict", "training", "-i", "data", "-o", "predicted", *NETWORK)
     assert len(list((run.folder / "predicted").glob("*_seg.nii.gz"))) == 6
-    run("segan-monai", "evaluate", "training", "data", "-o", "evaluated", *NETWORK)
+    forked("segan-monai", "evaluate", "training", "data", "-o", "evaluated", *NETWORK)
     assert json.loads((run.folder / "evaluated" / "summary.json").read_text(encoding="utf-8"))
-    run("segan-monai", "report", "training", "evaluated", "--file", "both.html")
+    forked("segan-monai", "report", "training", "evaluated", "--file", "both.html")
     assert "<svg" in (run.folder / "both.html").read_text(encoding="utf-8")
 
     command = "segan-monai new-bundle tumour_segmentation --method segan --data data --output-dir own --processes 1"
-    run(*command.split())
+    forked(*command.split())
     assert (run.folder / "own" / "tumour_segmentation" / "configs" / "train.json").is_file()
     table = [
         "reproduce",
@@ -98,11 +129,11 @@ def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, programs):
         "0",
     ]
     settings = [word for name, value in SMALL.items() for word in ("--set", f"{name}={value}")]
-    run("segan-monai", *table, "--config", "configs/quick_cpu.json", *settings)
+    forked("segan-monai", *table, "--config", "configs/quick_cpu.json", *settings)
     assert list((run.folder / "table").glob("*.md"))
 
     checks = [word for name in CHECKS for word in ("--check", name)]
-    verified = run("segan-monai", "verify", f"{where}/bundles/hippocampus_mri_segan_segmentation", *checks)
+    verified = forked("segan-monai", "verify", roots[0], *checks)
     results = {line.split()[0]: line for line in verified.splitlines() if line.strip()}
     for name in CHECKS:
         assert results[name].split()[1] == ("skipped" if "onnx" in name else "ok"), results[name]
@@ -111,19 +142,16 @@ def test_from_phantoms_to_a_report_a_bundle_and_a_table(run, programs):
     assert files_of(programs) == before
 
 
-def test_what_is_not_installed_is_said_in_one_line(run, programs):
-    bundle = "import segan_monai; print(segan_monai.bundle_root('hippocampus_mri_segan_segmentation'))"
-    root = run("python", "-c", bundle).splitlines()[-1]
-    run("segan-monai", "export", "torchscript", root, "--output", "model.ts")
-    said = run("segan-monai", "export", "onnx", root, "--output", "model.onnx", status=1)
+def test_what_is_not_installed_is_said_in_one_line(forked, where):
+    root = where[1]
+    forked("segan-monai", "export", "torchscript", root, "--output", "model.ts")
+    said = forked("segan-monai", "export", "onnx", root, "--output", "model.onnx", status=1)
     assert "needs onnx and onnxscript, which are not installed. Run: pip install onnx onnxscript." in said
     assert "Traceback" not in said
 
 
-def test_the_long_command_does_not_write_into_the_package(run, programs):
-    root = "import segan_monai; print(segan_monai.bundle_root('hippocampus_mri_segan_segmentation'))"
-    configs = run("python", "-c", root).splitlines()[-1] + "/configs"
-    command = ["python", "-m", "monai.bundle", "run", "training", "--config_file", f"{configs}/train.json"]
+def test_the_long_command_does_not_write_into_the_package(run, where):
+    command = ["python", "-m", "monai.bundle", "run", "training", "--config_file", f"{where[1]}/configs/train.json"]
     said = run(*command, "--dataset_dir", "data", status=1)
     assert "is inside the installed package" in said
     assert "--output_dir FOLDER" in said

@@ -37,6 +37,14 @@ def test_an_unknown_bundle_is_named():
         load_tables("segan-components", bundle="no_such_bundle")
 
 
+def test_bundles_without_critics_have_fewer_rows_of_few_labels():
+    (table,) = load_tables("semi-supervised", bundle="pancreas_ct_lsnet_segmentation")
+    assert list(table.rows) == ["supervised", "mean teacher", "all labels"]
+    assert {table.baseline, table.labels.all_labels} < set(table.rows)
+    with pytest.raises(ConfigError, match=r"bundle brain\w+ cannot run the table 'semi_supervised': .* labeled_cases"):
+        load_tables("semi-supervised", bundle="brain_mri_adversarial_normalization_segmentation")
+
+
 def test_rows_are_chosen_by_name():
     tables = load_tables("segan-vs-unet")
     assert check_rows(tables, []) == [list(tables[0].rows)]

@@ -10,6 +10,8 @@ import pytest
 
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
+from segan_monai.reproduce.runs import read_evaluation
+from tests.forked import run_in_fork
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +33,13 @@ def plan(phantoms, tmp_path) -> Plan:
     return Plan(load_tables("segan-vs-unet")[0], data, tmp_path / "out #1", overrides=small)
 
 
-def test_a_row_is_trained_evaluated_and_kept(plan):
+@pytest.fixture
+def forked(monkeypatch):
+    """Trainings and evaluations are forked instead of started, each."""
+    monkeypatch.setattr("segan_monai.reproduce.runs.subprocess.run", run_in_fork)
+
+
+def test_a_row_is_trained_evaluated_and_kept(plan, forked):
     result = run_row(plan, "U-Net", 1)
     assert result["row"] == "U-Net"
     assert (result["seed"], result["epochs"], result["training_cases"]) == (1, 2, 2)
@@ -59,7 +67,19 @@ def test_a_row_is_trained_evaluated_and_kept(plan):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
 
 
-def test_equal_time_sets_the_epochs(plan):
+def test_the_patients_of_cases_come_from_the_split(tmp_path):
+    """Results of earlier versions have none."""
+    (tmp_path / "metrics.csv").write_text("case,region,dice\n01-1,a,0.5\n01-1,b,0.7\n01-2,a,0.1\n", encoding="utf-8")
+    (tmp_path / "summary.json").write_text('{"regions": {}}', encoding="utf-8")
+    split = {"training": ["x"], "subjects": {"01-1": "01", "01-2": "01"}}
+    for given in (split, {"training": ["x"]}):
+        (tmp_path / "split.json").write_text(json.dumps(given), encoding="utf-8")
+        found = read_evaluation(tmp_path, tmp_path)
+        assert found["dice_of_cases"] == {"01-1": pytest.approx(0.6), "01-2": 0.1}
+        assert found["patient_of_cases"] == given.get("subjects", {})
+
+
+def test_equal_time_sets_the_epochs(plan, forked):
     overrides = {key: value for key, value in plan.overrides.items() if key != "epochs"}
     run = run_row(replace(plan, overrides=overrides, train_seconds=1.0), "SegAN", 0)
     found = json.loads((plan.output_dir / "s3_3c" / "epochs.json").read_text(encoding="utf-8"))

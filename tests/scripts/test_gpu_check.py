@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.forked import run_python
+
 TOP = Path(__file__).parents[2]
 
 
@@ -27,20 +29,39 @@ def check(monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_parts_in_miniature(hippocampi, tmp_path):
-    command = ["bash", "scripts/gpu_check.sh", "--cpu", "--data", str(hippocampi)]
+def test_the_script_runs_a_part_in_miniature(hippocampi, tmp_path):
+    command = ["bash", "scripts/gpu_check.sh", "--cpu", "--data", str(hippocampi), "--part", "train-step"]
     out = tmp_path / "out"
     environment = {**os.environ, "PYTHON": sys.executable, "OUT": str(out)}
     done = subprocess.run(command, cwd=TOP, env=environment, capture_output=True, text=True, check=False)
     log = (out / "gpu_check.log").read_text(encoding="utf-8")
     assert done.returncode == 0, log[-3000:]
-    assert done.stdout.startswith("Plan: about 2 minutes of an idle core"), "it says at once what it will do"
-    found = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"]
-    assert [part["status"] for part in found.values()] == ["passed"] * 13
-    assert found["tests"]["results"]["tests"]["tests"] > 10
-    assert found["tests"]["results"]["tests"]["failed"] == {}
-    rows = {name: part["results"]["result"]["rows"] for name, part in found.items() if "result" in part["results"]}
-    assert [row["side"] for row in rows["train-step"]] == ["literal", "float32", "bfloat16"]
+    assert done.stdout.startswith("Plan: about 10 s of an idle core"), "it says at once what it will do"
+    (part,) = json.loads((out / "gpu_check.json").read_text(encoding="utf-8"))["parts"].values()
+    assert part["status"] == "passed"
+    rows = part["results"]["result"]["rows"]
+    assert [row["side"] for row in rows] == ["literal", "float32", "bfloat16"]
+    assert len(list(out.iterdir())) == 2, "one JSON file and one log"
+
+
+@pytest.mark.slow
+def test_all_other_parts_in_miniature(check, hippocampi, tmp_path):
+    """In forked processes, each with the part's own command."""
+    found = {}
+    for number, part in enumerate(check.parts(True, hippocampi)):
+        if part.name == "train-step":
+            continue
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        python, *words = (word.replace("{folder}", str(folder)) for word in part.command)
+        assert python == sys.executable
+        done = run_python(*words, cwd=TOP, env=check.environment(str(folder)))
+        assert done.returncode == 0, f"{part.name}: {(done.stdout + done.stderr)[-3000:]}"
+        found[part.name] = check.results(folder)
+    assert len(found) == 12
+    assert found["tests"]["tests"]["tests"] > 10
+    assert found["tests"]["tests"]["failed"] == {}
+    rows = {name: results["result"]["rows"] for name, results in found.items() if "result" in results}
     assert rows["train-step, inductor"][-1]["side"] == "bfloat16, aot_eager"
     assert rows["inference, inductor"][-1]["compilations"] <= 1, (
         "one size of plane that the volume may have had already"
@@ -52,7 +73,14 @@ def test_all_parts_in_miniature(hippocampi, tmp_path):
         assert row["epochs"] == 1
         assert row["images/s"] > 0
         assert 0 <= row["mean_dice"] <= 1
-    assert len(list(out.iterdir())) == 2, "one JSON file and one log"
+
+
+def test_an_unknown_part_is_named_with_those_there_are(check, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("OUT", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["run.py", "--cpu", "--part", "limits"])
+    with pytest.raises(SystemExit):
+        check.main()
+    assert "no part 'limits'; expected one of tests, train-step, inference, limit," in capsys.readouterr().err
 
 
 def test_the_plan_for_a_gpu_takes_eight_minutes_at_most(check):

@@ -6,10 +6,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel
@@ -32,6 +29,7 @@ from segan_monai.trained import (
 )
 from segan_monai.trained.compare import is_same
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, make_workflow, run_workflow
+from tests.forked import run_python
 
 SETTINGS = {
     "mirror_axes": [0, 1],
@@ -132,9 +130,7 @@ def trained(phantoms, tmp_path_factory):
 
 
 def command(*words):
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUTF8": "1"}
-    words = [sys.executable, "-m", "segan_monai", *map(str, words)]
-    return subprocess.run(words, env=environment, capture_output=True, text=True, encoding="utf-8")
+    return run_python("-m", "segan_monai", *words)
 
 
 @pytest.mark.slow
@@ -269,8 +265,7 @@ def test_an_onnx_file_names_the_modalities_in_their_order(trained, phantoms, tmp
     file = ExportedBundle(BUNDLE, trained / "model.pt").export("onnx", tmp_path / "model.onnx")
     image = sorted(phantoms.rglob("*_flair.nii.gz"))[0]
     script = Path(__file__).parents[2] / "segan_monai" / "export" / "run_onnx.py"
-    words = [sys.executable, str(script), str(file), str(image), "--output", str(tmp_path / "map.nii.gz")]
-    done = subprocess.run(words, capture_output=True, text=True, encoding="utf-8", check=False)
+    done = run_python(script, file, image, "--output", tmp_path / "map.nii.gz")
     assert done.returncode == 1
     assert "expected 2 channels (t1c, flair, in this order), found 1" in done.stderr
 

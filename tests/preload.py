@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What the process imports whose children become the docs' commands."""
+"""What the process imports whose children become programs (tests/forked.py)."""
 
 import importlib
 
