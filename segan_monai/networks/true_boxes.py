@@ -59,5 +59,7 @@ def mean_box_iou(rois: RoIs, label: Tensor) -> Tensor:
     for image, channel, box in zip(rois.image.tolist(), rois.channel.tolist(), rois.edges().detach(), strict=True):
         true = torch.from_numpy(object_boxes((label[image, channel] > 0.5).cpu().numpy()))
         if len(true):
-            found.append(float(box_iou(box.float().cpu()[None], true).max()))
+            # a box of weights that are not finite; MONAI would raise an error before the loss says so
+            drawn = box.float().cpu().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+            found.append(float(box_iou(drawn[None], true).max()))
     return torch.tensor(sum(found) / len(found) if found else torch.nan, device=label.device)
