@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"simulation"},
     "metrics": {"data"},
     "trained": {"data"},
-    "engines": {"losses"},
+    "engines": {"losses", "networks"},
     "inferers": {"engines", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},

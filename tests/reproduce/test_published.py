@@ -54,7 +54,7 @@ def test_rows_are_chosen_by_name():
 
 
 def test_all_tables_of_a_paper_share_their_common_rows():
-    tables = load_tables("lsnet")
+    tables = [table for table in load_tables("lsnet") if "paper" in table.source]
     assert [table.source for table in tables] == [f"L-SNet paper, Table {number}" for number in (1, 2, 3, 4)]
     methods, components, first_stage, decay = (table.rows for table in tables)
     assert methods["U-Net"] == components["S-Net + loss"]
