@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-SECONDS = 300  # more than any program here takes; a bound, not a measure
+SECONDS = 600  # more than any program here takes; a bound, not a measure
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["tests.preload"])
 
