@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,7 +44,7 @@ def run_python(
         process.start()
         process.join(SECONDS)
         if process.exitcode is None:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # with the processes that it started
             process.join()
             raise subprocess.TimeoutExpired(texts, SECONDS)
         printed = [file.read_text(encoding="utf-8", errors="backslashreplace") for file in files]
@@ -55,6 +56,7 @@ def _child(words: list[str], cwd: str, environment: dict[str, str], files: list[
         opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(opened, descriptor)
         os.close(opened)
+    os.setpgrp()
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(cwd)
