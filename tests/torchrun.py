@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,12 @@ def torchrun_in_forks(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Do what ``torchrun`` does, by the same agent, with two processes that have MONAI imported before they start."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     return run_python(Path(__file__), *arguments, cwd=TOP, env=environment)
+
+
+def _work(words: list[str]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the agent's handlers, which an interpreter would not
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    become(words)
 
 
 def _launch(words: list[str]) -> None:
@@ -34,7 +41,7 @@ def _launch(words: list[str]) -> None:
         max_restarts=0,
         start_method="fork",
     )
-    record(elastic_launch(config, become))(words)
+    record(elastic_launch(config, _work))(words)
 
 
 def torchrun(*arguments: object, processes: int = 2, timeout: float = 600) -> subprocess.CompletedProcess[str]:
