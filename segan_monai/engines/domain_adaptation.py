@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ignite.engine import Events
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -93,7 +92,7 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
             }
         loader = self.data_loader
         if isinstance(loader, JoinedLoaders):
-            self.add_event_handler(Events.EPOCH_STARTED, lambda: loader.set_epoch(self.state.epoch))
+            loader.attach(self)
 
     @property
     def output_critic_plays(self) -> bool:

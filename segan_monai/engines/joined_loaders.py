@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from ignite.engine import Engine, Events
 from torch.utils.data import DistributedSampler
 
 from segan_monai.errors import DataError
@@ -61,6 +62,10 @@ class JoinedLoaders:
             sampler = getattr(loader, "sampler", None)
             if isinstance(sampler, DistributedSampler):
                 sampler.set_epoch(epoch)
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer, which tells the epoch."""
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda: self.set_epoch(engine.state.epoch))
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         seed = int(torch.randint(2**31, ()))

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ignite.engine import Events
 from torch import Tensor
 
 from segan_monai.engines.joined_loaders import JoinedLoaders
@@ -67,7 +66,7 @@ class UnlabeledImages(PhasedTrainer):
         self.strong_change = strong_change if consistency_weight and strong_change else _unchanged
         loader = self.data_loader
         if isinstance(loader, JoinedLoaders):
-            self.add_event_handler(Events.EPOCH_STARTED, lambda: loader.set_epoch(self.state.epoch))
+            loader.attach(self)
 
     @property
     def epochs_done(self) -> float:

@@ -11,13 +11,12 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from ignite.engine import Events
 from monai.losses import DiceFocalLoss
 
 from segan_monai.engines import LSNetTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
 from segan_monai.reproduce import load_tables
-from tests.bundles.workflow import BUNDLES, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow
+from tests.bundles.workflow import BUNDLES, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow, stop_after
 from tests.networks.known_lsnet import known
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -67,10 +66,6 @@ def test_train_resume_evaluate_and_infer_on_slices(slices, tmp_path):
         assert np.array_equal(np.asanyarray(first.dataobj), np.asanyarray(second.dataobj))
 
 
-class StopError(Exception):
-    pass
-
-
 def test_slices_of_one_patient_are_labelled_and_a_resumed_training_has_the_very_same_weights(slices, tmp_path):
     """Four patients of two slices each; of the two in training, one is unlabelled."""
     overlays = ["ct_pictures.json", "experiments/semi_supervised/few_labels.json"]
@@ -95,13 +90,7 @@ def test_slices_of_one_patient_are_labelled_and_a_resumed_training_has_the_very_
     first = training("parts")
     first.initialize()
     trainer = first.parser.get_parsed_content("train#trainer")
-
-    def stop(engine):
-        raise StopError
-
-    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), stop)
-    with pytest.raises(StopError):
-        trainer.run()
+    stop_after(trainer, 2)
     resumed = training("parts", resume=True)
     resumed.initialize()
     resumed.run()

@@ -8,11 +8,19 @@ import json
 
 import pytest
 import torch
-from ignite.engine import Events
 
 from segan_monai.check import check_command_line
 from segan_monai.errors import ConfigError, DataError, user_error_in
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
+from tests.bundles.workflow import (
+    BRATS,
+    BUNDLES,
+    HIPPOCAMPUS,
+    SKIN,
+    SMALL_SKIN,
+    make_workflow,
+    run_workflow,
+    stop_after,
+)
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 LGG = {
@@ -29,10 +37,6 @@ LGG = {
 TERMS = {"ema_decay": 0.9, "consistency_weight": 0.5, "unpaired_weight": 0.1, "unlabeled_critic_start": 1}
 HIDDEN = {"unlabeled": "use", "labeled_cases": 4}
 ON_DEVICE = {"augment_on_device": True}  # both kinds of batches
-
-
-class StopError(Exception):
-    pass
 
 
 def lgg(data_dir, tmp_path, name="run", **settings):
@@ -57,13 +61,7 @@ def test_a_resumed_training_has_the_very_same_weights(data_dir, tmp_path):
     )
     first.initialize()
     trainer = first.parser.get_parsed_content("train#trainer")
-
-    def stop(engine):
-        raise StopError
-
-    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=2), stop)
-    with pytest.raises(StopError):
-        trainer.run()
+    stop_after(trainer, 2)
     resumed = run_workflow(
         BRATS, "training", **lgg(data_dir, tmp_path, "parts", epochs=3, resume=True, **ON_DEVICE, **TERMS, **HIDDEN)
     )

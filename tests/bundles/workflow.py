@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+from ignite.engine import Engine, Events
 from monai.bundle import ConfigWorkflow
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
@@ -61,3 +63,18 @@ def run_workflow(bundle: str, run_id: str, overlay: str | list[str] | None = Non
     workflow.run()
     workflow.finalize()
     return workflow
+
+
+class StopError(Exception):
+    """Ends a training in its middle."""
+
+
+def stop_after(trainer: Engine, epoch: int) -> None:
+    """Run a trainer to the end of an epoch."""
+
+    def stop() -> None:
+        raise StopError
+
+    trainer.add_event_handler(Events.EPOCH_COMPLETED(once=epoch), stop)
+    with pytest.raises(StopError):
+        trainer.run()
