@@ -121,7 +121,9 @@ KEYS: dict[str, Key] = {
     "simulation": Key(LIST, "transforms that simulate a domain"),
     "region_rules": Key(MAPPING | NULL, "threshold and smallest component of each region; null for none"),
     "learn_region_rules": Key(SWITCH, "choose region_rules on validation cases and write them to model.json"),
-    "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_probabilities": Key(
+        SWITCH | choice("regions"), "also write probability maps; 'regions': a compact NIfTI per region"
+    ),
     "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
