@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -86,9 +87,8 @@ def region_file_name(region: str) -> str:
 
 def read_probability(file: Path) -> np.ndarray:
     """Read a map that ``SaveProbabilitiesd`` wrote, as float32."""
-    import nibabel
-
-    return nibabel.load(file).get_fdata(dtype=np.float32)
+    image: Any = nibabel.load(file)
+    return image.get_fdata(dtype=np.float32)
 
 
 def _integers(probability: Any) -> Any:
