@@ -35,10 +35,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
     "reproduce": set(),
+    "folds": {"metrics", "reproduce"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
-        "check", "data", "export", "metrics", "new_bundle", "prepare", "report", "reproduce", "run", "simulation",
-        "verify",
+        "check", "data", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
+        "simulation", "verify",
     },
 }  # fmt: skip
 
