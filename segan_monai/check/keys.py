@@ -179,6 +179,7 @@ KEYS: dict[str, Key] = {
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
     "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
+    "localizer_masks": Key(SWITCH, "the localizer also learns coarse masks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -252,6 +253,7 @@ KEYS: dict[str, Key] = {
         _SHARE | NULL, "share of the epochs in which the segmentor also sees true boxes; null: all, only true ones"
     ),
     "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
+    "roi_jitter": Key(_NOT_NEGATIVE, "shift of a predicted box's edges in training, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }
