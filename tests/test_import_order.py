@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"data"},
     "trained": {"data"},
     "engines": {"losses", "networks"},
-    "inferers": {"engines", "transforms"},
+    "inferers": {"engines", "networks", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
     "handlers": {"data", "engines", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},

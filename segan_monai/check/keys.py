@@ -52,10 +52,13 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "weights": Key(
+        list_of(PATH) | NULL, "members of an ensemble: files of weights or folders of trainings; null: that of ckpt_dir"
+    ),
     "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
-    "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
+    "split_file": Key(PATH | list_of(PATH) | NULL, "the split with which the weights were trained, one per member"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
     "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),
     # the machine

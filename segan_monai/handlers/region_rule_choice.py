@@ -13,6 +13,7 @@ from typing import Any
 import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
+from monai.utils import ensure_tuple
 
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.places import require_outside_package
@@ -49,23 +50,25 @@ class RegionRuleChoice:
     for which it was labelled (``labelled_regions``).
 
     Args:
-        weights: ``model.pt``; ``model.json`` lies beside it.
+        weights: ``model.pt``, beside which ``model.json`` lies, or a list of this one file.
         regions: label values of each region.
         subset: the cases that are evaluated, which must be ``validation``: other cases would flatter the result.
         ignore_label: value of voxels whose label is unknown; None for none.
 
     Raises:
-        ConfigError: ``subset`` is another one, the weights have no ``model.json``, or they are those of the package.
+        ConfigError: ``subset`` is another one, there are several files of weights, the weights have no ``model.json``,
+            or they are those of the package.
     """
 
     def __init__(
         self,
-        weights: str | os.PathLike[str],
+        weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         regions: Mapping[str, Sequence[int]],
         subset: str,
         ignore_label: int | None = None,
     ) -> None:
-        self.weights = Path(weights)
+        files = ensure_tuple(weights)
+        self.weights = Path(files[0])
         self.ignore_label = ignore_label
         self.regions = regions
         self.dice: dict[str, np.ndarray] = {}
@@ -73,6 +76,11 @@ class RegionRuleChoice:
             raise ConfigError(
                 f"learn_region_rules: subset is {subset}; expected validation, so that no test case decides the rules. "
                 "Add --subset validation."
+            )
+        if len(files) > 1:
+            raise ConfigError(
+                f"learn_region_rules: there are {len(files)} weights; expected one network, beside whose weights the "
+                "rules are written. Choose the rules of one member, and pass them to the ensemble as --region_rules."
             )
         require_outside_package("ckpt_dir", self.weights.parent)
         if not settings_file(self.weights).is_file():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segan_monai.finite import require_finite
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.networks.ensemble import mean_of_members
 from segan_monai.transforms.mirroring import each_mirror_axis
 
 
@@ -70,8 +71,11 @@ class FiniteInferer(SimpleInferer):
             inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         )  # torch.compile cannot trace MetaTensor
 
-        def apply(batch: Tensor) -> Tensor:
-            return SimpleInferer.__call__(self, batch, network, *args, **kwargs)
+        def of_member(member: Callable[..., Tensor]) -> Tensor:
+            def apply(batch: Tensor) -> Tensor:
+                return SimpleInferer.__call__(self, batch, member, *args, **kwargs)
 
-        output = require_finite_output(mean_of_mirrored(apply, plain, self.mirror_axes), inputs)
+            return require_finite_output(mean_of_mirrored(apply, plain, self.mirror_axes), inputs)
+
+        output = mean_of_members(of_member, network)
         return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]

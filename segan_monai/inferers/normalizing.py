@@ -14,7 +14,9 @@ from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.inferers.finite import require_finite_output
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
+from segan_monai.networks.ensemble import members_of
 
 
 class NormalizingWindowInferer(SlidingWindowInferer):
@@ -38,6 +40,10 @@ class NormalizingWindowInferer(SlidingWindowInferer):
         Raises:
             NonFiniteOutputError: if a value is NaN or infinite.
         """
+        if len(members_of(network)) > 1:
+            return infer_members(
+                lambda member: self(inputs, member, *args, **kwargs), inputs, network, plain_channels=inputs.shape[1]
+            )
         whole = getattr(network, "module", network)
         both = whole.segment_and_normalize
 
