@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
@@ -21,7 +20,7 @@ from monai.utils import ensure_tuple
 from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
-from segan_monai.metrics.summary import COLUMNS, Regions, format_table, listed, write_evaluation
+from segan_monai.metrics.summary import Regions, evaluation_table, format_table, listed, write_evaluation
 from segan_monai.processes import gather_objects
 from segan_monai.trained import cases_of_region_rules
 
@@ -122,7 +121,7 @@ class EvaluationReport:
         failed = gather_objects(getattr(engine, "failures", {}))
         failures = {case: text for of_process in failed for case, text in sorted(of_process.items())}
         if idist.get_rank() == 0 and rows:
-            table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
+            table = evaluation_table(row for case in sorted(rows) for row in rows[case])
             seen = sorted({case for file in self.rules_of for case in cases_of_region_rules(file) if case in rows})
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures, seen)
             note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
