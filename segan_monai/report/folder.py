@@ -94,7 +94,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 
 
 def _trained_in(config: dict[str, Any]) -> list[Path]:
-    """Return the folders in which the weights of an evaluation, or the members of an ensemble, may have been trained."""
+    """Return the folders in which the weights of an evaluation, or each member, may have been trained."""
     weights = config.get("weights")
     places = weights if isinstance(weights, list) else [config.get("ckpt_dir")]
     found: list[Path] = []
