@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
     "reproduce": set(),
-    "folds": {"metrics", "reproduce"},
+    "folds": {"handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
         "check", "data", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
