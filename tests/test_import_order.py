@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "label_bundle": {"data", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
+    "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": set(),
     "folds": {"handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
-        "check", "data", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
-        "simulation", "verify",
+        "check", "data", "dicom", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
+        "simulation", "trained", "verify",
     },
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved, map_intensities
+from segan_monai.transforms.rand_foreground_patches import RandForegroundPatchesd
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.region_rules import RegionRulesd
@@ -49,6 +50,7 @@ __all__ = [
     "PatchFitsd",
     "RandContrastCurve",
     "RandContrastCurved",
+    "RandForegroundPatchesd",
     "RandSlicesd",
     "RandStrongChange",
     "RandTissuePatchesd",

@@ -63,6 +63,7 @@ OF_THE_HIPPOCAMPUS = {
     *("bundle_root", "dataset_dir", "modalities", "regions", "published", "cases", "label_regions"),
     *("epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "folds", "base_channels"),
     *("full_resolution_channels", "slice_axis", "neighbours", "in_channels", "slice_size", "augmentation_probability"),
+    *("patch_size", "patches_per_volume"),
     *("preprocessing", "train"),
 }
 OF_ALL = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "device", "amp", "seed"}
