@@ -119,9 +119,11 @@ KEYS: dict[str, Key] = {
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
-    "region_rules": Key(MAPPING | NULL, "threshold and smallest component of each region; null for none"),
+    "region_rules": Key(MAPPING | NULL, "threshold, holes and smallest component of each region; null for none"),
     "learn_region_rules": Key(SWITCH, "choose region_rules on validation cases and write them to model.json"),
-    "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_probabilities": Key(
+        SWITCH | choice("regions"), "also write probability maps; 'regions': a compact NIfTI per region"
+    ),
     "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs

@@ -32,6 +32,7 @@ KINDS = {
     "_seg": "label map",
     "_overlay": "picture of the label map's outlines",
     "_probabilities": "probabilities",
+    "_probability_": "probability of a region",
     "_normalized": "normalized image",
 }
 # config keys for places, resources and permissions, which do not affect the results

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 from segan_monai.trained import settings_file, write_region_rules
 from segan_monai.transforms.known_labels import known_voxels
-from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components
+from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components, threshold_mask
 from segan_monai.transforms.regions import label_to_regions
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,8 @@ THRESHOLDS = (0.5, 0.4, 0.6, 0.3)
 FRACTIONS = (0.1, 0.2, 0.5, 1.0)
 VOXELS = (10, 30, 100, 300, 1000)
 CANDIDATES = [
-    RegionRule(threshold, fraction, voxels)
+    RegionRule(threshold, fraction, voxels, fill_holes)
+    for fill_holes in (False, True)
     for threshold in THRESHOLDS
     for fraction, voxels in [(0.0, 0), *((f, 0) for f in FRACTIONS), *((0.0, v) for v in VOXELS)]
 ]
@@ -122,7 +124,7 @@ class RegionRuleChoice:
 
 def choose_rules(
     dice: Sequence[np.ndarray], regions: Iterable[str]
-) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+) -> tuple[dict[str, dict[str, float | bool]], dict[str, dict[str, float]]]:
     """Choose a rule per region by the Dice of all cases together, see ``best_candidate``.
 
     Args:
@@ -185,14 +187,14 @@ def dice_of_candidates(probability: np.ndarray, reference: np.ndarray, known: np
         return np.full(len(CANDIDATES), np.nan)
     reference = reference & known
     found = {}
-    for threshold in THRESHOLDS:
-        labelled, sizes = label_components(probability >= threshold)
+    for threshold, fill_holes in product(THRESHOLDS, (False, True)):
+        labelled, sizes = label_components(threshold_mask(probability, threshold, fill_holes))
         voxels, hits = (np.bincount(labelled[mask], minlength=len(sizes)) for mask in (known, reference))
-        found[threshold] = sizes, voxels, hits
+        found[threshold, fill_holes] = sizes, voxels, hits
     true = np.count_nonzero(reference)
     result = []
     for rule in CANDIDATES:
-        sizes, voxels, hits = found[rule.threshold]
+        sizes, voxels, hits = found[rule.threshold, rule.fill_holes]
         kept = kept_components(sizes, rule)
         total = true + voxels[kept].sum()
         result.append(2 * hits[kept].sum() / total if total else 1.0)

@@ -68,7 +68,9 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for index in range(values.shape[2]):
-        header = _header(CLASSES[modality], f"{ROOT}.{number}.9.{index + 1}", modality, number, description, frame, study)
+        header = _header(
+            CLASSES[modality], f"{ROOT}.{number}.9.{index + 1}", modality, number, description, frame, study
+        )
         header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         header.InstanceNumber = index + 1
         header.ImagePositionPatient = _numbers(affine[:3, 3] + index * affine[:3, 2])
