@@ -58,6 +58,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         **settings: Any,
     ) -> None:
         super().__init__(tuple(roi_size), **{"overlap": 0.5, "mode": "gaussian", **settings})
+        self.patch_size = tuple(roi_size)
         self.amp = amp
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.mirror_axes = each_mirror_axis(mirror_axes)
