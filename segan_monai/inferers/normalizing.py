@@ -31,7 +31,10 @@ class NormalizingWindowInferer(VolumeWindowInferer):
         super().__init__(roi_size, **{**defaults, **settings})
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D); of an ensemble, the normalized images are averaged."""
+        """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D).
+
+        Of an ensemble, the normalized images are averaged.
+        """
         if len(members_of(network)) > 1:
             return infer_members(
                 lambda member: self(inputs, member, *args, **kwargs), inputs, network, plain_channels=inputs.shape[1]
