@@ -48,11 +48,17 @@ def folds(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows that do not set it."),
     ] = None,
+    ensembles: Annotated[
+        bool, typer.Option(help="Score ensembles of the configurations too: all pairs, and all together.")
+    ] = True,
+    region_rules: Annotated[
+        bool, typer.Option(help="Choose the post-processing of the winner on all out-of-fold cases.")
+    ] = True,
     train_seconds: Annotated[
         float | None, typer.Option(min=1, help="Training time per fold, instead of the bundle's epochs.")
     ] = None,
 ) -> None:
-    """Train all folds of one or more configurations, score every case out of fold, and choose a configuration.
+    """Train all folds of one or more configurations, score every case out of fold, and choose the best.
 
     Finished folds are kept, so an interrupted command resumes where it stopped. A failed fold is named, and the others
     go on.
@@ -63,17 +69,25 @@ def folds(
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from segan_monai.bundles_by_name import find_overlay
+    from segan_monai.errors import DataError
     from segan_monai.files import whole_file
     from segan_monai.folds import (
         FoldRun,
         bundle_folds,
+        can_save_maps,
         check_complete,
+        choose_region_rules,
         choose_row,
         configurations,
+        describe_rules,
+        ensemble_name,
+        ensembles_of,
+        evaluation_keys,
         format_result,
         out_of_fold_scores,
         record_of_choice,
         run_fold,
+        score_ensemble,
     )
     from segan_monai.places import require_results_outside
     from segan_monai.reproduce import Plan, RunFailedError, parse_overrides
@@ -90,23 +104,37 @@ def folds(
     require_results_outside(output_dir, data, datalist)
     runs: list[FoldRun] = []
     errors: dict[str, str] = {}
+    notes: list[str] = []
+    ensembles = ensembles and can_save_maps(plan) and len(table.rows) > 1
+    region_rules = region_rules and can_save_maps(plan) and "region_rules" in evaluation_keys(plan)
     with output_folder(output_dir):
         todo = [(name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
         with logging_redirect_tqdm(), tqdm(todo, desc="folds", unit="fold", disable=None) as bar:
             for name, seed, fold in bar:
                 bar.set_postfix_str(f"{name}, seed {seed}, fold {fold}")
                 try:
-                    runs.append(run_fold(plan, name, seed, fold))
+                    runs.append(run_fold(plan, name, seed, fold, save_maps=ensembles or region_rules))
                 except RunFailedError as error:
                     text = f"fold {fold}: {error}"
                     errors[name] = f"{errors[name]} {text}" if name in errors else text
                     typer.echo(f"segan-monai: error: {text}", err=True)
         if not runs:
             raise typer.Exit(1)
-        scores = out_of_fold_scores(runs)
         candidates = [name for name in table.rows if name not in errors]
+        for members in ensembles_of(candidates) if ensembles else ():
+            of_members = [[run for run in runs if run.row == name] for name in members]
+            try:
+                runs += [score_ensemble(plan, of_fold) for of_fold in zip(*of_members, strict=True)]
+                candidates.append(ensemble_name(members))
+            except DataError as error:
+                notes.append(f"**{ensemble_name(members)} failed**: {error} It is no candidate.")
+        scores = out_of_fold_scores(runs)
         choice = choose_row(scores, candidates) if candidates else None
-        result = format_result(plan, scores, choice, check_complete(runs), errors)
+        rules = None
+        if choice is not None and region_rules:
+            rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
+            notes.append(describe_rules(rules))
+        result = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
         with whole_file(output_dir / "folds.md") as file:
             file.write_text(result, encoding="utf-8")
         with whole_file(output_dir / "folds.csv") as file:
@@ -116,10 +144,11 @@ def folds(
         record_file = output_dir / "folds.json"
         record_file.unlink(missing_ok=True)  # of an earlier choice
         if choice is not None:
-            record = record_of_choice(plan, runs, scores, choice)
+            record = record_of_choice(plan, runs, scores, choice, rules)
             with whole_file(record_file) as file:
                 file.write_text(json.dumps(record, indent=4, allow_nan=False) + "\n", encoding="utf-8")
             typer.echo(f"written: {record_file}")
-            typer.echo(f"next:    {record['predict']}")
+            for command in record["predict"]:
+                typer.echo(f"next:    {command}")
     if errors:
         raise typer.Exit(1)

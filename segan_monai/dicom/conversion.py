@@ -164,9 +164,7 @@ def write_results(
     segments = segments_of(bundle.metadata, bundle.regions, options.kind == "labelmap")
     logging.getLogger("highdicom").setLevel(logging.ERROR)  # lists copied attributes, and omits nothing silently
     results = {
-        "seg": segmentation(
-            options.kind, source, converted.volumes[1:], array, segments, bundle.algorithm, case
-        )
+        "seg": segmentation(options.kind, source, converted.volumes[1:], array, segments, bundle.algorithm, case)
     }
     if options.rtstruct:
         overlapping = segments_of(bundle.metadata, bundle.regions, exclusive=False)

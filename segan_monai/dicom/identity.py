@@ -41,7 +41,9 @@ class Identity:
         """Return the identity in a DICOM header."""
         name, number = str(header.get("PatientName") or ""), str(header.get("PatientID") or "").strip()
         words = {number, *re.split(r"[\^=\s]+", name)}
-        return cls(tuple(sorted((word for word in words if len(word) >= _SHORTEST), key=lambda word: (-len(word), word))))
+        return cls(
+            tuple(sorted((word for word in words if len(word) >= _SHORTEST), key=lambda word: (-len(word), word)))
+        )
 
     def removed_from(self, text: str) -> str:
         """Return the text with ``...`` for each of the words, in any case and within other words."""

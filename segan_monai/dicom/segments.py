@@ -60,7 +60,9 @@ def segments_of(metadata: Mapping[str, Any], regions: Mapping[str, Sequence[int]
     """
     table = metadata.get("segments", {})
     if not isinstance(table, Mapping):
-        raise ConfigError(f"segments in metadata.json is {table!r}. Expected a region's name and its entry in each line.")
+        raise ConfigError(
+            f"segments in metadata.json is {table!r}. Expected a region's name and its entry in each line."
+        )
     used = _used_values(regions)
     segments = []
     for index, (name, values) in enumerate(regions.items()):

@@ -34,9 +34,9 @@ def out_of_fold_scores(runs: Iterable[FoldRun]) -> pd.DataFrame:
     for run in runs:
         table = pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})
         patients: dict[str, str] = {}
-        if run.training is not None:
-            split = read_json_object(run.training / "split.json", REPEAT)
-            patients = split.get("subjects", {})
+        for member in run.members or (run,):
+            split = read_json_object(member.training / "split.json", REPEAT)
+            patients |= split.get("subjects", {})
             if seen := sorted(set(split["training"]) & set(table["case"])):
                 raise DataError(
                     f"{run.evaluation} scores {len(seen)} cases that its network was trained on, such as {seen[0]}. "
@@ -68,12 +68,12 @@ def check_complete(runs: Sequence[FoldRun]) -> list[str]:
     """
     notes = []
     for row, seed in dict.fromkeys((run.row, run.seed) for run in runs):
-        of_row = [run for run in runs if (run.row, run.seed) == (row, seed) and run.training is not None]
+        of_row = [run for run in runs if (run.row, run.seed) == (row, seed) and not run.members]
         known: set[str] = set()
         held_out: set[str] = set()
         failed: dict[str, str] = {}
         for run in of_row:
-            split = read_json_object(run.training / "split.json", REPEAT)  # type: ignore[operator]
+            split = read_json_object(run.training / "split.json", REPEAT)
             known |= {*split["training"], *split["validation"]}
             held_out |= set(split["validation"])
             failed |= read_json_object(run.evaluation / "summary.json", REPEAT).get("not_evaluated", {})

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,13 @@ def _difference(best: str, line: Any) -> dict[str, str]:
     }
 
 
-def record_of_choice(plan: Plan, runs: Sequence[FoldRun], scores: pd.DataFrame, choice: Choice) -> dict[str, Any]:
+def record_of_choice(
+    plan: Plan,
+    runs: Sequence[FoldRun],
+    scores: pd.DataFrame,
+    choice: Choice,
+    rules: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the JSON record of the choice.
 
     Args:
@@ -84,11 +91,12 @@ def record_of_choice(plan: Plan, runs: Sequence[FoldRun], scores: pd.DataFrame, 
         runs: results of ``run_fold``.
         scores: result of ``out_of_fold_scores``.
         choice: the choice.
+        rules: result of ``choose_region_rules``; None if no post-processing was chosen.
 
     Returns:
-        ``winner``, ``reason``, ``weights`` (the training folders of the winner, one per fold and seed), ``predict``
-        (the command that predicts with their mean probability), and ``rows``: overlays, training folders and
-        statistics of every configuration.
+        ``winner``, ``reason``, ``weights`` (by configuration, the training folders of the winner, one per fold and
+        seed), ``region_rules``, ``predict`` (the commands that predict with their mean probability), and ``rows``:
+        overlays, folders of the out-of-fold evaluations, and statistics of every configuration.
     """
     summary = summarize_rows(scores)
     rows: dict[str, Any] = {}
@@ -97,27 +105,50 @@ def record_of_choice(plan: Plan, runs: Sequence[FoldRun], scores: pd.DataFrame, 
         rows[row] = {
             "overlays": [recorded_name(file) for file in plan.table.rows.get(row, [])],
             "runs": [
-                {"seed": run.seed, "fold": run.fold, "folder": str(run.training)} for run in runs if run.row == row
+                {"seed": run.seed, "fold": run.fold, "folder": str(run.evaluation)} for run in runs if run.row == row
             ],
             "regions": {str(region): _plain(values) for region, values in of_row.to_dict("index").items()},
         }
-    weights = [str(run.training.resolve()) for run in runs if run.row == choice.winner and run.training is not None]
+    of_winner = [run for run in runs if run.row == choice.winner]
+    weights: dict[str, list[str]] = {}
+    for member in (member for run in of_winner for member in run.members or (run,)):
+        weights.setdefault(member.row, []).append(str(member.training.resolve()))
     return {
         "winner": choice.winner,
         "reason": choice.reason,
         "weights": weights,
-        "predict": predict_command(plan, weights),
+        "region_rules": rules,
+        "predict": predict_commands(plan, weights, (rules or {}).get("rules", {})),
         "rows": rows,
     }
 
 
-def predict_command(plan: Plan, weights: Sequence[str]) -> str:
-    """Return the command that predicts with the mean probability of several weights."""
+def predict_commands(plan: Plan, weights: Mapping[str, Sequence[str]], rules: Mapping[str, Any]) -> list[str]:
+    """Return the commands that predict with the chosen configuration.
+
+    Args:
+        plan: the settings shared by all rows.
+        weights: training folders of the configuration; for an ensemble, those of each member by name.
+        rules: rules of post-processing of an ensemble of configurations; those of one configuration lie beside its
+            weights.
+    """
+    bundle = shlex.quote(plan.table.bundle)
+    if len(weights) == 1:
+        (of_row,) = weights.values()
+        return [f"segan-monai predict {bundle} -i IMAGES -o OUT --weights {_listed(of_row)}"]
+    folders = {name: shlex.quote(f"OUT/{name}") for name in weights}
+    predict = f"segan-monai predict {bundle} -i IMAGES --save_probabilities true"
+    commands = [f"{predict} -o {folders[name]} --weights {_listed(of_row)}" for name, of_row in weights.items()]
+    post_processing = f" --region_rules {shlex.quote(json.dumps(rules))}" if rules else ""
+    return [*commands, f"segan-monai ensemble {' '.join(folders.values())} -o OUT/ensemble{post_processing}"]
+
+
+def _listed(weights: Sequence[str]) -> str:
     listed_weights = ",".join(f"'{folder}'" for folder in weights)
     quoted = f'"[{listed_weights}]"'
     if set(listed_weights) & set('"$`\\!'):
         quoted = shlex.quote(f"[{listed_weights}]")
-    return f"segan-monai predict {shlex.quote(plan.table.bundle)} -i IMAGES -o OUT --weights {quoted}"
+    return quoted
 
 
 def _plain(values: Mapping[Any, Any]) -> dict[str, Any]:

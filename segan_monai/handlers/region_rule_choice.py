@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -102,14 +102,8 @@ class RegionRuleChoice:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         for case, found in zip(batch, output, strict=True):
-            label, name = case["label"], case["case"]
-            references = label_to_regions(label, self.regions, self.ignore_label).cpu().numpy().astype(bool)
-            listed = case.get("labelled_regions")
-            known = known_voxels(label, self.regions, self.ignore_label, listed, name).cpu().numpy().astype(bool)
             probabilities = found["probabilities"].cpu().numpy()
-            self.dice[name] = np.stack(
-                [dice_of_candidates(p, y, k) for p, y, k in zip(probabilities, references, known, strict=True)]
-            )
+            self.dice[case["case"]] = dice_of_case(case, probabilities, self.regions, self.ignore_label)
 
     def write(self) -> None:
         """Choose the rules from the cases of all processes, and write them on rank 0."""
@@ -118,20 +112,7 @@ class RegionRuleChoice:
             return
         if not dice:
             raise DataError("learn_region_rules: no case could be evaluated, so no rule is chosen.")
-        table = np.stack([dice[case] for case in sorted(dice)])  # (cases, regions, candidates)
-        rules, gains = {}, {}
-        for index, name in enumerate(self.regions):
-            of_region = table[:, index][~np.isnan(table[:, index, 0])]
-            if not len(of_region):
-                logger.info("%s: no case is labelled for it, so no rule is chosen", name)
-                continue
-            best = best_candidate(of_region)
-            before, after = of_region.mean(axis=0)[[0, best]].round(4).tolist()
-            gains[name] = {"dice_before": before, "dice_after": after}
-            if best:
-                default = RegionRule()._asdict()
-                rules[name] = {k: v for k, v in CANDIDATES[best]._asdict().items() if v != default[k]}
-            logger.info("%s: %s, Dice %.4f -> %.4f", name, rules.get(name, "no rule helps"), before, after)
+        rules, gains = choose_rules([dice[case] for case in sorted(dice)], self.regions)
         write_region_rules(self.weights, rules, {"cases": sorted(dice), "regions": gains})
         logger.info(
             "%s of %d validation cases written to %s; evaluation and inference use them (--region_rules null: not)",
@@ -139,6 +120,57 @@ class RegionRuleChoice:
             len(dice),
             settings_file(self.weights),
         )
+
+
+def choose_rules(
+    dice: Sequence[np.ndarray], regions: Iterable[str]
+) -> tuple[dict[str, dict[str, float | bool]], dict[str, dict[str, float]]]:
+    """Choose a rule per region by the Dice of all cases together, see ``best_candidate``.
+
+    Args:
+        dice: of each case, the result of ``dice_of_case``.
+        regions: names of the regions.
+
+    Returns:
+        The numbers of ``RegionRule`` that are not the default, by region whose rule helps; and, by region with a
+        labelled case, ``dice_before`` and ``dice_after``, means over the cases.
+    """
+    table = np.stack(dice)  # (cases, regions, candidates)
+    rules, gains = {}, {}
+    for index, name in enumerate(regions):
+        of_region = table[:, index][~np.isnan(table[:, index, 0])]
+        if not len(of_region):
+            logger.info("%s: no case is labelled for it, so no rule is chosen", name)
+            continue
+        best = best_candidate(of_region)
+        before, after = of_region.mean(axis=0)[[0, best]].round(4).tolist()
+        gains[name] = {"dice_before": before, "dice_after": after}
+        if best:
+            default = RegionRule()._asdict()
+            rules[name] = {k: v for k, v in CANDIDATES[best]._asdict().items() if v != default[k]}
+        logger.info("%s: %s, Dice %.4f -> %.4f", name, rules.get(name, "no rule helps"), before, after)
+    return rules, gains
+
+
+def dice_of_case(
+    case: Mapping[str, Any],
+    probabilities: np.ndarray,
+    regions: Mapping[str, Sequence[int]],
+    ignore_label: int | None = None,
+) -> np.ndarray:
+    """Return the Dice of every region and candidate (regions, candidates), see ``dice_of_candidates``.
+
+    Args:
+        case: ``case``, ``label`` (1, H, W[, D]) and, if only some regions are labelled, ``labelled_regions``.
+        probabilities: (K, H, W[, D]) on the grid of the label.
+        regions: label values of each of the K regions.
+        ignore_label: value of voxels whose label is unknown; None for none.
+    """
+    label = case["label"]
+    references = label_to_regions(label, regions, ignore_label).cpu().numpy().astype(bool)
+    known = known_voxels(label, regions, ignore_label, case.get("labelled_regions"), case["case"])
+    masks = zip(probabilities, references, known.cpu().numpy().astype(bool), strict=True)
+    return np.stack([dice_of_candidates(*of_region) for of_region in masks])
 
 
 def dice_of_candidates(probability: np.ndarray, reference: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -38,6 +38,7 @@ __all__ = [
     "ResultTable",
     "RunFailedError",
     "check_rows",
+    "config_files_of",
     "evaluate_row",
     "load_tables",
     "parse_overrides",
@@ -236,14 +237,11 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
 
     Later configs win, in this order: the bundle's, those for all rows, those of the row, those of this run.
     """
-    config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
     output_dir.mkdir(parents=True, exist_ok=True)
-    configs = [BUNDLES / plan.table.bundle / "configs" / config, *plan.configs]
     if plan.overrides:
-        configs.append(_write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides)))
-    own = config_values({**settings, "output_dir": str(output_dir)})
-    configs += [*plan.table.rows[row], _write_json(output_dir.with_suffix(".json"), own)]
-    files = [str(file) for file in configs]
+        _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
+    _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
+    files = config_files_of(plan, row, run_id, output_dir)
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:
@@ -255,6 +253,22 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
         )
+
+
+def config_files_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[str]:
+    """Return the config files of a run, later ones winning.
+
+    Args:
+        plan: the settings shared by all rows.
+        row: name of the row.
+        run_id: ``training`` or ``evaluating``.
+        output_dir: output folder of the run, beside which its own settings lie.
+    """
+    config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
+    shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
+    first = BUNDLES / plan.table.bundle / "configs" / config
+    files = [first, *plan.configs, *shared, *plan.table.rows[row], output_dir.with_suffix(".json")]
+    return [str(file) for file in files]
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
+import nibabel
+import numpy as np
+import pandas as pd
 import pytest
 
 from segan_monai.errors import DataError
-from segan_monai.folds import check_complete, configurations, out_of_fold_scores, run_fold
+from segan_monai.folds import (
+    check_complete,
+    choose_region_rules,
+    configurations,
+    out_of_fold_scores,
+    run_fold,
+    score_ensemble,
+)
 from segan_monai.reproduce import Plan
+from segan_monai.trained import write_region_rules
 from tests.forked import run_in_fork
 
 SMALL = {
@@ -34,9 +46,9 @@ def forked(monkeypatch):
 
 
 @pytest.mark.slow
-def test_every_case_is_scored_by_the_fold_that_holds_it_out_and_finished_folds_are_kept(hippocampi, tmp_path, forked):
+def test_all_cases_out_of_fold_with_ensembles_and_rules_and_what_is_finished_is_kept(hippocampi, tmp_path, forked):
     plan = Plan(configurations("hippocampus", []), hippocampi, tmp_path / "out", overrides=SMALL)
-    runs = [run_fold(plan, "bundle", 0, fold) for fold in (0, 1)]
+    runs = [run_fold(plan, "bundle", 0, fold, save_maps=True) for fold in (0, 1)]
     scores = out_of_fold_scores(runs)
     assert sorted(scores["case"]) == sorted(2 * [f"hippocampus_{index:03}" for index in range(4)])  # two regions
     for run in runs:
@@ -48,16 +60,44 @@ def test_every_case_is_scored_by_the_fold_that_holds_it_out_and_finished_folds_a
         folder / name for run in runs for folder, name in ((run.training, "model.pt"), (run.evaluation, "run.json"))
     ]
     written = [file.stat().st_mtime_ns for file in files]
-    assert [run_fold(plan, "bundle", 0, fold) for fold in (0, 1)] == runs
+    assert [run_fold(plan, "bundle", 0, fold, save_maps=True) for fold in (0, 1)] == runs
     assert [file.stat().st_mtime_ns for file in files] == written
 
-    # rules of an earlier choice are not applied to the cases that they were chosen on
-    settings = runs[0].training / "model.json"
-    record = json.loads(settings.read_text(encoding="utf-8"))
-    record["settings"]["region_rules"] = {"anterior": {"smallest_voxels": 10**6}}
-    settings.write_text(json.dumps(record), encoding="utf-8")
-    shutil.rmtree(runs[0].evaluation)
-    run_fold(plan, "bundle", 0, 0)
+    # the ensemble of a configuration with itself is that configuration
+    same = [score_ensemble(plan, [run, replace(run, row="again")]) for run in runs]
+    together = out_of_fold_scores(same)
+    assert set(together["row"]) == {"bundle + again"}
+    pd.testing.assert_frame_equal(together.drop(columns="row"), scores.drop(columns="row"))
+
+    # maps whose mean with those of the network is the label map
+    opposite = tmp_path / "opposite"
+    shutil.copytree(runs[0].evaluation, opposite)
+    for case in pd.read_csv(opposite / "metrics.csv")["case"].unique():
+        file = opposite / f"{case}_probabilities.nii.gz"
+        maps = nibabel.load(file)
+        label = nibabel.load(hippocampi / "labelsTr" / f"{case}.nii.gz").get_fdata()
+        truth = np.stack([label == 1, label == 2], axis=-1)
+        nibabel.save(nibabel.Nifti1Image((2 * truth - maps.get_fdata()).astype(np.float32), maps.affine), file)
+    perfect = score_ensemble(plan, [runs[0], replace(runs[0], row="opposite", evaluation=opposite)])
+    assert out_of_fold_scores([perfect])["dice"].tolist() == [1.0] * 4
+
+    # rules of all folds together, the same beside all weights
+    chosen = choose_region_rules(plan, runs)
+    assert (chosen["cases"], list(chosen["regions"])) == (sorted(set(scores["case"])), ["anterior", "posterior"])
+    before = [gain["dice_before"] for gain in chosen["regions"].values()]
+    assert before == pytest.approx(
+        scores.groupby("region")["dice"].mean().tolist(), abs=0.02
+    )  # of regions by themselves
+    for run in runs:
+        record = json.loads((run.training / "model.json").read_text(encoding="utf-8"))
+        assert record["settings"]["region_rules"] == (chosen["rules"] or None)
+        assert record["region_rules_chosen"] == {"cases": chosen["cases"], "regions": chosen["regions"]}
+
+    # a missing map is made again, and rules are not applied to the cases that they were chosen on
+    write_region_rules(runs[0].training / "model.pt", {"anterior": {"smallest_voxels": 10**6}}, {})
+    next(runs[0].evaluation.glob("*_probabilities.nii.gz")).unlink()
+    run_fold(plan, "bundle", 0, 0, save_maps=True)
+    assert len(list(runs[0].evaluation.glob("*_probabilities.nii.gz"))) == 2
     assert out_of_fold_scores(runs).equals(scores)
 
 
