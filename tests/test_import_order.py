@@ -34,13 +34,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "label_bundle": {"data", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
+    "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": set(),
     "folds": {"handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
-        "check", "data", "dicom", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
-        "simulation", "trained", "verify",
+        "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "report",
+        "reproduce", "run", "simulation", "trained", "verify",
     },
 }  # fmt: skip
 

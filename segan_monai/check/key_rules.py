@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,27 @@ def _intensity(values: Values, config: Values) -> Problems:
         yield f"--intensity {values['intensity']}: expected {', '.join(known[:-1])} or {known[-1]}."
 
 
+_SIDES = {0: ("left", "right"), 1: ("anterior", "posterior"), 2: ("superior", "inferior")}
+
+
+def _mirrored_sides(values: Values, config: Values) -> Problems:
+    """Check that no axis is mirrored along which the names of two regions say their side."""
+    axes = set(values.get("mirror_axes") or ())
+    axes |= {0} if values.get("mirror_rois") else set()
+    regions = values.get("regions")
+    if not axes or not isinstance(regions, Mapping):
+        return
+    words = {word for region in regions for word in re.split(r"[^a-z]+", str(region).lower())}
+    for axis in sorted(axes - {1, 2} if "image_size" in values else axes):
+        if set(_SIDES[axis]) <= words:
+            first, second = _SIDES[axis]
+            key = f"--mirror_axes {list(values['mirror_axes'])}" if values.get("mirror_axes") else "--mirror_rois true"
+            yield (
+                f"{key}: regions ({', '.join(regions)}) name the sides {first} and {second}, which axis {axis} would "
+                "exchange. Mirror only where both sides mean the same."
+            )
+
+
 def _mirror_axes(values: Values, config: Values) -> Problems:
     """Check that a photograph is mirrored along axes that it has."""
     if _has(values, "mirror_axes", "image_size") and 2 in values["mirror_axes"]:
@@ -198,4 +220,5 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _class_weights,
     _intensity,
     _mirror_axes,
+    _mirrored_sides,
 )

@@ -15,6 +15,7 @@ from segan_monai.cli.check import check
 from segan_monai.cli.config_keys import CONFIG_FILES, KeysCommand
 from segan_monai.cli.dicom import dicom
 from segan_monai.cli.download import download
+from segan_monai.cli.ensemble import ensemble
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.folds import folds
@@ -56,6 +57,7 @@ app = typer.Typer(
 app.command(cls=KeysCommand)(train)
 app.command(cls=KeysCommand)(predict)
 app.command(cls=KeysCommand)(evaluate)
+app.command()(ensemble)
 app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(folds)

@@ -14,8 +14,9 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.finite import require_finite
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.mirroring import mean_of_mirrored
-from segan_monai.networks.ensemble import mean_of_members
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 
 
@@ -67,15 +68,14 @@ class FiniteInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""
+        if len(members_of(network)) > 1:
+            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         plain = (
             inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         )  # torch.compile cannot trace MetaTensor
 
-        def of_member(member: Callable[..., Tensor]) -> Tensor:
-            def apply(batch: Tensor) -> Tensor:
-                return SimpleInferer.__call__(self, batch, member, *args, **kwargs)
+        def apply(batch: Tensor) -> Tensor:
+            return SimpleInferer.__call__(self, batch, network, *args, **kwargs)
 
-            return require_finite_output(mean_of_mirrored(apply, plain, self.mirror_axes), inputs)
-
-        output = mean_of_members(of_member, network)
+        output = require_finite_output(mean_of_mirrored(apply, plain, self.mirror_axes), inputs)
         return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]

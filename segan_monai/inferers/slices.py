@@ -16,9 +16,10 @@ from torch import Tensor
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.finite import require_finite_output
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.inferers.mirroring import mean_of_mirrored
-from segan_monai.networks.ensemble import mean_of_members
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
@@ -126,20 +127,19 @@ class VolumeSliceInferer(Inferer):
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
+        if len(members_of(network)) > 1:
+            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
-        def of_member(member: Callable[..., Tensor]) -> Tensor:
-            def apply(batch_size: int, device: torch.device) -> Tensor:
-                with moved(member, device):
-                    there = volume.to(device)
-                    result = self._restacked(there, self.axes[0], member, batch_size, *args, **kwargs)
-                    for axis in self.axes[1:]:
-                        result += self._restacked(there, axis, member, batch_size, *args, **kwargs)
-                    return result / len(self.axes) if len(self.axes) > 1 else result
+        def apply(batch_size: int, device: torch.device) -> Tensor:
+            with moved(network, device):
+                there = volume.to(device)
+                result = self._restacked(there, self.axes[0], network, batch_size, *args, **kwargs)
+                for axis in self.axes[1:]:
+                    result += self._restacked(there, axis, network, batch_size, *args, **kwargs)
+                return result / len(self.axes) if len(self.axes) > 1 else result
 
-            return require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
-
-        restacked = mean_of_members(of_member, network)
+        restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
         # keeps the metadata of a MetaTensor
         return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
 

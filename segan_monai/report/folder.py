@@ -86,9 +86,12 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
     runs = [read_run(folder) for folder in folders]
     known = {run.folder.resolve() for run in runs}
     for run in list(runs):
-        place = run.record.get("config", {}).get("ckpt_dir")
-        trained_in = Path(place) if isinstance(place, str) and not place.startswith(("$", "@")) else None
-        for candidate in (trained_in, trained_in.parent) if trained_in else ():
+        config = run.record.get("config", {})
+        members = [file if Path(file).is_dir() else Path(file).parent for file in config.get("weights") or ()]
+        places = [
+            place for place in members or [config.get("ckpt_dir")] if not str(place or "$").startswith(("$", "@"))
+        ]
+        for candidate in (folder for place in places for folder in (Path(place), Path(place).parent)):
             if run.history is None and candidate.resolve() not in known and (candidate / "history.csv").is_file():
                 runs.append(read_run(candidate))
                 known.add(candidate.resolve())

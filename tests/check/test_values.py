@@ -136,6 +136,7 @@ WRONG = [
         for value in (0, [3], None)
     ],
     (HIPPOCAMPUS, "mirror_axes", [1, 1], "each a whole number from 0 to 2, all different "),
+    (HIPPOCAMPUS, "mirror_axes", [0, 1], "name the sides anterior and posterior, which axis 1 would exchange"),
     (SKIN, "mirror_axes", [2], "--mirror_axes [2]: a photograph has the axes 0 (left-right) and 1 (up-down) only."),
     (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
     (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),

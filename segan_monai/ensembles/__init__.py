@@ -1,0 +1,8 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Ensembles of networks with different settings: the mean of their saved probability maps."""
+
+from segan_monai.ensembles.average import RECORD, average_predictions, refuse_trained_cases
+from segan_monai.ensembles.predictions import Predictions, read_predictions
+
+__all__ = ["RECORD", "Predictions", "average_predictions", "read_predictions", "refuse_trained_cases"]

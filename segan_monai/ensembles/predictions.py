@@ -1,0 +1,107 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Probability maps that an inference or an evaluation has saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from segan_monai.data import read_split, resolve_regions
+from segan_monai.errors import DataError
+from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import split_of
+from segan_monai.transforms import region_file_name
+
+WHOLE = "_probabilities.nii.gz"
+_AGAIN = "Run segan-monai predict again, with --save_probabilities regions."
+
+
+@dataclass
+class Predictions:
+    """Probability maps of the cases in an output folder.
+
+    Attributes:
+        folder: the folder.
+        regions: label values of each region, in channel order.
+        files: by case, the one file of all regions, or one file per region in their order.
+        trained_on: by case, the ``split.json`` of the weights that were trained on it; cases of any data set.
+    """
+
+    folder: Path
+    regions: dict[str, list[int]]
+    files: dict[str, list[Path]]
+    trained_on: dict[str, str]
+
+    def maps(self, case: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities (K, H, W[, D]) of a case in float32, and its affine (4, 4).
+
+        Raises:
+            DataError: A file is damaged, or has another number of regions.
+        """
+        parts = []
+        for file in self.files[case]:
+            try:
+                image: Any = nibabel.load(file)
+                parts.append(image.get_fdata(dtype=np.float32))
+            except Exception as error:  # from nibabel, gzip, zlib, ...
+                raise DataError(f"{file} cannot be read ({error}). {_AGAIN}") from error
+        if len(parts) == len(self.regions):
+            values = np.stack(parts)
+        elif parts[0].ndim > 2 and parts[0].shape[-1] == len(self.regions):
+            values = np.moveaxis(parts[0], -1, 0)
+        else:
+            raise DataError(
+                f"{self.files[case][0]} has shape {parts[0].shape}; expected {len(self.regions)} regions "
+                f"({', '.join(self.regions)}) as its last axis. {_AGAIN}"
+            )
+        return values, image.affine
+
+
+def read_predictions(folder: Path) -> Predictions:
+    """Find the probability maps in the output folder of ``segan-monai predict`` or ``evaluate``.
+
+    Raises:
+        DataError: The folder is none of them, has no probability maps, or lacks the map of a region of a case.
+    """
+    if not (folder / "run.json").is_file():
+        raise DataError(
+            f"{folder} has no run.json; expected an output folder of segan-monai predict with --save_probabilities "
+            "regions."
+        )
+    regions = _regions(folder)
+    files = {file.name.removesuffix(WHOLE): [file] for file in sorted(folder.glob(f"*{WHOLE}"))}
+    first, *_ = endings = [f"_probability_{region_file_name(region)}.nii.gz" for region in regions]
+    for file in sorted(folder.glob(f"*{first}")):
+        case = file.name.removesuffix(first)
+        files[case] = [folder / f"{case}{ending}" for ending in endings]
+        if missing := [file for file in files[case] if not file.is_file()]:
+            raise DataError(f"{missing[0]} does not exist, but {file.name} does. {_AGAIN}")
+    if not files:
+        raise DataError(f"{folder} has no probability maps. {_AGAIN}")
+    return Predictions(folder, regions, files, _trained_on(folder))
+
+
+def _regions(folder: Path) -> dict[str, list[int]]:
+    """Return the regions of an evaluation's summary, which are those of its cases, or of an inference's settings."""
+    summary = folder / "summary.json"
+    if summary.is_file():
+        found = read_json_object(summary)["regions"]
+        return {name: list(of_region["reference_values"]) for name, of_region in found.items()}
+    return resolve_regions(read_json_object(folder / "run.json").get("config", {}).get("regions", "auto"))
+
+
+def _trained_on(folder: Path) -> dict[str, str]:
+    """Return the cases that the weights of an inference were trained on, as far as their splits still exist."""
+    journal = folder / "inference.json"
+    weights = read_json_object(journal).get("weights", ()) if journal.is_file() else ()
+    splits = [split_of(file) for file in ([weights] if isinstance(weights, str) else weights)]
+    found: dict[str, str] = {}
+    for file in splits:
+        split = read_split(file) if file.is_file() else {"training": (), "unlabeled": ()}
+        found |= {case: str(file) for part in ("training", "unlabeled") for case in split[part]}
+    return found
