@@ -204,6 +204,21 @@ def _mirror_axes(values: Values, config: Values) -> Problems:
         )
 
 
+def _volumes(values: Values, config: Values) -> Problems:
+    """Check what a 3-D network cannot do, and the number of axes of its strides."""
+    if not _has(values, "spatial_dims", "level_strides"):
+        return
+    dims = values["spatial_dims"]
+    strides = values["level_strides"] or []
+    if any(len(stride) != dims or 2 not in stride for stride in strides):
+        yield (
+            f"--level_strides {strides}: with --spatial_dims {dims}, expected {dims} numbers per level, 1 or 2, and at "
+            "least one 2."
+        )
+    if dims == 3 and values.get("augment_on_device"):
+        yield "--augment_on_device true with --spatial_dims 3: only slices are changed on the device. Set it to false."
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -221,4 +236,5 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _intensity,
     _mirror_axes,
     _mirrored_sides,
+    _volumes,
 )

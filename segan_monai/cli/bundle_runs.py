@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of bundles started by ``train``, ``evaluate``, ``predict`` and ``dicom``, with the arguments of ``monai.bundle run``."""
+"""Runs of bundles started by ``train``, ``evaluate``, ``predict`` and ``dicom``, as by ``monai.bundle run``."""
 
 from __future__ import annotations
 

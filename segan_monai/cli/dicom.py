@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from segan_monai.cli.bundle_runs import run_arguments, run_bundle
 from segan_monai.cli.run_options import BundleOrRun, OutputDir, Overlays, Verbose
 from segan_monai.errors import ConfigError
 from segan_monai.optional import require_modules
+
+if TYPE_CHECKING:
+    from monai.bundle import ConfigParser
 
 
 def dicom(
@@ -87,7 +90,7 @@ def dicom(
         typer.echo(f"{kind}: {file}")
 
 
-def _config(arguments: Mapping) -> object:
+def _config(arguments: Mapping[str, Any]) -> ConfigParser:
     """Return the parsed config with the settings that the network was trained with."""
     from segan_monai.check.config_files import read_configs
     from segan_monai.trained import apply_settings_of_weights

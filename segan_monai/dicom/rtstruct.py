@@ -9,6 +9,7 @@ boundary voxels, which makes structures half a voxel too small on each side, and
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,10 +42,10 @@ def contours_of(mask: np.ndarray) -> list[np.ndarray]:
     """
     padded = np.pad(mask.astype(np.float64), 1)
     generator = contour_generator(z=padded, fill_type=FillType.OuterOffset)
-    points, offsets = generator.filled(0.5, 1.5)
+    areas: Any = generator.filled(0.5, 1.5)
     outlines = []
-    for of_area, starts in zip(points, offsets, strict=True):
-        rings = [of_area[start : end - 1] - 1 for start, end in zip(starts[:-1], starts[1:], strict=True)]
+    for of_area, starts in zip(*areas, strict=True):
+        rings = [of_area[start : end - 1] - 1 for start, end in itertools.pairwise(starts)]
         outlines.append(_joined(rings[0], rings[1:]))
     return outlines
 

@@ -106,10 +106,11 @@ def _not_one(
     what = f"{how} fits" if selector else f"without --series, {modality} fits"
     found = f"{len(candidates)} series: {study.listed(candidates)}" if candidates else "no series"
     others = "" if candidates else f" Series of the bundle's modality: {study.listed(fitting)}."
+    first = (candidates or fitting)[0]
     example = f"{modality}=" if several else ""
     return DataError(
-        f"{study.source}: {what} {found}.{others} Expected one; give its number, UID or a part of its description that "
-        f"no other has, such as --series {example}{(candidates or fitting)[0].number or (candidates or fitting)[0].uid}."
+        f"{study.source}: {what} {found}.{others} Expected one; give its number, UID or a part of its description "
+        f"that no other has, such as --series {example}{first.number or first.uid}."
     )
 
 
@@ -122,8 +123,8 @@ def _check_together(chosen: Mapping[str, StudySeries]) -> None:
                 raise DataError(f"{earlier} and {modality} are both {first}. Expected two series: correct --series.")
             if first.study_uid != second.study_uid or first.identity != second.identity:
                 raise DataError(
-                    f"{earlier} is {first}, {modality} is {second}: they are of different studies or patients. Expected "
-                    "one study; a DICOM result belongs to one."
+                    f"{earlier} is {first}, {modality} is {second}: they are of different studies or patients. "
+                    "Expected one study; a DICOM result belongs to one."
                 )
             if first.frame_of_reference != second.frame_of_reference or not first.frame_of_reference:
                 raise DataError(

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def read_series(study: Study, series: StudySeries) -> SeriesVolume:
 
     if not series.frame_of_reference:
         raise DataError(
-            f"{series.files[0]} has no FrameOfReferenceUID, so a result cannot be placed on {series}. Export the series "
-            "from the PACS; some programs remove it when they anonymize."
+            f"{series.files[0]} has no FrameOfReferenceUID, so a result cannot be placed on {series}. Export the "
+            "series from the PACS; some programs remove it when they anonymize."
         )
     folders = {file.parent for file in series.files}
     if damaged := [file for file in study.damaged if file.parent in folders]:
@@ -82,23 +83,40 @@ def read_series(study: Study, series: StudySeries) -> SeriesVolume:
     return SeriesVolume(series, read_pixels(slices), [by_file[one.file] for one in slices], None, notes)
 
 
-def _check_positions(series: StudySeries, by_file: dict[str, Any]) -> None:
+def _check_positions(series: StudySeries, by_file: Mapping[str, Any]) -> None:
     """Refuse two images at one position, and name what tells them apart."""
-    places: dict[tuple[float, ...], str] = {}
-    for file, header in by_file.items():
-        place = tuple(round(float(mm), 3) for mm in header.get("ImagePositionPatient") or ())
-        if not place:
-            continue  # read_slices names the file
-        other = places.setdefault(place, file)
-        if other is not file:
-            values = ((name, by_file[other].get(name), header.get(name)) for name in _TELL_APART)
-            differs = next((f"{name} {one} and {two}" for name, one, two in values if one != two), "no difference")
-            count = len(by_file) - len({tuple(header.get("ImagePositionPatient") or ()) for header in by_file.values()})
-            raise DataError(
-                f"{series}: {Path(other).name} and {Path(file).name} are at one position, {list(place)} mm ({differs}), "
-                f"as are {count} images in all. Expected one volume per series: split the echoes, b values or time "
-                "points into series of their own, for example with 3D Slicer, and choose one."
-            )
+    places = {file: header.get("ImagePositionPatient") for file, header in by_file.items()}
+    if twice := _at_one_place({file: place for file, place in places.items() if place}):  # read_slices names the others
+        one, other = (by_file[file] for file in twice)
+        differs = next((name for name in _TELL_APART if one.get(name) != other.get(name)), None)
+        values = f" ({differs} {one.get(differs)} and {other.get(differs)})" if differs else ""
+        names = " and ".join(Path(file).name for file in twice)
+        raise _shared_place(series, names, places[twice[0]], places.values(), values)
+
+
+def _at_one_place(places: Mapping[Any, Iterable[float]]) -> tuple[Any, Any] | None:
+    """Return the first two names that have one place."""
+    first: dict[tuple[float, ...], Any] = {}
+    for name, place in places.items():
+        if (other := first.setdefault(_rounded(place), name)) is not name:
+            return other, name
+    return None
+
+
+def _rounded(place: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(float(mm), 3) for mm in place)
+
+
+def _shared_place(
+    series: StudySeries, names: str, place: Iterable[float], places: Iterable[Any], values: str = ""
+) -> DataError:
+    counts = Counter(_rounded(place) for place in places if place is not None)
+    shared = sum(count for count in counts.values() if count > 1)
+    return DataError(
+        f"{series}: {names} are at one position, {list(_rounded(place))} mm{values}; {shared} images share theirs. "
+        "Expected one volume per series: split the echoes, b values or time points into series of their own, for example "
+        "with 3D Slicer, and choose one."
+    )
 
 
 def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
@@ -119,6 +137,9 @@ def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
             "Expected an enhanced CT or MR image with plane positions and orientations; export the series as single "
             "images."
         ) from error
+    if twice := _at_one_place({index + 1: one.position for index, one in enumerate(slices)}):
+        names = f"frames {twice[0]} and {twice[1]}"
+        raise _shared_place(series, names, slices[twice[0] - 1].position, [one.position for one in slices])
     ordered = sort_slices(slices)
     frames = [int(one.file.rpartition("#")[2]) for one in ordered]
     try:
@@ -167,9 +188,9 @@ def _group(header: Any, index: int, name: str) -> Any:
 
 
 def on_grid_of(reference: SeriesVolume, moving: SeriesVolume) -> np.ndarray:
-    """Return the values of a series on the grid of another one with the same frame of reference, by linear interpolation.
+    """Return the values of a series on the grid of another one in the same frame of reference.
 
-    Voxels outside the series are 0. Values on the same grid are returned unchanged.
+    Values are interpolated linearly. Voxels outside the series are 0. Values on the same grid are returned unchanged.
 
     Raises:
         DataError: The series covers less than half of the other's field of view.

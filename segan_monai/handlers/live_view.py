@@ -208,7 +208,7 @@ class LiveView:
     def _draw_critic(self, cut: LiveSlice) -> Any:
         network, critic, inferer = self.trainer.network, self.trainer.critic, self.validator.inferer
         if isinstance(inferer, VolumeWindowInferer):
-            maps = critic_maps_of_slice(network, critic, cut, inferer.roi_size)
+            maps = critic_maps_of_slice(network, critic, cut, inferer.patch_size)
         else:
             maps = critic_maps(network, critic, cut.stack, cut.label, getattr(inferer, "min_size", (1, 1)))
         return critic_figure(cut, maps, self.regions, COLOURS if cut.axis is not None else PHOTOGRAPH_COLOURS)

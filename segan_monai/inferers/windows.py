@@ -60,6 +60,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         **settings: Any,
     ) -> None:
         super().__init__(tuple(roi_size), **{"overlap": 0.5, "mode": "gaussian", **settings})
+        self.patch_size = tuple(roi_size)
         self.amp = amp
         self.memory_format = torch.channels_last_3d if channels_last else torch.contiguous_format
         self.mirror_axes = each_mirror_axis(mirror_axes)
@@ -83,8 +84,10 @@ class VolumeWindowInferer(SlidingWindowInferer):
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         box = self._content(volume)
 
+        function = self.function_of(network)
+
         def apply_to(window: Tensor) -> Tensor:
-            return network(window.contiguous(memory_format=self.memory_format), *args, **kwargs).float()
+            return function(window.contiguous(memory_format=self.memory_format), *args, **kwargs).float()
 
         def windows(batch: Tensor) -> Tensor:
             dtype = autocast_dtype(batch.device, self.amp)
@@ -105,6 +108,10 @@ class VolumeWindowInferer(SlidingWindowInferer):
         output = require_finite_output(with_less_memory(apply, self.sw_batch_size, volume.device, "windows"), inputs)
         # keeps the metadata of a MetaTensor
         return convert_to_dst_type(output, inputs, device=output.device)[0]
+
+    def function_of(self, network: Callable[..., Any]) -> Callable[..., Any]:
+        """Return the function of the network that is applied to windows."""
+        return network
 
     def _content(self, volume: Tensor) -> tuple[slice, ...]:
         """Return the part of (B, C, H, W, D) around its content; the whole of an empty volume."""

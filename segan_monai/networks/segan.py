@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks.level_strides import strides_of_levels
-from segan_monai.networks.upsampled_convolution import UpsampledConv2d, UpsampledConv3d
+from segan_monai.networks.upsampled_convolution import UpsampledConv2d
+from segan_monai.networks.upsampled_convolution_3d import UpsampledConv3d
 
 
 def _down(in_channels: int, out_channels: int, norm: bool, stride: Sequence[int]) -> nn.Sequential:

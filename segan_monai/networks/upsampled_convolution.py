@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -100,29 +98,3 @@ class UpsampledConv2d(nn.Conv2d):
         """Compute the contributions of the three taps in a kernel row, channels last: (B, H, W * 3 * K)."""
         weight = self.weight[:, :, row].permute(2, 0, 1).flatten(0, 1)
         return F.linear(x.permute(0, 2, 3, 1), weight).flatten(2)
-
-
-class UpsampledConv3d(nn.Conv3d):
-    """``Conv3d(Upsample(x))``: trilinear upsampling, then a 3x3x3 convolution with padding 1.
-
-    Args:
-        in_channels: number of channels of the small volume.
-        out_channels: number of channels of the large volume.
-        bias: see ``torch.nn.Conv3d``.
-        scale: factor of the upsampling along each axis, 1 or 2.
-
-    Examples:
-        >>> UpsampledConv3d(8, 4, scale=(2, 2, 1))(torch.rand(1, 8, 5, 7, 3)).shape
-        torch.Size([1, 4, 10, 14, 3])
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, bias: bool = True, scale: Sequence[int] = (2, 2, 2)
-    ) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1, bias=bias)
-        self.scale = [float(factor) for factor in scale]
-
-    def forward(self, input: Tensor) -> Tensor:
-        """Map (B, C, H, W, D) to (B, K, s_1 H, s_2 W, s_3 D)."""
-        x = F.interpolate(input, scale_factor=self.scale, mode="trilinear", align_corners=False)
-        return F.conv3d(x, self.weight, self.bias, padding=1)

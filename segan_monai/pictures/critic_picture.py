@@ -42,14 +42,14 @@ def critic_maps(
     padded = [max(side, least) for side, least in zip(size, smallest, strict=True)]
     device = next(network.parameters()).device
     x, y = (cut_patch(maps.to(device).float(), [0] * len(size), padded)[None] for maps in (image, label))
-    inside = tuple(
-        slice((whole - side) // 2, (whole - side) // 2 + side) for whole, side in zip(padded, size, strict=True)
-    )
+    starts = [(whole - side) // 2 for whole, side in zip(padded, size, strict=True)]
+    of_axes = [slice(first, first + side) for first, side in zip(starts, size, strict=True)]
+    inside: tuple[int | slice, ...] = (0, 0, *of_axes)
     with eval_mode(network, critic):
         predicted, true = critic(x, network(x).sigmoid()), critic(x, y)
         return [
             [
-                _upsampled((f - g).abs().mean(dim=1, keepdim=True), x.shape[2:])[(0, 0, *inside)].cpu()
+                _upsampled((f - g).abs().mean(dim=1, keepdim=True), x.shape[2:])[inside].cpu()
                 for f, g in zip(of_prediction, of_truth, strict=True)
             ]
             for of_prediction, of_truth in zip(predicted, true, strict=True)
@@ -80,15 +80,16 @@ def critic_maps_of_slice(
         min(max(round(centre) - side // 2, 0), max(whole - side, 0))
         for centre, side, whole in zip(middle, patch_size, shape, strict=True)
     ]
-    box = tuple(slice(first, first + side) for first, side in zip(start, patch_size, strict=True))
-    maps = critic_maps(network, critic, cut.volume[(slice(None), *box)], cut.reference[(slice(None), *box)], patch_size)
-    whole = torch.zeros(shape)
-
-    def plane(patch: Tensor) -> Tensor:
-        whole[box] = patch
-        return whole.select(cut.axis, cut.index).clone()
-
-    return [[plane(patch) for patch in of_critic] for of_critic in maps]
+    of_axes = [slice(first, first + side) for first, side in zip(start, patch_size, strict=True)]
+    box: tuple[slice, ...] = (slice(None), *of_axes)
+    image, label = cut.volume[box], cut.reference[box]
+    maps = critic_maps(network, critic, image, label, patch_size)
+    planes = []
+    for of_critic in maps:
+        wholes = torch.zeros(len(of_critic), *shape)
+        wholes[box] = torch.stack(of_critic)
+        planes.append(list(wholes.select(1 + cut.axis, cut.index)))
+    return planes
 
 
 def critic_figure(cut: LiveSlice, maps: list[list[Tensor]], regions: Sequence[str], colours: Sequence[str]) -> Any:

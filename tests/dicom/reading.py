@@ -24,9 +24,8 @@ def points_of_frames(file: Path) -> dict[int, np.ndarray]:
     pixels = header.pixel_array.reshape(-1, header.Rows, header.Columns)
     points = defaultdict(list)
     for index, frame in enumerate(pixels):
-        cosines = np.array(group(header, index, "PlaneOrientationSequence").ImageOrientationPatient, float).reshape(
-            2, 3
-        )
+        orientation = group(header, index, "PlaneOrientationSequence").ImageOrientationPatient
+        cosines = np.array(orientation, float).reshape(2, 3)
         origin = np.array(group(header, index, "PlanePositionSequence").ImagePositionPatient, float)
         between_rows, between_columns = map(float, group(header, index, "PixelMeasuresSequence").PixelSpacing)
         row, column = np.nonzero(frame)

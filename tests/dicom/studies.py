@@ -59,7 +59,7 @@ def write_series(
     frame: str = FRAME,
     study: str = STUDY,
     change: Callable[[Dataset, int], object] | None = None,
-    names: str = "{0:04d}.dcm",
+    names: str = "{1}_{0:04d}.dcm",
 ) -> list[Path]:
     """Write one file per slice in an order of names that is not that of the slices; returns them in order of slices.
 
@@ -68,9 +68,8 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     files = []
     for index in range(values.shape[2]):
-        header = _header(
-            CLASSES[modality], f"{ROOT}.{number}.9.{index + 1}", modality, number, description, frame, study
-        )
+        uid = f"{ROOT}.{number}.9.{index + 1}"
+        header = _header(CLASSES[modality], uid, modality, number, description, frame, study)
         header.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         header.InstanceNumber = index + 1
         header.ImagePositionPatient = _numbers(affine[:3, 3] + index * affine[:3, 2])
@@ -87,7 +86,7 @@ def write_series(
         _set_pixels(header, values[:, :, index].T)
         if change:
             change(header, index)
-        files.append(folder / names.format(index * 7919 % 101))
+        files.append(folder / names.format(index * 7919 % 101, number))
         header.save_as(files[-1], enforce_file_format=True)
     return files
 
