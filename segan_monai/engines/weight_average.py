@@ -27,8 +27,8 @@ class WeightAverage:
     and the result needs no further pass over the data, which would draw random numbers. Counters are copied.
 
     The update is PyTorch's ``get_ema_multi_avg_fn``. Its ``AveragedModel`` also averages counters, and waits for the
-    GPU in every step. Ignite's ``EMAHandler`` (0.5.5) has no state dict, so a resumed run would begin a new
-    average and warm-up; it averages parameter by parameter, and with the default its buffers are those of the network itself.
+    GPU in every step. Ignite's ``EMAHandler`` (0.5.5) has no state dict, so a resumed run would begin a new average and
+    warm-up; it averages one parameter after the other, and by default shares its buffers with the network.
 
     Args:
         network: the network in training.

@@ -86,16 +86,23 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
     runs = [read_run(folder) for folder in folders]
     known = {run.folder.resolve() for run in runs}
     for run in list(runs):
-        config = run.record.get("config", {})
-        members = [file if Path(file).is_dir() else Path(file).parent for file in config.get("weights") or ()]
-        places = [
-            place for place in members or [config.get("ckpt_dir")] if not str(place or "$").startswith(("$", "@"))
-        ]
-        for candidate in (folder for place in places for folder in (Path(place), Path(place).parent)):
+        for candidate in _trained_in(run.record.get("config", {})):
             if run.history is None and candidate.resolve() not in known and (candidate / "history.csv").is_file():
                 runs.append(read_run(candidate))
                 known.add(candidate.resolve())
     return runs
+
+
+def _trained_in(config: dict[str, Any]) -> list[Path]:
+    """Return the folders in which the weights of an evaluation, or each member, may have been trained."""
+    weights = config.get("weights")
+    places = weights if isinstance(weights, list) else [config.get("ckpt_dir")]
+    found: list[Path] = []
+    for place in places:
+        if isinstance(place, str) and not place.startswith(("$", "@")):
+            folder = Path(place).parent if place.endswith(".pt") else Path(place)
+            found += [folder, folder.parent]
+    return found
 
 
 def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:

@@ -34,6 +34,6 @@ def test_another_network_is_refused_with_both_values(tmp_path):
 
 def test_post_processing_may_be_set_for_all(tmp_path):
     files = write(tmp_path, {"region_rules": None}, {"region_rules": {"a": {"threshold": 0.4}}})
-    with pytest.raises(ConfigError, match="region_rules is None for .*Set --region_rules for the whole ensemble"):
+    with pytest.raises(ConfigError, match=r"region_rules is None for .*Set --region_rules for the whole ensemble"):
         require_same_settings(files, {})
     require_same_settings(files, {"region_rules"})
