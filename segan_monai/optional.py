@@ -12,6 +12,12 @@ from segan_monai.errors import ConfigError
 EXTRAS = {
     "phantoms": {"nilearn": "nilearn"},
     "export": {"onnx": "onnx", "onnxscript": "onnxscript", "onnxruntime": "onnxruntime"},
+    "dicom": {
+        "pydicom": "pydicom",
+        "highdicom": "highdicom",
+        "pylibjpeg": "pylibjpeg",
+        "openjpeg": "pylibjpeg-openjpeg",
+    },
     "mlflow": {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"},
 }
 """Modules of each extra of the package, and the packages that pip installs for them."""

@@ -52,10 +52,13 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "weights": Key(
+        list_of(PATH) | NULL, "members of an ensemble: files of weights or folders of trainings; null: that of ckpt_dir"
+    ),
     "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
-    "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
+    "split_file": Key(PATH | list_of(PATH) | NULL, "the split with which the weights were trained, one per member"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
     "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),
     # the machine
@@ -116,9 +119,11 @@ KEYS: dict[str, Key] = {
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
-    "region_rules": Key(MAPPING | NULL, "threshold and smallest component of each region; null for none"),
+    "region_rules": Key(MAPPING | NULL, "threshold, holes and smallest component of each region; null for none"),
     "learn_region_rules": Key(SWITCH, "choose region_rules on validation cases and write them to model.json"),
-    "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_probabilities": Key(
+        SWITCH | choice("regions"), "also write probability maps; 'regions': a compact NIfTI per region"
+    ),
     "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
@@ -181,6 +186,7 @@ KEYS: dict[str, Key] = {
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
     "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
+    "localizer_masks": Key(SWITCH, "the localizer also learns coarse masks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -254,6 +260,7 @@ KEYS: dict[str, Key] = {
         _SHARE | NULL, "share of the epochs in which the segmentor also sees true boxes; null: all, only true ones"
     ),
     "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
+    "roi_jitter": Key(_NOT_NEGATIVE, "shift of a predicted box's edges in training, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }

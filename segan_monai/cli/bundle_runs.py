@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Runs of bundles started by ``train``, ``evaluate`` and ``predict``, with the arguments of ``monai.bundle run``."""
+"""Runs of bundles started by ``train``, ``evaluate``, ``predict`` and ``dicom``, as by ``monai.bundle run``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from segan_monai.bundles_by_name import BUNDLES, CONFIGS, bundle_of_run, find_bu
 from segan_monai.cli.config_keys import CONFIG_FILES
 from segan_monai.errors import ConfigError
 
-RUN_IDS = {"train": "training", "evaluate": "evaluating", "predict": "inference"}
+RUN_IDS = {"train": "training", "evaluate": "evaluating", "predict": "inference", "dicom": "inference"}
 """Run id of each command."""
 
 
@@ -29,7 +29,7 @@ def run_arguments(
     """Return the arguments of ``monai.bundle run`` for one of the short commands.
 
     Args:
-        command: ``train``, ``evaluate`` or ``predict``.
+        command: a key of ``RUN_IDS``.
         bundle: bundle as typed; for ``evaluate`` and ``predict`` also the folder of a training run, whose weights and
             split are then used.
         data: data set, or image.

@@ -17,7 +17,12 @@ import segan_monai
 from segan_monai.bundles_by_name import bundle_of_run, find_bundle
 from segan_monai.errors import UserError
 
-CONFIG_FILES = {"train": "train.json", "evaluate": "evaluate.json", "predict": "inference.json"}
+CONFIG_FILES = {
+    "train": "train.json",
+    "evaluate": "evaluate.json",
+    "predict": "inference.json",
+    "dicom": "inference.json",
+}
 """Config of each command."""
 
 _GIVEN = ("imports", "bundle_root", "dataset_dir", "output_dir")  # given by the command itself

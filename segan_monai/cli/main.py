@@ -13,9 +13,11 @@ from typer.core import TyperGroup
 import segan_monai
 from segan_monai.cli.check import check
 from segan_monai.cli.config_keys import CONFIG_FILES, KeysCommand
+from segan_monai.cli.dicom import dicom
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
+from segan_monai.cli.folds import folds
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
@@ -54,7 +56,9 @@ app = typer.Typer(
 app.command(cls=KeysCommand)(train)
 app.command(cls=KeysCommand)(predict)
 app.command(cls=KeysCommand)(evaluate)
+app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
+app.command()(folds)
 app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)

@@ -122,7 +122,8 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
         if isinstance(transform, Activationsd) and (transform.sigmoid[0] or transform.softmax[0]):
             found["activation"] = "softmax" if transform.softmax[0] else "sigmoid"
         elif isinstance(transform, RegionRulesd):
-            found["rules"] = [list(rule) for rule in transform.rules]
+            # earlier copies of the script do not know fill_holes
+            found["rules"] = [list(rule if rule.fill_holes else rule[:3]) for rule in transform.rules]
         elif isinstance(transform, RegionsToLabelMapd):
             exclusive = regions_are_exclusive(transform.regions) and len(transform.values) > 1
             found["labels"] = {

@@ -562,16 +562,18 @@ def activate(logits: NDArray, kind: str) -> NDArray:
 def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
     """Set a probability p to (1 + p) / 2 where a region's rule keeps it, and to 0 elsewhere.
 
-    A rule is a threshold, the smallest fraction of the largest component, and the smallest number of voxels.
+    A rule is a threshold, the smallest fraction of the largest component, the smallest number of voxels, and whether to
+    fill holes, which files of earlier versions omit.
     """
     kept = []
-    for probability, (threshold, fraction, voxels) in zip(maps, rules, strict=True):
+    for probability, (threshold, fraction, voxels, *fill_holes) in zip(maps, rules, strict=True):
         mask = probability >= threshold
-        if fraction or voxels:
+        if fraction or voxels or any(fill_holes):
             try:
-                from scipy.ndimage import label
+                from scipy.ndimage import binary_fill_holes, label
             except ImportError as error:
                 raise SystemExit(f"scipy cannot be imported ({error}). Run: pip install scipy.") from error
+            mask = binary_fill_holes(mask) if any(fill_holes) else mask
             components = label(mask, structure=np.ones((3, 3, 3)))[0]
             sizes = np.bincount(components.ravel())
             sizes[0] = 0

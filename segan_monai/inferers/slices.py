@@ -16,8 +16,10 @@ from torch import Tensor
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.finite import require_finite_output
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
@@ -125,6 +127,8 @@ class VolumeSliceInferer(Inferer):
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
+        if len(members_of(network)) > 1:
+            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
         def apply(batch_size: int, device: torch.device) -> Tensor:

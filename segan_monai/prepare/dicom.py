@@ -226,12 +226,12 @@ def _slice(file: str) -> Slice:
         raise
     except RuntimeError as error:
         raise DataError(
-            f"{file} cannot be read as a CT slice: it is truncated, damaged or not a DICOM image. Download it "
+            f"{file} cannot be read as an image slice: it is truncated, damaged or not a DICOM image. Download it "
             "again; if it is not part of the series, move it elsewhere."
         ) from error
     except (KeyError, ValueError) as error:
         raise DataError(
-            f"{file} cannot be read as a CT slice ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
+            f"{file} cannot be read as an image slice ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
             "Expected DICOM with ImagePositionPatient and ImageOrientationPatient; download it again."
         ) from error
 

@@ -22,6 +22,7 @@ OF_EACH_CONFIG = {
     "ckpt_dir": "training writes to its own folder, never over the weights that a bundle includes",
     "num_workers": "training reads many cases at once",
     "initialize": "training has no weights to load",
+    "network": "evaluation and inference may load several",
     "cases": "inference needs no labels",
     "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
     "dataset": "inference omits finished cases, and training keeps cases in memory",

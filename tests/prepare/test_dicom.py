@@ -99,7 +99,7 @@ def test_slices_of_other_sizes_or_orientations(stored, tmp_path):
 def test_damaged_slice_is_named(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     files[2].write_bytes(files[2].read_bytes()[:200])
-    with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as a CT slice"):
+    with pytest.raises(DataError, match=rf"{files[2].name} cannot be read as an image slice"):
         read_series([str(file) for file in files])
 
 
@@ -126,7 +126,7 @@ def test_a_file_cut_off_in_its_header_belongs_to_the_series_of_its_folder(stored
     (series,) = find_series(tmp_path)
     assert sorted(series.files) == sorted(str(file) for file in files if file != files[index])
     assert series.damaged == (str(files[index]),)
-    with pytest.raises(DataError, match=rf"{files[index].name} cannot be read as a CT slice: it is truncated"):
+    with pytest.raises(DataError, match=rf"{files[index].name} cannot be read as an image slice: it is truncated"):
         read_series([*series.files, *series.damaged])
 
 

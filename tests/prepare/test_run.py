@@ -465,7 +465,7 @@ def test_pancreas_ct_never_drops_a_slice_silently(tmp_path):
     outcome = prepare("pancreas-ct", tmp_path / "src", tmp_path / "out")
     assert outcome.made == ["PANCREAS_0001", "PANCREAS_0004"]
     assert list(outcome.failed) == ["PANCREAS_0002", "PANCREAS_0003"]
-    assert f"{of_case[0][-1].name} cannot be read as a CT slice: it is truncated" in outcome.failed["PANCREAS_0002"]
+    assert f"{of_case[0][-1].name} cannot be read as an image slice: it is truncated" in outcome.failed["PANCREAS_0002"]
     assert "1 slice is missing" in outcome.failed["PANCREAS_0003"]
     incomplete = "PANCREAS_0004: the series may be incomplete: found 7 slices, without InstanceNumber 1 of 8"
     assert incomplete in outcome.notes

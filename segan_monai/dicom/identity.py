@@ -1,0 +1,81 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The patient's identity: kept out of logs and names, and out of DICOM results if these are to be anonymous."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import ConfigError
+
+_SHORTEST = 3
+_ANONYMOUS = "ANONYMOUS"
+# Type 2 of patient and study: present, but may be empty
+_PATIENT_AND_STUDY = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
+    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
+)
+_OF_STUDY = {
+    *("StudyDescription", "ProcedureCodeSequence", "RequestedProcedureDescription", "RequestAttributesSequence"),
+    *("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "PerformingPhysicianName", "RequestingPhysician"),
+    *("OperatorsName", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
+    *("SeriesDescription", "ProtocolName", "DeviceSerialNumber", "AdmissionID", "IssuerOfAdmissionID"),
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Words that identify a patient: parts of the name, and the ID.
+
+    Attributes:
+        words: each at least three characters long.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, header: Any) -> Identity:
+        """Return the identity in a DICOM header."""
+        name, number = str(header.get("PatientName") or ""), str(header.get("PatientID") or "").strip()
+        words = {number, *re.split(r"[\^=\s]+", name)}
+        return cls(
+            tuple(sorted((word for word in words if len(word) >= _SHORTEST), key=lambda word: (-len(word), word)))
+        )
+
+    def removed_from(self, text: str) -> str:
+        """Return the text with ``...`` for each of the words, in any case and within other words."""
+        for word in self.words:
+            text = re.sub(re.escape(word), "...", text, flags=re.IGNORECASE)
+        return text
+
+    def refuse_in(self, place: Path, what: str) -> None:
+        """Raise ConfigError if a path contains a word of the identity, because records of a run contain the path."""
+        edges = [rf"(?<![^\W_]){re.escape(word)}(?![^\W_])" for word in self.words]
+        if any(re.search(edge, str(place), re.IGNORECASE) for edge in edges):
+            raise ConfigError(
+                f"{what} contains the patient's name or ID, and the records of a run contain {what}. Choose a name "
+                "without them, such as -o results."
+            )
+
+
+def prepare_headers(headers: list[Any], anonymous: bool) -> None:
+    """Change DICOM headers, from which a result takes patient and study.
+
+    Missing attributes of type 2 are added empty. UIDs stay, because they link the result to its images.
+
+    Args:
+        headers: of the source images; changed in place.
+        anonymous: whether to remove all attributes of the patient (group 0010), of physicians, operators and the
+            institution, descriptions, and dates and numbers of the study.
+    """
+    for header in headers:
+        if anonymous:
+            for element in list(header):
+                if element.tag.group == 0x0010 or element.keyword in _OF_STUDY:
+                    del header[element.tag]
+        for name in _PATIENT_AND_STUDY:
+            if anonymous or name not in header:
+                setattr(header, name, _ANONYMOUS if anonymous and name in ("PatientName", "PatientID") else "")
