@@ -49,9 +49,10 @@ def test_channels_are_those_of_the_config(weights):
 def test_a_3d_network_with_volumes_of_any_size(kind, tmp_path):
     torch.manual_seed(0)
     strides = [[2, 2, 1]]
-    network = SegANSegmentor(1, 2, 2, full_resolution_channels=2, spatial_dims=3, level_strides=strides)
+    network = SegANSegmentor(1, 2, 2, 2, full_resolution_channels=2, spatial_dims=3, level_strides=strides)
     torch.save(network.state_dict(), tmp_path / "model.pt")
-    settings = {"spatial_dims": 3, "base_channels": 2, "full_resolution_channels": 2, "level_strides": strides}
+    settings = {"base_channels": 2, "num_levels": 2, "full_resolution_channels": 2}
+    settings |= {"spatial_dims": 3, "level_strides": strides}
     bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "model.pt", overrides=settings)
     image = bundle.example(other=True, any_size=kind != "torch-export")
     assert image.shape == ((3, 1, 48, 32, 32) if kind == "torch-export" else (3, 1, 35, 19, 19))
