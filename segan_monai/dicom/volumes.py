@@ -113,9 +113,9 @@ def _shared_place(
     counts = Counter(_rounded(place) for place in places if place is not None)
     shared = sum(count for count in counts.values() if count > 1)
     return DataError(
-        f"{series}: {names} are at one position, {list(_rounded(place))} mm{values}; {shared} images share theirs. Expected one "
-        "volume per series: split the echoes, b values or time points into series of their own, for example with 3D "
-        "Slicer, and choose one."
+        f"{series}: {names} are at one position, {list(_rounded(place))} mm{values}; {shared} images share theirs. "
+        "Expected one volume per series: split the echoes, b values or time points into series of their own, for "
+        "example with 3D Slicer, and choose one."
     )
 
 
