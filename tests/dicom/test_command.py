@@ -11,42 +11,19 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-import torch
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.networks import SegANSegmentor
+from tests.dicom.conftest import run_dicom
 from tests.dicom.reading import points_of_frames, points_of_labels, sources_of_frames
-from tests.dicom.studies import PATIENT, SECRETS, image, write_series
-from tests.forked import run_python
-
-SMALL = ("--base_channels", "4", "--full_resolution_channels", "0", "--deep_supervision", "0", "--device", "cpu")
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A study in a folder that names the patient, and weights of a small network that is not trained."""
-    folder = tmp_path_factory.mktemp("place")
-    torch.manual_seed(1)
-    (folder / "weights").mkdir()
-    torch.save(SegANSegmentor(1, 2, base_channels=4).state_dict(), folder / "weights" / "model.pt")
-    study = folder / f"{PATIENT['PatientName']} {PATIENT['PatientID']}"
-    write_series(study, image((32, 40, 12)), description=f"T1 {PATIENT['PatientID']}")
-    write_series(study, image(), number=2, description="T2")
-    return folder, study
-
-
-def run(place, *options):
-    folder, study = place
-    words = ("-m", "segan_monai", "dicom", "hippocampus", study, "--ckpt_dir", "weights", *SMALL, *options)
-    return run_python(*words, cwd=folder)
+from tests.dicom.studies import PATIENT, SECRETS
 
 
 @pytest.mark.slow
 def test_from_study_to_results(place):
     folder, study = place
-    done = run(place, "-o", "out", "--series", f"t1 {PATIENT['PatientID']}", "--rtstruct", "--picture")
+    done = run_dicom(*place, "-o", "out", "--series", f"t1 {PATIENT['PatientID']}", "--rtstruct", "--picture")
     assert done.returncode == 0, done.stderr
     assert "T1: series 1 'T1 ...' (MR, 12 images, UID" in done.stdout
     (seg,) = (folder / "out").glob("case_*_seg.dcm")
@@ -72,7 +49,7 @@ def test_from_study_to_results(place):
 @pytest.mark.slow
 def test_anonymous_fractional_results(place):
     folder, _ = place
-    done = run(place, "-o", "hidden", "--series", "1", "--seg-type", "fractional", "--anonymous", "--rtstruct")
+    done = run_dicom(*place, "-o", "hidden", "--series", "1", "--seg-type", "fractional", "--anonymous", "--rtstruct")
     assert done.returncode == 0, done.stderr
     written = [file for file in (folder / "hidden").rglob("*") if file.is_file()]
     assert not [file for file in written if names_the_patient(file)]
