@@ -78,7 +78,7 @@ def dicom(
         source = Path(study).expanduser()
         if on_server:
             source = Path(scratch, "server")
-            fetch_study(study, wanted and wanted.dicom_modality, source)
+            fetch_study(study, wanted.dicom_modality if wanted else None, source)
         found = read_study(source, Path(scratch, "study"))
         if wanted is None:
             typer.echo("\n".join(map(str, found.series)))

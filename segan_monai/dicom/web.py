@@ -31,7 +31,9 @@ def _client(url: str) -> tuple[Any, str]:
             f"{url} is not the URL of a study. Expected the server's DICOMweb root and the StudyInstanceUID, such as "
             "http://127.0.0.1:8042/dicom-web/studies/1.2.3."
         )
-    return DICOMwebClient(match["server"]), match["uid"]
+    client = DICOMwebClient(match["server"])
+    client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=100)  # by default half a minute
+    return client, match["uid"]
 
 
 def fetch_study(url: str, modality: str | None, folder: Path) -> None:
