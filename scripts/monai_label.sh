@@ -22,7 +22,8 @@ if [ ! -f "$bundle/configs/inference.json" ]; then
     echo "error: there is no bundle $1. Give the folder of a bundle, or one of $(ls -x bundles | tr -s ' \n' ' ')" >&2
     exit 1
 fi
-if [ ! -f "$bundle/models/model.pt" ] && [ ! -f "$app/model/$name/models/model.pt" ]; then
+if [ ! -f "$bundle/models/model.pt" ] && [ ! -f "$app/model/$name/models/model.pt" ] \
+    && ! grep -qs '"weights": *\[' "$bundle/configs/inference.json" ${overlays[@]+"${overlays[@]}"}; then
     cat >&2 <<MESSAGE
 error: $bundle has no trained weights (models/model.pt). Without them, MONAI Label lists no model.
 Train the bundle, which writes them there:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segan_monai.export import load_inferer, load_network, load_preprocessing
     from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
     from segan_monai.losses import MultiScaleL1Loss, WeightedDiceLoss
+    from segan_monai.member_weights import split_files, weight_files
     from segan_monai.metrics import evaluate_case, evaluate_folders
     from segan_monai.networks import (
         DomainDiscriminator,
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
         SegANCritics,
         SegANSegmentor,
         kaiming_initialize,
+        load_members,
         load_weights,
+        network_of_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
     from segan_monai.run import bundle_root, run_settings, start_run, trained_settings, unlabeled_cases
@@ -64,12 +67,14 @@ __all__ = [
     "init_process_group_for",
     "kaiming_initialize",
     "load_inferer",
+    "load_members",
     "load_network",
     "load_preprocessing",
     "load_weights",
     "losses",
     "merged_regions",
     "metrics",
+    "network_of_weights",
     "networks",
     "number_of_regions",
     "process_rank",
@@ -77,10 +82,12 @@ __all__ = [
     "run_settings",
     "shard",
     "split_cases",
+    "split_files",
     "start_run",
     "trained_settings",
     "transforms",
     "unlabeled_cases",
+    "weight_files",
 ]
 
 _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
@@ -105,6 +112,7 @@ _EXPORTS = {
         "MultiScaleL1Loss",
         "WeightedDiceLoss",
     ),
+    "member_weights": ("split_files", "weight_files"),
     "metrics": (
         "evaluate_case",
         "evaluate_folders",
@@ -116,7 +124,9 @@ _EXPORTS = {
         "SegANCritics",
         "SegANSegmentor",
         "kaiming_initialize",
+        "load_members",
         "load_weights",
+        "network_of_weights",
     ),
     "processes": (
         "device_of_process",

@@ -17,14 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from monai.bundle import ConfigParser
 
 import segan_monai
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.files import whole_file
 from segan_monai.json_files import refuse_byte_order_mark
-from segan_monai.trained import apply_trained_settings, given_keys, settings_file
+from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,9 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - The settings of the training, in ``model.json`` beside the weights, are written into both.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
+    - An ensemble (the key ``weights``) is served as one network with one file of weights. It is not trained from a
+      viewer: place the bundle without the key for that.
+
     Weights from earlier training in the app are kept; otherwise those of the bundle are copied.
 
     Args:
@@ -74,7 +79,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
 
     Raises:
         ConfigError: MONAI Label would treat the folder name as another kind of model, the weights are missing, or they
-            do not match the network in the configs; or an overlay contradicts the settings of the training.
+            do not match the network in the configs; or an overlay contradicts the settings of the training, or an
+            ensemble would replace the weights of a training in the app.
     """
     bundle, name = Path(bundle), Path(bundle).resolve().name
     check_bundle_name(name)
@@ -90,6 +96,11 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         for file in ("inference.json", "train.json")
     )
     overlaid = given_keys(overlays, ())
+    members = _members(inference, bundle)
+    if members:
+        _require_no_other_weights(placed / "models" / "model.pt")
+        require_same_settings(members, overlaid)
+        weights = members[0]
     if weights.parent == placed / "models":
         overlaid.pop("regions", None)  # trained in the app, on the regions of the overlay with a viewer's label values
     inference, with_settings = _with_trained_settings(inference, weights, overlaid)
@@ -97,6 +108,35 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     regions = segan_monai.merged_regions(resolve_regions(inference["regions"]))
     inference["output_labels"] = "consecutive"
+    _continue_in_viewer(training, regions)
+    if "regions" in {**given_keys(overlays, ()), **with_settings}:
+        names = ["background", *regions]
+        metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}
+
+    if members:
+        of_member = inference["network_def"]
+        ensemble = {"_target_": "NetworkEnsemble", "network": of_member, "count": len(members)}
+        inference |= {"weights": None, "network_def": ensemble}
+    network = ConfigParser(dict(inference)).get_parsed_content("network_def")
+    segan_monai.load_members(network, members or [weights])
+
+    for folder in ("configs", "models"):
+        (placed / folder).mkdir(parents=True, exist_ok=True)
+    for file in (bundle / "configs").iterdir():
+        shutil.copy(file, placed / "configs")
+    for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
+        (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    if members:
+        _place_ensemble(network, placed)
+    elif weights.parent != placed / "models":
+        for file in (weights, settings_file(weights)):
+            if file.is_file():
+                shutil.copy(file, placed / "models")
+    return placed
+
+
+def _continue_in_viewer(training: dict[str, Any], regions: Mapping[str, Sequence[int]]) -> None:
+    """Adapt a training to the viewer's label values and number of epochs, and to trained weights."""
     training["regions"] = regions
     training["ckpt_dir"] = "$@bundle_root + '/models'"  # served from there
     training["epochs"] = "@train#trainer#max_epochs"
@@ -105,24 +145,39 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
         training["warm_up_epochs"] = 0
     training["learning_rate"] *= CONTINUED_LEARNING_RATE
     _switch_off_unlabelled_images(training)
-    if "regions" in {**given_keys(overlays, ()), **with_settings}:
-        names = ["background", *regions]
-        metadata["network_data_format"]["outputs"]["pred"]["channel_def"] = {str(i): n for i, n in enumerate(names)}
 
-    network = ConfigParser(dict(inference)).get_parsed_content("network_def")
-    segan_monai.load_weights(network, weights)
 
-    for folder in ("configs", "models"):
-        (placed / folder).mkdir(parents=True, exist_ok=True)
-    for file in (bundle / "configs").iterdir():
-        shutil.copy(file, placed / "configs")
-    for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
-        (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    if weights.parent != placed / "models":
-        for file in (weights, settings_file(weights)):
-            if file.is_file():
-                shutil.copy(file, placed / "models")
-    return placed
+def _members(inference: Mapping[str, Any], bundle: Path) -> list[Path]:
+    """Return the files of weights of an ensemble, or none for a single network."""
+    if not inference.get("weights"):
+        return []
+    parser = ConfigParser({**inference, "bundle_root": str(bundle)})
+    files = segan_monai.weight_files(parser.get_parsed_content("weights"), bundle / "models")
+    if len(files) < 2:
+        raise ConfigError(
+            f"--weights names one file, {files[0]}. Copy it with its model.json to {bundle / 'models'}, or name "
+            "several for an ensemble."
+        )
+    return files
+
+
+def _place_ensemble(network: torch.nn.Module, placed: Path) -> None:
+    """Write the weights of all members into one file, and remove the configs of training, which is then not offered."""
+    with whole_file(placed / "models" / "model.pt") as file:
+        torch.save(network.state_dict(), file)
+    for file in (placed / "configs").glob("*train.json"):
+        file.unlink()
+
+
+def _require_no_other_weights(served: Path) -> None:
+    """Refuse to replace weights that were trained in the app."""
+    if served.is_file() and not any(
+        name.startswith("members.") for name in segan_monai.networks.read_checkpoint(served)
+    ):
+        raise ConfigError(
+            f"{served} holds one network, which was placed or trained there before; an ensemble would replace it. Move "
+            "it elsewhere, or serve the ensemble from another app folder."
+        )
 
 
 def _switch_off_unlabelled_images(training: dict[str, Any]) -> None:
@@ -158,8 +213,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    served = placed / "models" / "model.pt"
+    if not (placed / "configs" / "train.json").is_file():
+        print(f"serving an ensemble, {served}; it is not trained from viewers", flush=True)
+        return 0
     source = "from an earlier start or training here; delete the file to serve the bundle's" if kept else "the bundle's"
-    print(f"serving {placed / 'models' / 'model.pt'} ({source})", flush=True)
+    print(f"serving {served} ({source})", flush=True)
     return 0
 
 

@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": {"data"},
     "trained": {"data"},
     "engines": {"losses", "networks"},
-    "inferers": {"engines", "transforms"},
+    "inferers": {"engines", "networks", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
     "handlers": {"data", "engines", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},
@@ -36,9 +36,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": set(),
+    "folds": {"handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
-        "check", "data", "dicom", "export", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
+        "check", "data", "dicom", "export", "folds", "metrics", "new_bundle", "prepare", "report", "reproduce", "run",
         "simulation", "trained", "verify",
     },
 }  # fmt: skip

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
 from segan_monai.label_bundle import main, place_bundle
@@ -77,6 +78,42 @@ def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
     assert main(arguments) == 0
     assert "from an earlier start or training here" in capsys.readouterr().out
     assert all(torch.equal(value, trained[key]) for key, value in torch.load(served, weights_only=True).items())
+
+
+def test_an_ensemble_is_served_as_one_network_and_not_trained(tmp_path, capsys):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    for number in range(2):
+        folder = tmp_path / f"fold_{number}"
+        folder.mkdir()
+        state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+        torch.save({key: value + number for key, value in state.items()}, folder / "model.pt")
+    folders = [str(tmp_path / f"fold_{number}") for number in range(2)]
+    settings = json.loads(overlay.read_text(encoding="utf-8"))
+    overlay.write_text(json.dumps({**settings, "weights": folders}), encoding="utf-8")
+    arguments = [str(bundle), str(tmp_path / "model"), str(overlay)]
+    assert [main(arguments), main(arguments)] == [0, 0], "a second start replaces its own file"
+    assert "serving an ensemble" in capsys.readouterr().out
+    placed = tmp_path / "model" / HIPPOCAMPUS
+    assert sorted(file.name for file in (placed / "configs").glob("*train*")) == []
+    # as MONAI Label does
+    parser = ConfigParser(json.loads((placed / "configs" / "inference.json").read_text(encoding="utf-8")))
+    network = parser.get_parsed_content("network_def")
+    missing = network.load_state_dict(torch.load(placed / "models" / "model.pt", weights_only=True), strict=False)
+    assert missing == ([], [])
+    name, weight = next(iter(state.items()))
+    for number, member in enumerate(network.members):
+        assert torch.equal(member.state_dict()[name], weight + number)
+    result = parser.get_parsed_content("inferer")(torch.rand(1, 1, 12, 14, 9), network.eval())
+    assert result.shape == (1, 2, 12, 14, 9)
+
+
+def test_an_ensemble_replaces_no_weights_of_a_training_in_the_app(tmp_path, capsys):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    place_bundle(bundle, tmp_path / "model", [overlay])
+    weights = [str(bundle / "models")] * 2
+    overlay.write_text(json.dumps({**json.loads(overlay.read_text(encoding="utf-8")), "weights": weights}))
+    assert main([str(bundle), str(tmp_path / "model"), str(overlay)]) == 1
+    assert "an ensemble would replace it" in capsys.readouterr().err
 
 
 def test_weights_of_another_network_are_refused(tmp_path, capsys):

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Comparison of nnU-Net v2 (2-D) with the hippocampus bundle: same cases, split and training time."""
+"""Comparison of nnU-Net v2 (2-D and 3-D) with the hippocampus bundle: same cases, split and training time."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ class Theirs:
 
     batch_size: int | None = None
     bfloat16: bool = False
+    configuration: str = "2d"
 
 
 SIDES: dict[str, Ours | Theirs] = {
@@ -57,6 +58,7 @@ SIDES: dict[str, Ours | Theirs] = {
     "unet": Ours("U-Net + Dice"),
     "nnunet": Theirs(),
     "nnunet-batch-32": Theirs(batch_size=32, bfloat16=True),
+    "nnunet-3d": Theirs(bfloat16=True, configuration="3d_fullres"),
 }
 NAMES = {
     "segan": "SegAN bundle",
@@ -64,6 +66,7 @@ NAMES = {
     "unet": "its segmentor as U-Net, Dice + CE",
     "nnunet": "nnU-Net 2-D",
     "nnunet-batch-32": "nnU-Net 2-D, batch 32, bfloat16",
+    "nnunet-3d": "nnU-Net 3-D, bfloat16",
 }
 
 
@@ -116,8 +119,8 @@ def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | Non
     rows: list[dict[str, Any]] = []
     predictors: list[Callable[[], float]] = []
     folders: list[Path] = []
-    if any(isinstance(SIDES[name], Theirs) for name in sides):
-        _prepare_nnunet(task)
+    for configuration in dict.fromkeys(s.configuration for name in sides if isinstance(s := SIDES[name], Theirs)):
+        _prepare_nnunet(task, configuration)
     for name in sides:
         side = SIDES[name]
         if isinstance(side, Ours):
@@ -220,6 +223,7 @@ def _train_theirs(
     settings = {
         "preprocessed": str(task.output_dir / "nnunet" / "preprocessed" / DATASET),
         "train_seconds": task.train_seconds,
+        "configuration": side.configuration,
         "batch_size": side.batch_size,
         "bfloat16": side.bfloat16,
         "seed": SEED,
@@ -229,13 +233,15 @@ def _train_theirs(
     if not trained.is_file():
         _nnunet(task, "train", settings, trained)
     result = json.loads(trained.read_text(encoding="utf-8"))
+    patch = result["patch_size"]
+    slices = patch[0] if len(patch) == 3 else 1  # of a patch
     row = {
-        "plane": "x".join(map(str, result["patch_size"])),
+        "plane": "x".join(map(str, patch)),
         "batch": result["batch_size"],
         "M par.": result["parameters"] / 1e6,
         "train s": result["seconds"],
         "iterations": result["iterations"],
-        "slices/s": result["iterations"] * result["batch_size"] / result["seconds"],
+        "slices/s": result["iterations"] * result["batch_size"] * slices / result["seconds"],
     }
     files = sorted(task.links("image").iterdir())
 
@@ -255,21 +261,22 @@ def _train_theirs(
     return row, [variant(True), variant(False)]
 
 
-def _prepare_nnunet(task: Task) -> None:
-    """Create data set, split, plan and preprocessed cases, unless they exist."""
+def _prepare_nnunet(task: Task, configuration: str) -> None:
+    """Create data set, split, plan and preprocessed cases of a configuration, unless they exist."""
     if not task.python.is_file():
         typer.echo(f"{task.python} does not exist: run bash scripts/install_nnunet.sh, or select rows without nnU-Net.")
         raise typer.Exit(1)
     folder = task.output_dir / "nnunet"
     write_nnunet_split(task.split, folder / "preprocessed" / DATASET / "splits_final.json")
-    if (folder / "planned.json").is_file():
+    planned = folder / ("planned.json" if configuration == "2d" else f"planned_{configuration}.json")
+    if planned.is_file():
         return
     cases = [case for part in task.split.values() for case in part]
     write_nnunet(cases, folder / "raw" / DATASET, ["MRI"], {name: values[0] for name, values in REGIONS.items()})
     start = time.perf_counter()
-    command = ["-d", "4", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
+    command = ["-d", "4", "-c", configuration, "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
     _call(task, [str(task.python.with_name("nnUNetv2_plan_and_preprocess")), *command], folder / "plan.log")
-    (folder / "planned.json").write_text(json.dumps({"seconds": time.perf_counter() - start}), encoding="utf-8")
+    planned.write_text(json.dumps({"seconds": time.perf_counter() - start}), encoding="utf-8")
 
 
 def _nnunet(task: Task, command: str, settings: dict[str, Any], result: Path) -> None:

@@ -21,14 +21,14 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 
 def make_trainer(settings: dict[str, Any]) -> nnUNetTrainer:
-    """Create a trainer of fold 0 with the planner's settings, and the given batch size if any."""
+    """Create a trainer of fold 0 and a configuration with the planner's settings, and the given batch size if any."""
     folder = Path(settings["preprocessed"])
     plans = json.loads((folder / "nnUNetPlans.json").read_text(encoding="utf-8"))
     if settings["batch_size"]:
-        plans["configurations"]["2d"]["batch_size"] = settings["batch_size"]
+        plans["configurations"][settings["configuration"]]["batch_size"] = settings["batch_size"]
     plans["continue_training"] = False
     dataset = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
-    return nnUNetTrainer(plans, "2d", 0, dataset, torch.device("cpu"))
+    return nnUNetTrainer(plans, settings["configuration"], 0, dataset, torch.device("cpu"))
 
 
 def train(settings: dict[str, Any]) -> dict[str, Any]:

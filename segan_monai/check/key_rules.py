@@ -71,6 +71,8 @@ def _regions(values: Values, config: Values) -> Problems:
 
 
 def _in_channels(values: Values, config: Values) -> Problems:
+    if values.get("spatial_dims") == 3:
+        return
     if _has(values, "in_channels", "neighbours") and values["in_channels"] % (2 * values["neighbours"] + 1):
         yield (
             f"--in_channels {values['in_channels']}: with --neighbours {values['neighbours']} the network sees "
@@ -83,13 +85,14 @@ def _levels(values: Values, config: Values) -> Problems:
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
-    for key in ("slice_size", "image_size"):
+    dims = values.get("spatial_dims")
+    for key in ("patch_size",) if dims == 3 else ("slice_size", "image_size"):
         if _has(values, key) and 2**levels > 2 * min(values[key]):
             yield (
                 f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
                 f"at most {min(values[key]).bit_length()} times, with padding. Lower --num_levels."
             )
-    if _has(values, "patch_size"):
+    if _has(values, "patch_size") and dims is None:
         if levels < 2:
             yield f"--num_levels {levels}: expected at least 2 levels, between which the U-Nets halve a patch."
         elif any(side % 2 ** (levels - 1) for side in values["patch_size"]):
@@ -179,6 +182,21 @@ def _mirror_axes(values: Values, config: Values) -> Problems:
         )
 
 
+def _volumes(values: Values, config: Values) -> Problems:
+    """Check what a 3-D network cannot do, and the number of axes of its strides."""
+    if not _has(values, "spatial_dims", "level_strides"):
+        return
+    dims = values["spatial_dims"]
+    strides = values["level_strides"] or []
+    if any(len(stride) != dims or 2 not in stride for stride in strides):
+        yield (
+            f"--level_strides {strides}: with --spatial_dims {dims}, expected {dims} numbers per level, 1 or 2, and at "
+            "least one 2."
+        )
+    if dims == 3 and values.get("augment_on_device"):
+        yield "--augment_on_device true with --spatial_dims 3: only slices are changed on the device. Set it to false."
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -195,4 +213,5 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _class_weights,
     _intensity,
     _mirror_axes,
+    _volumes,
 )

@@ -52,10 +52,13 @@ KEYS: dict[str, Key] = {
     "datalist": Key(PATH | NULL, "JSON file that lists the cases"),
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
+    "weights": Key(
+        list_of(PATH) | NULL, "members of an ensemble: files of weights or folders of trainings; null: that of ckpt_dir"
+    ),
     "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
-    "split_file": Key(PATH | NULL, "the split with which the weights were trained"),
+    "split_file": Key(PATH | list_of(PATH) | NULL, "the split with which the weights were trained, one per member"),
     "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
     "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),
     # the machine
@@ -116,12 +119,19 @@ KEYS: dict[str, Key] = {
     "intensity_unit": Key(_POSITIVE, "divisor of raw intensities"),
     "zero_is_background": Key(SWITCH, "voxels with value 0 are outside the head"),
     "simulation": Key(LIST, "transforms that simulate a domain"),
-    "region_rules": Key(MAPPING | NULL, "threshold and smallest component of each region; null for none"),
+    "region_rules": Key(MAPPING | NULL, "threshold, holes and smallest component of each region; null for none"),
     "learn_region_rules": Key(SWITCH, "choose region_rules on validation cases and write them to model.json"),
-    "save_probabilities": Key(SWITCH, "also write probability maps"),
+    "save_probabilities": Key(
+        SWITCH | choice("regions"), "also write probability maps; 'regions': a compact NIfTI per region"
+    ),
     "save_overlays": Key(SWITCH, "also write a picture of each case"),
     "save_nifti": Key(SWITCH, "also write label maps of photographs as NIfTI"),
     # slices, patches, photographs
+    "spatial_dims": Key(whole(2, 3), "axes of the network's input: 2 for slices, 3 for patches of volumes"),
+    "level_strides": Key(
+        list_of(list_of(whole(1, 2))) | NULL,
+        "strides of the first levels, such as [[2, 2, 1]]; others halve every axis",
+    ),
     "slice_axis": Key(_AXIS | distinct(list_of(_AXIS)), "axis or axes along which volumes are sliced"),
     "plane_size": Key(list_of(_COUNT, 2), "rows and columns of a plane, from which regions of interest are cut"),
     "slice_size": Key(list_of(_COUNT, 2), "rows and columns of a slice"),
@@ -148,7 +158,7 @@ KEYS: dict[str, Key] = {
     "patch_stride": Key(list_of(_COUNT, 3), "distance between patch centres in voxels"),
     "patches_per_volume": Key(_COUNT | NULL, "patches sampled from a volume per epoch; null for each of them once"),
     "pad_small_images": Key(SWITCH, "pad images smaller than a patch"),
-    "window_overlap": Key(number(0, below=1), "overlap of the sliding window"),
+    "window_overlap": Key(number(0, below=1) | NULL, "overlap of the sliding window; null for whole planes"),
     "window_batch_size": Key(_COUNT, "windows segmented together"),
     "image_size": Key(list_of(_COUNT, 2), "columns and rows of the network's input"),
     "cached_size": Key(list_of(_COUNT, 2), "columns and rows at which photographs are cached"),
@@ -176,6 +186,7 @@ KEYS: dict[str, Key] = {
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(SWITCH, "batch norm in the critics"),
     "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
+    "localizer_masks": Key(SWITCH, "the localizer also learns coarse masks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
     "segmentor_depth": Key(choice(18, 34), "layers of the segmentor's ResNet"),
     "roi_margin": Key(_NOT_NEGATIVE, "pixels added around a region of interest"),
@@ -249,6 +260,7 @@ KEYS: dict[str, Key] = {
         _SHARE | NULL, "share of the epochs in which the segmentor also sees true boxes; null: all, only true ones"
     ),
     "box_jitter": Key(_NOT_NEGATIVE, "shift of a true box's edges, as a share of its size"),
+    "roi_jitter": Key(_NOT_NEGATIVE, "shift of a predicted box's edges in training, as a share of its size"),
     "focal_weight": Key(_NOT_NEGATIVE, "weight of the focal loss"),
     "dice_weight": Key(_NOT_NEGATIVE, "weight of the Dice loss"),
 }

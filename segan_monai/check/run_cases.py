@@ -10,6 +10,7 @@ from pydoc import locate
 from typing import Any, NamedTuple
 
 from monai.bundle import ConfigComponent, ConfigParser
+from monai.utils import ensure_tuple
 
 from segan_monai.check.cases import Case, Parts
 from segan_monai.check.configs import dumped
@@ -106,6 +107,7 @@ def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     if parser.get("subset") != "held_out" or "split_file" not in parser:
         return ()
     split_file = built(parser, "split_file", "subjects", report)[1]
-    if not split_file or not Path(split_file).is_file():
-        return ()
-    return cases_of_part(parser.get_parsed_content("cases"), read_split(split_file), "training")
+    splits = [read_split(file) for file in ensure_tuple(split_file or ()) if Path(file).is_file()]
+    cases: list[dict[str, Any]] = parser.get_parsed_content("cases") if splits else []
+    names = {case["case"] for split in splits for case in cases_of_part(cases, split, "training")}
+    return [case for case in cases if case["case"] in names]

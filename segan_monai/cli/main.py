@@ -17,6 +17,7 @@ from segan_monai.cli.dicom import dicom
 from segan_monai.cli.download import download
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
+from segan_monai.cli.folds import folds
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
@@ -57,6 +58,7 @@ app.command(cls=KeysCommand)(predict)
 app.command(cls=KeysCommand)(evaluate)
 app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
+app.command()(folds)
 app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)

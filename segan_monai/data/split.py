@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
+from segan_monai.data.ensemble_split import held_out_by_all
 from segan_monai.data.split_file import Case, cases_of_part, read_split, write_split
 from segan_monai.data.unlabeled import by_label, check_unlabeled, hide_labels, unlabeled_for_training
 from segan_monai.errors import ConfigError, DataError
@@ -214,7 +215,7 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
 
 def held_out(
     cases: Sequence[Case],
-    split_file: str | os.PathLike[str] | None,
+    split_file: str | os.PathLike[str] | Sequence[str] | None,
     subset: str = "held_out",
     split_by: str = "subject",
 ) -> list[Case]:
@@ -222,8 +223,8 @@ def held_out(
 
     Args:
         cases: all cases.
-        split_file: the split with which the model was trained. Without it, ``held_out`` returns all cases and logs a
-            warning.
+        split_file: the split with which the model was trained; of an ensemble a list, see ``held_out_by_all``. Without
+            it, ``held_out`` returns all cases and logs a warning.
         subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name;
             ``training``, ``validation`` or ``all``; or ``test``, the section of that name in the data set.
         split_by: ``subject``, or ``patch`` for a split of patches: then all its cases are returned, whatever the
@@ -238,6 +239,8 @@ def held_out(
     """
     if subset not in ("held_out", "training", "validation", "test", "all"):
         raise ConfigError(f"subset={subset!r}: choose held_out, training, validation, test or all.")
+    if isinstance(split_file, Sequence) and not isinstance(split_file, str):
+        return held_out_by_all(cases, split_file, subset, split_by)
     if split_by == "patch":
         return cases_of_part(cases, patch_split(split_file), "training")
     if subset == "all":

@@ -15,7 +15,7 @@ from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine
-from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
+from segan_monai.networks.true_boxes import jittered, mean_box_iou, with_true_boxes
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -57,11 +57,12 @@ class LSNetTrainer(PhasedTrainer):
             first iteration to 0; 0 for predicted boxes only (the paper); None for true boxes in every iteration, as
             the cited coarse-to-fine methods train their second network.
         box_jitter: standard deviation of the shift of a true box's edges, as a share of its width or height.
+        roi_jitter: the same for predicted boxes [ours]. Boxes of training images are better than those of new ones.
         **settings: arguments of ``PhasedTrainer`` except ``adversaries``. The network is an ``LSNet``; the loss
             function is that of the mask in the RoI, with logits and label (B, K, H, W).
 
     Raises:
-        ConfigError: if the decay factor or jitter is negative, the share is not from 0 to 1, or ``compile`` is given:
+        ConfigError: if the decay factor or a jitter is negative, the share is not from 0 to 1, or ``compile`` is given:
             the number of RoIs and objects varies.
     """
 
@@ -72,21 +73,22 @@ class LSNetTrainer(PhasedTrainer):
         gradient_decay: float = 0.1,
         true_box_share: float | None = 0.0,
         box_jitter: float = 0.1,
+        roi_jitter: float = 0.0,
         **settings: Any,
     ) -> None:
         if gradient_decay < 0:
             raise ConfigError(f"gradient_decay is {gradient_decay}; expected 0 (no gradient) or more, such as 0.1.")
-        if not 0 <= (true_box_share or 0) <= 1 or box_jitter < 0:
+        if not 0 <= (true_box_share or 0) <= 1 or min(box_jitter, roi_jitter) < 0:
             raise ConfigError(
-                f"true_box_share is {true_box_share} and box_jitter {box_jitter}; expected a share of the epochs from "
-                "0 to 1, and a jitter of 0 or more."
+                f"true_box_share is {true_box_share}, box_jitter {box_jitter} and roi_jitter {roi_jitter}; expected a "
+                "share of the epochs from 0 to 1, and jitters of 0 or more."
             )
         if settings.get("compile"):
             raise ConfigError("LSNetTrainer cannot be compiled, because the number of RoIs varies. Omit compile.")
         super().__init__(adversaries={}, **settings)
         self.localization_loss = localization_loss
         self.gradient_decay = gradient_decay
-        self.true_box_share, self.box_jitter = true_box_share, box_jitter
+        self.true_box_share, self.box_jitter, self.roi_jitter = true_box_share, box_jitter, roi_jitter
 
     @property
     def true_box_probability(self) -> float:
@@ -135,6 +137,8 @@ class LSNetTrainer(PhasedTrainer):
             rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
         rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
         self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
+        if self.roi_jitter:
+            rois = jittered(rois, self.roi_jitter)
         if self.true_box_probability:
             rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
         return rois, self.affine(rois, target)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from segan_monai.engines.compiling import GRAPHS, compile_settings
 from segan_monai.engines.loss_watch import LossWatch, names_of_cases, unchanged_unless
+from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import gradients, running_statistics, weights_of
 from segan_monai.engines.stop_signals import StopSignals
@@ -62,7 +63,7 @@ class PhasedTrainer(SupervisedTrainer):
         loss_function: loss function, as the subclass defines.
         adversaries: further networks by name, such as the critic; converted and moved like ``network``.
         amp: mixed precision on CPU (bfloat16) and CUDA (bfloat16, or float16 with one gradient scaler per phase).
-        channels_last: whether 2-D networks and images use the channels-last memory format, which is faster.
+        channels_last: whether networks and images use the channels-last memory format, which is faster.
         compile: None; ``graphs`` for inductor with CUDA graphs; or a backend of ``torch.compile``. Compiles ``network``
             and the functions that a subclass passes to ``compiled``. ``inductor`` needs Triton on CUDA or a C++
             compiler on CPU, and its first iteration takes minutes.
@@ -120,11 +121,11 @@ class PhasedTrainer(SupervisedTrainer):
         )
         self.adversaries = adversaries
         self.augment = augment
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.channels_last = channels_last
         if isinstance(loss_function, nn.Module):
             loss_function.to(device)  # its buffers
-        for module in (network, *adversaries.values()):
-            module.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        for module in (network, *adversaries.values()) if channels_last else ():
+            use_channels_last(module)
         copy_from_first_process(network, *adversaries.values())
         self.weight_average = WeightAverage(network, ema_decay) if ema_decay else None
         deployed = [network]
@@ -236,7 +237,9 @@ class PhasedTrainer(SupervisedTrainer):
     def plain(self, x: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
         """Convert a tensor on the device to a plain float32 tensor, by default in the trainer's memory format."""
         x = x.as_tensor() if hasattr(x, "as_tensor") else x
-        return x.float().contiguous(memory_format=memory_format or self.memory_format)
+        if memory_format is None:
+            memory_format = CHANNELS_LAST[x.ndim] if self.channels_last else torch.contiguous_format
+        return x.float().contiguous(memory_format=memory_format)
 
     def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
         """Add prediction and loss to the output of an iteration, and return the output."""

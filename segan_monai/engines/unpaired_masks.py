@@ -51,7 +51,7 @@ class UnpairedMasks:
         """
         predicted = predicted.float()
         if self.kernel is not None:
-            true = separable_filtering(true, [self.kernel, self.kernel])
+            true = separable_filtering(true, [self.kernel] * (true.ndim - 2))
         if std := self.noise * share_of_noise:
             true = true + std * torch.randn_like(true)
             predicted = predicted + std * torch.randn_like(predicted)

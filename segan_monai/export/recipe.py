@@ -23,7 +23,7 @@ from monai.transforms import (
 )
 
 from segan_monai.errors import ConfigError
-from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.inferers import VolumeSliceInferer, VolumeWindowInferer
 from segan_monai.transforms import (
     LoadCased,
     PatchFitsd,
@@ -92,6 +92,8 @@ def _step(transform: Any) -> dict[str, Any]:
 
 
 def _inferer(inferer: Any) -> dict[str, Any]:
+    if isinstance(inferer, VolumeSliceInferer) and inferer.window_overlap is not None:
+        raise ConfigError("window_overlap has no counterpart without MONAI for slices. Set window_overlap to null.")
     if isinstance(inferer, VolumeSliceInferer):
         names = ("axes", "batch_size", "skip_empty", "margin", "empty_value", "neighbours")
         settings = {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}
@@ -104,7 +106,13 @@ def _inferer(inferer: Any) -> dict[str, Any]:
             "batch_size": "sw_batch_size",
             "sigma_scale": "sigma_scale",
         }
-        return {"kind": "windows", **{name: getattr(inferer, of_inferer) for name, of_inferer in settings.items()}}
+        found = {"kind": "windows", **{name: getattr(inferer, of_inferer) for name, of_inferer in settings.items()}}
+        # earlier copies of the script do not know these keys
+        if isinstance(inferer, VolumeWindowInferer) and inferer.mirror_axes:
+            found["mirror_axes"] = list(inferer.mirror_axes)
+        if isinstance(inferer, VolumeWindowInferer) and inferer.skip_empty:
+            found |= {"margin": inferer.margin, "empty_value": inferer.empty_value}
+        return found
     raise _unknown(inferer)
 
 
@@ -114,7 +122,8 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
         if isinstance(transform, Activationsd) and (transform.sigmoid[0] or transform.softmax[0]):
             found["activation"] = "softmax" if transform.softmax[0] else "sigmoid"
         elif isinstance(transform, RegionRulesd):
-            found["rules"] = [list(rule) for rule in transform.rules]
+            # earlier copies of the script do not know fill_holes
+            found["rules"] = [list(rule if rule.fill_holes else rule[:3]) for rule in transform.rules]
         elif isinstance(transform, RegionsToLabelMapd):
             exclusive = regions_are_exclusive(transform.regions) and len(transform.values) > 1
             found["labels"] = {

@@ -460,14 +460,20 @@ def run_slices_along(
 
 
 def run_mirrored(
-    network: onnxruntime.InferenceSession, batch: NDArray, axis: int, neighbours: int, mirror_axes: Sequence[int]
+    network: onnxruntime.InferenceSession, batch: NDArray, axis: int | None, neighbours: int, mirror_axes: Sequence[int]
 ) -> NDArray:
-    """Return the mean logits of slices (N, C, U, V) over all combinations of mirrored axes of the volume."""
+    """Return the mean logits of slices (N, C, U, V) over all combinations of mirrored axes of the volume.
+
+    Without an axis, ``batch`` is windows (N, C, H, W, D).
+    """
     useful = [mirror for mirror in mirror_axes if mirror != axis or neighbours]
     total: Any = 0
     # in the order of the bundle, so that the sums round alike
     for view in [view for count in range(len(useful) + 1) for view in combinations(useful, count)]:
-        dims = tuple(mirror - (mirror > axis) - 2 for mirror in view if mirror != axis)
+        if axis is None:
+            dims = tuple(mirror - 3 for mirror in view)
+        else:
+            dims = tuple(mirror - (mirror > axis) - 2 for mirror in view if mirror != axis)
         seen = np.flip(batch, dims)
         if axis in view:  # the neighbours change sides
             by_slice = seen.reshape(len(seen), 2 * neighbours + 1, -1, *seen.shape[2:])
@@ -498,8 +504,21 @@ def run_windows(
     overlap: float,
     batch_size: int,
     sigma_scale: float,
+    mirror_axes: Sequence[int] = (),
+    margin: int | None = None,
+    empty_value: float = 0.0,
 ) -> NDArray:
-    """Apply a 3-D network to overlapping windows of (C, H, W, D); average with Gaussian weights to (K, H, W, D)."""
+    """Apply a 3-D network to overlapping windows of (C, H, W, D); average with Gaussian weights to (K, H, W, D).
+
+    With a margin, only the part around the content is segmented; the rest is ``empty_value``.
+    """
+    if margin is not None:
+        spans = zip(foreground_box((image != 0).any(0)), image.shape[1:], strict=True)
+        box = of_all_channels([slice(max(s.start - margin, 0), min(s.stop + margin, n)) for s, n in spans])
+        within = run_windows(network, image[box], size, overlap, batch_size, sigma_scale, mirror_axes)
+        output = np.full((len(within), *image.shape[1:]), empty_value, np.float32)
+        output[box] = within
+        return output
     pads = [max(wanted - found, 0) for wanted, found in zip(size, image.shape[1:], strict=True)]
     padded = np.pad(image, [(0, 0), *((pad // 2, pad - pad // 2) for pad in pads)])
     starts = [list(window_starts(n, s, overlap)) for n, s in zip(padded.shape[1:], size, strict=True)]
@@ -519,7 +538,7 @@ def run_windows(
     for first in range(0, len(places), batch_size):
         group = places[first : first + batch_size]
         batch = np.stack([padded[of_all_channels(place)] for place in group])
-        results = network.run(None, {network.get_inputs()[0].name: batch})[0]
+        results = run_mirrored(network, batch, None, 0, mirror_axes)
         if total is None:
             total = np.zeros((results.shape[1], *padded.shape[1:]), np.float32)
         for place, result in zip(group, results, strict=True):
@@ -543,16 +562,18 @@ def activate(logits: NDArray, kind: str) -> NDArray:
 def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
     """Set a probability p to (1 + p) / 2 where a region's rule keeps it, and to 0 elsewhere.
 
-    A rule is a threshold, the smallest fraction of the largest component, and the smallest number of voxels.
+    A rule is a threshold, the smallest fraction of the largest component, the smallest number of voxels, and whether to
+    fill holes, which files of earlier versions omit.
     """
     kept = []
-    for probability, (threshold, fraction, voxels) in zip(maps, rules, strict=True):
+    for probability, (threshold, fraction, voxels, *fill_holes) in zip(maps, rules, strict=True):
         mask = probability >= threshold
-        if fraction or voxels:
+        if fraction or voxels or any(fill_holes):
             try:
-                from scipy.ndimage import label
+                from scipy.ndimage import binary_fill_holes, label
             except ImportError as error:
                 raise SystemExit(f"scipy cannot be imported ({error}). Run: pip install scipy.") from error
+            mask = binary_fill_holes(mask) if any(fill_holes) else mask
             components = label(mask, structure=np.ones((3, 3, 3)))[0]
             sizes = np.bincount(components.ravel())
             sizes[0] = 0

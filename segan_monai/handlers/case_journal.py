@@ -17,6 +17,7 @@ from typing import Any
 
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
+from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
 from segan_monai.files import append_line, cannot_write, whole_file
@@ -31,6 +32,7 @@ KINDS = {
     "_seg": "label map",
     "_overlay": "picture of the label map's outlines",
     "_probabilities": "probabilities",
+    "_probability_": "probability of a region",
     "_normalized": "normalized image",
 }
 # config keys for places, resources and permissions, which do not affect the results
@@ -44,6 +46,7 @@ _WITHOUT_EFFECT = (
     "num_workers",
     "output_dir",
     "repeat_finished",
+    "weights",
 )
 
 
@@ -66,7 +69,7 @@ class CaseJournal:
 
     Args:
         output_dir: receives these files; contains the ``run.json`` written by ``start_run``.
-        weights: file of the network's weights.
+        weights: file of the network's weights, or one file per member of an ensemble.
         repeat_finished: run finished cases again.
         regions: label values of every region in ``pred`` of the output, a label map (1, H, W, D) with an affine in mm;
             None if volumes are unknown, as for photographs.
@@ -75,12 +78,12 @@ class CaseJournal:
     def __init__(
         self,
         output_dir: str | os.PathLike[str],
-        weights: str | os.PathLike[str],
+        weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         repeat_finished: bool = False,
         regions: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
-        self.weights = Path(weights)
+        self.weights = [Path(file) for file in ensure_tuple(weights)]
         self.repeat_finished = repeat_finished
         self.regions = regions
         number = process_rank()
@@ -179,7 +182,7 @@ class CaseJournal:
         cases = {case: {key: self.lines.get(case, not_reached)[key] for key in not_reached} for case in self.cases}
         counts = Counter(line["status"] for line in cases.values())
         content = {
-            "weights": str(self.weights),
+            "weights": str(self.weights[0]) if len(self.weights) == 1 else list(map(str, self.weights)),
             "counts": {status: counts[status] for status in ("finished", "failed", "not reached")},
             "cases": cases,
         }
@@ -202,8 +205,8 @@ class CaseJournal:
         record = self.output_dir / "run.json"
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-        weights = hashlib.sha256(self.weights.read_bytes()).hexdigest() if self.weights.is_file() else None
-        return digest([settings, weights])
+        members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
+        return digest([settings, members[0] if len(members) == 1 else members])
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Read the last line of each case. Damaged lines are ignored, so their cases are run again."""

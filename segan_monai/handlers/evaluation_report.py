@@ -6,20 +6,21 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
+from monai.utils import ensure_tuple
 
 from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
-from segan_monai.metrics.summary import COLUMNS, Regions, format_table, listed, write_evaluation
+from segan_monai.metrics.summary import Regions, evaluation_table, format_table, listed, write_evaluation
 from segan_monai.processes import gather_objects
 from segan_monai.trained import cases_of_region_rules
 
@@ -50,8 +51,9 @@ class EvaluationReport:
         prediction_regions: label values of every region in the predictions, if they differ.
         spacing_known: False for photographs, whose affine is in pixels. Distances and volumes are then empty, except
             for the zeros and infinities of empty masks.
-        rules_of: the weights whose ``region_rules`` are applied; None without rules. If they were chosen on evaluated
-            cases, ``summary.json`` names these and the log says so, because their Dice is too high.
+        rules_of: the weights, or those of each member, whose ``region_rules`` are applied; None without rules. If they
+            were chosen on evaluated cases, ``summary.json`` names these and the log says so, because their Dice
+            is too high.
         ignore_label: value of voxels whose label is unknown, see ``evaluate_case``; None for none.
 
     Raises:
@@ -65,14 +67,14 @@ class EvaluationReport:
         regions: Regions,
         prediction_regions: Regions | None = None,
         spacing_known: bool = True,
-        rules_of: str | os.PathLike[str] | None = None,
+        rules_of: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
         ignore_label: int | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.regions = regions
         self.prediction_regions = prediction_regions
         self.spacing_known = spacing_known
-        self.rules_of = rules_of
+        self.rules_of = ensure_tuple(() if rules_of is None else rules_of)
         self.ignore_label = ignore_label
         self.rows: dict[str, list[dict[str, Any]]] = {}
 
@@ -119,8 +121,8 @@ class EvaluationReport:
         failed = gather_objects(getattr(engine, "failures", {}))
         failures = {case: text for of_process in failed for case, text in sorted(of_process.items())}
         if idist.get_rank() == 0 and rows:
-            table = pd.DataFrame([row for case in sorted(rows) for row in rows[case]], columns=list(COLUMNS))
-            seen = sorted(rows.keys() & cases_of_region_rules(self.rules_of)) if self.rules_of else []
+            table = evaluation_table(row for case in sorted(rows) for row in rows[case])
+            seen = sorted({case for file in self.rules_of for case in cases_of_region_rules(file) if case in rows})
             write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures, seen)
             note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
             if seen:

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.tensorboard import SummaryWriter
 
-from segan_monai.pictures.critic_picture import critic_figure, critic_maps
+from segan_monai.inferers import VolumeWindowInferer
+from segan_monai.pictures.critic_picture import critic_figure, critic_maps, critic_maps_of_slice
 from segan_monai.pictures.live_slice import LiveSlice
 from segan_monai.pictures.localization_panel import COLUMNS as LOCALIZATION_COLUMNS
 from segan_monai.pictures.localization_panel import draw_localization, look
@@ -205,8 +206,11 @@ class LiveView:
         return figure
 
     def _draw_critic(self, cut: LiveSlice) -> Any:
-        min_size = getattr(self.validator.inferer, "min_size", (1, 1))
-        maps = critic_maps(self.trainer.network, self.trainer.critic, cut.stack, cut.label, min_size)
+        network, critic, inferer = self.trainer.network, self.trainer.critic, self.validator.inferer
+        if isinstance(inferer, VolumeWindowInferer):
+            maps = critic_maps_of_slice(network, critic, cut, inferer.patch_size)
+        else:
+            maps = critic_maps(network, critic, cut.stack, cut.label, getattr(inferer, "min_size", (1, 1)))
         return critic_figure(cut, maps, self.regions, COLOURS if cut.axis is not None else PHOTOGRAPH_COLOURS)
 
     def _draw_normalization(self, cut: LiveSlice) -> Any:

@@ -6,20 +6,22 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
+from monai.utils import ensure_tuple
 
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 from segan_monai.trained import settings_file, write_region_rules
 from segan_monai.transforms.known_labels import known_voxels
-from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components
+from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components, threshold_mask
 from segan_monai.transforms.regions import label_to_regions
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,8 @@ THRESHOLDS = (0.5, 0.4, 0.6, 0.3)
 FRACTIONS = (0.1, 0.2, 0.5, 1.0)
 VOXELS = (10, 30, 100, 300, 1000)
 CANDIDATES = [
-    RegionRule(threshold, fraction, voxels)
+    RegionRule(threshold, fraction, voxels, fill_holes)
+    for fill_holes in (False, True)
     for threshold in THRESHOLDS
     for fraction, voxels in [(0.0, 0), *((f, 0) for f in FRACTIONS), *((0.0, v) for v in VOXELS)]
 ]
@@ -49,23 +52,25 @@ class RegionRuleChoice:
     for which it was labelled (``labelled_regions``).
 
     Args:
-        weights: ``model.pt``; ``model.json`` lies beside it.
+        weights: ``model.pt``, beside which ``model.json`` lies, or a list of this one file.
         regions: label values of each region.
         subset: the cases that are evaluated, which must be ``validation``: other cases would flatter the result.
         ignore_label: value of voxels whose label is unknown; None for none.
 
     Raises:
-        ConfigError: ``subset`` is another one, the weights have no ``model.json``, or they are those of the package.
+        ConfigError: ``subset`` is another one, there are several files of weights, the weights have no ``model.json``,
+            or they are those of the package.
     """
 
     def __init__(
         self,
-        weights: str | os.PathLike[str],
+        weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         regions: Mapping[str, Sequence[int]],
         subset: str,
         ignore_label: int | None = None,
     ) -> None:
-        self.weights = Path(weights)
+        files = ensure_tuple(weights)
+        self.weights = Path(files[0])
         self.ignore_label = ignore_label
         self.regions = regions
         self.dice: dict[str, np.ndarray] = {}
@@ -73,6 +78,11 @@ class RegionRuleChoice:
             raise ConfigError(
                 f"learn_region_rules: subset is {subset}; expected validation, so that no test case decides the rules. "
                 "Add --subset validation."
+            )
+        if len(files) > 1:
+            raise ConfigError(
+                f"learn_region_rules: there are {len(files)} weights; expected one network, beside whose weights the "
+                "rules are written. Choose the rules of one member, and pass them to the ensemble as --region_rules."
             )
         require_outside_package("ckpt_dir", self.weights.parent)
         if not settings_file(self.weights).is_file():
@@ -92,14 +102,8 @@ class RegionRuleChoice:
         batch: Any = engine.state.batch
         output: Any = engine.state.output
         for case, found in zip(batch, output, strict=True):
-            label, name = case["label"], case["case"]
-            references = label_to_regions(label, self.regions, self.ignore_label).cpu().numpy().astype(bool)
-            listed = case.get("labelled_regions")
-            known = known_voxels(label, self.regions, self.ignore_label, listed, name).cpu().numpy().astype(bool)
             probabilities = found["probabilities"].cpu().numpy()
-            self.dice[name] = np.stack(
-                [dice_of_candidates(p, y, k) for p, y, k in zip(probabilities, references, known, strict=True)]
-            )
+            self.dice[case["case"]] = dice_of_case(case, probabilities, self.regions, self.ignore_label)
 
     def write(self) -> None:
         """Choose the rules from the cases of all processes, and write them on rank 0."""
@@ -108,20 +112,7 @@ class RegionRuleChoice:
             return
         if not dice:
             raise DataError("learn_region_rules: no case could be evaluated, so no rule is chosen.")
-        table = np.stack([dice[case] for case in sorted(dice)])  # (cases, regions, candidates)
-        rules, gains = {}, {}
-        for index, name in enumerate(self.regions):
-            of_region = table[:, index][~np.isnan(table[:, index, 0])]
-            if not len(of_region):
-                logger.info("%s: no case is labelled for it, so no rule is chosen", name)
-                continue
-            best = best_candidate(of_region)
-            before, after = of_region.mean(axis=0)[[0, best]].round(4).tolist()
-            gains[name] = {"dice_before": before, "dice_after": after}
-            if best:
-                default = RegionRule()._asdict()
-                rules[name] = {k: v for k, v in CANDIDATES[best]._asdict().items() if v != default[k]}
-            logger.info("%s: %s, Dice %.4f -> %.4f", name, rules.get(name, "no rule helps"), before, after)
+        rules, gains = choose_rules([dice[case] for case in sorted(dice)], self.regions)
         write_region_rules(self.weights, rules, {"cases": sorted(dice), "regions": gains})
         logger.info(
             "%s of %d validation cases written to %s; evaluation and inference use them (--region_rules null: not)",
@@ -129,6 +120,57 @@ class RegionRuleChoice:
             len(dice),
             settings_file(self.weights),
         )
+
+
+def choose_rules(
+    dice: Sequence[np.ndarray], regions: Iterable[str]
+) -> tuple[dict[str, dict[str, float | bool]], dict[str, dict[str, float]]]:
+    """Choose a rule per region by the Dice of all cases together, see ``best_candidate``.
+
+    Args:
+        dice: of each case, the result of ``dice_of_case``.
+        regions: names of the regions.
+
+    Returns:
+        The numbers of ``RegionRule`` that are not the default, by region whose rule helps; and, by region with a
+        labelled case, ``dice_before`` and ``dice_after``, means over the cases.
+    """
+    table = np.stack(dice)  # (cases, regions, candidates)
+    rules, gains = {}, {}
+    for index, name in enumerate(regions):
+        of_region = table[:, index][~np.isnan(table[:, index, 0])]
+        if not len(of_region):
+            logger.info("%s: no case is labelled for it, so no rule is chosen", name)
+            continue
+        best = best_candidate(of_region)
+        before, after = of_region.mean(axis=0)[[0, best]].round(4).tolist()
+        gains[name] = {"dice_before": before, "dice_after": after}
+        if best:
+            default = RegionRule()._asdict()
+            rules[name] = {k: v for k, v in CANDIDATES[best]._asdict().items() if v != default[k]}
+        logger.info("%s: %s, Dice %.4f -> %.4f", name, rules.get(name, "no rule helps"), before, after)
+    return rules, gains
+
+
+def dice_of_case(
+    case: Mapping[str, Any],
+    probabilities: np.ndarray,
+    regions: Mapping[str, Sequence[int]],
+    ignore_label: int | None = None,
+) -> np.ndarray:
+    """Return the Dice of every region and candidate (regions, candidates), see ``dice_of_candidates``.
+
+    Args:
+        case: ``case``, ``label`` (1, H, W[, D]) and, if only some regions are labelled, ``labelled_regions``.
+        probabilities: (K, H, W[, D]) on the grid of the label.
+        regions: label values of each of the K regions.
+        ignore_label: value of voxels whose label is unknown; None for none.
+    """
+    label = case["label"]
+    references = label_to_regions(label, regions, ignore_label).cpu().numpy().astype(bool)
+    known = known_voxels(label, regions, ignore_label, case.get("labelled_regions"), case["case"])
+    masks = zip(probabilities, references, known.cpu().numpy().astype(bool), strict=True)
+    return np.stack([dice_of_candidates(*of_region) for of_region in masks])
 
 
 def dice_of_candidates(probability: np.ndarray, reference: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -145,14 +187,14 @@ def dice_of_candidates(probability: np.ndarray, reference: np.ndarray, known: np
         return np.full(len(CANDIDATES), np.nan)
     reference = reference & known
     found = {}
-    for threshold in THRESHOLDS:
-        labelled, sizes = label_components(probability >= threshold)
+    for threshold, fill_holes in product(THRESHOLDS, (False, True)):
+        labelled, sizes = label_components(threshold_mask(probability, threshold, fill_holes))
         voxels, hits = (np.bincount(labelled[mask], minlength=len(sizes)) for mask in (known, reference))
-        found[threshold] = sizes, voxels, hits
+        found[threshold, fill_holes] = sizes, voxels, hits
     true = np.count_nonzero(reference)
     result = []
     for rule in CANDIDATES:
-        sizes, voxels, hits = found[rule.threshold]
+        sizes, voxels, hits = found[rule.threshold, rule.fill_holes]
         kept = kept_components(sizes, rule)
         total = true + voxels[kept].sum()
         result.append(2 * hits[kept].sum() / total if total else 1.0)

@@ -14,7 +14,9 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.finite import require_finite
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 
 
@@ -66,6 +68,8 @@ class FiniteInferer(SimpleInferer):
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""
+        if len(members_of(network)) > 1:
+            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         plain = (
             inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         )  # torch.compile cannot trace MetaTensor

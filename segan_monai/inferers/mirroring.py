@@ -15,23 +15,23 @@ def mean_of_mirrored(
     network: Callable[[Tensor], Tensor],
     batch: Tensor,
     mirror_axes: Sequence[int],
-    axis: int = 2,
+    axis: int | None = 2,
     neighbours: int = 0,
 ) -> Tensor:
-    """Return the mean logits of a batch of slices over all combinations of mirrored axes, as in nnU-Net.
+    """Return the mean logits of a batch of slices or volumes over all combinations of mirrored axes, as in nnU-Net.
 
     The network gets one mirrored batch after the other, so memory does not grow with their number. Without neighbours,
     mirroring along the slicing axis would change nothing and is omitted.
 
     Args:
-        network: function from (N, C, U, V) to (N, K, U, V).
-        batch: (N, C, U, V).
+        network: function from (N, C, U, V) to (N, K, U, V), or from volumes to volumes.
+        batch: (N, C, U, V), or volumes (N, C, H, W, D) without ``axis``.
         mirror_axes: axes of the volume from which the slices are cut; of a photograph, 0 and 1.
-        axis: axis of the volume that was cut into slices.
+        axis: axis of the volume that was cut into slices; None for volumes.
         neighbours: number of neighbouring slices on each side among the channels.
 
     Returns:
-        (N, K, U, V), float32 if there is an axis to mirror.
+        Logits of the batch, float32 if there is an axis to mirror.
     """
     views = mirrored_views([mirror for mirror in mirror_axes if mirror != axis or neighbours])
     total = network(batch)

@@ -13,7 +13,9 @@ from torch import Tensor
 from segan_monai.errors import ConfigError
 from segan_monai.finite import NonFiniteOutputError
 from segan_monai.inferers.finite import image_name
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.slices import VolumeSliceInferer
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.rand_slices import centre_padding
 
 _WHOLE_PLANE = 2**30
@@ -21,6 +23,8 @@ _WHOLE_PLANE = 2**30
 
 class RoISliceInferer(VolumeSliceInferer):
     """``VolumeSliceInferer`` that records the RoIs of an ``LSNet``; other networks are applied as usual.
+
+    Of an ensemble, the RoIs of all members are recorded.
 
     Planes are not cropped to their content, because a recalibrated RoI has the size of the plane.
 
@@ -54,6 +58,18 @@ class RoISliceInferer(VolumeSliceInferer):
             NonFiniteOutputError: if an output value of either stage is NaN or infinite.
         """
         self.found = None
+        if len(members_of(network)) > 1:
+            tables: list[Tensor | None] = []
+
+            def of_member(member: Callable[..., Tensor]) -> Tensor:
+                output = self(inputs, member, *args, **kwargs)
+                tables.append(self.found)
+                return output
+
+            mean = infer_members(of_member, inputs, network)
+            found = [table for table in tables if table is not None]
+            self.found = torch.cat(found) if found else None
+            return mean
         if not hasattr(network, "locate"):
             return super().__call__(inputs, network, *args, **kwargs)
         try:

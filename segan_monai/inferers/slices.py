@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.finite import require_finite_output
+from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices
 
@@ -68,9 +70,12 @@ class VolumeSliceInferer(Inferer):
         neighbours: number of neighbouring slices on each side, added as channels; see ``neighbouring_slices``.
         mirror_axes: axes of the volume along which it is mirrored. The result is the mean of the logits over all
             combinations; each axis doubles the time. The network must have been trained with these axes.
+        window_overlap: None to segment whole planes. A share of ``min_size`` to segment windows of that size, which
+            overlap by it, and to average them with Gaussian weights (MONAI's ``sliding_window_inference``): for
+            networks that depend on the extent seen in training, or planes that do not fit in memory.
 
     Raises:
-        ConfigError: if ``axis``, ``batch_size``, ``neighbours`` or ``mirror_axes`` is out of range.
+        ConfigError: if ``axis``, ``batch_size``, ``neighbours``, ``mirror_axes`` or ``window_overlap`` is out of range.
 
     Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
@@ -90,11 +95,14 @@ class VolumeSliceInferer(Inferer):
         neighbours: int = 0,
         fixed_shapes: bool | None = None,
         mirror_axes: Sequence[int] = (),
+        window_overlap: float | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
         if neighbours < 0:
             raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
+        if window_overlap is not None and not 0 <= window_overlap < 1:
+            raise ConfigError(f"window_overlap is {window_overlap}, expected a number from 0 to below 1, or none.")
         self.axes = each_axis(axis)
         self.batch_size = batch_size
         self.skip_empty = skip_empty
@@ -106,6 +114,7 @@ class VolumeSliceInferer(Inferer):
         self.neighbours = neighbours
         self.fixed_shapes = fixed_shapes
         self.mirror_axes = each_mirror_axis(mirror_axes)
+        self.window_overlap = window_overlap
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
@@ -118,6 +127,8 @@ class VolumeSliceInferer(Inferer):
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
+        if len(members_of(network)) > 1:
+            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
@@ -145,8 +156,14 @@ class VolumeSliceInferer(Inferer):
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
 
-        def apply(batch: Tensor) -> Tensor:
+        def whole(batch: Tensor) -> Tensor:
             return network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
+
+        def apply(batch: Tensor) -> Tensor:
+            if self.window_overlap is None:
+                return whole(batch)
+            windows = SlidingWindowInferer(self.min_size, batch_size, self.window_overlap, mode="gaussian")
+            return cast(Tensor, windows(batch, lambda window: whole(window).float()))
 
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):

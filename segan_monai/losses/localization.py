@@ -47,6 +47,9 @@ def distance_iou(found: Tensor, true: Tensor) -> Tensor:
 class LocalizationLoss(nn.Module):
     """Loss of a ``LocalizationNet``: a heatmap term, and a box term where the target heat exceeds a threshold.
 
+    A network with coarse masks has a third term, ``coarse_mask``, whose target is the label, averaged
+    to the grid [ours].
+
     Args:
         map_loss: loss of heatmap logits and target (B, K, h, w). The paper uses focal + 0.2 Dice, as
             ``DiceQualityFocalLoss(lambda_dice=0.2)``.
@@ -54,6 +57,7 @@ class LocalizationLoss(nn.Module):
         stride: stride of the network's grid, in pixels of its input.
         threshold: positions with a target heat above this contribute to the box term (paper: 0.5).
         size: rows and columns of the network's input; by default those of the label.
+        mask_weight: weight of the coarse masks, if the network predicts them.
 
     Raises:
         ConfigError: if ``sigma`` is so small that an object between grid positions may get no position above 0.5.
@@ -66,6 +70,7 @@ class LocalizationLoss(nn.Module):
         stride: int = 4,
         threshold: float = 0.5,
         size: Sequence[int] | None = None,
+        mask_weight: float = 5.0,
     ) -> None:
         super().__init__()
         if sigma < smallest_sigma(stride):
@@ -76,20 +81,29 @@ class LocalizationLoss(nn.Module):
         self.map_loss = map_loss
         self.sigma, self.stride, self.threshold = sigma, stride, threshold
         self.size = tuple(size) if size else None
+        self.mask_weight = mask_weight
 
     def forward(self, found: tuple[Tensor, Tensor], label: Tensor) -> dict[str, Tensor]:
-        """Return the scalar terms ``heatmap`` and ``box``; ``box`` is 0 if the batch contains no object.
+        """Return the scalar terms ``heatmap``, ``box`` and, with coarse masks, ``coarse_mask``.
+
+        ``box`` is 0 if the batch contains no object.
 
         Args:
-            found: heatmap logits (B, K, h, w) and distances (B, K, 4, h, w), in pixels of the network's input.
+            found: heatmap logits (B, K, h, w), or (B, 2 K, h, w) with those of coarse masks, and distances
+                (B, K, 4, h, w) in pixels of the network's input.
             label: (B, K, H, W), 0 or 1.
         """
         logits, distances = found
+        logits, masks = logits.split([label.shape[1], logits.shape[1] - label.shape[1]], dim=1)
         heat, true = keypoint_targets(label, self.stride, self.sigma, self.size)
         near = heat > self.threshold
         boxes, true_boxes = distances.float().movedim(2, -1)[near], true.movedim(2, -1)[near]
         box = distance_iou(boxes, true_boxes).mean() if len(boxes) else distances.float().sum() * 0
-        return {"heatmap": self.map_loss(logits.float(), heat), "box": box}
+        terms = {"heatmap": self.map_loss(logits.float(), heat), "box": box}
+        if masks.shape[1]:
+            target = resample(label.float(), list(masks.shape[2:]))
+            terms["coarse_mask"] = self.mask_weight * self.map_loss(masks.float(), target)
+        return terms
 
 
 class CoarseSegmentationLoss(nn.Module):

@@ -25,8 +25,9 @@ from segan_monai.files import lies_in
 from segan_monai.grids import Grid, check_same_grid, voxel_steps
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
 from segan_monai.metrics.overlap import as_array, overlap_metrics
+from segan_monai.metrics.parts import PARTS, are_parts, part_errors
 from segan_monai.metrics.shape import count_components, surface_to_volume
-from segan_monai.metrics.summary import COLUMNS, Regions, listed, write_evaluation
+from segan_monai.metrics.summary import Regions, evaluation_table, listed, write_evaluation
 from segan_monai.metrics.surface import bounding_box, surface_metrics
 from segan_monai.parallel import available_processes, map_in_processes
 
@@ -53,7 +54,8 @@ def case_metrics(
     Returns:
         One dictionary per region: ``region``, ``dice``, ``iou``, ``precision``, ``sensitivity`` (0 to 1), ``hd95_mm``,
         ``assd_mm`` (mm), and for ``reference`` and ``prediction``: ``_ml`` (ml; a 2-D image counts as 1 mm thick),
-        ``_voxels``, ``_components`` (number of connected components) and ``_surface_to_volume_per_mm``. Empty masks
+        ``_voxels``, ``_components`` (number of connected components) and ``_surface_to_volume_per_mm``; and the columns
+        ``PARTS`` of ``part_errors`` if there are two or more regions that share no label value. Empty masks
         follow ``EMPTY_MASK_RULE``. Without ``spacing_mm``, distances, volumes and surfaces are NaN, except where an
         empty mask makes them 0 or infinite in any unit.
 
@@ -67,10 +69,14 @@ def case_metrics(
     if predicted_values.shape == true_values.shape:
         box = bounding_box((predicted_values != 0) | (true_values != 0))
         predicted_values, true_values = predicted_values[box], true_values[box]
+    predictions = {region: _mask(predicted_values, prediction_regions[region]) for region in regions}
+    references = {region: _mask(true_values, values) for region, values in regions.items()}
+    parts: dict[str, dict[str, Any]] = {}
+    if are_parts(regions) and are_parts(prediction_regions) and predicted_values.shape == true_values.shape:
+        parts = part_errors(predictions, references)
     rows = []
-    for region, values in regions.items():
-        prediction = _mask(predicted_values, prediction_regions[region])
-        reference = _mask(true_values, values)
+    for region, prediction in predictions.items():
+        reference = references[region]
         rows.append(
             {
                 "region": region,
@@ -84,6 +90,7 @@ def case_metrics(
                 "prediction_components": count_components(prediction),
                 "reference_surface_to_volume_per_mm": surface_to_volume(reference, spacing_mm),
                 "prediction_surface_to_volume_per_mm": surface_to_volume(prediction, spacing_mm),
+                **parts.get(region, {}),
             }
         )
     return rows
@@ -157,6 +164,8 @@ def evaluate_case(
             f"case {case} has labelled_regions {listed(sorted(unknown))}; expected some of {listed(regions)}. Correct "
             "the datalist."
         )
+    if set(regions) - set(listed_regions):  # the union is not known either
+        rows = [{name: value for name, value in row.items() if name not in PARTS} for row in rows]
     return [{"case": case, **row} for row in rows if row["region"] in listed_regions]
 
 
@@ -206,7 +215,7 @@ def evaluate_folders(
         ignore_label: value of voxels of the references whose label is unknown, see ``evaluate_case``.
 
     Returns:
-        Table with the columns ``COLUMNS``, one row per case and region.
+        Table of ``evaluation_table``, one row per case and region.
 
     Raises:
         DataError: if one folder contains the other, a case is missing in one folder, grids differ, or a file contains
@@ -231,7 +240,7 @@ def evaluate_folders(
         _evaluate_files, regions=regions, prediction_regions=prediction_regions, ignore_label=ignore_label
     )
     rows = _map_cases(evaluate, [(case, predicted[case], true[case]) for case in true], workers, "evaluate")
-    table = pd.DataFrame([row for of_case in rows for row in of_case], columns=list(COLUMNS))
+    table = evaluation_table(row for of_case in rows for row in of_case)
     write_evaluation(table, output_dir, regions, prediction_regions)
     return table
 

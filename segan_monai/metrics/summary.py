@@ -15,6 +15,7 @@ import pandas as pd
 
 from segan_monai.files import whole_file
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
+from segan_monai.metrics.parts import PARTS, describe_parts, summarize_parts
 
 Regions = Mapping[str, Sequence[int]]
 
@@ -27,6 +28,13 @@ SHAPES = tuple(
 )
 COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml", *SHAPES)
 FAILURE_RULE = "A case fails in a region when exactly one of the two masks is empty, or when they do not overlap."
+
+
+def evaluation_table(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the rows of ``evaluate_case`` as a table with ``COLUMNS``, and with ``PARTS`` if any row has them."""
+    found = list(rows)
+    parts = PARTS if any(PARTS[0] in row for row in found) else ()
+    return pd.DataFrame(found, columns=[*COLUMNS, *parts])
 
 
 def summarize(
@@ -48,6 +56,9 @@ def summarize(
         - for each metric, ``mean``, ``standard_deviation`` (of the sample; null for one case) and ``median``;
         - for each distance, also ``infinite``, the number of infinite values, and ``mean_of_finite``;
         - for the shape of the masks (``SHAPES``), the statistics of the masks that are not empty.
+
+        ``union`` has the Dice of all regions together and the shares of wrong voxels at its outline and between the
+        regions, see ``summarize_parts``; only for two or more regions that share no label value.
 
         Values that are infinite, or unknown because there is no spacing, are null.
     """
@@ -86,6 +97,8 @@ def summarize(
                 for empty in [no_reference if name.startswith("reference") else no_prediction]
             },
         }
+    if union := summarize_parts(table):
+        summary["union"] = {**union, "dice": _statistics(union["dice"].to_numpy(float))}
     return summary
 
 
@@ -121,16 +134,16 @@ def write_evaluation(
 ) -> None:
     """Write ``metrics.csv`` and ``summary.json`` (see ``summarize``) to ``output_dir``.
 
-    In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape that ``table``
-    lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the summary, as are
-    the evaluated cases on which post-processing was chosen.
+    In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape and of
+    the parts that ``table`` lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the
+    summary, as are the evaluated cases on which post-processing was chosen.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
     with whole_file(output_dir / "metrics.csv") as file:
         table.to_csv(
             file,
-            columns=[name for name in COLUMNS if name in table or name not in SHAPES],
+            columns=[name for name in (*COLUMNS, *PARTS) if name in table or name not in (*SHAPES, *PARTS)],
             index=False,
             float_format="%.9g",
         )
@@ -159,7 +172,10 @@ def format_table(table: pd.DataFrame) -> str:
     lines, notes = [], ["empty: references/predictions/both."]
     if distances:
         notes[0] = f"HD95 and ASSD are medians, in mm. {notes[0]}"
-    by_region = summarize(table)["regions"]
+    summary = summarize(table)
+    by_region = summary["regions"]
+    if union := summary.get("union"):
+        notes.append(describe_parts(union["dice"]["mean"], union))
     without = [region for region, found in by_region.items() if found["reference_empty"] == found["cases"]]
     if without and len(without) == len(by_region):
         notes.append("warning: all references are empty. Are these the right label maps, and do the regions fit them?")

@@ -3,6 +3,7 @@
 """Networks and weight loading."""
 
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
+from segan_monai.networks.ensemble import NetworkEnsemble, load_members, network_of_weights
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
 from segan_monai.networks.localization import CoarseLocalizer, LocalizationNet, RoIs
 from segan_monai.networks.lsnet import LSNet
@@ -27,6 +28,7 @@ __all__ = [
     "FCNDecoder",
     "LSNet",
     "LocalizationNet",
+    "NetworkEnsemble",
     "NormalizerSegmentor",
     "ResNetEncoderLevels",
     "ResNetPyramid",
@@ -40,8 +42,10 @@ __all__ = [
     "crop_affine",
     "inverse_affine",
     "kaiming_initialize",
+    "load_members",
     "load_weights",
     "merge_rois",
+    "network_of_weights",
     "read_checkpoint",
     "roi_affine",
     "sample_affine",

@@ -59,6 +59,9 @@ class LocalizationNet(nn.Module):
         max_rois: most objects per class and image at inference [ours].
         candidates: number of most probable positions from which a training RoI is drawn (paper: 3).
         prior: initial value of the heatmap, whose targets are nearly all 0 [ours].
+        masks: whether the network also predicts coarse masks, K further channels after those of the heatmap [ours].
+            Only ``LocalizationLoss`` reads them: every pixel of an object then teaches the features, not its centre
+            and edges alone.
         weights: see ``ResNetEncoderLevels``.
 
     Examples:
@@ -83,6 +86,7 @@ class LocalizationNet(nn.Module):
         candidates: int = 3,
         prior: float = 0.05,
         weights: str | Path | None = None,
+        masks: bool = False,
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1 or max_rois < 1 or candidates < 1:
@@ -97,7 +101,7 @@ class LocalizationNet(nn.Module):
         def convolution() -> list[nn.Module]:
             return [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
 
-        self.keypoint_head = nn.Sequential(*convolution(), nn.Conv2d(width, num_classes, 1))
+        self.keypoint_head = nn.Sequential(*convolution(), nn.Conv2d(width, (1 + masks) * num_classes, 1))
         self.box_head = nn.Sequential(
             *convolution(),
             *convolution(),
@@ -108,7 +112,10 @@ class LocalizationNet(nn.Module):
         nn.init.constant_(self.box_head[-1].bias, self.box_kernel * math.log(math.expm1(1 / 16)))  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map images (B, C, H, W) to heatmap logits (B, K, h, w) and distances in pixels (B, K, 4, h, w), h = H / 4."""
+        """Map images (B, C, H, W) to heatmap logits (B, K, h, w) and distances in pixels (B, K, 4, h, w), h = H / 4.
+
+        With ``masks``, the logits of coarse masks follow those of the heatmap: (B, 2 K, h, w).
+        """
         features = self.pyramid(x)
         heatmap = self.keypoint_head(features)
         relative = F.softplus(self.box_head(features).float() / self.box_kernel).unflatten(1, (-1, 4))
@@ -118,7 +125,7 @@ class LocalizationNet(nn.Module):
     def find_rois(self, found: tuple[Tensor, Tensor]) -> RoIs:
         """Return the RoIs of a batch at inference: one keypoint per connected component of the heatmap."""
         heatmap, distances = found
-        heat = heatmap.detach().float().sigmoid().cpu().numpy()
+        heat = heatmap[:, : distances.shape[1]].detach().float().sigmoid().cpu().numpy()
         rows = [
             (image, channel, row, column, score)
             for image, of_image in enumerate(heat)
@@ -132,7 +139,7 @@ class LocalizationNet(nn.Module):
     def draw_rois(self, found: tuple[Tensor, Tensor]) -> RoIs:
         """Draw one training RoI per image from its most probable positions (L-SNet, section 2.5)."""
         heatmap, distances = found
-        flat = heatmap.detach().float().sigmoid().flatten(1)
+        flat = heatmap[:, : distances.shape[1]].detach().float().sigmoid().flatten(1)
         scores, positions = flat.topk(min(self.candidates, flat.shape[1]))
         chosen = torch.randint(scores.shape[1], (len(flat), 1)).to(flat.device)
         position = positions.gather(1, chosen).squeeze(1)
@@ -154,7 +161,9 @@ class LocalizationNet(nn.Module):
             Keypoints (B, K, R, 2), distances (B, K, R, 4), and scores (B, K, R), 0 for padding.
         """
         heatmap, distances = found
-        scores, row, column = component_peaks(heatmap.float().sigmoid(), self.threshold, self.max_rois)
+        scores, row, column = component_peaks(
+            heatmap[:, : distances.shape[1]].float().sigmoid(), self.threshold, self.max_rois
+        )
         keypoints = torch.stack([column, row], dim=-1) * self.stride + self.stride / 2
         where = (row * heatmap.shape[-1] + column).unsqueeze(2).expand(-1, -1, 4, -1)
         return keypoints.float(), distances.flatten(3).gather(3, where).transpose(2, 3), scores

@@ -45,6 +45,8 @@ class NormalizerSegmentor(nn.Module):
         (4, 1, 4)
     """
 
+    has_softmax = True  # of the logits, for the mean of an ensemble
+
     def __init__(
         self,
         segmentor: nn.Module,

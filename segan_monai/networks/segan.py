@@ -4,38 +4,59 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers.factories import Conv, Norm
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.networks.level_strides import strides_of_levels
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
+from segan_monai.networks.upsampled_convolution_3d import UpsampledConv3d
 
 
-def _down(in_channels: int, out_channels: int, norm: bool) -> nn.Sequential:
-    """Build a down-sampling block: 4x4 convolution with stride 2, batch norm, leaky ReLU 0.2."""
-    layers: list[nn.Module] = [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1, bias=not norm)]
+def _down(in_channels: int, out_channels: int, norm: bool, stride: Sequence[int]) -> nn.Sequential:
+    """Build a down-sampling block: strided convolution, batch norm, leaky ReLU 0.2.
+
+    The kernel has 4 taps along an axis that is halved, so that it is symmetric about the coarser voxel, else 3.
+    """
+    dims = len(stride)
+    kernel = [4 if step == 2 else 3 for step in stride]
+    layers: list[nn.Module] = [
+        Conv["conv", dims](in_channels, out_channels, kernel, stride=tuple(stride), padding=1, bias=not norm)
+    ]
     if norm:
-        layers.append(nn.BatchNorm2d(out_channels))
+        layers.append(Norm["batch", dims](out_channels))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
 
 
-def _conv(in_channels: int, out_channels: int) -> list[nn.Module]:
-    """Build a block of 3x3 convolution, batch norm, leaky ReLU 0.2."""
+def _conv(in_channels: int, out_channels: int, spatial_dims: int) -> list[nn.Module]:
+    """Build a block of convolution with 3 taps per axis, batch norm, leaky ReLU 0.2."""
     return [
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
+        Conv["conv", spatial_dims](in_channels, out_channels, 3, padding=1, bias=False),
+        Norm["batch", spatial_dims](out_channels),
         nn.LeakyReLU(0.2, inplace=True),
     ]
 
 
-def down_sampling_blocks(in_channels: int, widths: list[int], norm: bool) -> nn.ModuleList:
+def down_sampling_blocks(
+    in_channels: int, widths: list[int], norm: bool, strides: Sequence[Sequence[int]]
+) -> nn.ModuleList:
     """Build the down-sampling blocks shared by segmentor and critic; the first one has no batch norm."""
     inputs = [in_channels, *widths[:-1]]
-    blocks = zip(inputs, widths, strict=True)
-    return nn.ModuleList(_down(i, o, norm and level > 0) for level, (i, o) in enumerate(blocks))
+    blocks = zip(inputs, widths, strides, strict=True)
+    return nn.ModuleList(_down(i, o, norm and level > 0, stride) for level, (i, o, stride) in enumerate(blocks))
+
+
+def _cropped(x: Tensor, start: list[int], size: list[int]) -> Tensor:
+    """Crop the spatial axes of (B, C, H, W[, D])."""
+    if len(size) == 2:
+        return x[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1]]
+    return x[..., start[0] : start[0] + size[0], start[1] : start[1] + size[1], start[2] : start[2] + size[2]]
 
 
 class SegANSegmentor(nn.Module):
@@ -44,6 +65,9 @@ class SegANSegmentor(nn.Module):
     Each encoder level halves the plane with a strided 4x4 convolution. Each decoder level upsamples by 2 (bilinear),
     applies a 3x3 convolution, and concatenates the encoder features of the same size. Inputs of any size are accepted:
     they are zero-padded on both sides to multiples of ``2 ** num_levels``, and the logits are cropped back.
+
+    With ``spatial_dims`` 3 [ours], it is the same network on volumes, with kernels of 4x4x4 and 3x3x3 and trilinear
+    upsampling.
 
     Args:
         in_channels: number of modalities C.
@@ -56,14 +80,19 @@ class SegANSegmentor(nn.Module):
             decoder's before the last convolutions [ours: improves thin structures such as the hippocampus].
         deep_supervision: number of coarser decoder levels that also predict logits, which only training uses; fewer
             than ``num_levels`` (paper: 0). For a loss such as MONAI's ``DeepSupervisionLoss``.
+        spatial_dims: 2 for slices, 3 for volumes.
+        level_strides: strides of the first levels, 1 or 2 per axis, such as ``[[2, 2, 1]]`` for thick slices, whose
+            distance is then halved from the second level on; other levels halve every axis. None for 2 everywhere.
 
     Raises:
-        ConfigError: if ``full_resolution_channels`` is negative, ``deep_supervision`` does not fit, or another count is
-            not positive.
+        ConfigError: if ``full_resolution_channels`` is negative, ``deep_supervision`` or ``level_strides`` does not
+            fit, or another count is not positive.
 
     Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
         torch.Size([2, 3, 155, 161])
+        >>> SegANSegmentor(1, 2, base_channels=4, spatial_dims=3)(torch.zeros(1, 1, 35, 50, 30)).shape
+        torch.Size([1, 2, 35, 50, 30])
     """
 
     def __init__(
@@ -75,6 +104,8 @@ class SegANSegmentor(nn.Module):
         max_channels: int | None = None,
         full_resolution_channels: int = 0,
         deep_supervision: int = 0,
+        spatial_dims: int = 2,
+        level_strides: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if not 0 <= deep_supervision < max(num_levels, 1):
@@ -90,39 +121,50 @@ class SegANSegmentor(nn.Module):
                 f"{num_levels} must all be at least 1."
             )
         widths = [min(base_channels * 2**level, max_channels or 2**31) for level in range(num_levels)]
-        self.divisor = 2**num_levels
+        strides = strides_of_levels(spatial_dims, num_levels, level_strides)
+        self.divisors = [math.prod(of_axis) for of_axis in zip(*strides, strict=True)]
         full = full_resolution_channels
-        self.stem = nn.Sequential(*_conv(in_channels, full), *_conv(full, full)) if full else None
-        self.head = nn.Sequential(*_conv(2 * full, full), nn.Conv2d(full, out_channels, 1)) if full else None
-        self.encoder = down_sampling_blocks(full or in_channels, widths, norm=True)
+        conv = Conv["conv", spatial_dims]
+        self.stem = (
+            nn.Sequential(*_conv(in_channels, full, spatial_dims), *_conv(full, full, spatial_dims)) if full else None
+        )
+        self.head = nn.Sequential(*_conv(2 * full, full, spatial_dims), conv(full, out_channels, 1)) if full else None
+        self.encoder = down_sampling_blocks(full or in_channels, widths, norm=True, strides=strides)
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_levels)):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
             outputs = widths[level - 1] if level else full or out_channels
+            bias = level == 0 and not full
             block: list[nn.Module] = [
                 nn.Identity(),  # placeholder that keeps the parameter names of existing checkpoints
-                UpsampledConv2d(inputs, outputs, bias=level == 0 and not full),
+                UpsampledConv2d(inputs, outputs, bias=bias)
+                if spatial_dims == 2
+                else UpsampledConv3d(inputs, outputs, bias=bias, scale=strides[level]),
             ]
             if level or full:
-                block += [nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+                block += [Norm["batch", spatial_dims](outputs), nn.ReLU(inplace=True)]
             self.decoder.append(nn.Sequential(*block))
         # finest first; without deep supervision there are none, and checkpoints keep their names
-        self.deep_heads = nn.ModuleList(nn.Conv2d(widths[level], out_channels, 1) for level in range(deep_supervision))
+        self.deep_heads = nn.ModuleList(conv(widths[level], out_channels, 1) for level in range(deep_supervision))
+        self.deep_mode = {2: "bilinear", 3: "trilinear"}[spatial_dims]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map slices (B, C, H, W) to logits (B, K, H, W).
+        """Map slices (B, C, H, W) to logits (B, K, H, W); with ``spatial_dims`` 3, volumes (B, C, H, W, D).
 
         In training with ``deep_supervision`` n, return a list of 1 + n logits of this size, those of the last level
-        first. Logits of coarser levels are upsampled to the plane, so that small regions stay in the label map
+        first. Logits of coarser levels are upsampled to the input's size, so that small regions stay in the label map
         [ours].
         """
-        height, width = x.shape[-2], x.shape[-1]
-        pad_h, pad_w = -height % self.divisor, -width % self.divisor
-        top, left = pad_h // 2, pad_w // 2
-        x = F.pad(
-            x, [left, pad_w - left, top, pad_h - top]
-        )  # unconditional, so that an exported graph accepts every size
-        padded_h, padded_w = x.shape[-2], x.shape[-1]
+        size: list[int] = []
+        before: list[int] = []
+        padding: list[int] = []  # of the last axis first
+        for axis, divisor in enumerate(self.divisors):
+            size.append(x.shape[2 + axis])
+            pad = -size[axis] % divisor
+            before.append(pad // 2)
+            padding = [before[axis], pad - before[axis]] + padding  # noqa: RUF005 - TorchScript cannot unpack
+        x = F.pad(x, padding)  # unconditional, so that an exported graph accepts every size
+        padded = x.shape[2:]
         stem = x if self.stem is None else self.stem(x)
         x = stem
         skips: list[Tensor] = []
@@ -136,12 +178,12 @@ class SegANSegmentor(nn.Module):
                 levels.append(x)  # coarsest first
         if self.head is not None:
             x = self.head(torch.cat([x, stem], dim=1))
-        logits = x[..., top : top + height, left : left + width]
+        logits = _cropped(x, before, size)
         # a script has one type of output, and does not train
         if not torch.jit.is_scripting() and self.training and len(self.deep_heads):
             inner = [head(y) for head, y in zip(self.deep_heads, levels[-2::-1], strict=False)]
-            planes = [F.interpolate(y, (padded_h, padded_w), mode="bilinear") for y in inner]
-            return [logits, *(y[..., top : top + height, left : left + width] for y in planes)]  # type: ignore
+            whole = [F.interpolate(y, padded, mode=self.deep_mode) for y in inner]
+            return [logits, *(_cropped(y, before, size) for y in whole)]  # type: ignore
         return logits
 
 
@@ -161,7 +203,7 @@ class SegANSegmentors(nn.Module):
         torch.Size([1, 2, 32, 32])
     """
 
-    def __init__(self, in_channels: int, out_channels: int, **settings: int | None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, **settings: Any) -> None:
         super().__init__()
         one: dict[str, Any] = {"in_channels": in_channels, "out_channels": 1, **settings}
         self.segmentors = nn.ModuleList(SegANSegmentor(**one) for _ in range(out_channels))

@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from segan_monai.errors import ConfigError
+from segan_monai.networks.level_strides import strides_of_levels
 from segan_monai.networks.segan import down_sampling_blocks
 
 INPUTS = ("multiply", "concat")
@@ -27,9 +31,11 @@ class SegANCritic(nn.Module):
         patch_score: whether a 1x1 convolution on the last block scores every patch, see ``SegANCritics.patch_scores``.
         spectral_norm: whether to divide each weight by its largest singular value (Miyato et al. (2018)), instead of
             clamping it.
+        spatial_dims: 2 for slices, 3 for volumes (B, C, H, W, D).
+        level_strides: see ``SegANSegmentor``.
 
     Raises:
-        ConfigError: if a count is not positive.
+        ConfigError: if a count is not positive, or ``level_strides`` does not fit.
     """
 
     def __init__(
@@ -41,6 +47,8 @@ class SegANCritic(nn.Module):
         score: bool = False,
         patch_score: bool = False,
         spectral_norm: bool = False,
+        spatial_dims: int = 2,
+        level_strides: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if min(in_channels, base_channels, num_levels) < 1:
@@ -49,11 +57,12 @@ class SegANCritic(nn.Module):
                 "must all be at least 1."
             )
         widths = [base_channels * 2**level for level in range(num_levels)]
-        self.encoder = down_sampling_blocks(in_channels, widths, norm)
+        strides = strides_of_levels(spatial_dims, num_levels, level_strides)
+        self.encoder = down_sampling_blocks(in_channels, widths, norm, strides)
         self.score = nn.Linear(widths[-1], 1) if score else None
-        self.patch_score = nn.Conv2d(widths[-1], 1, 1) if patch_score else None
+        self.patch_score = Conv["conv", spatial_dims](widths[-1], 1, 1) if patch_score else None
         for layer in [*self.modules()] if spectral_norm else []:
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            if isinstance(layer, nn.Conv2d | nn.Conv3d | nn.Linear):
                 with_spectral_norm(layer)
 
     def forward(self, masked_image: Tensor) -> list[Tensor]:
@@ -64,7 +73,9 @@ class SegANCritic(nn.Module):
         features = [masked_image]
         for block in self.encoder:
             features.append(block(features[-1]))
-        return features if self.score is None else [self.score(features[-1].mean(dim=(2, 3)))]
+        return (
+            features if self.score is None else [self.score(features[-1].mean(dim=tuple(range(2, masked_image.ndim))))]
+        )
 
 
 class SegANCritics(nn.Module):
@@ -84,6 +95,8 @@ class SegANCritics(nn.Module):
         input: ``multiply`` for the image times the mask, as in the paper, or ``concat`` for image and mask as separate
             channels (Tang et al. (2020), SegAN-CAT), so that the critic also sees the surroundings of the mask. A
             critic then has C + 1 channels, a joint one C + K.
+        spatial_dims: see ``SegANCritic``.
+        level_strides: see ``SegANSegmentor``.
 
     Raises:
         ConfigError: if a count is not positive, or the input is unknown.
@@ -107,6 +120,8 @@ class SegANCritics(nn.Module):
         patch_score: bool = False,
         spectral_norm: bool = False,
         input: str = "multiply",
+        spatial_dims: int = 2,
+        level_strides: Sequence[Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
         if input not in INPUTS:
@@ -116,7 +131,17 @@ class SegANCritics(nn.Module):
         masks = num_classes if joint else 1
         channels = in_channels * masks if input == "multiply" else in_channels + masks
         self.critics = nn.ModuleList(
-            SegANCritic(channels, base_channels, num_levels, norm, score, patch_score, spectral_norm)
+            SegANCritic(
+                channels,
+                base_channels,
+                num_levels,
+                norm,
+                score,
+                patch_score,
+                spectral_norm,
+                spatial_dims,
+                level_strides,
+            )
             for _ in range(1 if joint else num_classes)
         )
 
@@ -124,8 +149,8 @@ class SegANCritics(nn.Module):
         """Combine the image with the mask of each class and return the critics' features.
 
         Args:
-            image: (B, C, H, W).
-            label_map: (B, K, H, W), probabilities or 0/1, with K as given at construction.
+            image: (B, C, H, W[, D]).
+            label_map: (B, K, H, W[, D]), probabilities or 0/1, with K as given at construction.
 
         Returns:
             For each critic, the list of its features; layer 0 (the masked image) first.
@@ -146,7 +171,7 @@ class SegANCritics(nn.Module):
         return [critic(x) for critic, x in zip(self.critics, inputs, strict=True)]
 
     def patch_scores(self, features: list[list[Tensor]]) -> list[Tensor]:
-        """Return the score of each patch from the features of ``forward``, one tensor (B, 1, h, w) per critic.
+        """Return the score of each patch from the features of ``forward``, one tensor (B, 1, h, w[, d]) per critic.
 
         Raises:
             ConfigError: if the critics were built without ``patch_score``.

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Training RoIs beside the boxes of the true masks."""
+"""Training RoIs: boxes of true masks in place of predicted ones, boxes moved at random, and their agreement."""
 
 from __future__ import annotations
 
@@ -43,6 +43,21 @@ def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> R
     true = from_edges(index, channels.long(), left, right, top, bottom, torch.ones(len(rows), device=device))
     # out of place, because distances have a gradient
     return RoIs(*(part.index_copy(0, index, new.to(part)) for part, new in zip(rois, true, strict=True)))
+
+
+def jittered(rois: RoIs, jitter: float) -> RoIs:
+    """Move the edges of predicted boxes at random [ours]; keypoints stay, and distances keep their gradient.
+
+    Boxes of training images are better than those of new ones. Moved boxes show the segmentor what to expect.
+
+    Args:
+        rois: N RoIs.
+        jitter: standard deviation of the shift of each edge, as a share of the box's width or height.
+    """
+    left, right, top, bottom = rois.distances.detach().float().unbind(1)
+    lengths = torch.stack([left + right, left + right, top + bottom, top + bottom], dim=1)
+    shift = torch.randn(lengths.shape).clamp(-2, 2).to(lengths)
+    return rois._replace(distances=rois.distances + jitter * lengths * shift)
 
 
 def mean_box_iou(rois: RoIs, label: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from segan_monai.pictures.live_slice import LiveSlice
 from segan_monai.pictures.overlay_picture import black_figure, outline_mask
-from segan_monai.transforms.rand_slices import centre_padding
+from segan_monai.transforms.rand_foreground_patches import cut_patch
 
 
 def critic_maps(
@@ -29,28 +29,67 @@ def critic_maps(
     Args:
         network: the segmentor.
         critic: called with image and label map, returns a list of features for each critic, see ``SegANCritics``.
-        image: (C, U, V), with the C channels that the networks take, including neighbouring slices.
-        label: (K, U, V), 0 or 1.
+        image: (C, U, V), with the C channels that the networks take, including neighbouring slices; or (C, H, W, D).
+        label: (K, U, V), 0 or 1; or (K, H, W, D).
         min_size: rows and columns to which slices are padded in training, see ``VolumeSliceInferer``.
 
     Returns:
-        For each critic and layer, starting with the masked image (layer 0): a map (U, V) on the CPU, upsampled to the
-        size of the slice.
+        For each critic and layer, starting with the masked image (layer 0): a map (U, V), or (H, W, D), on the CPU,
+        upsampled to the size of the image.
     """
-    padding = centre_padding(image.shape[1:], tuple(min_size))
+    size = image.shape[1:]
+    smallest = tuple(min_size) if len(min_size) == len(size) else (1,) * len(size)
+    padded = [max(side, least) for side, least in zip(size, smallest, strict=True)]
     device = next(network.parameters()).device
-    x, y = (F.pad(planes[None].to(device).float(), padding) for planes in (image, label))
-    rows = slice(padding[2], padding[2] + image.shape[1])
-    columns = slice(padding[0], padding[0] + image.shape[2])
+    x, y = (cut_patch(maps.to(device).float(), [0] * len(size), padded)[None] for maps in (image, label))
+    starts = [(whole - side) // 2 for whole, side in zip(padded, size, strict=True)]
+    of_axes = [slice(first, first + side) for first, side in zip(starts, size, strict=True)]
+    inside: tuple[int | slice, ...] = (0, 0, *of_axes)
     with eval_mode(network, critic):
         predicted, true = critic(x, network(x).sigmoid()), critic(x, y)
         return [
             [
-                _upsampled((f - g).abs().mean(dim=1, keepdim=True), x.shape[2:])[0, 0, rows, columns].cpu()
+                _upsampled((f - g).abs().mean(dim=1, keepdim=True), x.shape[2:])[inside].cpu()
                 for f, g in zip(of_prediction, of_truth, strict=True)
             ]
             for of_prediction, of_truth in zip(predicted, true, strict=True)
         ]
+
+
+def critic_maps_of_slice(
+    network: nn.Module, critic: nn.Module, cut: LiveSlice, patch_size: Sequence[int]
+) -> list[list[Tensor]]:
+    """Compute ``critic_maps`` of 3-D networks on the patch around the reference in a slice; 0 outside of the patch.
+
+    Args:
+        network: the segmentor.
+        critic: see ``critic_maps``.
+        cut: the slice, with its volume.
+        patch_size: voxels of a patch along each axis, as in training.
+
+    Returns:
+        For each critic and layer a map (U, V).
+    """
+    if cut.volume is None or cut.reference is None or cut.axis is None:
+        raise AssertionError("a 3-D network needs a slice of a volume")
+    shape = cut.volume.shape[1:]
+    marked = cut.label.any(0).nonzero().float()
+    middle = marked.mean(0).tolist() if len(marked) else [side / 2 for side in cut.label.shape[1:]]
+    middle.insert(cut.axis, cut.index)
+    start = [
+        min(max(round(centre) - side // 2, 0), max(whole - side, 0))
+        for centre, side, whole in zip(middle, patch_size, shape, strict=True)
+    ]
+    of_axes = [slice(first, first + side) for first, side in zip(start, patch_size, strict=True)]
+    box: tuple[slice, ...] = (slice(None), *of_axes)
+    image, label = cut.volume[box], cut.reference[box]
+    maps = critic_maps(network, critic, image, label, patch_size)
+    planes = []
+    for of_critic in maps:
+        wholes = torch.zeros(len(of_critic), *shape)
+        wholes[box] = torch.stack(of_critic)
+        planes.append(list(wholes.select(1 + cut.axis, cut.index)))
+    return planes
 
 
 def critic_figure(cut: LiveSlice, maps: list[list[Tensor]], regions: Sequence[str], colours: Sequence[str]) -> Any:
@@ -85,7 +124,9 @@ def critic_figure(cut: LiveSlice, maps: list[list[Tensor]], regions: Sequence[st
 
 
 def _upsampled(features: Tensor, size: Sequence[int]) -> Tensor:
-    """Upsample (1, 1, h, w) to the size of the slice, with each feature over the pixels of its stride."""
-    height, width = (whole // part * part for whole, part in zip(size, features.shape[2:], strict=True))
-    large = F.interpolate(features.float(), (height, width), mode="bilinear", align_corners=False)
-    return F.pad(large, (0, size[1] - width, 0, size[0] - height), mode="replicate")
+    """Upsample (1, 1, h, w[, d]) to the size of the image, with each feature over the pixels of its stride."""
+    strided = [whole // part * part for whole, part in zip(size, features.shape[2:], strict=True)]
+    mode = "bilinear" if len(size) == 2 else "trilinear"
+    large = F.interpolate(features.float(), strided, mode=mode, align_corners=False)
+    missing = [(0, whole - side) for whole, side in zip(size, strided, strict=True)]
+    return F.pad(large, [n for of_axis in reversed(missing) for n in of_axis], mode="replicate")

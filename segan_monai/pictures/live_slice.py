@@ -39,6 +39,9 @@ class LiveSlice:
         axis: slicing axis of the volume; None for a photograph.
         affine: (4, 4) of the volume, RAS, mm.
         normalized: normalized image (C, U, V), if the network normalizes.
+        index: position of the slice along the axis.
+        volume: image (C, H, W, D), of which the slice is one.
+        reference: label (K, H, W, D), 0 or 1.
     """
 
     case: str
@@ -50,6 +53,9 @@ class LiveSlice:
     axis: int | None = None
     affine: NDArray[Any] = field(default_factory=lambda: np.eye(4))
     normalized: Tensor | None = None
+    index: int = 0
+    volume: Tensor | None = None
+    reference: Tensor | None = None
 
     @classmethod
     def of_case(
@@ -89,6 +95,9 @@ class LiveSlice:
             axis,
             affine,
             None if normalized is None else cut(_plain(normalized)),
+            z,
+            _plain(image),
+            label,
         )
 
     def to_screen(self, planes: Tensor) -> NDArray[Any]:

@@ -17,6 +17,7 @@ import pandas as pd
 from segan_monai._version import __version__
 from segan_monai.files import whole_file
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
+from segan_monai.metrics.parts import describe_parts
 from segan_monai.metrics.summary import DISTANCES, FAILURE_RULE, summarize
 from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
@@ -91,6 +92,8 @@ def _section(run: RunFolder) -> dict[str, Any]:
         section["published"] = published.note
         section["statistics"] = [_statistic(name) for name in measures]
         section["measures"] = [TITLES[name] for name in measures]
+        union = run.summary.get("union")
+        section["union"] = describe_parts(union["dice"]["mean"], union) if union else ""
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["by_size"] = dice_by_size(run.metrics)
         section["cases"] = _cases(run.metrics, measures)

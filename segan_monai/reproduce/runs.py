@@ -38,12 +38,15 @@ __all__ = [
     "ResultTable",
     "RunFailedError",
     "check_rows",
+    "config_files_of",
+    "evaluate_row",
     "load_tables",
     "parse_overrides",
     "read_evaluation",
     "read_training",
     "recorded_name",
     "run_row",
+    "train_row",
 ]
 
 logger = logging.getLogger(__name__)
@@ -102,6 +105,34 @@ def run_row(
         RunFailedError: the training or the evaluation failed.
         ConfigError: the folder of this run holds one with other settings.
     """
+    folder, settings = train_row(plan, row, seed, fold, labels)
+    training, evaluation = folder / "training", folder / "evaluation"
+    if not (evaluation / "summary.json").is_file():
+        evaluate_row(plan, row, training, evaluation, settings)
+    results = {**read_training(training), **read_evaluation(training, evaluation)}
+    drawn = {} if labels is None else {"labels": labels[0], "draw": labels[1]}
+    return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **drawn, **results}
+
+
+def train_row(
+    plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None
+) -> tuple[Path, dict[str, Any]]:
+    """Train one row with one seed, unless its weights exist.
+
+    Args:
+        plan: the settings shared by all rows.
+        row: name of the row.
+        seed: seed of split and initialization.
+        fold: see ``run_row``.
+        labels: see ``run_row``.
+
+    Returns:
+        The folder of the run, whose subfolder ``training`` has the weights, and the settings for its evaluation.
+
+    Raises:
+        RunFailedError: the training failed.
+        ConfigError: the folder of this run holds one with other settings.
+    """
     chosen = {} if labels is None else dict(zip((NUMBER_KEY, DRAW_KEY), labels, strict=True))
     name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
     folder = _folder(plan, row) / (name if labels is None else f"{name}_labels_{labels[0]}_draw_{labels[1]}")
@@ -116,16 +147,28 @@ def run_row(
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
     overlays = [recorded_name(file) for file in (*plan.configs, *plan.table.rows[row])]
     _claim(folder, {"bundle": plan.table.bundle, "overlays": overlays, "settings": {**plan.overrides, **settings}})
-    training, evaluation = folder / "training", folder / "evaluation"
+    training = folder / "training"
     if not (training / "model.pt").is_file() or not (training / "trained.txt").is_file():
         resume = (training / "last.pt").is_file()
         _run(plan, row, "training", training, {**settings, "resume": resume, "ckpt_dir": str(training)})
         (training / "trained.txt").touch()
-    if not (evaluation / "summary.json").is_file():
-        _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
-    results = {**read_training(training), **read_evaluation(training, evaluation)}
-    drawn = {} if labels is None else {"labels": labels[0], "draw": labels[1]}
-    return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **drawn, **results}
+    return folder, settings
+
+
+def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, settings: Mapping[str, Any]) -> None:
+    """Evaluate the weights of a run.
+
+    Args:
+        plan: the settings shared by all rows.
+        row: name of the row.
+        training: folder of the weights.
+        evaluation: receives the results.
+        settings: what ``train_row`` returned, and other keys of ``evaluate.json``.
+
+    Raises:
+        RunFailedError: the evaluation failed.
+    """
+    _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
 
 
 def read_training(folder: Path) -> dict[str, Any]:
@@ -194,14 +237,11 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
 
     Later configs win, in this order: the bundle's, those for all rows, those of the row, those of this run.
     """
-    config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
     output_dir.mkdir(parents=True, exist_ok=True)
-    configs = [BUNDLES / plan.table.bundle / "configs" / config, *plan.configs]
     if plan.overrides:
-        configs.append(_write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides)))
-    own = config_values({**settings, "output_dir": str(output_dir)})
-    configs += [*plan.table.rows[row], _write_json(output_dir.with_suffix(".json"), own)]
-    files = [str(file) for file in configs]
+        _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
+    _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
+    files = config_files_of(plan, row, run_id, output_dir)
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:
@@ -213,6 +253,22 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
         )
+
+
+def config_files_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[str]:
+    """Return the config files of a run, later ones winning.
+
+    Args:
+        plan: the settings shared by all rows.
+        row: name of the row.
+        run_id: ``training`` or ``evaluating``.
+        output_dir: output folder of the run, beside which its own settings lie.
+    """
+    config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
+    shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
+    first = BUNDLES / plan.table.bundle / "configs" / config
+    files = [first, *plan.configs, *shared, *plan.table.rows[row], output_dir.with_suffix(".json")]
+    return [str(file) for file in files]
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:

@@ -113,7 +113,7 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
         + "."
     )
-    return "\n\n".join([_markdown(rows), *_paired(table, runs), *notes]) + "\n"
+    return "\n\n".join([markdown_table(rows), *_paired(table, runs), *notes]) + "\n"
 
 
 def name_of(run: Mapping[str, Any]) -> str:
@@ -156,7 +156,7 @@ def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
         }
         for line in found.itertuples()
     ]
-    return [_markdown(rows)]
+    return [markdown_table(rows)]
 
 
 def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -207,7 +207,8 @@ def _mean(values: pd.Series) -> str:
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")
 
 
-def _markdown(rows: Sequence[Mapping[str, str]]) -> str:
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """Format rows as a Markdown table; the columns are the union of their keys."""
     frame = pd.DataFrame(rows).fillna("")
     lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.to_numpy().tolist()]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

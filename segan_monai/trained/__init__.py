@@ -4,6 +4,7 @@
 
 from segan_monai.trained.apply import allowed_keys, apply_settings_of_weights, apply_trained_settings, given_keys
 from segan_monai.trained.compare import contradictions
+from segan_monai.trained.members import require_same_settings
 from segan_monai.trained.record import record_of_training, user_settings
 from segan_monai.trained.settings_file import (
     cases_of_region_rules,
@@ -22,6 +23,7 @@ __all__ = [
     "given_keys",
     "read_trained_settings",
     "record_of_training",
+    "require_same_settings",
     "settings_file",
     "user_settings",
     "write_region_rules",

@@ -14,7 +14,9 @@ from monai.bundle import ConfigParser
 
 from segan_monai.command_line import config_files, overrides_of
 from segan_monai.errors import ConfigError
+from segan_monai.member_weights import weight_files
 from segan_monai.trained.compare import is_same
+from segan_monai.trained.members import require_same_settings
 from segan_monai.trained.record import ADJUSTABLE, references, user_settings
 from segan_monai.trained.settings_file import read_trained_settings, settings_file
 
@@ -38,9 +40,10 @@ def given_keys(overlays: Collection[str | os.PathLike[str]], overrides: Collecti
 
 
 def apply_settings_of_weights(parser: ConfigParser, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Put the trained settings into the config of a run that loads ``model.pt`` from ``ckpt_dir``.
+    """Put the trained settings into the config of a run that loads the weights of ``weights`` or ``ckpt_dir``.
 
     A training loads no such weights, and its config is left as it is.
+    The members of an ensemble need the same settings.
 
     Args:
         parser: the parser of the run.
@@ -50,12 +53,15 @@ def apply_settings_of_weights(parser: ConfigParser, arguments: Mapping[str, Any]
         The keys that have changed, with their new values.
 
     Raises:
-        ConfigError: See ``apply_trained_settings``.
+        ConfigError: See ``apply_trained_settings`` and ``require_same_settings``.
     """
     if "training" in parser or "ckpt_dir" not in parser:
         return {}
     given = given_keys(config_files(arguments)[1:], overrides_of(arguments)) if arguments else None
-    return apply_trained_settings(parser, Path(parser.get_parsed_content("ckpt_dir")) / "model.pt", given)
+    weights = parser.get_parsed_content("weights") if "weights" in parser else None
+    files = weight_files(weights, parser.get_parsed_content("ckpt_dir"))
+    require_same_settings(files, given or {})
+    return apply_trained_settings(parser, files[0], given)
 
 
 def apply_trained_settings(

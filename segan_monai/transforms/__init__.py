@@ -17,6 +17,7 @@ from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_ct import LoadCTd
 from segan_monai.transforms.load_photograph import LoadPhotographd, read_mask, read_photograph
 from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved, map_intensities
+from segan_monai.transforms.rand_foreground_patches import RandForegroundPatchesd
 from segan_monai.transforms.rand_patches import PatchFitsd, RandTissuePatchesd, TissueCentresd, tissue_centres
 from segan_monai.transforms.rand_slices import RandSlicesd, SlicesWithContentd, cut_slice
 from segan_monai.transforms.region_rules import RegionRulesd
@@ -29,6 +30,7 @@ from segan_monai.transforms.regions import (
 )
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 from segan_monai.transforms.save_case import SaveCased
+from segan_monai.transforms.save_probabilities import SaveProbabilitiesd, read_probability, region_file_name
 from segan_monai.transforms.split_normalized import SplitNormalizedd
 from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
@@ -49,6 +51,7 @@ __all__ = [
     "PatchFitsd",
     "RandContrastCurve",
     "RandContrastCurved",
+    "RandForegroundPatchesd",
     "RandSlicesd",
     "RandStrongChange",
     "RandTissuePatchesd",
@@ -57,6 +60,7 @@ __all__ = [
     "RelabelCased",
     "ResizeSlicesd",
     "SaveCased",
+    "SaveProbabilitiesd",
     "ScaleForegroundd",
     "ScaleHeadd",
     "SlicesWithContentd",
@@ -71,6 +75,8 @@ __all__ = [
     "merged_regions",
     "read_mask",
     "read_photograph",
+    "read_probability",
+    "region_file_name",
     "regions_to_label_map",
     "resize_planes",
     "scale_foreground",

@@ -25,7 +25,12 @@ class InputGridWriter(NibabelWriter):
 
     Args:
         **settings: arguments of ``NibabelWriter``.
+
+    Attributes:
+        scl_slope: factor by which readers multiply the stored integers; None for none.
     """
+
+    scl_slope: float | None = None
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -51,4 +56,6 @@ class InputGridWriter(NibabelWriter):
         source = Path(self.source)
         is_nifti = has_ending(source, (*NIFTI, *ANALYZE)) and source.is_file()
         image = place_like(source if is_nifti else None, image)
+        if self.scl_slope is not None:
+            image.header.set_slope_inter(self.scl_slope, 0)
         nibabel.save(image, filename)

@@ -39,21 +39,24 @@ def mirrored_views(mirror_axes: Sequence[int]) -> list[tuple[int, ...]]:
     return list(chain.from_iterable(combinations(mirror_axes, count) for count in range(len(mirror_axes) + 1)))
 
 
-def mirror_slices(slices: Tensor, mirrored: Sequence[int], axis: int = 2, neighbours: int = 0) -> Tensor:
+def mirror_slices(slices: Tensor, mirrored: Sequence[int], axis: int | None = 2, neighbours: int = 0) -> Tensor:
     """Return slices as they are cut from a volume that is mirrored along some of its axes.
 
     Along the slicing axis, the order of neighbouring slices is reversed.
 
     Args:
-        slices: (..., C, U, V), or (..., (2 * neighbours + 1) * C, U, V), see ``neighbouring_slices``.
+        slices: (..., C, U, V), or (..., (2 * neighbours + 1) * C, U, V), see ``neighbouring_slices``. Without ``axis``,
+            volumes (..., C, H, W, D).
         mirrored: axes of the volume (H, W, D); of a photograph, 0 and 1.
-        axis: axis of the volume that was cut into slices.
+        axis: axis of the volume that was cut into slices; None for volumes.
         neighbours: number of neighbouring slices on each side among the channels.
 
     Examples:
         >>> mirror_slices(torch.tensor([[[1, 2, 3]]]), [1]).tolist()
         [[[3, 2, 1]]]
     """
+    if axis is None:
+        return slices.flip([mirror - 3 for mirror in mirrored]) if mirrored else slices
     if neighbours and axis in mirrored:
         slices = slices.unflatten(-3, (2 * neighbours + 1, -1)).flip(-4).flatten(-4, -3)
     dims = [mirror - (mirror > axis) - 2 for mirror in mirrored if mirror != axis]

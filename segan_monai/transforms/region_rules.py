@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Post-processing of each region by a rule: a threshold, and the smallest connected component that is kept."""
+"""Post-processing of each region by a rule: threshold, filled holes, smallest connected component that is kept."""
 
 from __future__ import annotations
 
@@ -18,20 +18,22 @@ from segan_monai.errors import ConfigError
 
 
 class RegionRule(NamedTuple):
-    """What is kept of a region.
+    """What is kept of a region; its numbers are applied in this order: threshold, holes, components.
 
     Attributes:
         threshold: a voxel is in the region if its probability is at least this; above 0, below 1.
         smallest_fraction: components with less than this fraction of the largest one's voxels are removed, 0 to 1.
         smallest_voxels: components with fewer voxels are removed.
+        fill_holes: whether to fill cavities that the region encloses on all sides (of a photograph, in its plane).
     """
 
     threshold: float = 0.5
     smallest_fraction: float = 0.0
     smallest_voxels: int = 0
+    fill_holes: bool = False
 
 
-def region_rules(rules: Mapping[str, Mapping[str, float]], regions: Sequence[str]) -> list[RegionRule]:
+def region_rules(rules: Mapping[str, Mapping[str, float | bool]], regions: Sequence[str]) -> list[RegionRule]:
     """Return the rule of every region, in their order; a region that is not named has the default.
 
     Raises:
@@ -44,10 +46,12 @@ def region_rules(rules: Mapping[str, Mapping[str, float]], regions: Sequence[str
 
 def _rule(region: str, values: Any) -> RegionRule:
     fits = isinstance(values, Mapping) and set(values) <= set(RegionRule._fields)
-    numbers = list(values.values()) if fits else []
+    numbers = [value for key, value in values.items() if key != "fill_holes"] if fits else []
+    fits = fits and isinstance(values.get("fill_holes", False), bool)
     if not fits or not all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers):
         raise ConfigError(
-            f"region_rules of '{region}' is {values!r}; expected numbers under {', '.join(RegionRule._fields)}."
+            f"region_rules of '{region}' is {values!r}; expected numbers under {', '.join(RegionRule._fields[:-1])}, "
+            "and true or false under fill_holes."
         )
     rule = RegionRule(**values)
     if not (0 < rule.threshold < 1 and 0 <= rule.smallest_fraction <= 1 and rule.smallest_voxels >= 0):
@@ -78,9 +82,15 @@ def kept_components(sizes: np.ndarray, rule: RegionRule) -> np.ndarray:
     return (sizes > 0) & (sizes >= rule.smallest_fraction * sizes.max()) & (sizes >= rule.smallest_voxels)
 
 
+def threshold_mask(probability: np.ndarray, threshold: float, fill_holes: bool) -> np.ndarray:
+    """Return where a probability (H, W[, D]) reaches a threshold, with or without the holes."""
+    mask = probability >= threshold
+    return ndimage.binary_fill_holes(mask) if fill_holes else mask
+
+
 def region_mask(probability: np.ndarray, rule: RegionRule) -> np.ndarray:
-    """Return the voxels (H, W, D) of a region that a rule keeps, from their probabilities."""
-    mask = probability >= rule.threshold
+    """Return the voxels (H, W[, D]) of a region that a rule keeps, from their probabilities."""
+    mask = threshold_mask(probability, rule.threshold, rule.fill_holes)
     if not (rule.smallest_fraction or rule.smallest_voxels) or not mask.any():
         return mask
     labelled, sizes = label_components(mask)
@@ -97,14 +107,14 @@ class RegionRulesd(MapTransform):
     Args:
         keys: probabilities (K, H, W[, D]).
         regions: names of the K regions, in channel order.
-        rules: numbers of ``RegionRule`` by region; regions without any have the threshold 0.5 alone.
+        rules: values of ``RegionRule`` by region; regions without any have the threshold 0.5 alone.
 
     Raises:
         ConfigError: A name or a number is wrong.
     """
 
     def __init__(
-        self, keys: KeysCollection, regions: Sequence[str], rules: Mapping[str, Mapping[str, float]] | None
+        self, keys: KeysCollection, regions: Sequence[str], rules: Mapping[str, Mapping[str, float | bool]] | None
     ) -> None:
         super().__init__(keys)
         self.rules = region_rules(rules or {}, list(regions))

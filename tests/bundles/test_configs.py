@@ -22,6 +22,7 @@ OF_EACH_CONFIG = {
     "ckpt_dir": "training writes to its own folder, never over the weights that a bundle includes",
     "num_workers": "training reads many cases at once",
     "initialize": "training has no weights to load",
+    "network": "evaluation and inference may load several",
     "cases": "inference needs no labels",
     "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
     "dataset": "inference omits finished cases, and training keeps cases in memory",
@@ -62,6 +63,7 @@ OF_THE_HIPPOCAMPUS = {
     *("bundle_root", "dataset_dir", "modalities", "regions", "published", "cases", "label_regions"),
     *("epochs", "batch_size", "num_workers", "learning_rate", "val_interval", "folds", "base_channels"),
     *("full_resolution_channels", "slice_axis", "neighbours", "in_channels", "slice_size", "augmentation_probability"),
+    *("patch_size", "patches_per_volume"),
     *("preprocessing", "train"),
 }
 OF_ALL = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "device", "amp", "seed"}

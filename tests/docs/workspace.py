@@ -213,6 +213,9 @@ def appended(call: Call) -> list[str]:
             settings.append("--train-seconds=1")
         few = ["--labels=2", "--draws=0"] if table.labels else []
         return [*settings, *few, "--seeds=0", f"--row={row}"]
+    if arguments[0] == "folds":
+        keys = config_keys("configs/train.json", find_bundle(arguments[1]))
+        return ["--folds=0", *(f"--set={key}={value}" for key, value in small_options(keys, arguments).items())]
     if arguments[0] == "export":
         keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
         return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]

@@ -14,7 +14,8 @@ from monai.losses import DiceFocalLoss
 from segan_monai.engines import LSNetTrainer, NonFiniteLossError, SegmentationTrainer, decay_gradient
 from segan_monai.errors import ConfigError
 from segan_monai.losses import CoarseSegmentationLoss, LocalizationLoss
-from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
+from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor, RoIs
+from segan_monai.networks.true_boxes import jittered
 
 
 def batch(count=4):
@@ -139,8 +140,12 @@ def test_slices_without_objects_train_too():
 def test_bad_settings_and_values():
     with pytest.raises(ConfigError, match="gradient_decay is -1"):
         make(-1)
-    with pytest.raises(ConfigError, match=r"true_box_share is 2 and box_jitter 0\.1; expected a share of the epochs"):
+    with pytest.raises(
+        ConfigError, match=r"true_box_share is 2, box_jitter 0\.1 and roi_jitter 0\.0; expected a share"
+    ):
         make(true_box_share=2)
+    with pytest.raises(ConfigError, match=r"roi_jitter -0\.5; expected a share of the epochs from 0 to 1, and jitters"):
+        make(roi_jitter=-0.5)
     data = batch()
     data["image"][0, 0, 0, 0] = float("nan")
     with pytest.raises(NonFiniteLossError, match="of the localizer became nan"):
@@ -187,3 +192,41 @@ def test_the_segmentor_sees_true_objects_first():
     for of_image in target[1:]:
         assert float(of_image.sum()) == pytest.approx(expected, rel=0.05)
     assert not target[0].any(), "there is nothing in the first image"
+
+
+def test_edges_of_predicted_boxes_move_in_proportion_to_their_size():
+    torch.manual_seed(0)
+    count = 4000
+    distances = torch.tensor([[5.0, 15, 2, 3]]).repeat(count, 1).requires_grad_()
+    zeros = torch.zeros(count, dtype=torch.long)
+    moved = jittered(RoIs(zeros, zeros, torch.zeros(count, 2), distances, torch.ones(count)), 0.1).distances
+    shift = (moved - distances).detach()
+    assert shift.mean(0) == pytest.approx([0] * 4, abs=0.1)
+    # a tenth of 20 columns and 5 rows; clipping a normal distribution at two deviations leaves .96 of its deviation
+    assert (shift.std(0) / torch.tensor([2, 2, 0.5, 0.5])).tolist() == pytest.approx([0.96] * 4, abs=0.04)
+    moved.sum().backward()
+    assert (distances.grad == 1).all()
+
+
+def test_coarse_masks_are_a_third_term_and_change_nothing_at_inference():
+    torch.manual_seed(0)
+    network = LocalizationNet(1, 2, base_channels=4, masks=True).eval()
+    data = torch.rand(2, 1, 64, 64)
+    heat, distances = network(data)
+    assert (heat.shape, distances.shape) == ((2, 4, 16, 16), (2, 2, 4, 16, 16))
+    label = torch.zeros(2, 2, 64, 64)
+    label[:, 1, 8:24, 8:32] = 1
+    own = LocalizationLoss(loss(), sigma=4.0, mask_weight=2.0)
+    terms = own((heat, distances), label)
+    target = torch.nn.functional.avg_pool2d(label, 4)
+    assert float(terms["coarse_mask"]) == pytest.approx(2 * float(loss()(heat[:, 2:], target)))
+    without = own((heat[:, :2], distances), label)
+    assert {name: float(term) for name, term in without.items()} == pytest.approx(
+        {name: float(terms[name]) for name in ("heatmap", "box")}
+    )
+    heat = heat.detach().clone()
+    heat[:, 2:] = 50.0  # coarse masks are no keypoints
+    network.threshold = 0.999
+    assert not len(network.find_rois((heat, distances)).image)
+    assert not network.fixed_rois((heat, distances))[2].any()
+    assert network.draw_rois((heat, distances)).channel.max() < 2

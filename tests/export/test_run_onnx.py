@@ -95,8 +95,11 @@ def test_rules_of_regions():
     maps = np.random.default_rng(0).random((2, 9, 8, 7)).astype(np.float32)
     maps[:, 4] = 0  # two large components, and none across
     rules = {"a": {"threshold": 0.7, "smallest_fraction": 1.0}, "b": {"threshold": 0.8, "smallest_voxels": 3}}
-    expected = RegionRulesd("pred", ["a", "b", "c"], rules)({"pred": torch.from_numpy(np.stack([*maps, maps[0]]))})
-    found = run_onnx.apply_rules(np.stack([*maps, maps[0]]), [(0.7, 1.0, 0), (0.8, 0.0, 3), (0.5, 0.0, 0)])
+    rules["d"] = {"threshold": 0.2, "fill_holes": True}
+    four = np.stack([*maps, maps[0], maps[1]])
+    expected = RegionRulesd("pred", ["a", "b", "c", "d"], rules)({"pred": torch.from_numpy(four)})
+    found = run_onnx.apply_rules(four, [(0.7, 1.0, 0), (0.8, 0.0, 3), (0.5, 0.0, 0), (0.2, 0.0, 0, True)])
+    assert np.count_nonzero(found[3]) > np.count_nonzero(maps[1] >= 0.2), "there are holes"
     assert np.array_equal(found, expected["pred"].numpy())
     assert 0 < np.count_nonzero(found[0]) < np.count_nonzero(maps[0] >= 0.7)
 

@@ -63,6 +63,17 @@ def test_speckles_are_removed_by_a_rule_and_the_exact_region_has_none(weights):
     assert read_trained_settings(weights)["region_rules"] == {"tumour": {"smallest_fraction": 0.1}}
 
 
+def test_holes_are_filled_where_that_helps(weights):
+    cases = [case(number, speckle=False) for number in range(3)]
+    for batch, output in cases:
+        batch["label"][0, 4, 4, 4] = 1
+        output["probabilities"][:, 4, 4, 4] = 0.1
+    record = choose(weights, cases)
+    assert record["settings"]["region_rules"] == {"tumour": {"fill_holes": True}}
+    before = round(2 * 124 / (125 + 124), 4)
+    assert record["region_rules_chosen"]["regions"]["tumour"] == {"dice_before": before, "dice_after": 1.0}
+
+
 def test_where_no_rule_helps_none_is_written(weights):
     assert choose(weights, [case(number, speckle=False) for number in range(3)])["settings"]["region_rules"] is None
 
@@ -116,6 +127,8 @@ def test_the_first_of_equally_good_rules_is_taken():
 def test_messages(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"subset is held_out; expected validation.*--subset validation"):
         RegionRuleChoice(weights, REGIONS, "held_out")
+    with pytest.raises(ConfigError, match="there are 2 weights; expected one network"):
+        RegionRuleChoice([weights, weights], REGIONS, "validation")
     with pytest.raises(ConfigError, match=r"other\.json does not exist, and receives the rules"):
         RegionRuleChoice(tmp_path / "other.pt", REGIONS, "validation")
     with pytest.raises(DataError, match="no case could be evaluated, so no rule is chosen"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from segan_monai.inferers import NormalizingWindowInferer, VolumeSliceInferer
+from segan_monai.inferers import NormalizingWindowInferer, VolumeSliceInferer, VolumeWindowInferer
 from segan_monai.inferers.memory import with_less_memory
 
 
@@ -42,9 +42,10 @@ def test_slices_are_taken_fewer_at_a_time_until_they_fit(caplog):
     ]
 
 
-def test_windows_are_taken_fewer_at_a_time_until_they_fit():
+@pytest.mark.parametrize("kind", [NormalizingWindowInferer, VolumeWindowInferer])
+def test_windows_are_taken_fewer_at_a_time_until_they_fit(kind):
     volume, network = torch.rand(1, 1, 8, 8, 16), Limited(at_most=1)
-    inferer = NormalizingWindowInferer(roi_size=(8, 8, 8), sw_batch_size=4, overlap=0.0)
+    inferer = kind(roi_size=(8, 8, 8), sw_batch_size=4, overlap=0.0)
     torch.testing.assert_close(inferer(volume, network), 3 * volume)
     assert network.sizes == [2, 2, 1, 1]
     assert inferer.sw_batch_size == 4, "the next volume may be smaller"

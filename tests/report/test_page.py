@@ -218,3 +218,12 @@ def test_the_command(runs, tmp_path):
     result = CliRunner().invoke(app, ["report", str(runs[1]), "--file", str(tmp_path / "page" / "a.html")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "page" / "a.html").is_file()
+
+
+def test_the_page_says_where_the_error_of_parts_lies(runs):
+    summary = json.loads((runs[1] / "summary.json").read_text(encoding="utf-8"))
+    assert "All regions together" not in text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    union = {"regions": ["head", "tail"], "dice": {"mean": 0.9}, "at_outline": 0.75, "between_regions": 0.25}
+    (runs[1] / "summary.json").write_text(json.dumps({**summary, "union": union}), encoding="utf-8")
+    text = text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    assert "All regions together (head, tail): Dice 0.900. Of the wrong voxels, 75% lie at the outer outline" in text

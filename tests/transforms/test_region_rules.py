@@ -31,6 +31,21 @@ def test_what_a_rule_keeps(rule, kept):
     assert DIAGONAL[region_mask(DIAGONAL, rule)].tolist() == kept
 
 
+def test_holes_are_filled_before_components_are_counted():
+    probability = np.zeros((7, 7, 7))
+    probability[1:6, 1:6, 1:6] = 0.9
+    probability[2:5, 2:5, 2:5] = 0.1  # a shell of 98 voxels around a cavity of 27
+    probability[3, 3, 3] = 0.8  # an island in the cavity
+    assert region_mask(probability, RegionRule()).sum() == 99
+    filled = RegionRule(fill_holes=True)
+    assert region_mask(probability, filled).sum() == 125
+    assert region_mask(probability, filled._replace(smallest_voxels=100)).sum() == 125
+    assert region_mask(probability, RegionRule(smallest_voxels=99)).sum() == 0
+    probability[3, 3, 5] = 0.1  # the cavity is open
+    assert region_mask(probability, filled).sum() == 98
+    assert region_mask(probability[:, :, 2], filled).sum() == 25, "of a photograph, in its plane"
+
+
 def test_the_largest_component_of_an_empty_region_is_none():
     assert not region_mask(np.zeros((3, 3, 3)), RegionRule(smallest_fraction=1.0)).any()
 
@@ -61,6 +76,8 @@ def test_of_two_exclusive_regions_below_a_half_the_more_probable_wins():
         ({"oedema": {}}, "region_rules names 'oedema'; expected names of regions: tumour"),
         ({"tumour": {"theshold": 0.5}}, "expected numbers under threshold, smallest_fraction, smallest_voxels"),
         ({"tumour": {"threshold": "0.5"}}, "expected numbers under threshold"),
+        ({"tumour": {"fill_holes": 1}}, "true or false under fill_holes"),
+        ({"tumour": {"threshold": True}}, "expected numbers under threshold"),
         ({"tumour": 0.5}, "region_rules of 'tumour' is 0.5; expected numbers"),
         ({"tumour": {"threshold": 1.0}}, "expected a threshold above 0 and below 1"),
         ({"tumour": {"smallest_fraction": 1.1}}, "a smallest_fraction from 0 to 1"),

@@ -1,0 +1,154 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``segan-monai folds``: cross-validates configurations of a bundle and chooses one."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segan_monai.cli.reproduce import parse_numbers
+from segan_monai.cli.run_options import Bundle
+
+
+def folds(
+    bundle: Bundle,
+    data: Annotated[Path, typer.Argument(metavar="DATA", exists=True, help="Folder of labelled images.")],
+    output_dir: Annotated[
+        Path,
+        typer.Option(
+            "--output-dir",
+            "-o",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder that receives all runs, folds.md, folds.csv and folds.json.",
+        ),
+    ],
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=OVERLAY,...",
+            help="Configuration to compare, cheapest first; NAME= is the bundle as it is. Default: that one alone.",
+        ),
+    ] = None,
+    folds: Annotated[str | None, typer.Option(help="Folds to hold out in turn; default: all of the bundle.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of split and initialization, such as 0,1,2.")] = "0",
+    datalist: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Decathlon JSON that lists the cases; default: search DATA."),
+    ] = None,
+    config: Annotated[
+        list[Path] | None, typer.Option(help="Overlay for all configurations, such as configs/cpu.json.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows that do not set it."),
+    ] = None,
+    ensembles: Annotated[
+        bool, typer.Option(help="Score ensembles of the configurations too: all pairs, and all together.")
+    ] = True,
+    region_rules: Annotated[
+        bool, typer.Option(help="Choose the post-processing of the winner on all out-of-fold cases.")
+    ] = True,
+    train_seconds: Annotated[
+        float | None, typer.Option(min=1, help="Training time per fold, instead of the bundle's epochs.")
+    ] = None,
+) -> None:
+    """Train all folds of one or more configurations, score every case out of fold, and choose the best.
+
+    Finished folds are kept, so an interrupted command resumes where it stopped. A failed fold is named, and the others
+    go on.
+
+    Example: segan-monai folds hippocampus Task04_Hippocampus -o OUT --row 2-D=axial_slices --row 2.5-D=
+    """
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from segan_monai.bundles_by_name import find_overlay
+    from segan_monai.errors import DataError
+    from segan_monai.files import whole_file
+    from segan_monai.folds import (
+        FoldRun,
+        bundle_folds,
+        can_save_maps,
+        check_complete,
+        choose_region_rules,
+        choose_row,
+        configurations,
+        describe_rules,
+        ensemble_name,
+        ensembles_of,
+        evaluation_keys,
+        format_result,
+        out_of_fold_scores,
+        record_of_choice,
+        run_fold,
+        score_ensemble,
+    )
+    from segan_monai.places import require_results_outside
+    from segan_monai.reproduce import Plan, RunFailedError, parse_overrides
+    from segan_monai.run.lock import output_folder
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    table = configurations(bundle, row or [])
+    overrides = parse_overrides(settings or [], table)
+    plan = Plan(
+        table, data, output_dir, datalist, [find_overlay(file) for file in config or []], overrides, train_seconds
+    )
+    parts = parse_numbers(folds, "folds") if folds else bundle_folds(table, overrides)
+    numbers = parse_numbers(seeds, "seeds")
+    require_results_outside(output_dir, data, datalist)
+    runs: list[FoldRun] = []
+    errors: dict[str, str] = {}
+    notes: list[str] = []
+    ensembles = ensembles and can_save_maps(plan) and len(table.rows) > 1
+    region_rules = region_rules and can_save_maps(plan) and "region_rules" in evaluation_keys(plan)
+    with output_folder(output_dir):
+        todo = [(name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
+        with logging_redirect_tqdm(), tqdm(todo, desc="folds", unit="fold", disable=None) as bar:
+            for name, seed, fold in bar:
+                bar.set_postfix_str(f"{name}, seed {seed}, fold {fold}")
+                try:
+                    runs.append(run_fold(plan, name, seed, fold, save_maps=ensembles or region_rules))
+                except RunFailedError as error:
+                    text = f"fold {fold}: {error}"
+                    errors[name] = f"{errors[name]} {text}" if name in errors else text
+                    typer.echo(f"segan-monai: error: {text}", err=True)
+        if not runs:
+            raise typer.Exit(1)
+        candidates = [name for name in table.rows if name not in errors]
+        for members in ensembles_of(candidates) if ensembles else ():
+            of_members = [[run for run in runs if run.row == name] for name in members]
+            try:
+                runs += [score_ensemble(plan, of_fold) for of_fold in zip(*of_members, strict=True)]
+                candidates.append(ensemble_name(members))
+            except DataError as error:
+                notes.append(f"**{ensemble_name(members)} failed**: {error} It is no candidate.")
+        scores = out_of_fold_scores(runs)
+        choice = choose_row(scores, candidates) if candidates else None
+        rules = None
+        if choice is not None and region_rules:
+            rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
+            notes.append(describe_rules(rules))
+        result = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
+        with whole_file(output_dir / "folds.md") as file:
+            file.write_text(result, encoding="utf-8")
+        with whole_file(output_dir / "folds.csv") as file:
+            scores.to_csv(file, index=False, float_format="%.9g")
+        typer.echo(result)
+        typer.echo(f"written: {output_dir / 'folds.md'}, {output_dir / 'folds.csv'}")
+        record_file = output_dir / "folds.json"
+        record_file.unlink(missing_ok=True)  # of an earlier choice
+        if choice is not None:
+            record = record_of_choice(plan, runs, scores, choice, rules)
+            with whole_file(record_file) as file:
+                file.write_text(json.dumps(record, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+            typer.echo(f"written: {record_file}")
+            for command in record["predict"]:
+                typer.echo(f"next:    {command}")
+    if errors:
+        raise typer.Exit(1)

@@ -1,0 +1,67 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Files of weights that a run loads: one ``model.pt``, or one per member of an ensemble."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from segan_monai.errors import ConfigError
+
+StrPath = str | os.PathLike[str]
+
+
+def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath) -> list[Path]:
+    """Return the files of weights that a run loads.
+
+    Args:
+        weights: members of an ensemble: files of weights, or folders that contain ``model.pt``, such as the output
+            folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
+        ckpt_dir: folder of the weights if ``weights`` is None.
+
+    Returns:
+        One file per member. The file in ``ckpt_dir`` need not exist; loading it says what to do.
+
+    Raises:
+        ConfigError: ``weights`` is empty, or names a file or folder without weights.
+    """
+    if weights is None:
+        return [Path(ckpt_dir) / "model.pt"]
+    given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
+    if not given:
+        raise ConfigError("--weights []: expected one or more files of weights or folders of trainings.")
+    return [_file(Path(path).expanduser()) for path in given]
+
+
+def split_of(weights: StrPath) -> Path:
+    """Return the split with which weights were trained: ``split.json`` beside them.
+
+    Of weights that share a folder, ``split_fold0.json`` belongs to ``fold0.pt``.
+    """
+    file = Path(weights)
+    own = file.with_name(f"split_{file.stem}.json")
+    return own if own.is_file() else file.with_name("split.json")
+
+
+def split_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath) -> str | list[str]:
+    """Return the split of the weights that a run loads, or one split per member of an ensemble.
+
+    Args:
+        weights: see ``weight_files``.
+        ckpt_dir: see ``weight_files``.
+    """
+    splits = [str(split_of(file)) for file in weight_files(weights, ckpt_dir)]
+    return splits[0] if len(splits) == 1 else splits
+
+
+def _file(path: Path) -> Path:
+    file = path / "model.pt" if path.is_dir() else path
+    if not file.is_file():
+        found = "has no model.pt" if path.is_dir() else "does not exist"
+        raise ConfigError(
+            f"--weights: {path} {found}. Expected files of weights, or output folders of trainings, such as "
+            "--weights \"['fold_0/model.pt','fold_1']\"."
+        )
+    return file

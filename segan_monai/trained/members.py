@@ -1,0 +1,37 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the members of an ensemble, which one run applies to the same preprocessed images."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from segan_monai.errors import ConfigError
+from segan_monai.trained.compare import contradictions
+from segan_monai.trained.record import ADJUSTABLE
+from segan_monai.trained.settings_file import read_trained_settings, settings_file
+
+
+def require_same_settings(files: Sequence[Path], given: Collection[str]) -> None:
+    """Check that the weights of all members of an ensemble were trained with the same settings.
+
+    Args:
+        files: one file of weights per member.
+        given: keys that the user has set; those of ``ADJUSTABLE`` may differ then.
+
+    Raises:
+        ConfigError: The settings of two members differ, or ``model.json`` is damaged.
+    """
+    first = read_trained_settings(files[0])
+    for file in files[1:]:
+        other = read_trained_settings(file)
+        for key, (one, two) in contradictions(first, other, [key for key in ADJUSTABLE if key in given]).items():
+            remedy = (
+                f"Set --{key} for the whole ensemble."
+                if key in ADJUSTABLE
+                else "Members of one run need the same settings; segan-monai ensemble averages members with other ones."
+            )
+            raise ConfigError(
+                f"--weights: {key} is {one} for {files[0]}, but {two} for {file} ({settings_file(file)}). {remedy}"
+            )
