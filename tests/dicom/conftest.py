@@ -12,16 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("highdicom", reason="needs the extra dicom: pip install segan-monai[dicom]")
-pytest.importorskip("pydicom")
-
 from segan_monai.dicom.identity import prepare_headers
 from segan_monai.dicom.seg import Algorithm, segmentation
 from segan_monai.dicom.segments import segments_of
 from segan_monai.dicom.study import read_study
 from segan_monai.dicom.volumes import SeriesVolume, read_series
 from segan_monai.networks import SegANSegmentor
-from tests.dicom.studies import PATIENT, image, write_series
 from tests.forked import run_python
 
 ALGORITHM = Algorithm("Test bundle", "1.2.3")
@@ -68,6 +64,8 @@ SMALL = ("--base_channels", "4", "--full_resolution_channels", "0", "--deep_supe
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A study in a folder that names the patient, and weights of a small network that is not trained."""
+    from tests.dicom.studies import PATIENT, image, write_series  # imports pydicom, which may be absent
+
     folder = tmp_path_factory.mktemp("place")
     torch.manual_seed(1)
     (folder / "weights").mkdir()

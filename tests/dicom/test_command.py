@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
 import gzip
 import json
 
 import nibabel
 import numpy as np
 import pydicom
-import pytest
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app

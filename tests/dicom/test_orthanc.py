@@ -7,6 +7,10 @@ A study is sent with STOW-RS, found and read by the command with QIDO-RS and WAD
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
 import json
 import shutil
 import socket
@@ -14,7 +18,6 @@ import subprocess
 import time
 
 import pydicom
-import pytest
 import requests
 
 from segan_monai.dicom.web import fetch_study, store_results

@@ -4,6 +4,10 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
 import datetime
 import json
 import shutil
@@ -12,7 +16,6 @@ import subprocess
 import highdicom as hd
 import numpy as np
 import pydicom
-import pytest
 from PIL import Image
 
 from segan_monai.bundles_by_name import BUNDLES, bundle_names
