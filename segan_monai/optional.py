@@ -15,6 +15,7 @@ EXTRAS = {
     "dicom": {
         "pydicom": "pydicom",
         "highdicom": "highdicom",
+        "dicomweb_client": "dicomweb-client",
         "pylibjpeg": "pylibjpeg",
         "openjpeg": "pylibjpeg-openjpeg",
     },

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": set(),
-    "folds": {"handlers", "metrics", "reproduce", "trained", "transforms"},
+    "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "report",

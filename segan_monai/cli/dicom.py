@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 def dicom(
     context: typer.Context,
     bundle: BundleOrRun,
-    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Folder or zip file of the study, or its DICOMDIR.")],
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="Folder or zip file of the study, its DICOMDIR, or its DICOMweb URL.")
+    ],
     output_dir: OutputDir = None,
     series: Annotated[
         list[str] | None,
@@ -44,6 +46,7 @@ def dicom(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Omit the patient's identity from the DICOM results.")
     ] = False,
+    store: Annotated[bool, typer.Option("--store", help="Store the DICOM results on the server of STUDY.")] = False,
     overlay: Overlays = None,
     verbose: Verbose = False,
 ) -> None:
@@ -58,20 +61,28 @@ def dicom(
     from segan_monai.dicom.conversion import BundleOfStudy, DicomOptions, convert_study, write_results
     from segan_monai.dicom.seg import KINDS
     from segan_monai.dicom.study import read_study
+    from segan_monai.dicom.web import fetch_study, is_study_url, store_results
 
     if seg_type not in KINDS:
         raise ConfigError(f"--seg-type is {seg_type}. Expected {', '.join(KINDS)}.")
+    on_server = is_study_url(study)
+    if store and not on_server:
+        raise ConfigError(f"--store needs a study's DICOMweb URL as STUDY; found {study}. Give it, or omit --store.")
     segan_monai.register_components()
     keys = context.obj
-    arguments = run_arguments("dicom", bundle, study, output_dir, overlay or (), keys)
+    arguments = run_arguments("dicom", bundle, Path(study), output_dir, overlay or (), keys)
     output = Path(arguments["output_dir"])
     with tempfile.TemporaryDirectory(prefix="segan_monai_") as scratch:
-        found = read_study(study.expanduser(), Path(scratch, "study"))
-        if list_series:
+        parser = _config(arguments)
+        wanted = None if list_series else BundleOfStudy.of(parser)
+        source = Path(study).expanduser()
+        if on_server:
+            source = Path(scratch, "server")
+            fetch_study(study, wanted.dicom_modality if wanted else None, source)
+        found = read_study(source, Path(scratch, "study"))
+        if wanted is None:
             typer.echo("\n".join(map(str, found.series)))
             return
-        parser = _config(arguments)
-        wanted = BundleOfStudy.of(parser)
         converted = convert_study(found, wanted, series or (), output)
     for modality, volume in zip(wanted.modalities, converted.volumes, strict=True):
         typer.echo(f"{modality}: {volume.series}")
@@ -86,8 +97,12 @@ def dicom(
     with _as_prediction(bundle, converted.folder, output, overlay or (), keys):
         run_bundle(arguments, verbose)
     options = DicomOptions(seg_type, rtstruct, picture, anonymous)
-    for kind, file in write_results(converted, wanted, output, options).items():
+    files = write_results(converted, wanted, output, options)
+    for kind, file in files.items():
         typer.echo(f"{kind}: {file}")
+    if store:
+        store_results(study, files.values())
+        typer.echo(f"stored: {len(files)} of {len(files)} on the server")
 
 
 def _config(arguments: Mapping[str, Any]) -> ConfigParser:

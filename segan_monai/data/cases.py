@@ -142,8 +142,9 @@ def refuse_dicom(folder: Path) -> None:
     files = (path for pattern in ("*", "*/*") for path in sorted(folder.glob(pattern))[:50] if path.is_file())
     if dicom := next(filter(is_dicom, files), None):
         raise DataError(
-            f"no cases in {folder}: {dicom.relative_to(folder)} is DICOM. Convert each series to one NIfTI file first, "
-            "for example with segan-monai prepare pancreas-ct (CT), dcm2niix or 3D Slicer."
+            f"no cases in {folder}: {dicom.relative_to(folder)} is DICOM. To segment a study, use segan-monai dicom "
+            "BUNDLE STUDY. To train, convert each series to one NIfTI file first, for example with segan-monai prepare "
+            "pancreas-ct (CT), dcm2niix or 3D Slicer."
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from segan_monai.errors import ConfigError
 
 _SHORTEST = 3
-_ANONYMOUS = "ANONYMOUS"
+_ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}
 # Type 2 of patient and study: present, but may be empty
 _PATIENT_AND_STUDY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
@@ -78,4 +78,4 @@ def prepare_headers(headers: list[Any], anonymous: bool) -> None:
                     del header[element.tag]
         for name in _PATIENT_AND_STUDY:
             if anonymous or name not in header:
-                setattr(header, name, _ANONYMOUS if anonymous and name in ("PatientName", "PatientID") else "")
+                setattr(header, name, _ANONYMOUS.get(name, "") if anonymous else "")

@@ -114,8 +114,8 @@ def _shared_place(
     shared = sum(count for count in counts.values() if count > 1)
     return DataError(
         f"{series}: {names} are at one position, {list(_rounded(place))} mm{values}; {shared} images share theirs. "
-        "Expected one volume per series: split the echoes, b values or time points into series of their own, for example "
-        "with 3D Slicer, and choose one."
+        "Expected one volume per series: split the echoes, b values or time points into series of their own, for "
+        "example with 3D Slicer, and choose one."
     )
 
 

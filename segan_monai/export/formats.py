@@ -109,15 +109,17 @@ class ExportedBundle:
             any_size: Whether the other size is odd, if the metadata allow any size.
         """
         image = self.parser["_meta_"]["network_data_format"]["inputs"]["image"]
-        dimensions = len(image["spatial_shape"])
+        shape = image["spatial_shape"]
+        if "spatial_dims" in self.parser:  # the config decides whether the network takes slices
+            shape = ["*"] * self.parser.get_parsed_content("spatial_dims")
+        dimensions = len(shape)
         sizes = [size // 2 if dimensions == 3 else size for size in _PLANES[other][:dimensions]]
-        if other and any_size and set(image["spatial_shape"]) == {"*"}:
+        if other and any_size and set(shape) == {"*"}:
             sizes = [size - 13 for size in sizes]
         generator = torch.Generator().manual_seed(int(other))
         own = "in_channels" in self.parser  # the config decides whether neighbouring slices are channels
         channels = self.parser.get_parsed_content("in_channels") if own else image["num_channels"]
-        shape = (3 if other else 2, channels, *(self.fixed_size or sizes))
-        return torch.rand(shape, generator=generator)
+        return torch.rand(3 if other else 2, channels, *(self.fixed_size or sizes), generator=generator)
 
     def export(self, kind: str, file: str | Path) -> Path:
         """Write the network in one of ``FORMATS``; create the folder if missing.

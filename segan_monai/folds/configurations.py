@@ -44,6 +44,8 @@ def configurations(bundle: str, rows: Sequence[str]) -> ResultTable:
                 f"cannot parse the row '{text}'; expected NAME=OVERLAY[,OVERLAY...], such as 2-D=axial_slices, or "
                 "NAME= for the bundle as it is."
             )
+        if set(name) & set("/\\+"):
+            raise ConfigError(f"cannot use the row name '{name}'; expected one without /, \\ and +: it names folders.")
         if name in overlays:
             raise ConfigError(f"two rows are named '{name}'; expected different names.")
         found = [find_overlay(file.strip(), folder).resolve() for file in files.split(",") if file.strip()]

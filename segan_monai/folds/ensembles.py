@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from monai.data.utils import to_affine_nd
 
+from segan_monai.ensembles import read_predictions
 from segan_monai.folds.maps import labelled_cases, mean_map, regions_of
 from segan_monai.folds.runs import FoldRun
 from segan_monai.metrics import evaluate_case, label_map, write_evaluation
@@ -49,11 +50,12 @@ def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
         return result
     regions = regions_of(members)
     merged = merged_regions(regions, "consecutive")
+    predictions = [read_predictions(member.evaluation) for member in members]
     rows = []
     for case, settings in labelled_cases(plan, first):
         label = case["label"]
         shape = (len(regions), *label.shape[1:])
-        mean = mean_map([member.evaluation for member in members], case["case"], shape)
+        mean = mean_map(predictions, case["case"], shape)
         found = regions_to_label_map(torch.from_numpy(mean), regions, "consecutive")
         affine = to_affine_nd(3, label.affine.cpu().numpy())
         rows += evaluate_case(

@@ -1,20 +1,20 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Saved probability maps of out-of-fold cases, beside their label maps."""
+"""Out-of-fold cases with the mean of the probability maps that evaluations saved."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pandas as pd
 from monai.bundle import ConfigParser
 
+from segan_monai.ensembles import Predictions
+from segan_monai.ensembles.average import mean_of_case
 from segan_monai.errors import DataError
-from segan_monai.folds.runs import REPEAT, FoldRun, map_file
+from segan_monai.folds.runs import REPEAT, FoldRun
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
 from segan_monai.reproduce.runs import config_files_of
@@ -66,11 +66,11 @@ def labelled_cases(plan: Plan, run: FoldRun) -> Iterator[tuple[dict[str, Any], d
 _DEFAULTS = {"ignore_label": None, "spacing_known": True}
 
 
-def mean_map(evaluations: Sequence[Path], case: str, shape: Sequence[int]) -> np.ndarray:
+def mean_map(members: Sequence[Predictions], case: str, shape: Sequence[int]) -> np.ndarray:
     """Return the mean of the probability maps of a case.
 
     Args:
-        evaluations: folders of the evaluations that saved the maps.
+        members: saved maps of the members.
         case: name of the case.
         shape: (K, H, W[, D]) for K regions on the grid of the label map.
 
@@ -78,14 +78,13 @@ def mean_map(evaluations: Sequence[Path], case: str, shape: Sequence[int]) -> np
         (K, H, W[, D]) in float32, values from 0 to 1.
 
     Raises:
-        DataError: a map has another shape.
+        DataError: the maps have another shape.
     """
-    mean = np.zeros(shape, np.float32)
-    for folder in evaluations:
-        file = map_file(folder, case)
-        values = np.asarray(nibabel.Nifti1Image.from_filename(file).dataobj, np.float32)
-        in_file = (*shape[1:], shape[0])  # regions are the last axis; axes of length 1 at the end may be missing
-        if [side for side in values.shape if side > 1] != [side for side in in_file if side > 1]:
-            raise DataError(f"{file} has shape {values.shape}; expected {in_file}. {REPEAT}")
-        mean += np.moveaxis(values.reshape(in_file), -1, 0) / len(evaluations)
-    return mean
+    mean = mean_of_case(members, case).numpy()
+    # files leave out axes of length 1 at the end
+    if [side for side in mean.shape if side > 1] != [side for side in shape if side > 1]:
+        raise DataError(
+            f"the probability maps of case {case} in {members[0].folder} have shape {mean.shape}; expected "
+            f"{tuple(shape)}, that of its label map. {REPEAT}"
+        )
+    return mean.reshape(shape)

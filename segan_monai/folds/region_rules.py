@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from segan_monai.ensembles import read_predictions
 from segan_monai.folds.maps import labelled_cases, mean_map, regions_of
 from segan_monai.folds.runs import FoldRun
 from segan_monai.handlers.region_rule_choice import choose_rules, dice_of_case
@@ -35,9 +36,10 @@ def choose_region_rules(plan: Plan, runs: Sequence[FoldRun]) -> dict[str, Any]:
     cases: list[str] = []
     for run in runs:
         members = run.members or (run,)
+        predictions = [read_predictions(member.evaluation) for member in members]
         for case, settings in labelled_cases(plan, members[0]):
             shape = (len(regions), *case["label"].shape[1:])
-            maps = mean_map([member.evaluation for member in members], case["case"], shape)
+            maps = mean_map(predictions, case["case"], shape)
             dice.append(dice_of_case(case, maps, regions, settings["ignore_label"]))
             cases.append(case["case"])
     rules, gains = choose_rules(dice, regions)

@@ -15,6 +15,7 @@ import pandas as pd
 from segan_monai.folds.choice import Choice
 from segan_monai.folds.out_of_fold import summarize_rows
 from segan_monai.folds.runs import FoldRun
+from segan_monai.metrics.parts import describe_parts, summarize_parts
 from segan_monai.metrics.summary import listed
 from segan_monai.reproduce import Plan
 from segan_monai.reproduce.published import recorded_name
@@ -54,6 +55,9 @@ def format_result(
         parts.append("**No choice**: no configuration has results of all folds.")
     else:
         parts.append(f"**Chosen: {choice.winner}.** {choice.reason}")
+    for row, of_row in scores.groupby("row", sort=False):
+        if union := summarize_parts(of_row):
+            parts.append(f"{row}: {describe_parts(float(union['dice'].mean()), union)}")
     seeds, folds = (sorted(set(scores[name])) for name in ("seed", "fold"))
     parts.append(
         f"Out-of-fold results of {Path(plan.table.bundle).name} on {plan.dataset_dir.name}: every case is scored by "
@@ -137,7 +141,7 @@ def predict_commands(plan: Plan, weights: Mapping[str, Sequence[str]], rules: Ma
         (of_row,) = weights.values()
         return [f"segan-monai predict {bundle} -i IMAGES -o OUT --weights {_listed(of_row)}"]
     folders = {name: shlex.quote(f"OUT/{name}") for name in weights}
-    predict = f"segan-monai predict {bundle} -i IMAGES --save_probabilities true"
+    predict = f"segan-monai predict {bundle} -i IMAGES --save_probabilities regions"
     commands = [f"{predict} -o {folders[name]} --weights {_listed(of_row)}" for name, of_row in weights.items()]
     post_processing = f" --region_rules {shlex.quote(json.dumps(rules))}" if rules else ""
     return [*commands, f"segan-monai ensemble {' '.join(folders.values())} -o OUT/ensemble{post_processing}"]

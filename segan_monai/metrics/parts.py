@@ -68,7 +68,7 @@ def summarize_parts(table: pd.DataFrame) -> dict[str, Any] | None:
     wrong = confused + outline
     return {
         "regions": list(dict.fromkeys(known["region"])),
-        "dice": known.groupby("case", sort=False)["union_dice"].first(),
+        "dice": known.groupby("case", sort=False)["union_dice"].mean(),
         "wrong_voxels": wrong,
         "at_outline": outline / wrong if wrong else None,
         "between_regions": confused / wrong if wrong else None,

@@ -27,6 +27,8 @@ _KINDS = {16: "a quarter of the papers' width", 32: "half of the papers' width",
 MIN_WINDOW_HU = 300
 """Minimum width of a CT window; a narrower one would hide the surroundings of an organ of uniform intensity."""
 PIXELS_PER_BATCH = 64 * 160 * 160
+MOST_PATCH_VOXELS = 2**20
+"""Largest patch of 3-D networks, the 128x128x64 of the brain tumour bundle."""
 CACHE_GIGABYTES = 16
 
 
@@ -72,6 +74,7 @@ def _segan(found: Fingerprint) -> dict[str, Choice]:
     if axis.value == ALL_AXES:
         chosen["neighbours"] = Choice(3, "number of neighbouring slices on each side that the network sees")
     chosen["slice_size"] = _slice_size(sides, axis.value)
+    chosen |= _patches(sides)
     size = chosen["slice_size"].value
     width = _width(size)
     chosen["base_channels"] = Choice(width, f"{_KINDS[width]}, for slices of {_by(size)}")
@@ -191,6 +194,19 @@ def _slice_size(sides: list[float], axis: int | list[int]) -> Choice:
     fits = all(side <= length for side, length in zip(plane, size, strict=True))
     rule = "up to a multiple of 16" if fits else "limited to 256, so planes are cropped at random in training"
     return Choice(size, f"95 % of the cases have planes of at most {_by(plane)} without background; {rule}")
+
+
+def _patches(sides: list[float]) -> dict[str, Choice]:
+    """Choose the patches that a training with ``spatial_dims`` 3 would draw."""
+    whole = [_up(side, 16) for side in sides]
+    size = list(whole)
+    while math.prod(size) > MOST_PATCH_VOXELS:
+        size[size.index(max(size))] -= 16
+    fits = size == whole
+    rule = "multiples of 16 that hold them" if fits else "shortened to a million voxels, so patches are drawn at random"
+    reason = f"with spatial_dims 3: 95 % of the cases fit in {_by(sides)} voxels without background; {rule}"
+    per_volume = Choice(1, "the whole volume") if fits else Choice(2, "as in the brain tumour bundle")
+    return {"patch_size": Choice(size, reason), "patches_per_volume": per_volume}
 
 
 def _schedule(

@@ -79,8 +79,19 @@ def check_weights(trial: Trial) -> str:
 
 
 def check_network(trial: Trial) -> str:
-    """Check that input and output of the network have the shapes and types of the metadata."""
+    """Check that input and output of the network have the shapes and types of the metadata.
+
+    The metadata describe the network of the bundle as it is. If an override makes it a 3-D network, shapes and channels
+    are those of the config.
+    """
     configs = trial.bundle / "configs"
     files = str(configs / "metadata.json"), str(configs / "inference.json")
-    verify_net_in_out("network_def", *files, n=2, **{**trial.settings("inference"), "device": "cpu"})
+    settings = {**trial.settings("inference"), "device": "cpu"}
+    of_metadata = trial.metadata["network_data_format"]["inputs"]["image"]["spatial_shape"]
+    if settings.get("spatial_dims", len(of_metadata)) != len(of_metadata):
+        channels, *size = trial.exported.example().shape[1:]
+        for side, name in (("inputs", "image"), ("outputs", "pred")):
+            settings[f"_meta_::network_data_format::{side}::{name}::spatial_shape"] = ["*"] * len(size)
+        settings["_meta_::network_data_format::inputs::image::num_channels"] = channels
+    verify_net_in_out("network_def", *files, n=2, **settings)
     return "as metadata.json says"

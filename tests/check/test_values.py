@@ -22,9 +22,15 @@ BRAIN = "brain_mri_adversarial_normalization_segmentation"
 CONFIGS = [f"{bundle.name}/{file}" for bundle in sorted(BUNDLES.iterdir()) for file in sorted(FILES.values())]
 PARTS = ("imports", "train")  # stand above initialize, but are no settings
 OVERLAYS_OF = {
-    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json"]
+    BRATS: ["dice_ce.json", "lgg.json", "quick_cpu.json", "segan_paper.json", "volumes.json"]
     + [f"experiments/segan_{part}/*.json" for part in ("components", "lgg")],
-    HIPPOCAMPUS: ["axial_slices.json", "quick_cpu.json", "segan_paper.json", "experiments/segan_components/*.json"],
+    HIPPOCAMPUS: [
+        "axial_slices.json",
+        "quick_cpu.json",
+        "segan_paper.json",
+        "volumes.json",
+        "experiments/segan_components/*.json",
+    ],
     SKIN: ["segan_isic_code.json", "skin_deep_segmentor.json", "experiments/segan_isic/report.json"],
     PANCREAS: [
         "ct_pictures.json",
@@ -128,6 +134,9 @@ WRONG = [
     (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 1024, "--base_channels 1024 and --num_levels 4: the deepest level would have 8192"),
+    (HIPPOCAMPUS, "spatial_dims", 4, "--spatial_dims 4: expected a whole number from 2 to 3 "),
+    (HIPPOCAMPUS, "level_strides", [2, 2], "--level_strides [2, 2]: expected a list of one or more, each a list of"),
+    (HIPPOCAMPUS, "level_strides", [[2, 2, 1]], "--level_strides [[2, 2, 1]]: with --spatial_dims 2, expected 2 num"),
     (HIPPOCAMPUS, "slice_axis", 5, "--slice_axis 5: expected a whole number from 0 to 2 or a list of one or more"),
     (HIPPOCAMPUS, "slice_axis", [1, 1], "--slice_axis [1, 1]: expected"),
     (HIPPOCAMPUS, "slice_axis", [], "--slice_axis []: expected"),
@@ -207,6 +216,19 @@ def test_a_wrong_value_is_refused_by_name(bundle, key, value, words):
     assert any(words in message and key in message for message in messages), messages
     with pytest.raises(ConfigError, match=key):
         refuse_wrong_values(parsed(train(bundle), **{"device": "cpu", key: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("level_strides", [[1, 1, 1]], "--level_strides [[1, 1, 1]]: with --spatial_dims 3, expected 3 numbers"),
+        ("augment_on_device", True, "--augment_on_device true with --spatial_dims 3: only slices are changed"),
+        ("num_levels", 9, "--patch_size [48, 64, 48] can be halved at most 6 times"),
+    ],
+)
+def test_a_wrong_value_of_a_3d_network(key, value, words):
+    messages = found(train(HIPPOCAMPUS), **{"spatial_dims": 3, key: value})
+    assert any(words in message for message in messages), messages
 
 
 @pytest.mark.parametrize(

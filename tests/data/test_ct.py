@@ -116,5 +116,5 @@ def test_the_slices_of_nih_are_split_by_patient(data_dir):
 def test_a_folder_of_dicom_is_named(sub, tmp_path):
     (tmp_path / sub).mkdir(parents=True, exist_ok=True)
     (tmp_path / sub / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
-    with pytest.raises(DataError, match=r"IM0001 is DICOM\. Convert each series to one NIfTI file first"):
+    with pytest.raises(DataError, match=r"IM0001 is DICOM\. To segment a study, use segan-monai dicom BUNDLE"):
         ct_cases(tmp_path)

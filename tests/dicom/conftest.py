@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("highdicom", reason="needs the extra dicom: pip install segan-monai[dicom]")
-pytest.importorskip("pydicom")
+import torch
 
 from segan_monai.dicom.identity import prepare_headers
 from segan_monai.dicom.seg import Algorithm, segmentation
 from segan_monai.dicom.segments import segments_of
 from segan_monai.dicom.study import read_study
 from segan_monai.dicom.volumes import SeriesVolume, read_series
+from segan_monai.networks import SegANSegmentor
+from tests.forked import run_python
 
 ALGORITHM = Algorithm("Test bundle", "1.2.3")
 REGIONS = {"first": [1], "second": [2]}
@@ -56,3 +56,27 @@ def write_seg(tmp_path: Path) -> Callable[..., Path]:
         return tmp_path / "seg.dcm"
 
     return write
+
+
+SMALL = ("--base_channels", "4", "--full_resolution_channels", "0", "--deep_supervision", "0", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A study in a folder that names the patient, and weights of a small network that is not trained."""
+    from tests.dicom.studies import PATIENT, image, write_series  # imports pydicom, which may be absent
+
+    folder = tmp_path_factory.mktemp("place")
+    torch.manual_seed(1)
+    (folder / "weights").mkdir()
+    torch.save(SegANSegmentor(7, 2, base_channels=4).state_dict(), folder / "weights" / "model.pt")
+    study = folder / f"{PATIENT['PatientName']} {PATIENT['PatientID']}"
+    write_series(study, image((32, 40, 12)), description=f"T1 {PATIENT['PatientID']}")
+    write_series(study, image(), number=2, description="T2")
+    return folder, study
+
+
+def run_dicom(folder, study, *options):
+    """Run the command with the small network."""
+    words = ("-m", "segan_monai", "dicom", "hippocampus", study, "--ckpt_dir", "weights", *SMALL, *options)
+    return run_python(*words, cwd=folder)

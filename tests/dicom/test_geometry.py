@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
 import subprocess
 
 import highdicom as hd
 import numpy as np
 import pydicom
-import pytest
 
 from segan_monai.dicom.rtstruct import contours_of, structure_set
 from segan_monai.dicom.segments import segments_of

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
+import numpy as np
 
 from segan_monai.dicom.selection import choose_series, parse_selectors
 from segan_monai.dicom.study import read_study

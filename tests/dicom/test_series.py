@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+import pytest
+
+pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
+
 import re
 import zipfile
 
 import numpy as np
 import pydicom
-import pytest
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, RLELossless
 
 from segan_monai.dicom.study import read_study

@@ -75,6 +75,10 @@ def make_workspace(folder: Path, phantoms: Path) -> Path:
     (folder / "PHOTOGRAPHS").symlink_to("LESIONS/images")
     (folder / "IMAGES").symlink_to(hippocampus / "imagesTr")
 
+    from tests.dicom import studies  # imports pydicom
+
+    studies.write_series(folder / "STUDY", studies.image((32, 40, 12)))
+
     same, other = {1: 1, 2: 2, 4: 4}, {1: 1, 2: 2, 4: 3}
     for name, values in (("REFERENCES", same), ("PREDICTIONS", same), ("OTHER_VALUES", other)):
         (folder / name).mkdir()

@@ -11,6 +11,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.export import ExportedBundle, inference_recipe
 from segan_monai.export.formats import run_exported
 from segan_monai.networks import SegANSegmentor
+from segan_monai.verify.exports import ENDINGS
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,29 @@ def test_channels_are_those_of_the_config(weights):
     for neighbours in (0, 1):
         bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, overrides={"neighbours": neighbours})
         assert bundle.example().shape[1] == 1 + 2 * neighbours
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "onnx"])  # the exporter to ONNX begins with torch.export
+def test_a_3d_network_with_volumes_of_any_size(kind, tmp_path):
+    torch.manual_seed(0)
+    strides = [[2, 2, 1]]
+    network = SegANSegmentor(1, 2, 2, 2, full_resolution_channels=2, spatial_dims=3, level_strides=strides)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    settings = {"base_channels": 2, "num_levels": 2, "full_resolution_channels": 2}
+    settings |= {"spatial_dims": 3, "level_strides": strides}
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "model.pt", overrides=settings)
+    image = bundle.example(other=True, any_size=True)
+    assert image.shape == (3, 1, 35, 19, 19)
+    file = bundle.export(kind, tmp_path / f"model{ENDINGS[kind]}")
+    torch.testing.assert_close(run_exported(kind, file, image), bundle.network(image), atol=1e-4, rtol=1e-4)
+    recipe = inference_recipe(bundle.parser)["inferer"]
+    assert (recipe["kind"], list(recipe["size"]), recipe["margin"]) == ("windows", [48, 64, 48], 16)
+
+
+def test_windows_of_slices_need_monai():
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, overrides={"window_overlap": 0.5})
+    with pytest.raises(ConfigError, match="window_overlap has no counterpart without MONAI for slices"):
+        inference_recipe(bundle.parser)
 
 
 def test_messages(weights, tmp_path):

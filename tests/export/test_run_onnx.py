@@ -22,7 +22,7 @@ from monai.transforms import NormalizeIntensity
 from segan_monai import grids, nifti
 from segan_monai.errors import DataError
 from segan_monai.export import run_onnx
-from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.inferers import VolumeSliceInferer, VolumeWindowInferer
 from segan_monai.transforms import (
     LoadCased,
     RegionRulesd,
@@ -155,6 +155,19 @@ def test_windows_are_monais(size):
     inferer = SlidingWindowInferer(size, sw_batch_size=3, overlap=0.5, mode="gaussian")
     expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
     found = run_onnx.run_windows(Session(network), image, size, overlap=0.5, batch_size=3, sigma_scale=0.125)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("mirror_axes", [[], [0, 2]])
+def test_windows_around_the_content_are_those_of_the_inferer(mirror_axes):
+    torch.manual_seed(0)
+    network = torch.nn.Conv3d(2, 3, 3, padding=1).requires_grad_(False)
+    image = np.zeros((2, 13, 14, 11), np.float32)
+    image[:, 3:9, 2:13, 4:8] = volume(2, 6, 11, 4)
+    inferer = VolumeWindowInferer((6, 8, 6), margin=2, sw_batch_size=2, mirror_axes=mirror_axes)
+    expected = inferer(torch.from_numpy(image)[None], network)[0].numpy()
+    settings = {"overlap": 0.5, "batch_size": 3, "sigma_scale": 0.125, "margin": 2, "empty_value": -20.0}
+    found = run_onnx.run_windows(Session(network), image, (6, 8, 6), mirror_axes=mirror_axes, **settings)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

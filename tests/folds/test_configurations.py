@@ -43,6 +43,7 @@ def test_a_bundle_of_ones_own(tmp_path):
     [
         (["axial_slices"], "cannot parse the row 'axial_slices'; expected NAME=OVERLAY"),
         (["=cpu"], "cannot parse the row '=cpu'"),
+        (["a/b="], "cannot use the row name 'a/b'"),
         (["a=", "a=cpu"], "two rows are named 'a'"),
         (["a=cpu", "b=cpu.json"], "the rows 'a' and 'b' have the same overlays"),
         (["a=no_such"], "there is no config no_such"),

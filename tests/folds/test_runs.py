@@ -46,59 +46,54 @@ def forked(monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_cases_out_of_fold_with_ensembles_and_rules_and_what_is_finished_is_kept(hippocampi, tmp_path, forked):
+def test_a_fold_with_ensembles_and_rules_is_scored_and_kept(hippocampi, tmp_path, forked):
     plan = Plan(configurations("hippocampus", []), hippocampi, tmp_path / "out", overrides=SMALL)
-    runs = [run_fold(plan, "bundle", 0, fold, save_maps=True) for fold in (0, 1)]
-    scores = out_of_fold_scores(runs)
-    assert sorted(scores["case"]) == sorted(2 * [f"hippocampus_{index:03}" for index in range(4)])  # two regions
-    for run in runs:
-        split = json.loads((run.training / "split.json").read_text(encoding="utf-8"))
-        assert set(scores.loc[scores["fold"] == run.fold, "case"]) == set(split["validation"])
-    assert check_complete(runs) == []
+    run = run_fold(plan, "bundle", 0, 0, save_maps=True)
+    scores = out_of_fold_scores([run])
+    split = json.loads((run.training / "split.json").read_text(encoding="utf-8"))
+    assert sorted(scores["case"]) == sorted(2 * split["validation"])  # two regions
+    assert len(split["validation"]) == 2
+    assert check_complete([run]) == ["bundle, seed 0: 2 of 4 cases were in no evaluated fold."]
 
-    files = [
-        folder / name for run in runs for folder, name in ((run.training, "model.pt"), (run.evaluation, "run.json"))
-    ]
+    files = run.training / "model.pt", run.evaluation / "run.json"
     written = [file.stat().st_mtime_ns for file in files]
-    assert [run_fold(plan, "bundle", 0, fold, save_maps=True) for fold in (0, 1)] == runs
+    assert run_fold(plan, "bundle", 0, 0, save_maps=True) == run
     assert [file.stat().st_mtime_ns for file in files] == written
 
     # the ensemble of a configuration with itself is that configuration
-    same = [score_ensemble(plan, [run, replace(run, row="again")]) for run in runs]
-    together = out_of_fold_scores(same)
+    together = out_of_fold_scores([score_ensemble(plan, [run, replace(run, row="again")])])
     assert set(together["row"]) == {"bundle + again"}
     pd.testing.assert_frame_equal(together.drop(columns="row"), scores.drop(columns="row"))
 
     # maps whose mean with those of the network is the label map
     opposite = tmp_path / "opposite"
-    shutil.copytree(runs[0].evaluation, opposite)
+    shutil.copytree(run.evaluation, opposite)
     for case in pd.read_csv(opposite / "metrics.csv")["case"].unique():
         file = opposite / f"{case}_probabilities.nii.gz"
         maps = nibabel.load(file)
         label = nibabel.load(hippocampi / "labelsTr" / f"{case}.nii.gz").get_fdata()
         truth = np.stack([label == 1, label == 2], axis=-1)
         nibabel.save(nibabel.Nifti1Image((2 * truth - maps.get_fdata()).astype(np.float32), maps.affine), file)
-    perfect = score_ensemble(plan, [runs[0], replace(runs[0], row="opposite", evaluation=opposite)])
+    perfect = score_ensemble(plan, [run, replace(run, row="opposite", evaluation=opposite)])
     assert out_of_fold_scores([perfect])["dice"].tolist() == [1.0] * 4
 
-    # rules of all folds together, the same beside all weights
-    chosen = choose_region_rules(plan, runs)
+    # rules of all cases, beside the weights
+    chosen = choose_region_rules(plan, [run])
     assert (chosen["cases"], list(chosen["regions"])) == (sorted(set(scores["case"])), ["anterior", "posterior"])
     before = [gain["dice_before"] for gain in chosen["regions"].values()]
     assert before == pytest.approx(
         scores.groupby("region")["dice"].mean().tolist(), abs=0.02
     )  # of regions by themselves
-    for run in runs:
-        record = json.loads((run.training / "model.json").read_text(encoding="utf-8"))
-        assert record["settings"]["region_rules"] == (chosen["rules"] or None)
-        assert record["region_rules_chosen"] == {"cases": chosen["cases"], "regions": chosen["regions"]}
+    record = json.loads((run.training / "model.json").read_text(encoding="utf-8"))
+    assert record["settings"]["region_rules"] == (chosen["rules"] or None)
+    assert record["region_rules_chosen"] == {"cases": chosen["cases"], "regions": chosen["regions"]}
 
     # a missing map is made again, and rules are not applied to the cases that they were chosen on
-    write_region_rules(runs[0].training / "model.pt", {"anterior": {"smallest_voxels": 10**6}}, {})
-    next(runs[0].evaluation.glob("*_probabilities.nii.gz")).unlink()
+    write_region_rules(run.training / "model.pt", {"anterior": {"smallest_voxels": 10**6}}, {})
+    next(run.evaluation.glob("*_probabilities.nii.gz")).unlink()
     run_fold(plan, "bundle", 0, 0, save_maps=True)
-    assert len(list(runs[0].evaluation.glob("*_probabilities.nii.gz"))) == 2
-    assert out_of_fold_scores(runs).equals(scores)
+    assert len(list(run.evaluation.glob("*_probabilities.nii.gz"))) == 2
+    assert out_of_fold_scores([run]).equals(scores)
 
 
 @pytest.mark.slow

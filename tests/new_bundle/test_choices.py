@@ -23,6 +23,8 @@ def test_small_isotropic_crops():
         "slice_axis": [2, 1, 0],
         "neighbours": 3,
         "slice_size": [48, 48],  # of 36, 36 and 51 voxels the middle one
+        "patch_size": [48, 64, 48],
+        "patches_per_volume": 1,
         "base_channels": 16,
         "full_resolution_channels": 8,
         "augmentation_probability": 0.6,
@@ -62,6 +64,14 @@ def test_small_volumes_of_like_voxels_are_seen_along_all_axes(changes, axis, siz
     found = chosen(**changes)
     assert (found["slice_axis"], found["slice_size"]) == (axis, size)
     assert found.get("neighbours", 0) == (3 if axis == [2, 1, 0] else 0)
+
+
+def test_patches_hold_small_volumes_and_have_at_most_a_million_voxels():
+    keys = ("patch_size", "patches_per_volume")
+    assert [chosen(content=alike(36, 51, 10))[key] for key in keys] == [[48, 64, 16], 1]
+    found = [chosen(content=alike(140, 175, 130))[key] for key in keys]
+    assert found == [[96, 96, 112], 2]
+    assert 96 * 96 * 112 <= 2**20 < 112 * 96 * 112
 
 
 def test_planes_are_those_of_the_axis():

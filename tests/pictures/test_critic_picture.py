@@ -10,7 +10,7 @@ from torch import nn
 from segan_monai.engines.phased import running_statistics
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
-from segan_monai.pictures.critic_picture import critic_figure, critic_maps
+from segan_monai.pictures.critic_picture import critic_figure, critic_maps, critic_maps_of_slice
 from segan_monai.pictures.live_slice import LiveSlice
 
 
@@ -86,6 +86,24 @@ def test_nothing_of_the_networks_changes(joint):
         assert all(p.requires_grad and p.grad is None for p in net.parameters())
     assert (network.training, critic.training) == (True, False)
     assert torch.equal(torch.get_rng_state(), random)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_3d_critic_is_shown_on_the_patch_around_the_reference(axis):
+    torch.manual_seed(0)
+    network = SegANSegmentor(1, 2, base_channels=2, num_levels=2, spatial_dims=3).eval()
+    critic = SegANCritics(1, 2, base_channels=2, num_levels=2, spatial_dims=3).eval()
+    image, label = torch.rand(1, 12, 13, 11), torch.zeros(2, 12, 13, 11)
+    label[0, 9:12, 9:12, 2:4] = 1
+    batch = {"case": "x", "image": image, "label": label}
+    cut = LiveSlice.of_case(batch, {"pred": label}, 2, axis)
+    maps = critic_maps_of_slice(network, critic, cut, (8, 8, 16))
+    box = (slice(None), slice(4, 12), slice(5, 13))
+    whole = torch.zeros(12, 13, 11)
+    whole[box[1:]] = critic_maps(network, critic, image[box], label[box], (8, 8, 16))[1][2]
+    torch.testing.assert_close(maps[1][2], whole.select(axis, cut.index))
+    assert maps[1][2].shape == cut.label.shape[1:]
+    assert maps[1][2].count_nonzero() > 20
 
 
 @pytest.mark.parametrize(("joint", "rows"), [(False, ["left", "right", "none"]), (True, ["all classes"])])
