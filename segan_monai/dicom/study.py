@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from typing import Any
 from segan_monai.dicom.identity import Identity
 from segan_monai.errors import DataError, missing_file
 from segan_monai.file_kinds import has_ending, is_dicom
-from segan_monai.prepare.archives import unpack
+from segan_monai.prepare.archives import is_zip, unpack
 
 _ENDINGS = (".dcm", ".dicom", ".ima")
 _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
@@ -133,7 +132,7 @@ def _series_of(uid: str, header: Any) -> StudySeries:
 def _files_of(source: Path, scratch: Path) -> Iterator[Path]:
     if not source.exists():
         raise missing_file(source, "Expected the folder, zip file or DICOMDIR of a study; correct the path.")
-    if source.is_file() and zipfile.is_zipfile(source):
+    if is_zip(source):
         unpack(source, scratch)
         source = scratch
     if source.is_file():

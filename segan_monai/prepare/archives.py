@@ -18,6 +18,11 @@ from segan_monai.files import writing
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
+def is_zip(file: Path) -> bool:
+    """Return whether a path is a zip file, judged by its content."""
+    return file.is_file() and zipfile.is_zipfile(file)
+
+
 def unpack(archive: Path, folder: Path) -> None:
     """Unpack a zip or tar file into a new folder.
 

@@ -25,10 +25,10 @@ def test_spread_is_median_and_percentiles():
 
 def test_choices_stand_below_each_other():
     lines = format_choices(HIPPOCAMPUS, choose("segan", HIPPOCAMPUS)).splitlines()
-    assert "folds                     5          40 subjects; about 8 cases are held out" in lines
-    assert (
-        "neighbours                3          number of neighbouring slices on each side that the network sees" in lines
-    )
+    folds, neighbours = (next(line for line in lines if line.startswith(key)) for key in ("folds", "neighbours"))
+    assert folds.split(maxsplit=2)[1:] == ["5", "40 subjects; about 8 cases are held out"]
+    assert neighbours.split(maxsplit=2)[2] == "number of neighbouring slices on each side that the network sees"
+    assert folds.index("40 subjects") == neighbours.index("number of")
 
 
 def test_unlabelled_cases_are_counted():
