@@ -81,10 +81,10 @@ def structure_set(
         ``pydicom.FileDataset``.
     """
     import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
     meta = pydicom.dataset.FileMetaDataset()
-    meta.MediaStorageSOPClassUID = _CLASS
+    meta.MediaStorageSOPClassUID = UID(_CLASS)
     meta.MediaStorageSOPInstanceUID = generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     result = pydicom.FileDataset("", {}, preamble=b"\0" * 128, file_meta=meta)
