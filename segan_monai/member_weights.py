@@ -19,16 +19,18 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     Args:
         weights: members of an ensemble: files of weights, or folders that contain ``model.pt``, such as the output
             folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
-        ckpt_dir: folder of the weights if ``weights`` is None.
+        ckpt_dir: folder of the weights if ``weights`` is None. Without a ``model.pt`` of its own, the members are those of
+            its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way.
 
     Returns:
-        One file per member. The file in ``ckpt_dir`` need not exist; loading it says what to do.
+        One file per member, in the order of their names. The file in ``ckpt_dir`` need not exist; loading it says what to do.
 
     Raises:
         ConfigError: ``weights`` is empty, or names a file or folder without weights.
     """
     if weights is None:
-        return [Path(ckpt_dir) / "model.pt"]
+        own = Path(ckpt_dir) / "model.pt"
+        return [own] if own.is_file() else sorted(Path(ckpt_dir).glob("fold_*/model.pt")) or [own]
     given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
     if not given:
         raise ConfigError("--weights []: expected one or more files of weights or folders of trainings.")

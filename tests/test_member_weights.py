@@ -27,6 +27,18 @@ def test_without_members_the_folder_of_the_weights_decides():
     assert split_files(None, "a") == "a/split.json"
 
 
+def test_a_folder_of_folds_is_an_ensemble_unless_it_has_weights_of_its_own(tmp_path):
+    for name in ("fold_1", "fold_0", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pt").touch()
+        (tmp_path / name / "split.json").touch()
+    folds = [tmp_path / "fold_0", tmp_path / "fold_1"]
+    assert weight_files(None, tmp_path) == [folder / "model.pt" for folder in folds]
+    assert split_files(None, tmp_path) == [str(folder / "split.json") for folder in folds]
+    (tmp_path / "model.pt").touch()
+    assert weight_files(None, tmp_path) == [tmp_path / "model.pt"]
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -27,13 +27,13 @@ def test_training_with_the_overlay_then_evaluation_and_inference_without(
     data = phantoms if bundle == BRATS else hippocampi
     settings = {"dataset_dir": str(data), "ckpt_dir": str(tmp_path / "models")}
     strides = [[2, 2, 1]]
-    changes = {"augmentation_probability": 0.5, "mirror_axes": [1], "level_strides": strides, "deep_supervision": 1}
+    changes = {"augmentation_probability": 0.5, "mirror_axes": [0], "level_strides": strides, "deep_supervision": 1}
     with caplog.at_level(logging.ERROR):
         output = str(tmp_path / "run")
         run_workflow(bundle, "training", "volumes.json", output_dir=output, **settings, **SMALL, **changes)
     assert not caplog.records, "the live view shows slices and critics of volumes"
     trained = json.loads((tmp_path / "models" / "model.json").read_text(encoding="utf-8"))["settings"]
-    expected = {"spatial_dims": 3, "patch_size": [16, 16, 12], "level_strides": strides, "mirror_axes": [1]}
+    expected = {"spatial_dims": 3, "patch_size": [16, 16, 12], "level_strides": strides, "mirror_axes": [0]}
     assert {key: trained[key] for key in expected} == expected
     assert trained["in_channels"] == (3 if bundle == BRATS else 1)
 

@@ -110,7 +110,7 @@ def test_what_volumes_need_is_read_from_the_config():
         "standardize",
     ]
     assert recipes[NORMALIZATION]["labels"]["rule"] == "argmax"
-    assert recipes[NORMALIZATION]["inferer"]["size"] == [32, 32, 32]
+    assert list(recipes[NORMALIZATION]["inferer"]["size"]) == [32, 32, 32]
     with pytest.raises(ConfigError, match="LoadPhotographd of the inference config has no counterpart without MONAI"):
         inference_recipe(ExportedBundle(BUNDLES / SKIN).parser)
     assert ExportedBundle(BUNDLES / PANCREAS).fixed_size == (512, 512)
