@@ -19,11 +19,11 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     Args:
         weights: members of an ensemble: files of weights, or folders that contain ``model.pt``, such as the output
             folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
-        ckpt_dir: folder of the weights if ``weights`` is None. Without a ``model.pt`` of its own, the members are those of
-            its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way.
+        ckpt_dir: folder of the weights if ``weights`` is None. If it has no ``model.pt`` of its own, the members are
+            those of its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way.
 
     Returns:
-        One file per member, in the order of their names. The file in ``ckpt_dir`` need not exist; loading it says what to do.
+        One file per member. The file in ``ckpt_dir`` need not exist; loading it says what to do.
 
     Raises:
         ConfigError: ``weights`` is empty, or names a file or folder without weights.
