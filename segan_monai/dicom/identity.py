@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The patient's identity: kept out of logs and names, and out of DICOM results if these are to be anonymous."""
+"""The patient's identity, which logs and file names omit, as do DICOM results that are to be anonymous."""
 
 from __future__ import annotations
 
