@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.windows import VolumeWindowInferer
-from segan_monai.networks.ensemble import members_of
 
 
 class NormalizingWindowInferer(VolumeWindowInferer):
@@ -30,17 +28,10 @@ class NormalizingWindowInferer(VolumeWindowInferer):
         defaults = {"overlap": 0.25, "mode": "constant", "skip_empty": False, "channels_last": False}
         super().__init__(roi_size, **{**defaults, **settings})
 
-    def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
-        """Map volumes (B, C, H, W, D) to (B, 1 + K + C, H, W, D).
-
-        Of an ensemble, the normalized images are averaged.
-        """
-        if len(members_of(network)) > 1:
-            return infer_members(
-                lambda member: self(inputs, member, *args, **kwargs), inputs, network, plain_channels=inputs.shape[1]
-            )
-        return super().__call__(inputs, network, *args, **kwargs)
-
     def function_of(self, network: Callable[..., Any]) -> Callable[..., Any]:
         """Return the method that segments and normalizes, also of a network that is wrapped for several processes."""
         return getattr(network, "module", network).segment_and_normalize
+
+    def plain_channels(self, inputs: Tensor) -> int:
+        """Return the number of channels of the normalized image, which an ensemble averages as it is."""
+        return inputs.shape[1]

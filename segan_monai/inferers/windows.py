@@ -80,7 +80,9 @@ class VolumeWindowInferer(SlidingWindowInferer):
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if len(members_of(network)) > 1:
-            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
+            return infer_members(
+                lambda member: self(inputs, member, *args, **kwargs), inputs, network, self.plain_channels(inputs)
+            )
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         box = self._content(volume)
 
@@ -112,6 +114,10 @@ class VolumeWindowInferer(SlidingWindowInferer):
     def function_of(self, network: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function of the network that is applied to windows."""
         return network
+
+    def plain_channels(self, inputs: Tensor) -> int:
+        """Return how many of the last channels of the result are no logits; see ``mean_of_members``."""
+        return 0
 
     def _content(self, volume: Tensor) -> tuple[slice, ...]:
         """Return the part of (B, C, H, W, D) around its content; the whole of an empty volume."""
