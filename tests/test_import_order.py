@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": set(),
+    "reproduce": {"run"},
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {

@@ -19,6 +19,7 @@ from segan_monai.cli.ensemble import ensemble
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.folds import folds
+from segan_monai.cli.info import info
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
@@ -50,7 +51,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Adversarial segmentation of medical images with MONAI.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -61,6 +61,7 @@ app.command()(ensemble)
 app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(folds)
+app.command()(info)
 app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)

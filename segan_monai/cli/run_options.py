@@ -28,5 +28,13 @@ Overlays = Annotated[
     list[str] | None,
     typer.Option("--overlay", metavar="NAME", help="Config with further settings, such as cpu.json; may be repeated."),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Run part I of N, such as 2/4, beside other processes; the command without it then gathers the results.",
+    ),
+]
 CheckOnly = Annotated[bool, typer.Option("--check-only", help="Check configs, data and memory, then stop.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error and MONAI's messages.")]

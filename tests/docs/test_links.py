@@ -25,11 +25,11 @@ OTHERS = {
     "scripts/gpu_check.sh": {"collect", "cpu", "data"},
     "pip": {"no-deps", "wheel-dir", "index-url"},
     "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
-    "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task"},
+    "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "array", "gpus", "requeue"},
     "mkdocs": {"strict"},
     "TensorBoard": {"logdir"},
     "MLflow": {"backend-store-uri"},
-    "typer": {"help"},
+    "typer": {"help", "install-completion", "show-completion"},
     "segan-monai": {"version"},
 }
 

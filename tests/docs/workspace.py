@@ -41,6 +41,7 @@ printf '%s\\0' "$PWD" "${0##*/}" "$@" > "$CALLS/$(printf %04d ${#calls[@]})"
 PROGRAMS = ("bash", "head", "mkdocs", "pip", "pre-commit", "python", "scontrol", "segan-monai", "srun", "torchrun")
 # of Slurm, in a job
 ENVIRONMENT = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1"}
+ENVIRONMENT |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "1"}
 Call = tuple[str, ...]
 
 
