@@ -154,7 +154,7 @@ def fit_quality(cases: Sequence[FitCase]) -> QualityModel:
     images = np.array([[case.image[name] for name in features] for case in cases])
     distances = held_out_distances(features, images, [case.group for case in cases])
     regions = list(cases[0].regions)
-    signals = [*next(iter(cases[0].regions.values())), DISTANCE]
+    signals = list(next(iter(cases[0].regions.values())))
     found = {}
     for region in regions:
         chosen = [index for index, case in enumerate(cases) if not math.isnan(case.dice.get(region, math.nan))]

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -49,7 +50,7 @@ class HeldOut:
 
 def held_out_estimates(cases: Sequence[FitCase]) -> dict[str, HeldOut]:
     """Estimate the cases of each group by a model that is fitted on all others, by region."""
-    rows: dict[str, list[tuple[float, float, float, bool, dict[str, float]]]] = {}
+    rows: dict[str, list[dict[str, Any]]] = {}
     for group in dict.fromkeys(case.group for case in cases):
         model = fit_quality([case for case in cases if case.group != group])
         for case in cases:
@@ -58,15 +59,14 @@ def held_out_estimates(cases: Sequence[FitCase]) -> dict[str, HeldOut]:
             for region, found in model.estimate(case.image, case.regions).items():
                 dice = case.dice.get(region, np.nan)
                 if not np.isnan(dice):
-                    row = (dice, found["expected_dice"], found["lower_bound"], bool(found["flag"]))
-                    rows.setdefault(region, []).append((*row, dict(case.regions[region])))
-    return {
-        region: HeldOut(
-            *(np.array([row[index] for row in of_region]) for index in range(4)),
-            {name: np.array([row[4][name] for row in of_region]) for name in of_region[0][4]},
-        )
-        for region, of_region in rows.items()
-    }
+                    rows.setdefault(region, []).append({"dice": dice, **found, **case.regions[region]})
+    return {region: _joined(of_region) for region, of_region in rows.items()}
+
+
+def _joined(rows: Sequence[Mapping[str, Any]]) -> HeldOut:
+    columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
+    dice, expected, bound, flag = (columns.pop(name) for name in ("dice", "expected_dice", "lower_bound", "flag"))
+    return HeldOut(dice, expected, bound, flag != "", columns)
 
 
 def aurc(confidence: np.ndarray, dice: np.ndarray) -> float:

@@ -23,18 +23,26 @@ LEAST_CASES = 20
 LARGEST_FOLDS = 10
 
 
-def write_signals(folder: Path, settings: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]]) -> None:
+def write_signals(
+    folder: Path, settings: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]], trained_on: Sequence[str] = ()
+) -> None:
     """Write the signals of cases.
 
     Args:
         folder: output folder of the evaluation.
         settings: settings of its inference, plain values.
         cases: ``patient``, ``image`` and ``regions`` of each case, see ``image_features`` and ``region_signals``.
+        trained_on: those of the cases that the network was trained on.
 
     Raises:
         OutputError: The file cannot be written.
     """
-    content = {"version": VERSION, "settings": dict(settings), "cases": dict(sorted(cases.items()))}
+    content = {
+        "version": VERSION,
+        "settings": dict(settings),
+        "trained_on": list(trained_on),
+        "cases": dict(sorted(cases.items())),
+    }
     with whole_file(folder / SIGNALS) as file:
         file.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
@@ -51,7 +59,7 @@ def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitC
         The settings of all, and the cases.
 
     Raises:
-        ConfigError: Settings differ, an evaluation is of training cases, or a case occurs twice.
+        ConfigError: Settings differ, a network was trained on a case, or a case occurs twice.
         DataError: A folder has no signals or metrics, or there are fewer than ``LEAST_CASES``.
     """
     settings: dict[str, Any] = {}
@@ -88,11 +96,9 @@ def _content(folder: Path) -> dict[str, Any]:
     content = read_json_object(folder / SIGNALS, remedy)
     if content.get("version") != VERSION or not {"settings", "cases"} <= content.keys():
         raise DataError(f"{folder / SIGNALS} is of another version ({content.get('version')!r}). {remedy}")
-    record = read_json_object(folder / "run.json") if (folder / "run.json").is_file() else {}
-    subset = record.get("config", {}).get("subset", "held_out")
-    if subset in ("training", "all"):
+    if seen := content.get("trained_on"):
         raise ConfigError(
-            f"{folder} evaluated the subset '{subset}', which holds training cases, whose Dice is too high for a fit. "
-            "Expected held-out cases: evaluate with --subset held_out."
+            f"the network was trained on {len(seen)} cases of {folder}, such as {seen[0]}, whose Dice is too high for "
+            "a fit. Expected held-out cases alone: evaluate with --subset held_out."
         )
     return content

@@ -19,7 +19,7 @@ def signals_of(dice, rng):
     return {"image": {"T1 0.5": rng.normal(0.5, 0.1), "extent 0": 3.0}, "regions": {"lesion": region}}
 
 
-def evaluation(folder, count=50, seed=0, settings=SETTINGS, subset="held_out", first=0):
+def evaluation(folder, count=50, seed=0, settings=SETTINGS, trained_on=(), first=0):
     """Folder of an evaluation of cases whose Dice is from 0.5 to 1."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
@@ -29,8 +29,7 @@ def evaluation(folder, count=50, seed=0, settings=SETTINGS, subset="held_out", f
         cases[f"c{number}"] = {"patient": f"p{number // 2}", **signals_of(dice, rng)}
         lines.append(f"c{number},lesion,{dice:.6f}")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "run.json").write_text(json.dumps({"config": {"subset": subset}}), encoding="utf-8")
-    content = {"version": 1, "settings": settings, "cases": cases}
+    content = {"version": 1, "settings": settings, "trained_on": list(trained_on), "cases": cases}
     (folder / "signals.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 

@@ -75,8 +75,10 @@ def test_evaluations_that_cannot_be_joined_are_refused(tmp_path):
     other = evaluation(tmp_path / "1", settings={**SETTINGS, "members": 2}, first=50)
     with pytest.raises(ConfigError, match=r"made with members 2; expected 1 as in this run\. Evaluate all folds alike"):
         read_evaluations([first, other])
-    with pytest.raises(ConfigError, match="evaluated the subset 'all', which holds training cases"):
-        read_evaluations([evaluation(tmp_path / "2", subset="all")])
+    with pytest.raises(
+        ConfigError, match=r"the network was trained on 1 cases of .*2, such as c3, whose Dice is too high for a fit"
+    ):
+        read_evaluations([evaluation(tmp_path / "2", trained_on=["c3"])])
     with pytest.raises(DataError, match="there are 5 cases with signals and Dice; expected at least 20"):
         read_evaluations([evaluation(tmp_path / "3", count=5)])
     (first / "signals.json").unlink()
