@@ -172,7 +172,7 @@ def _split(run: RunFolder, config: dict[str, Any]) -> str:
         file = str(config.get("split_file", ""))
         shown = "split.json beside the weights" if file.startswith("$") else file  # an expression: the bundle's default
         return f"subset {config['subset']}, {shown}" if "subset" in config else ""
-    return f"fold {config['fold']} of {config['folds']}, by subject" if "folds" in config else ""
+    return f"fold {config['fold']} of {config['folds']}, by subject" if {"fold", "folds"} <= config.keys() else ""
 
 
 def _duration(seconds: float) -> str:
