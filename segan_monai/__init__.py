@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from segan_monai._version import __version__
 
 if TYPE_CHECKING:
-    from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, transforms
+    from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, quality, transforms
     from segan_monai.data import find_cases, number_of_regions, split_cases
     from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
     from segan_monai.export import load_inferer, load_network, load_preprocessing
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         network_of_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
+    from segan_monai.quality import has_quality_file
     from segan_monai.run import bundle_root, run_settings, start_run, trained_settings, unlabeled_cases
     from segan_monai.transforms import merged_regions
 
@@ -63,6 +64,7 @@ __all__ = [
     "find_cases",
     "handlers",
     "has_fast_bfloat16",
+    "has_quality_file",
     "inferers",
     "init_process_group_for",
     "kaiming_initialize",
@@ -78,6 +80,7 @@ __all__ = [
     "networks",
     "number_of_regions",
     "process_rank",
+    "quality",
     "register_components",
     "run_settings",
     "shard",
@@ -90,7 +93,7 @@ __all__ = [
     "weight_files",
 ]
 
-_COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "transforms")
+_COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "quality", "transforms")
 _EXPORTS = {
     "data": (
         "find_cases",
@@ -136,6 +139,7 @@ _EXPORTS = {
         "shard",
         "share_of_process",
     ),
+    "quality": ("has_quality_file",),
     "run": ("bundle_root", "run_settings", "start_run", "trained_settings", "unlabeled_cases"),
     "transforms": ("merged_regions",),
 }

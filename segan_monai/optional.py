@@ -16,6 +16,7 @@ EXTRAS = {
         "pydicom": "pydicom",
         "highdicom": "highdicom",
         "dicomweb_client": "dicomweb-client",
+        "pynetdicom": "pynetdicom",
         "pylibjpeg": "pylibjpeg",
         "openjpeg": "pylibjpeg-openjpeg",
     },

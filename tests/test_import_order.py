@@ -25,12 +25,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trained": {"data"},
     "engines": {"losses", "networks"},
     "inferers": {"engines", "networks", "transforms"},
+    "quality": {"inferers"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
-    "handlers": {"data", "engines", "inferers", "metrics", "networks", "pictures", "report", "trained", "transforms"},
+    "handlers": {
+        "data", "engines", "inferers", "metrics", "networks", "pictures", "quality", "report", "trained", "transforms",
+    },
     "check": {"data", "trained", "transforms"},
     "run": {"check", "trained"},
-    "export": {"inferers", "networks", "trained", "transforms"},
+    "export": {"inferers", "networks", "quality", "trained", "transforms"},
     "label_bundle": {"data", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
@@ -41,8 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
-        "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "report",
-        "reproduce", "run", "simulation", "sweep", "trained", "verify",
+        "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",
+        "report", "reproduce", "run", "simulation", "sweep", "trained", "verify",
     },
 }  # fmt: skip
 
@@ -52,6 +55,7 @@ LIBRARIES: dict[str, set[str]] = {
     "losses": set(),
     "engines": {"ignite"},
     "inferers": set(),
+    "quality": {"numpy", "pandas", "scipy"},
     "transforms": {"PIL", "nibabel", "numpy", "scipy"},
     "metrics": {"ignite", "numpy", "pandas", "scipy", "tqdm"},
 }

@@ -111,6 +111,7 @@ KEYS: dict[str, Key] = {
     ),
     "spacing_mm": Key(list_of(_POSITIVE, 3) | NULL, "voxel size in mm to which images are resampled; null for none"),
     "spacing_known": Key(SWITCH, "whether distances can be measured in mm"),
+    "estimate_quality": Key(SWITCH, "estimate the Dice of every case; needs quality.json beside the weights"),
     "hu_window": Key(INTERVAL | NULL, "Hounsfield units mapped to 0 and 1; null for percentiles of each image"),
     "picture_window": Key(INTERVAL, "Hounsfield units of black and white in pictures"),
     "picture_axes": Key(

@@ -24,6 +24,7 @@ from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
 from segan_monai.cli.prepare import prepare
+from segan_monai.cli.quality import fit_quality
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.sweep import sweep
@@ -62,6 +63,7 @@ app.command()(ensemble)
 app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
 app.command()(folds)
+app.command()(fit_quality)
 app.command()(info)
 app.command()(new_bundle)
 app.command()(phantoms)

@@ -42,9 +42,7 @@ def sweep(
         Path | None,
         typer.Option(exists=True, dir_okay=False, help="Decathlon JSON that lists the cases; default: search DATA."),
     ] = None,
-    config: Annotated[
-        list[Path] | None, typer.Option(help="Overlay for all trials, such as configs/cpu.json.")
-    ] = None,
+    config: Annotated[list[Path] | None, typer.Option(help="Overlay for all trials, such as configs/cpu.json.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all trials.")
     ] = None,

@@ -24,6 +24,7 @@ from monai.transforms import (
 
 from segan_monai.errors import ConfigError
 from segan_monai.inferers import VolumeSliceInferer, VolumeWindowInferer
+from segan_monai.quality import QualitySignalsd
 from segan_monai.transforms import (
     LoadCased,
     PatchFitsd,
@@ -135,7 +136,7 @@ def _after(transforms: Sequence[Any]) -> dict[str, Any]:
         elif isinstance(transform, AsDiscreted) and transform.argmax[0]:
             values = list(range(256))
             found["labels"] = {"values": values, "rule": "argmax", "threshold": 0.0, "order": []}
-        elif not isinstance(transform, Invertd | SaveImaged | SplitNormalizedd):
+        elif not isinstance(transform, Invertd | QualitySignalsd | SaveImaged | SplitNormalizedd):
             raise _unknown(transform)
     if not {"activation", "labels"} <= found.keys():
         raise ConfigError("the postprocessing has no activation (sigmoid or softmax) or creates no label map.")

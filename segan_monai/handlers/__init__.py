@@ -13,6 +13,7 @@ from segan_monai.handlers.live_view import LiveView
 from segan_monai.handlers.lr_schedule import LrSchedule
 from segan_monai.handlers.normalization_report import NormalizationReport
 from segan_monai.handlers.patch_report import PatchReport
+from segan_monai.handlers.quality_signals import QualitySignals
 from segan_monai.handlers.region_rule_choice import RegionRuleChoice
 from segan_monai.handlers.roi_report import RoIReport
 from segan_monai.handlers.run_checkpoint import RunCheckpoint
@@ -45,6 +46,7 @@ __all__ = [
     "PatchReport",
     "PhotographCasePicture",
     "PhotographPicture",
+    "QualitySignals",
     "RegionRuleChoice",
     "RoIPicture",
     "RoIReport",

@@ -25,10 +25,12 @@ from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.metrics.volumes import region_volumes
 from segan_monai.parts import parse_part
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
+from segan_monai.quality.file import has_quality_file, quality_file
 
 logger = logging.getLogger(__name__)
 
 VOLUMES = "volumes.csv"
+QUALITY = "quality.csv"
 KINDS = {
     "_seg": "label map",
     "_overlay": "picture of the label map's outlines",
@@ -58,6 +60,7 @@ class CaseJournal:
     - ``inference.jsonl`` receives one line as soon as a case ends, so a killed run loses no finished case.
     - ``inference.json`` lists the ``status`` (``finished``, ``failed`` or ``not reached``), ``seconds``, ``error`` and
       ``files`` of every case, and counts each status.
+    - ``quality.csv`` has the columns ``case,region,expected_dice,lower_bound,flag``, if the output has ``quality``.
     - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
 
     At the end, the names of the files are printed.
@@ -161,6 +164,7 @@ class CaseJournal:
             "error": error,
             "files": files,
             "ml": None if error else self._volumes(output[0]["pred"]),
+            "quality": None if error else output[0].get("quality"),
             "key": self.keys.get(case),
             "ended": time.time(),
         }
@@ -202,11 +206,21 @@ class CaseJournal:
         self.record_dir.mkdir(parents=True, exist_ok=True)
         with whole_file(self.record_dir / "inference.json") as file:
             file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        lines = [self.lines[case] for case in self.cases if case in self.lines]
+        qualities = [
+            (line["case"], region, *found.values())
+            for line in lines
+            for region, found in (line.get("quality") or {}).items()
+        ]
+        if qualities:
+            self._write_table(QUALITY, ("case", "region", "expected_dice", "lower_bound", "flag"), qualities)
         if self.regions is not None:
-            lines = [self.lines[case] for case in self.cases if case in self.lines]
             rows = [(line["case"], *volume) for line in lines for volume in (line.get("ml") or {}).items()]
-            with whole_file(self.record_dir / VOLUMES) as file, file.open("w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream, lineterminator="\n").writerows([("case", "region", "ml"), *rows])
+            self._write_table(VOLUMES, ("case", "region", "ml"), rows)
+
+    def _write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        with whole_file(self.record_dir / name) as file, file.open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
 
     def fail(self, engine: Engine, error: BaseException) -> None:
         """Write the summary of the cases so far and re-raise the error."""
@@ -219,7 +233,14 @@ class CaseJournal:
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
-        return digest([settings, members[0] if len(members) == 1 else members])
+        parts = [settings, members[0] if len(members) == 1 else members]
+        return digest([*parts, *self._quality_models()])
+
+    def _quality_models(self) -> list[str]:
+        """Return the digest of the ``quality.json`` that the run may use, if there is one."""
+        if not has_quality_file(self.weights):
+            return []
+        return [hashlib.sha256(quality_file(self.weights).read_bytes()).hexdigest()]
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Read the last line of each case. Damaged lines are ignored, so their cases are run again."""
@@ -254,6 +275,11 @@ def written(output_dir: Path, lines: Sequence[Mapping[str, Any]], record_dir: Pa
         text.append(f"  {output_dir / name}: {count}{kind}")
     if any(line.get("ml") for line in finished):
         text.append(f"  {record_dir / VOLUMES}: ml per case and region")
+    if any(line.get("quality") for line in finished):
+        flagged = sum(any(found["flag"] for found in (line.get("quality") or {}).values()) for line in finished)
+        text.append(
+            f"  {record_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
+        )
     return [*text, f"  {record_dir / 'inference.json'}: status, files and error per case"]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
+from segan_monai.inferers.agreement import Agreement
 from segan_monai.transforms.mirroring import mirror_slices, mirrored_views
 
 
@@ -17,6 +18,7 @@ def mean_of_mirrored(
     mirror_axes: Sequence[int],
     axis: int | None = 2,
     neighbours: int = 0,
+    agreement: Agreement | None = None,
 ) -> Tensor:
     """Return the mean logits of a batch of slices or volumes over all combinations of mirrored axes, as in nnU-Net.
 
@@ -29,6 +31,7 @@ def mean_of_mirrored(
         mirror_axes: axes of the volume from which the slices are cut; of a photograph, 0 and 1.
         axis: axis of the volume that was cut into slices; None for volumes.
         neighbours: number of neighbouring slices on each side among the channels.
+        agreement: receives the overlap of the views, as ``mirrors``.
 
     Returns:
         Logits of the batch, float32 if there is an axis to mirror.
@@ -37,7 +40,13 @@ def mean_of_mirrored(
     total = network(batch)
     if len(views) == 1:
         return total
+    masks: list[Tensor] = []
+    if agreement is not None:
+        agreement.compare("mirrors", masks, total)
     total = total.float().clone()  # a network with CUDA graphs overwrites its last output
     for view in views[1:]:
-        total += mirror_slices(network(mirror_slices(batch, view, axis, neighbours)), view, axis)
+        output = mirror_slices(network(mirror_slices(batch, view, axis, neighbours)), view, axis)
+        if agreement is not None:
+            agreement.compare("mirrors", masks, output)
+        total += output
     return total / len(views)

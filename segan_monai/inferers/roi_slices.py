@@ -66,7 +66,7 @@ class RoISliceInferer(VolumeSliceInferer):
                 tables.append(self.found)
                 return output
 
-            mean = infer_members(of_member, inputs, network)
+            mean = infer_members(of_member, inputs, network, agreement=self.agreement)
             found = [table for table in tables if table is not None]
             self.found = torch.cat(found) if found else None
             return mean

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
+from segan_monai.inferers.agreement import Agreement
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -74,6 +75,9 @@ class VolumeSliceInferer(Inferer):
             overlap by it, and to average them with Gaussian weights (MONAI's ``sliding_window_inference``): for
             networks that depend on the extent seen in training, or planes that do not fit in memory.
 
+    Attributes:
+        agreement: receives the overlap of the outputs that are averaged; None to compare none.
+
     Raises:
         ConfigError: if ``axis``, ``batch_size``, ``neighbours``, ``mirror_axes`` or ``window_overlap`` is out of range.
 
@@ -115,6 +119,7 @@ class VolumeSliceInferer(Inferer):
         self.fixed_shapes = fixed_shapes
         self.mirror_axes = each_mirror_axis(mirror_axes)
         self.window_overlap = window_overlap
+        self.agreement: Agreement | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
@@ -128,15 +133,23 @@ class VolumeSliceInferer(Inferer):
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if len(members_of(network)) > 1:
-            return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
+            return infer_members(
+                lambda member: self(inputs, member, *args, **kwargs), inputs, network, agreement=self.agreement
+            )
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
             with moved(network, device):
                 there = volume.to(device)
                 result = self._restacked(there, self.axes[0], network, batch_size, *args, **kwargs)
+                masks: list[Tensor] = []
+                if self.agreement is not None and len(self.axes) > 1:
+                    self.agreement.compare("axes", masks, result)
                 for axis in self.axes[1:]:
-                    result += self._restacked(there, axis, network, batch_size, *args, **kwargs)
+                    output = self._restacked(there, axis, network, batch_size, *args, **kwargs)
+                    if self.agreement is not None:
+                        self.agreement.compare("axes", masks, output)
+                    result += output
                 return result / len(self.axes) if len(self.axes) > 1 else result
 
         restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
@@ -172,7 +185,9 @@ class VolumeSliceInferer(Inferer):
                 batch = F.pad(batch, padding) if any(padding) else batch
                 if fixed:  # the last batch is smaller
                     batch = F.pad(batch, [0] * 7 + [batch_size - len(batch)])
-                result = mean_of_mirrored(apply, batch, self.mirror_axes, axis, self.neighbours)[: len(index)]
+                result = mean_of_mirrored(apply, batch, self.mirror_axes, axis, self.neighbours, self.agreement)[
+                    : len(index)
+                ]
                 if output is None:
                     shape = (len(slices), result.shape[1], *plane)
                     output = torch.full(shape, self.empty_value, dtype=torch.float32, device=volume.device)

@@ -14,6 +14,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
+from segan_monai.inferers.agreement import Agreement
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -38,6 +39,9 @@ class VolumeWindowInferer(SlidingWindowInferer):
         empty_value: output of cropped voxels; the default is a logit whose sigmoid is below 1e-8.
         **settings: other arguments of ``SlidingWindowInferer``. The windows of a batch, ``sw_batch_size``, are halved
             automatically if accelerator memory is insufficient.
+
+    Attributes:
+        agreement: receives the overlap of the outputs that are averaged; None to compare none.
 
     Raises:
         ConfigError: if ``mirror_axes`` is out of range.
@@ -67,6 +71,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         self.skip_empty = skip_empty
         self.margin = margin
         self.empty_value = empty_value
+        self.agreement: Agreement | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).
@@ -81,7 +86,11 @@ class VolumeWindowInferer(SlidingWindowInferer):
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if len(members_of(network)) > 1:
             return infer_members(
-                lambda member: self(inputs, member, *args, **kwargs), inputs, network, self.plain_channels(inputs)
+                lambda member: self(inputs, member, *args, **kwargs),
+                inputs,
+                network,
+                self.plain_channels(inputs),
+                self.agreement,
             )
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         box = self._content(volume)
@@ -94,7 +103,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         def windows(batch: Tensor) -> Tensor:
             dtype = autocast_dtype(batch.device, self.amp)
             with torch.autocast(batch.device.type, dtype=dtype, enabled=dtype is not None):
-                return mean_of_mirrored(apply_to, batch, self.mirror_axes, axis=None)
+                return mean_of_mirrored(apply_to, batch, self.mirror_axes, axis=None, agreement=self.agreement)
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
             inferer = copy(self)

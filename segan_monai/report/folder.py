@@ -19,7 +19,8 @@ from segan_monai.report.previews import CasePreview, load_previews
 from segan_monai.simulated_data import is_simulated
 
 _HISTORY = ("epoch", "seconds", "name", "value")
-_TEXTS = ("name", "case", "region")
+_QUALITY = ("case", "region", "expected_dice", "lower_bound", "flag")
+_TEXTS = ("name", "case", "region", "flag")
 
 
 @dataclass
@@ -33,6 +34,7 @@ class RunFolder:
         split: ``split.json``: names of the training and validation cases.
         metrics: ``metrics.csv``, with one row per case and region.
         summary: ``summary.json``.
+        quality: ``quality.csv`` of an inference, with one row per case and region.
         previews: ``previews.npz``.
         pictures: other PNG files in the folder.
     """
@@ -43,6 +45,7 @@ class RunFolder:
     split: dict[str, Any] = field(default_factory=dict)
     metrics: pd.DataFrame | None = None
     summary: dict[str, Any] = field(default_factory=dict)
+    quality: pd.DataFrame | None = None
     previews: dict[str, CasePreview] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
 
@@ -66,18 +69,20 @@ def read_run(folder: Path) -> RunFolder:
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)
+    run.quality = _table(folder / "quality.csv", _QUALITY)
     try:
         if (folder / "previews.npz").is_file():
             run.previews = load_previews(folder / "previews.npz")
     except Exception as error:  # from zip, numpy or JSON
         raise _damaged(folder / "previews.npz", error) from error
-    if run.history is None and run.metrics is None:
+    if run.history is None and run.metrics is None and run.quality is None:
         raise DataError(
-            f"{folder} contains neither history.csv (from training) nor metrics.csv (from evaluation); expected the "
-            "output_dir of a run of this project."
+            f"{folder} contains neither history.csv (from training) nor metrics.csv (from evaluation) nor quality.csv "
+            "(from inference); expected the output_dir of a run of this project."
         )
-    shown = {"overlay.png"} if run.previews else set()
-    run.pictures = [file for file in sorted(folder.glob("*.png")) if file.name not in shown]
+    if run.quality is None:  # pictures of an inference are of single cases, see ``quality_of_cases``
+        shown = {"overlay.png"} if run.previews else set()
+        run.pictures = [file for file in sorted(folder.glob("*.png")) if file.name not in shown]
     return run
 
 
@@ -133,7 +138,7 @@ def _table(file: Path, columns: Sequence[str]) -> pd.DataFrame | None:
         table = pd.read_csv(file, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=unknown)
         if missing := [name for name in columns if name not in table]:
             raise ValueError(f"it has no column {', '.join(missing)}")
-        table = table[(table[texts] != "").all(axis=1)]
+        table = table[(table[[name for name in texts if name != "flag"]] != "").all(axis=1)]
         return table.astype({name: int if name == "epoch" else float for name in columns if name not in texts})
     except (ValueError, OSError) as error:  # errors of pandas and Unicode are also ValueErrors
         raise _damaged(file, error) from error

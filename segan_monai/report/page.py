@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 import os
@@ -23,6 +22,7 @@ from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
 from segan_monai.report.plots import TITLES, boxes, curves, dice_by_size, layer_shares
 from segan_monai.report.published import published_figures
+from segan_monai.report.quality import embedded, quality_of_cases
 from segan_monai.report.slices import region_colours, slice_pictures
 
 MEASURES = ("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm", "roi_iou")
@@ -73,17 +73,19 @@ def _title(runs: Sequence[RunFolder]) -> str:
 def _section(run: RunFolder) -> dict[str, Any]:
     """Collect the template's values for one run."""
     section: dict[str, Any] = {
-        "kind": "Evaluation" if run.metrics is not None else "Training",
+        "kind": _kind(run),
         "folder": run.folder.name,
         "facts": _facts(run),
         "command": run.record.get("command", ""),
         "config": json.dumps(run.record.get("config", {}), indent=2),
-        "pictures": [(file.stem.replace("_", " "), _embedded(file)) for file in run.pictures],
+        "pictures": [(file.stem.replace("_", " "), embedded(file)) for file in run.pictures],
     }
     if run.history is not None:
         section["losses"] = curves(run.history, TRAINING)
         section["layers"] = layer_shares(run.history)
         section["validation"] = curves(run.history, VALIDATION)
+    if run.quality is not None:
+        section["quality"] = quality_of_cases(run)
     if run.metrics is not None:
         measures = [name for name in MEASURES if name in run.metrics and run.metrics[name].notna().any()]
         published = published_figures(run)
@@ -113,6 +115,12 @@ def _section(run: RunFolder) -> dict[str, Any]:
             for role, preview in run.previews.items()
         ]
     return section
+
+
+def _kind(run: RunFolder) -> str:
+    if run.metrics is not None:
+        return "Evaluation"
+    return "Training" if run.quality is None else "Inference"
 
 
 def _facts(run: RunFolder) -> dict[str, str]:
@@ -254,7 +262,3 @@ def _number(value: float, digits: int = 3) -> str:
     if math.isnan(value):
         return ""
     return "∞" if math.isinf(value) else f"{value:.{digits}f}"
-
-
-def _embedded(file: Path) -> str:
-    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"

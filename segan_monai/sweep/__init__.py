@@ -8,4 +8,13 @@ from segan_monai.sweep.search import run_sweep
 from segan_monai.sweep.space import Space, read_space
 from segan_monai.sweep.training import Sweep
 
-__all__ = ["Space", "Sweep", "SweepTrial", "read_space", "read_trials", "run_sweep", "write_results", "write_sweep_page"]
+__all__ = [
+    "Space",
+    "Sweep",
+    "SweepTrial",
+    "read_space",
+    "read_trials",
+    "run_sweep",
+    "write_results",
+    "write_sweep_page",
+]

@@ -79,7 +79,9 @@ def read_trials(output_dir: Path, metric: str, epochs: int, largest: bool = True
         training = file.parent / "training"
         values = validations(training, metric)
         history = training / "history.csv"
-        seconds = read_history(history).groupby("epoch")["seconds"].max() if history.is_file() else pd.Series(dtype=float)
+        seconds = (
+            read_history(history).groupby("epoch")["seconds"].max() if history.is_file() else pd.Series(dtype=float)
+        )
         trained = int(seconds.index.max()) if len(seconds) else 0
         best = (values.idxmax() if largest else values.idxmin()) if len(values) else None
         ended = bool(record.get("ended"))
@@ -119,7 +121,10 @@ def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -
             "epochs": trial.epochs,
             "state": trial.state,
             "train_seconds": trial.seconds,
-            **{key: json.dumps(value) if isinstance(value, list | dict) else value for key, value in trial.settings.items()},
+            **{
+                key: json.dumps(value) if isinstance(value, list | dict) else value
+                for key, value in trial.settings.items()
+            },
         }
         for trial in trials
     ]

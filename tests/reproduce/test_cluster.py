@@ -135,7 +135,9 @@ def test_a_table_goes_on_when_a_node_is_killed(nodes, tmp_path, oblique, write_v
     tree = tree_of(second)
     (lost,) = (seed for seed in held if any(f"/seed_{seed}/" in words for words in tree.values()))
     kill(tree)
-    overlay.write_text(json.dumps(small), encoding="utf-8")  # the next ones do not wait, and evaluations have no trainer
+    overlay.write_text(
+        json.dumps(small), encoding="utf-8"
+    )  # the next ones do not wait, and evaluations have no trainer
     for descriptor in held.values():
         os.close(descriptor)
     try:

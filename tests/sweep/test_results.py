@@ -59,7 +59,13 @@ def test_trials_are_ordered_by_their_best_validation(trials):
 
 
 def test_smaller_may_be_better(sweep, trials):
-    assert [trial.name for trial in read_trials(sweep.output_dir, METRIC, 4, largest=False)] == ["c", "d", "a", "b", "e"]
+    assert [trial.name for trial in read_trials(sweep.output_dir, METRIC, 4, largest=False)] == [
+        "c",
+        "d",
+        "a",
+        "b",
+        "e",
+    ]
 
 
 def test_the_table_and_an_overlay_with_the_best_settings_are_written(sweep, trials):

@@ -34,7 +34,10 @@ def test_choices_come_back_as_they_were_written(tmp_path):
         ({"learning_rate": {"low": 0, "high": 1, "log": True}}, r"'learning_rate' is .*; expected"),
         ({"learning_rate": {"low": 1, "high": 2, "lgo": True}}, r"'learning_rate' is .*; expected"),
         ({"base_channels": {"choices": [16]}}, r"'base_channels' is .*; expected"),
-        ({"base_channels": {"choices": [16, 0]}}, r"'base_channels' cannot be 0; expected a whole number of at least 1"),
+        (
+            {"base_channels": {"choices": [16, 0]}},
+            r"'base_channels' cannot be 0; expected a whole number of at least 1",
+        ),
         ({"learning_rate": {"low": -1, "high": 1}}, r"'learning_rate' cannot be -1; expected a finite number"),
     ],
 )

@@ -1,0 +1,61 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``segan-monai fit-quality``: fits an estimate of quality to out-of-fold evaluations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def fit_quality(
+    evaluations: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="FOLDER...",
+            exists=True,
+            file_okay=False,
+            help="Output folders of evaluations of held-out cases, such as OUT/*/seed_0_fold_*/out_of_fold of folds.",
+        ),
+    ],
+    output_dir: Annotated[
+        list[Path],
+        typer.Option(
+            "--output-dir",
+            "-o",
+            metavar="DIR",
+            file_okay=False,
+            help="Folder with weights, model.pt, that receives quality.json; may be repeated.",
+        ),
+    ],
+) -> None:
+    """Fit how good a segmentation is to the signals and the Dice of cases that no network was trained on.
+
+    Later runs of predict with the weights beside quality.json then write quality.csv: expected Dice, a bound that 90 %
+    of cases exceed, and a flag, for every case and region.
+
+    Example: segan-monai fit-quality OUT/bundle/seed_0_fold_*/out_of_fold -o OUT/bundle/seed_0_fold_0/training
+    """
+    from segan_monai.quality import fit_quality as fit
+    from segan_monai.quality import held_out_estimates, read_evaluations, write_quality
+    from segan_monai.quality.file import NAME
+
+    settings, cases = read_evaluations(evaluations)
+    model = fit(cases)
+    held_out = held_out_estimates(cases)
+    measures = {region: found.measures() for region, found in held_out.items()}
+    typer.echo("measured on the same cases, each by a model that was fitted without its patient:")
+    typer.echo("region               cases  coverage   AURC  Spearman    MAE  flagged")
+    for region, found in measures.items():
+        typer.echo(
+            f"{region:20} {found['cases']:5}  {found['coverage']:8.3f}  {found['aurc']:.3f}  {found['spearman']:8.3f}  "
+            f"{found['mae']:.3f}  {found['flagged']:7.3f}"
+        )
+        for name, alone in held_out[region].single_signals().items():
+            typer.echo(f"  {name:18} {'':5}  {'':8}  {alone['aurc']:.3f}  {alone['spearman']:8.3f}")
+    fit_record = {"cases": len(cases), "measured": measures}
+    for folder in output_dir:
+        write_quality(folder / NAME, model, settings, fit_record)
+        typer.echo(f"written: {folder / NAME}")

@@ -1,0 +1,26 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Estimates how good each segmentation is, without its reference: expected Dice, lower bound and flag."""
+
+from segan_monai.quality.estimate import FitCase, QualityModel, fit_quality
+from segan_monai.quality.file import has_quality_file, quality_file, read_quality, write_quality
+from segan_monai.quality.measures import held_out_estimates
+from segan_monai.quality.signals import image_features, region_signals
+from segan_monai.quality.table import read_evaluations, write_signals
+from segan_monai.quality.transforms import QualitySignalsd
+
+__all__ = [
+    "FitCase",
+    "QualityModel",
+    "QualitySignalsd",
+    "fit_quality",
+    "has_quality_file",
+    "held_out_estimates",
+    "image_features",
+    "quality_file",
+    "read_evaluations",
+    "read_quality",
+    "region_signals",
+    "write_quality",
+    "write_signals",
+]

@@ -1,0 +1,102 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""``quality.json``: the model of quality beside weights, as plain values with the settings of its fit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+from segan_monai.quality.estimate import QualityModel
+
+NAME = "quality.json"
+VERSION = 1
+_AGAIN = "Fit it again with segan-monai fit-quality, or delete it."
+
+
+def quality_file(weights: Sequence[str | os.PathLike[str]]) -> Path:
+    """Return the place of ``quality.json``, beside the weights of a run.
+
+    Raises:
+        ConfigError: The run is an ensemble: a model is fitted to the predictions of single networks, not to their mean.
+    """
+    if len(weights) > 1:
+        raise ConfigError(
+            f"estimate_quality: the run has {len(weights)} weights; expected one network, because {NAME} is fitted to "
+            "the predictions of single networks. Set --estimate_quality false."
+        )
+    return Path(weights[0]).with_name(NAME)
+
+
+def has_quality_file(weights: Sequence[str | os.PathLike[str]]) -> bool:
+    """Return whether a run of these weights can estimate its quality: one network, with ``quality.json`` beside it."""
+    return len(weights) == 1 and quality_file(weights).is_file()
+
+
+def write_quality(file: Path, model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]) -> None:
+    """Write a model.
+
+    Args:
+        file: the file, beside the weights.
+        model: result of ``fit_quality``.
+        settings: settings of the inference whose results the model was fitted to.
+        fit: what the fit says of itself: cases, folders, measures.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    content = {"version": VERSION, "settings": dict(settings), "model": model.record(), "fit": dict(fit)}
+    with whole_file(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def read_quality(file: Path, settings: Mapping[str, Any]) -> QualityModel:
+    """Read a model for a run with the given settings.
+
+    Args:
+        file: ``quality.json``.
+        settings: settings of the run, plain values; the same names as in ``write_quality``.
+
+    Raises:
+        ConfigError: The file does not exist, is damaged, or was written by another version; or its settings differ.
+    """
+    try:
+        content = read_json_object(file, _AGAIN)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{file} does not exist, and estimate_quality is true. Fit it with segan-monai fit-quality, or set "
+            "--estimate_quality false."
+        ) from error
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if content.get("version") != VERSION:
+        raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
+    fitted = content.get("settings")
+    if not isinstance(fitted, dict):
+        raise ConfigError(f"{file} has no 'settings'; expected an object. {_AGAIN}")
+    require_settings(fitted, settings, str(file), "Set --estimate_quality false, or fit it again under these settings.")
+    try:
+        return QualityModel.of_record(content["model"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{file} has no complete 'model' ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str) -> None:
+    """Check that two sets of settings are equal.
+
+    Raises:
+        ConfigError: They differ; the message names the first difference.
+    """
+    first, second = (json.loads(json.dumps(dict(settings))) for settings in (fitted, other))
+    for key in [*first, *(key for key in second if key not in first)]:
+        if first.get(key) != second.get(key):
+            raise ConfigError(
+                f"{name} was made with {key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as "
+                f"in this run. {remedy}"
+            )

@@ -1,0 +1,131 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Signals of how good a segmentation is, without its reference: numbers per region, and features of the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+UNSURE = 0.05
+"""Voxels whose probability is at least this count as part of what the network considered."""
+
+
+def region_signals(
+    probabilities: Tensor, regions: Sequence[str], agreement: Mapping[str, Sequence[float]], voxel_ml: float = 0.001
+) -> dict[str, dict[str, float]]:
+    """Return the signals of every region of a case.
+
+    - ``soft_dice``: Dice of the mask that the probabilities would give if they were true, see ``soft_dice``.
+    - ``outline_certainty``: 1 minus the mean entropy (bits) in a band of two voxels around the outline.
+    - ``largest_part``: share of the mask in its largest connected component; 1 for an empty mask.
+    - ``log_ml``: logarithm of 0.1 plus the volume in ml.
+    - ``agreement_<kind>``: pairwise Dice of the outputs that were averaged, see ``Agreement``.
+
+    Args:
+        probabilities: (K, H, W[, D]), values from 0 to 1; a mask is where they are above 0.5.
+        regions: names of the K regions.
+        agreement: pairwise Dice of the K regions by kind.
+        voxel_ml: volume of a voxel in ml.
+    """
+    found = {}
+    for index, region in enumerate(regions):
+        probability = _content(probabilities[index].detach().float())
+        mask = probability > 0.5
+        found[region] = {
+            "soft_dice": soft_dice(probability, mask),
+            "outline_certainty": 1 - outline_entropy(probability, mask),
+            "largest_part": largest_part(mask.cpu().numpy()),
+            "log_ml": math.log(0.1 + float(mask.sum()) * voxel_ml),
+            **{f"agreement_{kind}": float(dice[index]) for kind, dice in sorted(agreement.items())},
+        }
+    return found
+
+
+def soft_dice(probability: Tensor, mask: Tensor) -> float:
+    """Return the Dice that a mask is expected to have if each voxel is foreground with its probability.
+
+    One voxel is added to both sums, so an empty mask has 1 where nothing was considered, and less otherwise.
+
+    Examples:
+        >>> soft_dice(torch.tensor([1.0, 0.5, 0.0]), torch.tensor([True, False, False]))  # (2 + 1) / (1 + 1.5 + 1)
+        0.8571428571428571
+    """
+    both, total = float((probability * mask).sum()), float(probability.sum() + mask.sum())
+    return (2 * both + 1) / (total + 1)
+
+
+def outline_entropy(probability: Tensor, mask: Tensor) -> float:
+    """Return the mean entropy in bits of the voxels on both sides of the outline of a mask.
+
+    Without an outline, it is the mean over the voxels whose probability is at least ``UNSURE``, or 0.
+
+    Args:
+        probability: (H, W[, D]).
+        mask: boolean, of the same shape.
+    """
+    pool = F.max_pool3d if mask.ndim == 3 else F.max_pool2d
+    inside, outside = mask[None, None].float(), (~mask)[None, None].float()
+    band = ((pool(inside, 3, 1, 1) > 0) & (pool(outside, 3, 1, 1) > 0))[0, 0]
+    if not band.any():
+        band = (probability >= UNSURE) & (probability <= 1 - UNSURE)
+    if not band.any():
+        return 0.0
+    p = probability[band].clamp(1e-7, 1 - 1e-7)
+    return float(-(p * p.log2() + (1 - p) * (1 - p).log2()).mean())
+
+
+def largest_part(mask: np.ndarray) -> float:
+    """Return the share of a mask in its largest connected component; 1 for an empty mask."""
+    labelled, count = ndimage.label(mask)
+    if count < 2:
+        return 1.0
+    sizes = np.bincount(labelled.ravel())[1:]
+    return float(sizes.max() / sizes.sum())
+
+
+def image_features(image: Tensor, modalities: Sequence[str]) -> dict[str, float]:
+    """Return features of a preprocessed image, by which it is compared to those of the training.
+
+    Of each modality, quantiles of the voxels that are not 0, and the mean step between neighbours relative to the range
+    of these quantiles, which noise raises and blur lowers. Of the content (voxels that are not 0 in every modality),
+    the logarithm of the extent in voxels along each axis.
+
+    Args:
+        image: (C, H, W[, D]); channel c is modality c.
+        modalities: names of the C channels.
+    """
+    image = image.detach().float().cpu()
+    found: dict[str, float] = {}
+    for values, modality in zip(image, modalities, strict=True):
+        content = np.sort(values[values != 0].numpy())
+        content = content if len(content) else np.zeros(1, np.float32)
+        levels = [float(content[round(share * (len(content) - 1))]) for share in QUANTILES]
+        found |= {f"{modality} {share:g}": level for share, level in zip(QUANTILES, levels, strict=True)}
+        pairs = [(values.narrow(axis, 0, n - 1), values.narrow(axis, 1, n - 1)) for axis, n in enumerate(values.shape)]
+        inside = [(high - low)[(low != 0) & (high != 0)] for low, high in pairs]
+        step = float(torch.cat(inside).abs().mean()) if sum(map(len, inside)) else 0.0
+        found[f"{modality} step"] = math.log((step + 1e-4) / (levels[-1] - levels[0] + 1e-3))
+    used = (image != 0).any(0)
+    for axis in range(used.ndim):
+        others = [other for other in range(used.ndim) if other != axis]
+        where = used.any(dim=others[0] if len(others) == 1 else others).nonzero() if others else used.nonzero()
+        extent = int(where[-1] - where[0]) + 1 if len(where) else 1
+        found[f"extent {axis}"] = math.log(extent)
+    return found
+
+
+def _content(probability: Tensor) -> Tensor:
+    """Crop (H, W[, D]) to the voxels that the network considered, with a margin of two; one voxel if there are none."""
+    where = (probability >= UNSURE).nonzero()
+    if not len(where):
+        return probability.reshape(-1)[:1].reshape((1,) * probability.ndim)
+    low, high = where.amin(0), where.amax(0)
+    return probability[tuple(slice(max(int(a) - 2, 0), int(b) + 3) for a, b in zip(low, high, strict=True))]

@@ -1,0 +1,91 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Post-processing step that adds the signals of quality, and the estimate, to a case."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import MapTransform
+
+from segan_monai.inferers.agreement import Agreement
+from segan_monai.quality.estimate import QualityModel
+from segan_monai.quality.file import quality_file, read_quality
+from segan_monai.quality.signals import image_features, region_signals
+
+
+class QualitySignalsd(MapTransform):
+    """Add ``quality_signals`` to a case, and ``quality`` if there is a model beside the weights.
+
+    - ``quality_signals``: ``image`` and ``regions``, see ``image_features`` and ``region_signals``.
+    - ``quality``: by region ``expected_dice``, ``lower_bound`` and ``flag``, see ``QualityModel``. It is also
+      added to ``result``, which MONAI Label returns as JSON.
+
+    Place it after the activation and before the inversion of the preprocessing, so that image and probabilities have
+    one grid.
+
+    Args:
+        keys: probabilities (K, H, W[, D]).
+        image_key: the preprocessed image (C, H, W[, D]).
+        inferer: the inferer of the run, which this step asks to compare the outputs that it averages.
+        regions: names of the K regions.
+        modalities: names of the C channels.
+        settings: settings of the run that change the signals, plain values.
+        weights: files of weights of the run, if it shall estimate; None to give signals alone.
+        softmax: whether the regions exclude each other.
+
+    Raises:
+        ConfigError: ``weights`` are given, and are several, or ``quality.json`` is missing, damaged or of other
+            settings.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        inferer: Any,
+        regions: Sequence[str],
+        modalities: Sequence[str],
+        settings: Mapping[str, Any],
+        weights: Sequence[str | os.PathLike[str]] | None = None,
+        image_key: str = "image",
+        softmax: bool = False,
+    ) -> None:
+        super().__init__(keys)
+        self.agreement = Agreement(softmax)
+        inferer.agreement = self.agreement
+        self.regions = list(regions)
+        self.modalities = list(modalities)
+        self.image_key = image_key
+        self.model: QualityModel | None = None
+        if weights is not None:
+            self.model = read_quality(quality_file(weights), settings)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the keys to a case."""
+        case = dict(data)
+        for key in self.key_iterator(case):
+            probabilities, image = case[key], case[self.image_key]
+            voxel_ml = _voxel_ml(probabilities) if probabilities.ndim == 4 else 0.001
+            regions = region_signals(_plain(probabilities), self.regions, self.agreement.dice(), voxel_ml)
+            self.agreement.clear()
+            features = image_features(_plain(image), self.modalities)
+            case["quality_signals"] = {"image": features, "regions": regions}
+            if self.model is not None:
+                quality = self.model.estimate(features, regions)
+                case["quality"] = quality
+                case["result"] = {**(case.get("result") or {}), "quality": quality}
+        return case
+
+
+def _plain(values: Any) -> torch.Tensor:
+    return values.as_tensor() if hasattr(values, "as_tensor") else torch.as_tensor(values)
+
+
+def _voxel_ml(values: Any) -> float:
+    """Return the volume of a voxel in ml; that of 1 cubic mm without an affine."""
+    affine = getattr(values, "affine", None)
+    return 0.001 if affine is None else abs(float(torch.linalg.det(affine[:3, :3].double()))) / 1000

@@ -1,0 +1,75 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The estimate of quality, from an evaluation to the table and the report of an inference."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from segan_monai.errors import causes
+from segan_monai.networks import SegANSegmentor
+from segan_monai.quality import FitCase, fit_quality, write_quality
+from tests.bundles.workflow import HIPPOCAMPUS, run_workflow
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+
+
+@pytest.fixture
+def evaluated(hippocampi, tmp_path):
+    """Settings of a run of an untrained network, and the folder of its evaluation."""
+    (tmp_path / "models").mkdir()
+    torch.manual_seed(0)
+    network = SegANSegmentor(in_channels=7, out_channels=2, base_channels=4, num_levels=4, full_resolution_channels=8)
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+    settings = {"dataset_dir": str(hippocampi), "ckpt_dir": str(tmp_path / "models")}
+    run_workflow(HIPPOCAMPUS, "evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **settings)
+    return settings, tmp_path / "evaluation"
+
+
+def test_from_evaluation_to_inference(evaluated, tmp_path):
+    settings, evaluation = evaluated
+    content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
+    assert content["settings"]["slice_axis"] == [2, 1, 0]
+    (first, *_), signals = content["cases"], content["cases"]
+    assert 0 <= signals[first]["regions"]["anterior"]["agreement_axes"] <= 1
+    rng = np.random.default_rng(0)
+    cases = [
+        FitCase(
+            number % 5,
+            {name: value + rng.normal(0, 0.01) for name, value in signals[first]["image"].items()},
+            signals[first]["regions"],
+            {"anterior": 0.6 + 0.01 * (number % 5), "posterior": 0.5},
+        )
+        for number in range(30)
+    ]
+    write_quality(tmp_path / "models" / "quality.json", fit_quality(cases), content["settings"], {})
+    output = tmp_path / "inference"
+    workflow = run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), **settings)
+    with (output / "quality.csv").open(encoding="utf-8") as stream:
+        rows = {(row["case"], row["region"]): row for row in csv.DictReader(stream)}
+    assert set(rows) == {(case, region) for case in signals for region in ("anterior", "posterior")}
+    assert float(rows[first, "anterior"]["expected_dice"]) == pytest.approx(0.62, abs=0.01)
+    assert float(rows[first, "anterior"]["lower_bound"]) < 0.62
+    (found,) = workflow.parser.get_parsed_content("evaluator").state.output
+    assert found["result"]["quality"]["posterior"]["expected_dice"] == 0.5, "for MONAI Label"
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert "Quality, estimated without references" in page
+    assert "lower bound" in page
+    assert page.count("<figure>") == page.count("data:image/png") == 4
+    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), **settings)  # resumes: all cases are finished
+    assert len((output / "quality.csv").read_text(encoding="utf-8").splitlines()) == len(rows) + 1
+    with pytest.raises(Exception) as error:
+        run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "other"), mirror_axes=[0], **settings)
+    text = " ".join(str(link) for link in causes(error.value))
+    assert "was made with mirror_axes []; expected [0] as in this run. Set --estimate_quality false" in text
+
+
+def test_without_a_model_nothing_is_estimated(evaluated, tmp_path):
+    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "inference"), **evaluated[0])
+    assert not (tmp_path / "inference" / "quality.csv").exists()
+    assert not (tmp_path / "inference" / "report.html").exists()
