@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": {"run"},
-    "sweep": {"check", "report", "reproduce", "run"},
+    "sweep": {"check", "report", "reproduce"},
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {

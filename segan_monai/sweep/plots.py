@@ -25,7 +25,8 @@ def progress(trials: Sequence[SweepTrial], metric: str, largest: bool) -> str:
         if points:
             axis.plot(*zip(*points, strict=True), "o", color=colour, label=state)
     best = np.maximum.accumulate if largest else np.minimum.accumulate
-    axis.step(range(1, len(shown) + 1), best([trial.value for trial in shown]), where="post", color="#000000")
+    values = np.array([trial.value for trial in shown], float)
+    axis.step(range(1, len(shown) + 1), best(values), where="post", color="#000000")
     axis.set_xlabel("trial")
     axis.set_ylabel(metric)
     axis.grid(alpha=0.3)

@@ -45,7 +45,6 @@ def run_sweep(sweep: Sweep, trials: int, cluster: Cluster, min_epochs: int, seed
     require_modules("ray", "segan-monai sweep")
     record = {**sweep.record(), "trials": trials, "min_epochs": min_epochs, "seed": seed}
     _claim(sweep.output_dir / "sweep.json", record)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv and TensorBoard have everything
     cluster.connect()
     from ray import tune
@@ -76,8 +75,8 @@ def _new_tuner(sweep: Sweep, trainable: Any, trials: int, retries: int, min_epoc
             name=_EXPERIMENT,
             storage_path=str(sweep.output_dir),
             failure_config=tune.FailureConfig(max_failures=retries),
-            callbacks=[_marks_ended(sweep)],
-            verbose=1,
+            callbacks=[_follows(sweep)],
+            verbose=0,
         ),
     )
 
@@ -105,18 +104,21 @@ def _trainable(sweep: Sweep) -> Any:
     return Trial
 
 
-def _marks_ended(sweep: Sweep) -> Any:
-    """Return the callback that records which trials have ended, finished or stopped early."""
+def _follows(sweep: Sweep) -> Any:
+    """Return the callback that logs each validation, and records which trials have ended, finished or stopped early."""
     from ray import tune
 
-    class MarkEnded(tune.Callback):
+    class Follow(tune.Callback):
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            logger.info("trial %s, epoch %d: %.4f (%s)", trial.trial_id, result["epoch"], result["value"], trial.config)
+
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             file = sweep.folder(trial.trial_id) / TRIAL
             record = {**read_json_object(file), "ended": True}
             with whole_file(file) as partial:
                 partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
 
-    return MarkEnded()
+    return Follow()
 
 
 def _claim(file: Path, record: dict[str, Any]) -> None:

@@ -167,8 +167,8 @@ class Training:
         status = None if self.process is None else self.process.returncode
         if status == 0:
             return TrainingFailedError(
-                f"{self.folder}: the training ended without a value of {self.sweep.metric} in epoch {self.sweep.epochs}. "
-                "Expected a name in history.csv, such as validation/mean_dice."
+                f"{self.folder}: the training ended without a value of {self.sweep.metric} in epoch "
+                f"{self.sweep.epochs}. Expected a name in history.csv, such as validation/mean_dice."
             )
         return TrainingFailedError(
             f"{self.folder}: the training ended with status {status}: {lines[-1] if lines else 'it printed nothing'}. "
