@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from segan_monai.cli.reproduce import parse_numbers, run_part
-from segan_monai.cli.run_options import Bundle, PartOption
+from segan_monai.cli.reproduce import cluster_of, parse_numbers, run_part
+from segan_monai.cli.run_options import Bundle, PartOption, Ray, RayCpus, RayGpus, RayRetries
 
 
 def folds(
@@ -58,6 +58,10 @@ def folds(
         float | None, typer.Option(min=1, help="Training time per fold, instead of the bundle's epochs.")
     ] = None,
     part: PartOption = None,
+    ray: Ray = None,
+    ray_cpus: RayCpus = 1,
+    ray_gpus: RayGpus = 0,
+    ray_retries: RayRetries = 3,
 ) -> None:
     """Train all folds of one or more configurations, score every case out of fold, and choose the best.
 
@@ -108,6 +112,7 @@ def folds(
     )
     parts = parse_numbers(folds, "folds") if folds else bundle_folds(table, overrides)
     numbers = parse_numbers(seeds, "seeds")
+    cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)
     errors: dict[str, str] = {}
     notes: list[str] = []
@@ -127,7 +132,7 @@ def folds(
     with output_folder(output_dir):
         refuse_running_parts(output_dir)
         results: dict[Task, FoldRun] = {}
-        for task, outcome in run_tasks(tasks, run, "folds", "fold"):
+        for task, outcome in run_tasks(tasks, run, "folds", "fold", cluster):
             if isinstance(outcome, RunFailedError):
                 text = f"fold {task.fold}: {outcome}"
                 errors[task.row] = f"{errors[task.row]} {text}" if task.row in errors else text

@@ -28,6 +28,7 @@ from segan_monai.cli.prepare import prepare
 from segan_monai.cli.quality import fit_quality
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
+from segan_monai.cli.sweep import sweep
 from segan_monai.cli.train import train
 from segan_monai.cli.verify import verify
 from segan_monai.console import escape_what_cannot_be_printed
@@ -70,6 +71,7 @@ app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)
 app.command()(reproduce)
+app.command()(sweep)
 app.command()(verify)
 app.command()(export)
 app.add_typer(prepare, name="prepare")

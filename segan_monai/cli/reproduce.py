@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segan_monai.cli.run_options import PartOption
+from segan_monai.cli.run_options import PartOption, Ray, RayCpus, RayGpus, RayRetries
 from segan_monai.errors import ConfigError
 
 if TYPE_CHECKING:
     from segan_monai.parts import Part
-    from segan_monai.reproduce import Plan, Task
+    from segan_monai.reproduce import Cluster, Plan, Task
 
 
 def reproduce(
@@ -57,6 +57,10 @@ def reproduce(
         typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows that do not set it."),
     ] = None,
     part: PartOption = None,
+    ray: Ray = None,
+    ray_cpus: RayCpus = 1,
+    ray_gpus: RayGpus = 0,
+    ray_retries: RayRetries = 3,
 ) -> None:
     """Train and evaluate the rows of a published table, and print our results beside the published figures.
 
@@ -88,6 +92,7 @@ def reproduce(
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
     own = parse_part(part)
+    cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, dataset_dir, datalist)
     plans: list[tuple[Plan, list[Task]]] = []
     for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
@@ -114,12 +119,14 @@ def reproduce(
     with output_folder(output_dir):
         refuse_running_parts(output_dir)
         for plan, tasks in plans:
-            failed = _run_table(plan, tasks, run) or failed
+            failed = _run_table(plan, tasks, run, cluster) or failed
     if failed:
         raise typer.Exit(1)
 
 
-def _run_table(plan: Plan, tasks: Sequence[Task], run: Callable[[Task], dict[str, Any]]) -> bool:
+def _run_table(
+    plan: Plan, tasks: Sequence[Task], run: Callable[[Task], dict[str, Any]], cluster: Cluster | None
+) -> bool:
     """Run a table and write it after each run; return whether a run failed."""
     from segan_monai.reproduce import RunFailedError, draw_curve, format_csv, format_markdown, run_tasks
 
@@ -128,7 +135,7 @@ def _run_table(plan: Plan, tasks: Sequence[Task], run: Callable[[Task], dict[str
     results: dict[Task, dict[str, Any]] = {}
     errors: dict[str, str] = {}
     runs: list[dict[str, Any]] = []
-    for task, outcome in run_tasks(tasks, run, table.name):
+    for task, outcome in run_tasks(tasks, run, table.name, cluster=cluster):
         if isinstance(outcome, RunFailedError):
             errors[task.row] = f"{errors[task.row]} {outcome}" if task.row in errors else str(outcome)
             typer.echo(f"segan-monai: error: {outcome}", err=True)
@@ -175,6 +182,26 @@ def run_part(tasks: Sequence[Task], run: Callable[[Task], Any], part: Part, outp
     )
     if failed:
         raise typer.Exit(1)
+
+
+def cluster_of(
+    address: str | None, cpus: float, gpus: float, retries: int, train_seconds: float | None, part: str | None
+) -> Cluster | None:
+    """Connect to the cluster of ``--ray``; return None without that option.
+
+    Raises:
+        ConfigError: The options exclude each other, or no cluster answers.
+    """
+    from segan_monai.reproduce import Cluster, refuse_measured_time
+
+    if address is None:
+        return None
+    if part is not None:
+        raise ConfigError("--ray and --part exclude each other: Ray divides the runs among the machines itself.")
+    refuse_measured_time(train_seconds, "--ray")
+    cluster = Cluster(address, cpus, gpus, retries)
+    cluster.connect()
+    return cluster
 
 
 def parse_numbers(text: str, what: str) -> list[int]:

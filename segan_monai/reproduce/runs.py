@@ -240,6 +240,8 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
     """
     output_dir.mkdir(parents=True, exist_ok=True)
     with output_folder(output_dir.parent):
+        with output_folder(output_dir):  # a run whose parent was killed may be active
+            pass
         _run_in(plan, row, run_id, output_dir, settings)
 
 

@@ -14,6 +14,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from segan_monai.errors import ConfigError
 from segan_monai.parts import Part
+from segan_monai.reproduce.cluster import Cluster
 from segan_monai.reproduce.runs import Plan, RunFailedError, run_folder
 
 
@@ -84,24 +85,38 @@ def refuse_measured_time(train_seconds: float | None, option: str) -> None:
 
 
 def run_tasks(
-    tasks: Sequence[Task], run: Callable[[Task], Any], description: str, unit: str = "run"
+    tasks: Sequence[Task],
+    run: Callable[[Task], Any],
+    description: str,
+    unit: str = "run",
+    cluster: Cluster | None = None,
 ) -> Iterator[tuple[Task, Any]]:
-    """Run tasks one after the other, with a progress bar.
+    """Run tasks one after the other or on a cluster, with a progress bar.
 
     Args:
         tasks: tasks.
         run: function that runs a task, or reads the results of a finished one.
         description: title of the progress bar.
         unit: what is counted.
+        cluster: cluster to which ``Cluster.connect`` has connected; None for this process.
 
     Yields:
         A task, and its result or the ``RunFailedError`` of its run.
     """
-    with logging_redirect_tqdm(), tqdm(tasks, desc=description, unit=unit, disable=None) as bar:
-        for task in bar:
-            bar.set_postfix_str(task.title)
-            try:
-                outcome = run(task)
-            except RunFailedError as error:
-                outcome = error
+    with logging_redirect_tqdm(), tqdm(total=len(tasks), desc=description, unit=unit, disable=None) as bar:
+        outcomes = cluster.outcomes(tasks, run) if cluster else _one_by_one(tasks, run, bar.set_postfix_str)
+        for task, outcome in outcomes:
             yield task, outcome
+            bar.update()
+
+
+def _one_by_one(
+    tasks: Sequence[Task], run: Callable[[Task], Any], show: Callable[[str], None]
+) -> Iterator[tuple[Task, Any]]:
+    for task in tasks:
+        show(task.title)
+        try:
+            outcome = run(task)
+        except RunFailedError as error:
+            outcome = error
+        yield task, outcome

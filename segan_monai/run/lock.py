@@ -33,7 +33,13 @@ _LOCKED_BYTE = 1 << 30
 
 
 class FolderInUseError(UserError):
-    """Output folder in use by another process."""
+    """Output folder in use by another process.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder = Path()
 
 
 class FolderLock:
@@ -72,7 +78,9 @@ class FolderLock:
                 _lock(descriptor)
             except (BlockingIOError, PermissionError) as error:
                 os.close(descriptor)
-                raise FolderInUseError(_in_use(self.file)) from error
+                refusal = FolderInUseError(_in_use(self.file))
+                refusal.folder = self.file.parent
+                raise refusal from error
             except OSError as error:  # on some network file systems
                 logger.warning(
                     "%s: the file system does not support locks (%s), so a second run in this folder is not prevented",
