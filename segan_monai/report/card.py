@@ -47,7 +47,7 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         "Partitions": _partitions(split),
         "Network": _network(about, model, run),
         "Training": _training(run),
-        "Evaluation": _evaluation(summary, evaluated),
+        "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
         "Discussion": _discussion(about),
         "Other information": _other(about),
     }
@@ -170,9 +170,8 @@ def _training(run: Fields) -> Fields:
     }
 
 
-def _evaluation(summary: Fields, evaluated: Fields) -> Fields:
+def _evaluation(summary: Fields, evaluated: Fields, calibration: Fields) -> Fields:
     failures = {name: found.get("failures") for name, found in summary.get("regions", {}).items()}
-    calibration = summary.get("calibration", {})
     return {
         "cases": summary.get("cases"),
         "subset": evaluated.get("config", {}).get("subset"),

@@ -96,6 +96,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
         section["measures"] = [TITLES[name] for name in measures]
         union = run.summary.get("union")
         section["union"] = describe_parts(union["dice"]["mean"], union) if union else ""
+        section["calibration"] = run.calibration
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["by_size"] = dice_by_size(run.metrics)
         section["cases"] = _cases(run.metrics, measures)
