@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "trained": {"data"},
     "engines": {"losses", "networks"},
     "inferers": {"engines", "networks", "transforms"},
-    "quality": {"inferers"},
+    "quality": {"inferers", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
     "handlers": {

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import segan_monai
+from segan_monai.cli.card import card
 from segan_monai.cli.check import check
 from segan_monai.cli.config_keys import CONFIG_FILES, KeysCommand
 from segan_monai.cli.dicom import dicom
@@ -62,6 +63,7 @@ app.command(cls=KeysCommand)(evaluate)
 app.command()(ensemble)
 app.command(cls=KeysCommand)(dicom)
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(check)
+app.command()(card)
 app.command()(folds)
 app.command()(fit_quality)
 app.command()(info)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from segan_monai.handlers.calibration_report import CalibrationReport
 from segan_monai.handlers.case_journal import CaseJournal
 from segan_monai.handlers.domain_profiles import DomainProfiles, ScannerCheck
 from segan_monai.handlers.epoch_log import EpochLog
@@ -30,6 +31,7 @@ from segan_monai.pictures.photograph_picture import PhotographPicture
 from segan_monai.pictures.roi_picture import RoIPicture
 
 __all__ = [
+    "CalibrationReport",
     "CaseJournal",
     "CasePicture",
     "DomainProfiles",

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimates how good each segmentation is, without its reference: expected Dice, lower bound and flag."""
 
+from segan_monai.quality.calibration_counts import CalibrationCountsd
 from segan_monai.quality.estimate import FitCase, QualityModel, fit_quality
 from segan_monai.quality.file import has_quality_file, quality_file, read_quality, write_quality
 from segan_monai.quality.measures import held_out_estimates
@@ -10,6 +11,7 @@ from segan_monai.quality.table import read_evaluations, write_signals
 from segan_monai.quality.transforms import QualitySignalsd
 
 __all__ = [
+    "CalibrationCountsd",
     "FitCase",
     "QualityModel",
     "QualitySignalsd",

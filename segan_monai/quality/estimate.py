@@ -15,6 +15,7 @@ from segan_monai.quality.image_distance import ImageReference, held_out_distance
 from segan_monai.quality.regression import Regression, fit_regression, held_out_expected
 
 COVERAGE = 0.9
+NEVER_EMPTY = "empty where training never was"
 FALSE_ALARMS = 0.05
 """Share of cases like those of the training that is flagged, over all reasons of a region together [ours]."""
 OF_PARTS = ("agreement_axes", "agreement_mirrors", "agreement_members", "largest_part")
@@ -54,7 +55,7 @@ class RegionQuality:
             strangest: feature of the image that is farthest from the training images.
         """
         empty = signals["log_ml"] <= EMPTY_LOG_ML and not self.sometimes_empty
-        reasons = ["empty where training never was"] if empty else []
+        reasons = [NEVER_EMPTY] if empty else []
         odd = oddities(signals, expected, self.median_log_ml)
         for name, value in odd.items():
             median, width = self.usual[name]
@@ -70,9 +71,14 @@ class RegionQuality:
 
 def oddities(signals: Mapping[str, float], expected: float, median_log_ml: float) -> dict[str, float]:
     """Return numbers of which a larger one is a reason for doubt, by name."""
-    parts = {name: -value for name, value in signals.items() if name in OF_PARTS}
+    parts = {name: _log_of_lack(value) for name, value in signals.items() if name in OF_PARTS}
     volume = abs(signals["log_ml"] - median_log_ml)
-    return {DISTANCE: signals[DISTANCE], **parts, "log_ml": volume, EXPECTED: -expected}
+    return {DISTANCE: signals[DISTANCE], **parts, "log_ml": volume, EXPECTED: _log_of_lack(expected)}
+
+
+def _log_of_lack(value: float) -> float:
+    """Return the logarithm of 1 minus a Dice or a share, whose tail is shorter."""
+    return math.log(1 + LEAST_WIDTH - min(value, 1.0))
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,12 @@ class QualityModel:
             row = np.array([[values[signal] for signal in self.signals]])
             expected = of_region.regression.expected(row)
             reasons = of_region.reasons(values, float(expected[0]), self.image.strangest(image))
+            bound = of_region.regression.lower_bound(expected)
+            if NEVER_EMPTY in reasons:  # an empty mask looks certain, but the region was in every case of the fit
+                expected, bound = np.zeros(1), np.zeros(1)
             found[name] = {
                 "expected_dice": round(float(expected[0]), 4),
-                "lower_bound": round(float(of_region.regression.lower_bound(expected)[0]), 4),
+                "lower_bound": round(float(bound[0]), 4),
                 "flag": "; ".join(reasons),
             }
         return found

@@ -12,7 +12,8 @@ import numpy as np
 
 SHRINKAGE = 0.3
 """Share of the identity in the correlations [ours]; keeps them invertible with few cases."""
-LEAST_SPREAD = 1e-3
+LEAST_SPREAD = 0.05
+"""Smallest spread of a feature [ours]: intensities are scaled to about 0 to 1, and the others are logarithms."""
 
 
 @dataclass(frozen=True)

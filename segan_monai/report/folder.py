@@ -35,6 +35,7 @@ class RunFolder:
         metrics: ``metrics.csv``, with one row per case and region.
         summary: ``summary.json``.
         quality: ``quality.csv`` of an inference, with one row per case and region.
+        calibration: ``calibration.json``.
         previews: ``previews.npz``.
         pictures: other PNG files in the folder.
     """
@@ -46,6 +47,7 @@ class RunFolder:
     metrics: pd.DataFrame | None = None
     summary: dict[str, Any] = field(default_factory=dict)
     quality: pd.DataFrame | None = None
+    calibration: dict[str, Any] = field(default_factory=dict)
     previews: dict[str, CasePreview] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
 
@@ -66,6 +68,7 @@ def read_run(folder: Path) -> RunFolder:
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
     run.split = _json(folder / "split.json")
     run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
+    run.calibration = _json(folder / "calibration.json")
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)

@@ -96,6 +96,7 @@ def _section(run: RunFolder) -> dict[str, Any]:
         section["measures"] = [TITLES[name] for name in measures]
         union = run.summary.get("union")
         section["union"] = describe_parts(union["dice"]["mean"], union) if union else ""
+        section["calibration"] = run.calibration
         section["boxes"] = boxes(run.metrics, [name for name in PLOTTED if name in measures])
         section["by_size"] = dice_by_size(run.metrics)
         section["cases"] = _cases(run.metrics, measures)
@@ -172,7 +173,7 @@ def _split(run: RunFolder, config: dict[str, Any]) -> str:
         file = str(config.get("split_file", ""))
         shown = "split.json beside the weights" if file.startswith("$") else file  # an expression: the bundle's default
         return f"subset {config['subset']}, {shown}" if "subset" in config else ""
-    return f"fold {config['fold']} of {config['folds']}, by subject" if "folds" in config else ""
+    return f"fold {config['fold']} of {config['folds']}, by subject" if {"fold", "folds"} <= config.keys() else ""
 
 
 def _duration(seconds: float) -> str:

@@ -26,7 +26,7 @@ def quality_of_cases(run: RunFolder) -> dict[str, Any]:
     table = run.quality.assign(usual=run.quality["flag"] == "").sort_values(["usual", "lower_bound"], kind="stable")
     lines = table.drop(columns="usual").to_dict("records")
     flagged = table.loc[~table["usual"], "case"].nunique()
-    pictures = []
+    pictures: list[tuple[str, str, str]] = []
     for case, rows in table.groupby("case", sort=False):
         file = run.folder / f"{case}_overlay.png"
         if file.is_file() and len(pictures) < PICTURES:

@@ -47,7 +47,9 @@ OF_ONE_BUNDLE = {
         "localizer_def": "only training begins with given weights",
         "segmentor_def": "only training begins with given weights",
         "train": "empty in evaluation and inference, for overlays that change the trainer",
+        "postprocessing": "inference estimates the quality, evaluation gives the signals for it",
     },
+    SKIN: {"postprocessing": "the same"},
 }
 OF_EACH_BUNDLE = {
     *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data

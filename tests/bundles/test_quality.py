@@ -35,6 +35,9 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     settings, evaluation = evaluated
     content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
     assert content["settings"]["slice_axis"] == [2, 1, 0]
+    calibration = json.loads((evaluation / "calibration.json").read_text(encoding="utf-8"))
+    assert calibration["posterior"]["error_at_temperature"] <= calibration["posterior"]["expected_calibration_error"]
+    assert "Calibration of the probabilities" in (evaluation / "report.html").read_text(encoding="utf-8")
     (first, *_), signals = content["cases"], content["cases"]
     assert 0 <= signals[first]["regions"]["anterior"]["agreement_axes"] <= 1
     rng = np.random.default_rng(0)

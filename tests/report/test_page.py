@@ -227,3 +227,19 @@ def test_the_page_says_where_the_error_of_parts_lies(runs):
     (runs[1] / "summary.json").write_text(json.dumps({**summary, "union": union}), encoding="utf-8")
     text = text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
     assert "All regions together (head, tail): Dice 0.900. Of the wrong voxels, 75% lie at the outer outline" in text
+
+
+def test_the_page_of_an_inference_shows_the_worst_cases_first(tmp_path):
+    lines = ["case,region,expected_dice,lower_bound,flag", "a,lesion,0.9,0.8,", "b,lesion,0.7,0.4,"]
+    lines += ["c,lesion,0.95,0.9,parts disagree"]
+    (tmp_path / "quality.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"folds": 5}}), encoding="utf-8")
+    for case in "bc":
+        (tmp_path / f"{case}_overlay.png").write_bytes(b"\x89PNG" + case.encode())
+    page = write_report([tmp_path]).read_text(encoding="utf-8")
+    text = text_of(page)
+    assert "Inference: " in text
+    assert "1 of 3 cases are flagged." in text
+    assert "c, lower bound 0.900: lesion: parts disagree b, lower bound 0.400 " in text
+    assert page.count("data:image/png") == 2, "a has no picture"
+    assert text.index("c lesion 0.950 0.900 parts disagree") < text.index("b lesion 0.700") < text.index("a lesion")

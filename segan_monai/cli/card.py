@@ -1,0 +1,42 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The command ``segan-monai card``: writes the model card of a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from segan_monai.cli.run_options import BundleOrRun
+
+
+def card(
+    bundle: BundleOrRun,
+    evaluation: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Output folder of an evaluation, for the results.")
+    ] = None,
+    file: Annotated[Path, typer.Option("--file", "-o", dir_okay=False, help="Markdown file to write.")] = Path(
+        "model_card.md"
+    ),
+) -> None:
+    """Write a model card with the fields of MONAI's model zoo and the topics of CLAIM 2024.
+
+    It is filled from metadata.json, model.json, split.json, run.json and summary.json. What they do not say is marked
+    as blank, to be filled in by you.
+
+    Example: segan-monai card hippocampus --evaluation OUT/evaluation -o model_card.md
+    """
+    from segan_monai.bundles_by_name import bundle_of_run, find_bundle
+    from segan_monai.files import whole_file
+    from segan_monai.report.card import BLANK, model_card
+
+    source = Path(bundle).expanduser()
+    is_run = (source / "run.json").is_file()
+    folder = bundle_of_run(source) if is_run else find_bundle(bundle)
+    text = model_card(folder, source if is_run else folder / "models", evaluation)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    typer.echo(f"written: {file}; {text.count(BLANK) - 1} fields are to be filled in")

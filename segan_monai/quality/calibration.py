@@ -1,0 +1,63 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Calibration of probabilities: expected calibration error, and the temperature that would mend it."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import optimize
+
+LARGEST_LOGIT = 12.0
+LOGITS = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 241)
+"""Logits to which voxels are rounded, in steps of 0.1."""
+BINS = 15
+CONSIDERED = 0.01
+"""Voxels of lower probability are in no calibration error, or the background would hide all others [ours]."""
+
+
+def calibration_counts(probabilities: np.ndarray, references: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return how many voxels of each rounded logit are background and foreground, (2, 241).
+
+    Args:
+        probabilities: values from 0 to 1.
+        references: boolean, of the same shape.
+        known: boolean, whether the label is known.
+    """
+    p = np.clip(probabilities[known].astype(np.float64), 1e-9, 1 - 1e-9)
+    index = np.rint((np.log(p / (1 - p)) + LARGEST_LOGIT) * 10).clip(0, len(LOGITS) - 1).astype(int)
+    truth = references[known].astype(int)
+    return np.stack([np.bincount(index[truth == value], minlength=len(LOGITS)) for value in (0, 1)])
+
+
+def calibration_error(counts: np.ndarray, temperature: float = 1.0) -> float:
+    """Return the expected calibration error (Guo et al. 2017) in 15 equal bins, weighted by their voxels.
+
+    Voxels count whose probability before the temperature is at least ``CONSIDERED``; NaN without any.
+
+    Args:
+        counts: result of ``calibration_counts``, summed over cases.
+        temperature: divisor of the logits.
+    """
+    used = _sigmoid(LOGITS) >= CONSIDERED
+    total = counts[:, used].sum(0)
+    if not total.sum():
+        return float("nan")
+    p = _sigmoid(LOGITS[used] / temperature)
+    index = np.minimum((p * BINS).astype(int), BINS - 1)
+    gaps = np.bincount(index, total * p - counts[1, used], minlength=BINS)
+    return float(np.abs(gaps).sum() / total.sum())
+
+
+def fit_temperature(counts: np.ndarray) -> float:
+    """Return the temperature of the lowest cross-entropy, from 0.1 to 10; above 1, the network is too certain."""
+
+    def cross_entropy(log_temperature: float) -> float:
+        logits = LOGITS / np.exp(log_temperature)
+        return float(counts[0] @ np.logaddexp(0, logits) + counts[1] @ np.logaddexp(0, -logits))
+
+    limits = (np.log(0.1), np.log(10))
+    return float(np.exp(optimize.minimize_scalar(cross_entropy, bounds=limits, method="bounded").x))
+
+
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits))

@@ -1,0 +1,225 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Model card of a bundle: the fields of the model zoo and the topics of CLAIM 2024, from the files of its runs.
+
+CLAIM is the Checklist for Artificial Intelligence in Medical Imaging, 2024 update (Tejani et al. 2024, Radiology:
+Artificial Intelligence 6(4):e240300). Its topics are in its order, in our words and without its item numbers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import DataError
+from segan_monai.json_files import read_json_object
+
+BLANK = "**to be filled in**"
+
+Fields = Mapping[str, Any]
+
+
+def model_card(bundle: Path, training: Path | None = None, evaluation: Path | None = None) -> str:
+    """Return a model card in Markdown. What no file says is marked by ``BLANK``.
+
+    Args:
+        bundle: folder of the bundle, with ``configs/metadata.json``.
+        training: folder with ``model.json``, ``split.json`` and ``run.json``, as far as they exist.
+        evaluation: output folder of an evaluation, with ``summary.json``.
+
+    Raises:
+        DataError: The bundle has no metadata, or a file is damaged.
+    """
+    if not (bundle / "configs" / "metadata.json").is_file():
+        raise DataError(f"{bundle} has no configs/metadata.json; expected the folder of a bundle.")
+    about = read_json_object(bundle / "configs" / "metadata.json")
+    run, split, model = (_record(training, name) for name in ("run.json", "split.json", "model.json"))
+    summary, evaluated = _record(evaluation, "summary.json"), _record(evaluation, "run.json")
+    if evaluation is not None and not summary:
+        raise DataError(f"{evaluation} has no summary.json; expected the output folder of an evaluation.")
+    sections = {
+        "Model": _model(about),
+        "Study": _study(),
+        "Data": _data(about, run, model, split),
+        "Reference standard": _reference(about),
+        "Partitions": _partitions(split),
+        "Network": _network(about, model, run),
+        "Training": _training(run),
+        "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
+        "Discussion": _discussion(about),
+        "Other information": _other(about),
+    }
+    lines = [f"# Model card: {about.get('name', bundle.name)}", ""]
+    blanks = sum(_text(value) == BLANK for fields in sections.values() for value in fields.values())
+    count = sum(map(len, sections.values()))
+    lines += [
+        "Fields of MONAI's model zoo and topics of CLAIM 2024 (Tejani et al. 2024, doi:10.1148/ryai.240300). "
+        f"{count - blanks} of {count} fields follow from the files of the bundle and its runs; {blanks} are {BLANK}.",
+        "",
+    ]
+    for title, fields in sections.items():
+        lines += [f"## {title}", "", "| field | value |", "|---|---|"]
+        lines += [f"| {name} | {_text(value)} |" for name, value in fields.items()]
+        lines.append("")
+    return "\n".join([*lines, *_results(summary)])
+
+
+def _record(folder: Path | None, name: str) -> dict[str, Any]:
+    return read_json_object(folder / name) if folder is not None and (folder / name).is_file() else {}
+
+
+def _text(value: Any) -> str:
+    """Return a value as the text of a table cell; ``BLANK`` for nothing."""
+    if value in (None, "", [], {}):
+        return BLANK
+    if isinstance(value, Mapping):
+        value = ", ".join(f"{name} {_json(inner)}" for name, inner in value.items())
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _model(about: Fields) -> Fields:
+    return {
+        "name": about.get("name"),
+        "version": about.get("version"),
+        "category of AI": "deep learning",
+        "task": about.get("task"),
+        "summary": about.get("description"),
+        "intended use and clinical role": about.get("intended_use"),
+        "authors": about.get("authors"),
+        "copyright": about.get("copyright"),
+    }
+
+
+def _study() -> Fields:
+    names = ("scientific and clinical background", "objectives and hypotheses", "prospective or retrospective", "goal")
+    return dict.fromkeys(names)
+
+
+def _data(about: Fields, run: Fields, model: Fields, split: Fields) -> Fields:
+    settings = model.get("settings", {})
+    return {
+        "sources": about.get("data_source"),
+        "simulated": {True: "yes", False: "no"}.get(run.get("simulated")),  # type: ignore[arg-type]
+        "inclusion and exclusion criteria": None,
+        "images": about.get("image_classes"),
+        "preprocessing": model.get("preprocessing"),
+        "modalities": settings.get("modalities"),
+        "selection of data subsets": None if split.get("max_cases") is None else f"{split['max_cases']} cases",
+        "de-identification": None,
+        "missing data": None,
+        "acquisition: scanners and protocols": None,
+        "demographic and clinical characteristics": None,
+    }
+
+
+def _reference(about: Fields) -> Fields:
+    return {
+        "labels": about.get("label_classes"),
+        "definition and rationale": None,
+        "annotators and their qualification": None,
+        "annotation tools": None,
+        "variability within and between annotators": None,
+    }
+
+
+def _partitions(split: Fields) -> Fields:
+    counts = {part: len(split[part]) for part in ("training", "validation") if part in split}
+    fold = None
+    if split.get("fold") is not None:
+        fold = f"fold {split['fold']} of {split.get('folds')} is held out, drawn with seed {split.get('seed')}"
+    return {
+        "cases": counts,
+        "sample size and its reason": None,
+        "assignment": fold,
+        "level at which partitions are disjoint": "patients" if split else None,
+    }
+
+
+def _network(about: Fields, model: Fields, run: Fields) -> Fields:
+    settings = {name: value for name, value in model.get("settings", {}).items() if name != "modalities"}
+    return {
+        "architecture": model.get("network"),
+        "settings": settings,
+        "output": about.get("pred_classes"),
+        "software": model.get("versions") or run.get("versions") or about.get("required_packages_version"),
+        "initial weights": None,
+    }
+
+
+def _training(run: Fields) -> Fields:
+    config = run.get("config", {}) if "epochs" in run.get("config", {}) else {}
+    plain = {
+        name: config[name]
+        for name in ("epochs", "batch_size", "learning_rate", "seed")
+        if isinstance(config.get(name), int | float)
+    }
+    return {
+        "hyperparameters": plain,
+        "command": f"`{run['command']}`" if run.get("command") and config else None,
+        "hardware": run.get("hardware") if config else None,
+        "selection of the final model": None,
+        "ensemble": None,
+    }
+
+
+def _evaluation(summary: Fields, evaluated: Fields, calibration: Fields) -> Fields:
+    failures = {name: found.get("failures") for name, found in summary.get("regions", {}).items()}
+    return {
+        "cases": summary.get("cases"),
+        "subset": evaluated.get("config", {}).get("subset"),
+        "metrics": "Dice, IoU, precision, sensitivity, HD95, ASSD; see Results" if summary else None,
+        "uncertainty and significance": None,
+        "calibration": calibration,
+        "robustness": None,
+        "explainability": None,
+        "validation on external data": None,
+        "failures per region": failures,
+        "rule for empty masks": summary.get("empty_mask_rule"),
+    }
+
+
+def _discussion(about: Fields) -> Fields:
+    return {
+        "limitations and known biases": None,
+        "implications for practice": None,
+        "references": about.get("references"),
+    }
+
+
+def _other(about: Fields) -> Fields:
+    return {
+        "registration and protocol": None,
+        "code and weights": None,
+        "licence of the data": None,
+        "funding": None,
+        "changes": about.get("changelog"),
+    }
+
+
+def _results(summary: Fields) -> Sequence[str]:
+    """Return a table of the means of each region."""
+    regions = summary.get("regions", {})
+    if not regions:
+        return ["## Results", "", BLANK, ""]
+    names = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
+    lines = ["## Results", "", "Mean ± standard deviation over the cases; HD95 is a median in mm.", ""]
+    lines += [f"| region | cases | {' | '.join(names.values())} | HD95 |", "|---" * (len(names) + 3) + "|"]
+    for region, found in regions.items():
+        cells = [_mean(found[name]) for name in names]
+        hd95 = found["hd95_mm"]["median"]
+        cells.append("" if hd95 is None else f"{hd95:.2f}")
+        lines.append(f"| {region} | {found['cases']} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _mean(of_metric: Fields) -> str:
+    deviation = of_metric["standard_deviation"]
+    return f"{of_metric['mean']:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}")

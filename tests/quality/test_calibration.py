@@ -1,0 +1,45 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from segan_monai.quality.calibration import LOGITS, calibration_counts, calibration_error, fit_temperature
+
+
+def drawn(temperature, count=200_000):
+    """Voxels whose logits are too high by a factor."""
+    rng = np.random.default_rng(0)
+    logits = rng.uniform(-3, 3, count)
+    truth = rng.random(count) < 1 / (1 + np.exp(-logits))
+    return calibration_counts(1 / (1 + np.exp(-logits * temperature)), truth, np.ones(count, bool))
+
+
+def test_counts_are_of_known_voxels_by_logit():
+    probabilities = np.array([0.5, 0.5, 1.0, 0.0])
+    counts = calibration_counts(probabilities, np.array([True, False, True, True]), np.array([True, True, True, False]))
+    assert counts.sum() == 3
+    middle = int(np.abs(LOGITS).argmin())
+    assert counts[:, middle].tolist() == [1, 1]
+    assert counts[1, -1] == 1
+
+
+def test_the_temperature_is_found_and_mends_the_error():
+    counts = drawn(2.0)
+    temperature = fit_temperature(counts)
+    assert temperature == pytest.approx(2, abs=0.05)
+    assert calibration_error(counts) > 0.08
+    assert calibration_error(counts, temperature) < 0.01
+
+
+def test_calibrated_probabilities_have_no_error():
+    counts = drawn(1.0)
+    assert calibration_error(counts) < 0.01
+    assert fit_temperature(counts) == pytest.approx(1, abs=0.03)
+
+
+def test_the_error_is_the_mean_gap():
+    # 4 voxels at probability 1/2, all foreground; 4 of probability near 0, which nobody considers
+    counts = calibration_counts(np.array([0.5] * 4 + [1e-5] * 4), np.array([True] * 4 + [False] * 4), np.ones(8, bool))
+    assert calibration_error(counts) == pytest.approx(0.5)

@@ -1,0 +1,63 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from segan_monai.cli.main import app
+from segan_monai.errors import DataError
+from segan_monai.report.card import BLANK, model_card
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    (tmp_path / "bundle" / "configs").mkdir(parents=True)
+    about = {
+        "name": "Lesions",
+        "task": "Lesion segmentation | MRI",
+        "data_source": "own",
+        "changelog": {"0.1": "first"},
+    }
+    (tmp_path / "bundle" / "configs" / "metadata.json").write_text(json.dumps(about), encoding="utf-8")
+    return tmp_path / "bundle"
+
+
+def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
+    training, evaluation = runs
+    card = model_card(bundle, training, evaluation)
+    for line in (
+        "# Model card: Lesions",
+        "| task | Lesion segmentation \\| MRI |",
+        "| cases | training 2, validation 4 |",
+        "| failures per region | lesion 1 |",
+        f"| funding | {BLANK} |",
+        "| changes | 0.1 first |",
+        "| lesion | 4 | 0.650 ± 0.451 |",
+    ):
+        assert line in card, line
+    blanks = card.count(f"| {BLANK} |")
+    assert f"; {blanks} are {BLANK}." in card
+
+
+def test_without_runs_the_results_are_blank(bundle):
+    card = model_card(bundle)
+    assert f"## Results\n\n{BLANK}\n" in card
+    assert f"| architecture | {BLANK} |" in card
+
+
+def test_folders_without_the_files_are_refused(bundle, tmp_path):
+    with pytest.raises(DataError, match=r"has no configs/metadata\.json; expected the folder of a bundle"):
+        model_card(tmp_path)
+    with pytest.raises(DataError, match=r"has no summary\.json; expected the output folder of an evaluation"):
+        model_card(bundle, evaluation=tmp_path)
+
+
+def test_the_command_says_how_many_fields_are_left(bundle, tmp_path):
+    file = tmp_path / "out" / "card.md"
+    done = CliRunner().invoke(app, ["card", str(bundle), "-o", str(file)])
+    assert done.exit_code == 0, done.output
+    blanks = file.read_text(encoding="utf-8").count(BLANK) - 1
+    assert f"{blanks} fields are to be filled in" in " ".join(done.output.split())
