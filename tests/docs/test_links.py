@@ -26,6 +26,7 @@ OTHERS = {
     "scripts/gpu_check.sh": {"collect", "cpu", "data"},
     "pip": {"no-deps", "wheel-dir", "index-url"},
     "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
+    "Docker and Apptainer": {"shm-size", "nv", "build-arg"},
     "Ray": {"head", "port", "address", "disable-usage-stats"},
     "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "array", "gpus", "requeue"},
     "mkdocs": {"strict"},
