@@ -3,7 +3,7 @@
 #   bash scripts/monai_label.sh BUNDLE STUDIES [OVERLAY.json ...]
 # BUNDLE: name or folder, with trained weights in models/model.pt. STUDIES: folder of images, or URL of a DICOMweb server.
 # OVERLAY: config files that the weights were trained with. The server listens on 127.0.0.1 only. It needs no network
-# once installed, except for a DICOMweb server: MONAI Label then downloads a tool for DICOM-SEG at the first start.
+# once installed: the package dcmqi has the program for DICOM-SEG that MONAI Label downloads otherwise.
 # SEGAN_MONAI_LABEL_PORT: port (default 8000). SEGAN_MONAI_LABEL_APP: folder of the app (default
 # output/monai_label/<bundle>), with the served copy of the bundle, which training from a viewer changes.
 set -euo pipefail

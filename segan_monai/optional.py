@@ -16,9 +16,11 @@ EXTRAS = {
         "pydicom": "pydicom",
         "highdicom": "highdicom",
         "dicomweb_client": "dicomweb-client",
+        "pynetdicom": "pynetdicom",
         "pylibjpeg": "pylibjpeg",
         "openjpeg": "pylibjpeg-openjpeg",
     },
+    "ray": {"ray": "ray[tune]", "optuna": "optuna"},
     "mlflow": {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"},
 }
 """Modules of each extra of the package, and the packages that pip installs for them."""

@@ -39,12 +39,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": set(),
+    "reproduce": {"run"},
+    "sweep": {"check", "report", "reproduce"},
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",
-        "report", "reproduce", "run", "simulation", "trained", "verify",
+        "report", "reproduce", "run", "simulation", "sweep", "trained", "verify",
     },
 }  # fmt: skip
 

@@ -18,6 +18,7 @@ from segan_monai.check.kinds import (
     LIST,
     MAPPING,
     NULL,
+    PART,
     PATH,
     PATTERN,
     SWITCH,
@@ -71,6 +72,9 @@ KEYS: dict[str, Key] = {
     "resume": Key(SWITCH, "resume the training in output_dir"),
     "check": Key(SWITCH, "check configs and headers before training"),
     "repeat_finished": Key(SWITCH, "segment finished cases again"),
+    "part": Key(
+        PART | NULL, "part of the cases, such as 2/4, for several processes that share output_dir; null for all"
+    ),
     "skip_unreadable_cases": Key(SWITCH, "train without cases that cannot be read"),
     "mlflow": Key(PATH | NULL, "MLflow server, database or folder for its record"),
     "live_cases": Key(whole(0), "validation cases shown in TensorBoard"),

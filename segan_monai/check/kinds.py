@@ -14,6 +14,9 @@ from typing import Any
 
 import torch
 
+from segan_monai.errors import ConfigError
+from segan_monai.parts import parse_part
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -93,9 +96,17 @@ def _is_pattern(value: Any) -> bool:
         return False
 
 
+def _is_part(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and parse_part(value) is not None
+    except ConfigError:
+        return False
+
+
 _PAIR = list_of(number(), 2)
 INTERVAL = Kind("a list of 2 numbers, the lower one first", _is_interval)
 PATTERN = Kind("a regular expression with a group, such as '(.+)-[0-9]+'", _is_pattern)
+PART = Kind("a part such as 2/4", _is_part)
 EMPTY = Kind("an empty list", lambda value: isinstance(value, list | tuple) and not value)
 NULL = Kind("null", lambda value: value is None)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))

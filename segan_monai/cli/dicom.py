@@ -17,7 +17,7 @@ import segan_monai
 from segan_monai.cli.bundle_runs import run_arguments, run_bundle
 from segan_monai.cli.run_options import BundleOrRun, OutputDir, Overlays, Verbose
 from segan_monai.errors import ConfigError
-from segan_monai.optional import require_modules
+from segan_monai.optional import EXTRAS, require_modules
 
 if TYPE_CHECKING:
     from monai.bundle import ConfigParser
@@ -27,7 +27,8 @@ def dicom(
     context: typer.Context,
     bundle: BundleOrRun,
     study: Annotated[
-        str, typer.Argument(metavar="STUDY", help="Folder or zip file of the study, its DICOMDIR, or its DICOMweb URL.")
+        str,
+        typer.Argument(metavar="STUDY", help="Folder, zip file or DICOMDIR of the study, or its URL on a server."),
     ],
     output_dir: OutputDir = None,
     series: Annotated[
@@ -57,17 +58,19 @@ def dicom(
 
     Example: segan-monai dicom hippocampus STUDY -o OUT --series "T1 MPRAGE"
     """
-    require_modules("dicom", "segan-monai dicom")
+    from segan_monai.dicom import node, web
+
+    server = node if study.startswith(node.SCHEME) else web if study.startswith(("http://", "https://")) else None
+    modules = [name for name in EXTRAS["dicom"] if name != "pynetdicom" or server is node]
+    require_modules("dicom", "segan-monai dicom", modules)
     from segan_monai.dicom.conversion import BundleOfStudy, DicomOptions, convert_study, write_results
     from segan_monai.dicom.seg import KINDS
     from segan_monai.dicom.study import read_study
-    from segan_monai.dicom.web import fetch_study, is_study_url, store_results
 
     if seg_type not in KINDS:
         raise ConfigError(f"--seg-type is {seg_type}. Expected {', '.join(KINDS)}.")
-    on_server = is_study_url(study)
-    if store and not on_server:
-        raise ConfigError(f"--store needs a study's DICOMweb URL as STUDY; found {study}. Give it, or omit --store.")
+    if store and server is None:
+        raise ConfigError(f"--store needs a study's URL on a server as STUDY; found {study}. Give it, or omit --store.")
     segan_monai.register_components()
     keys = context.obj
     arguments = run_arguments("dicom", bundle, Path(study), output_dir, overlay or (), keys)
@@ -76,9 +79,9 @@ def dicom(
         parser = _config(arguments)
         wanted = None if list_series else BundleOfStudy.of(parser)
         source = Path(study).expanduser()
-        if on_server:
+        if server is not None:
             source = Path(scratch, "server")
-            fetch_study(study, wanted.dicom_modality if wanted else None, source)
+            server.fetch_study(study, wanted.dicom_modality if wanted else None, source)
         found = read_study(source, Path(scratch, "study"))
         if wanted is None:
             typer.echo("\n".join(map(str, found.series)))
@@ -100,8 +103,8 @@ def dicom(
     files = write_results(converted, wanted, output, options)
     for kind, file in files.items():
         typer.echo(f"{kind}: {file}")
-    if store:
-        store_results(study, files.values())
+    if store and server is not None:
+        server.store_results(study, files.values())
         typer.echo(f"stored: {len(files)} of {len(files)} on the server")
 
 

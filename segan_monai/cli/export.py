@@ -9,13 +9,16 @@ from typing import Annotated
 
 import typer
 
+from segan_monai.errors import ConfigError
 from segan_monai.settings import parse_settings
 
 
 def export(
-    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="torchscript, onnx or torch-export.")],
+    kind: Annotated[str, typer.Argument(metavar="FORMAT", help="torchscript, onnx, torch-export or map.")],
     bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the bundle.")],
-    output: Annotated[Path, typer.Option(dir_okay=False, help="File to write: .ts, .onnx or .pt2.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .ts, .onnx or .pt2; for map, a new folder.")
+    ],
     weights: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Weights; default: models/model.pt of the bundle.")
     ] = None,
@@ -31,11 +34,16 @@ def export(
     """Export the trained network to TorchScript, ONNX or torch.export.
 
     An ONNX file also contains the preprocessing settings and label values. With it, segan_monai/export/run_onnx.py
-    segments NIfTI images without torch.
+    segments NIfTI images without torch. The format map is an application package template for MONAI Deploy, which
+    segments DICOM studies.
 
     Example: segan-monai export onnx bundles/hippocampus_mri_segan_segmentation --output hippocampus.onnx
     """
     from segan_monai.export import ExportedBundle
+    from segan_monai.export.deploy import write_application
 
     exported = ExportedBundle(bundle, weights, config or (), parse_settings(settings or []))
-    typer.echo(f"written: {exported.export(kind, output)}")
+    if kind != "map" and output.is_dir():
+        raise ConfigError(f"{output} is a folder. Expected a file to write with --output.")
+    written = write_application(exported, output) if kind == "map" else exported.export(kind, output)
+    typer.echo(f"written: {written}")

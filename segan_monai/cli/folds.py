@@ -11,8 +11,8 @@ from typing import Annotated
 
 import typer
 
-from segan_monai.cli.reproduce import parse_numbers
-from segan_monai.cli.run_options import Bundle
+from segan_monai.cli.reproduce import cluster_of, parse_numbers, run_part
+from segan_monai.cli.run_options import Bundle, PartOption, Ray, RayCpus, RayGpus, RayRetries
 
 
 def folds(
@@ -57,6 +57,11 @@ def folds(
     train_seconds: Annotated[
         float | None, typer.Option(min=1, help="Training time per fold, instead of the bundle's epochs.")
     ] = None,
+    part: PartOption = None,
+    ray: Ray = None,
+    ray_cpus: RayCpus = 1,
+    ray_gpus: RayGpus = 0,
+    ray_retries: RayRetries = 3,
 ) -> None:
     """Train all folds of one or more configurations, score every case out of fold, and choose the best.
 
@@ -65,9 +70,6 @@ def folds(
 
     Example: segan-monai folds hippocampus Task04_Hippocampus -o OUT --row 2-D=axial_slices --row 2.5-D=
     """
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     from segan_monai.bundles_by_name import find_overlay
     from segan_monai.errors import DataError
     from segan_monai.files import whole_file
@@ -89,9 +91,18 @@ def folds(
         run_fold,
         score_ensemble,
     )
+    from segan_monai.parts import parse_part
     from segan_monai.places import require_results_outside
-    from segan_monai.reproduce import Plan, RunFailedError, parse_overrides
-    from segan_monai.run.lock import output_folder
+    from segan_monai.reproduce import (
+        Plan,
+        RunFailedError,
+        Task,
+        parse_overrides,
+        refuse_measured_time,
+        run_tasks,
+        tasks_of_part,
+    )
+    from segan_monai.run.lock import output_folder, refuse_running_parts
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     table = configurations(bundle, row or [])
@@ -101,23 +112,34 @@ def folds(
     )
     parts = parse_numbers(folds, "folds") if folds else bundle_folds(table, overrides)
     numbers = parse_numbers(seeds, "seeds")
+    cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)
-    runs: list[FoldRun] = []
     errors: dict[str, str] = {}
     notes: list[str] = []
     ensembles = ensembles and can_save_maps(plan) and len(table.rows) > 1
     region_rules = region_rules and can_save_maps(plan) and "region_rules" in evaluation_keys(plan)
+    tasks = [Task(plan, name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
+    save_maps = ensembles or region_rules
+
+    def run(task: Task) -> FoldRun:
+        return run_fold(task.plan, task.row, task.seed, task.fold or 0, save_maps=save_maps)
+
+    own = parse_part(part)
+    if own is not None:
+        refuse_measured_time(train_seconds, "--part")
+        run_part(tasks_of_part(tasks, own), run, own, output_dir)
+        return
     with output_folder(output_dir):
-        todo = [(name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
-        with logging_redirect_tqdm(), tqdm(todo, desc="folds", unit="fold", disable=None) as bar:
-            for name, seed, fold in bar:
-                bar.set_postfix_str(f"{name}, seed {seed}, fold {fold}")
-                try:
-                    runs.append(run_fold(plan, name, seed, fold, save_maps=ensembles or region_rules))
-                except RunFailedError as error:
-                    text = f"fold {fold}: {error}"
-                    errors[name] = f"{errors[name]} {text}" if name in errors else text
-                    typer.echo(f"segan-monai: error: {text}", err=True)
+        refuse_running_parts(output_dir)
+        results: dict[Task, FoldRun] = {}
+        for task, outcome in run_tasks(tasks, run, "folds", "fold", cluster):
+            if isinstance(outcome, RunFailedError):
+                text = f"fold {task.fold}: {outcome}"
+                errors[task.row] = f"{errors[task.row]} {text}" if task.row in errors else text
+                typer.echo(f"segan-monai: error: {text}", err=True)
+            else:
+                results[task] = outcome
+        runs = [results[task] for task in tasks if task in results]
         if not runs:
             raise typer.Exit(1)
         candidates = [name for name in table.rows if name not in errors]

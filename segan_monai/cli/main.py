@@ -20,6 +20,7 @@ from segan_monai.cli.ensemble import ensemble
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.folds import folds
+from segan_monai.cli.info import info
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
@@ -27,6 +28,7 @@ from segan_monai.cli.prepare import prepare
 from segan_monai.cli.quality import fit_quality
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
+from segan_monai.cli.sweep import sweep
 from segan_monai.cli.train import train
 from segan_monai.cli.verify import verify
 from segan_monai.console import escape_what_cannot_be_printed
@@ -52,7 +54,6 @@ app = typer.Typer(
     cls=_Commands,
     help="Adversarial segmentation of medical images with MONAI.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -65,10 +66,12 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command()(card)
 app.command()(folds)
 app.command()(fit_quality)
+app.command()(info)
 app.command()(new_bundle)
 app.command()(phantoms)
 app.command()(report)
 app.command()(reproduce)
+app.command()(sweep)
 app.command()(verify)
 app.command()(export)
 app.add_typer(prepare, name="prepare")

@@ -5,12 +5,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segan_monai.cli.run_options import PartOption, Ray, RayCpus, RayGpus, RayRetries
 from segan_monai.errors import ConfigError
+
+if TYPE_CHECKING:
+    from segan_monai.parts import Part
+    from segan_monai.reproduce import Cluster, Plan, Task
 
 
 def reproduce(
@@ -50,6 +56,11 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Key of train.json, for all rows that do not set it."),
     ] = None,
+    part: PartOption = None,
+    ray: Ray = None,
+    ray_cpus: RayCpus = 1,
+    ray_gpus: RayGpus = 0,
+    ray_retries: RayRetries = 3,
 ) -> None:
     """Train and evaluate the rows of a published table, and print our results beside the published figures.
 
@@ -58,24 +69,21 @@ def reproduce(
     Example: segan-monai reproduce segan-components --dataset-dir Task04_Hippocampus --output-dir out
     --bundle hippocampus_mri_segan_segmentation --config configs/cpu.json --train-seconds 150
     """
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
-
     from segan_monai.bundles_by_name import find_overlay
+    from segan_monai.parts import parse_part
     from segan_monai.places import require_results_outside
     from segan_monai.reproduce import (
         Plan,
-        RunFailedError,
+        Task,
         check_rows,
-        draw_curve,
-        format_csv,
-        format_markdown,
         load_tables,
         parse_overrides,
+        refuse_measured_time,
         run_row,
+        tasks_of_part,
         with_labels,
     )
-    from segan_monai.run.lock import output_folder
+    from segan_monai.run.lock import output_folder, refuse_running_parts
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     few = [None if text is None else parse_numbers(text, name) for text, name in ((labels, "labels"), (draws, "draws"))]
@@ -83,46 +91,117 @@ def reproduce(
     overlays = [find_overlay(file) for file in config or []]
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]
-    failed = False
+    own = parse_part(part)
+    cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, dataset_dir, datalist)
+    plans: list[tuple[Plan, list[Task]]] = []
+    for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
+        overrides = parse_overrides(settings or [], chosen)
+        plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
+        drawn = {name: chosen.labels.of_row(name) if chosen.labels else [None] for name in names}
+        tasks = [
+            Task(plan, name, seed, fold, labelled)
+            for name in names
+            for seed in numbers
+            for fold in parts
+            for labelled in drawn[name]
+        ]
+        plans.append((plan, tasks))
+
+    def run(task: Task) -> dict[str, Any]:
+        return run_row(task.plan, task.row, task.seed, task.fold, task.labels)
+
+    if own is not None:
+        refuse_measured_time(train_seconds, "--part")
+        run_part(tasks_of_part([task for _, tasks in plans for task in tasks], own), run, own, output_dir)
+        return
+    failed = False
     with output_folder(output_dir):
-        for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
-            overrides = parse_overrides(settings or [], chosen)
-            plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
-            markdown, csv, curve = (output_dir / f"{chosen.name}.{kind}" for kind in ("md", "csv", "svg"))
-            runs: list[dict[str, Any]] = []
-            errors: dict[str, str] = {}
-            todo = [
-                (name, seed, fold, drawn)
-                for name in names
-                for seed in numbers
-                for fold in parts
-                for drawn in (chosen.labels.of_row(name) if chosen.labels else [None])
-            ]
-            with logging_redirect_tqdm(), tqdm(todo, desc=chosen.name, unit="run", disable=None) as bar:
-                for name, seed, fold, drawn in bar:
-                    bar.set_postfix_str(
-                        f"{name}, seed {seed}"
-                        + ("" if fold is None else f", fold {fold}")
-                        + ("" if drawn is None else f", {drawn[0]} labelled, draw {drawn[1]}")
-                    )
-                    try:
-                        runs.append(run_row(plan, name, seed, fold, drawn))
-                    except RunFailedError as error:
-                        errors[name] = f"{errors[name]} {error}" if name in errors else str(error)
-                        typer.echo(f"segan-monai: error: {error}", err=True)
-                    if runs:
-                        markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
-                        csv.write_text(format_csv(runs), encoding="utf-8")
-                        if chosen.labels:
-                            curve.write_text(draw_curve(chosen, runs), encoding="utf-8")
-            if runs:
-                typer.echo(format_markdown(plan, runs, errors))
-                typer.echo(format_csv(runs))
-                typer.echo(f"written: {markdown}, {csv}" + (f", {curve}" if chosen.labels else ""))
-            failed = failed or bool(errors)
+        refuse_running_parts(output_dir)
+        for plan, tasks in plans:
+            failed = _run_table(plan, tasks, run, cluster) or failed
     if failed:
         raise typer.Exit(1)
+
+
+def _run_table(
+    plan: Plan, tasks: Sequence[Task], run: Callable[[Task], dict[str, Any]], cluster: Cluster | None
+) -> bool:
+    """Run a table and write it after each run; return whether a run failed."""
+    from segan_monai.reproduce import RunFailedError, draw_curve, format_csv, format_markdown, run_tasks
+
+    table = plan.table
+    markdown, csv, curve = (plan.output_dir / f"{table.name}.{kind}" for kind in ("md", "csv", "svg"))
+    results: dict[Task, dict[str, Any]] = {}
+    errors: dict[str, str] = {}
+    runs: list[dict[str, Any]] = []
+    for task, outcome in run_tasks(tasks, run, table.name, cluster=cluster):
+        if isinstance(outcome, RunFailedError):
+            errors[task.row] = f"{errors[task.row]} {outcome}" if task.row in errors else str(outcome)
+            typer.echo(f"segan-monai: error: {outcome}", err=True)
+        else:
+            results[task] = outcome
+        runs = [results[task] for task in tasks if task in results]
+        if runs:
+            markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
+            csv.write_text(format_csv(runs), encoding="utf-8")
+            if table.labels:
+                curve.write_text(draw_curve(table, runs), encoding="utf-8")
+    if runs:
+        typer.echo(format_markdown(plan, runs, errors))
+        typer.echo(format_csv(runs))
+        typer.echo(f"written: {markdown}, {csv}" + (f", {curve}" if table.labels else ""))
+    return bool(errors)
+
+
+def run_part(tasks: Sequence[Task], run: Callable[[Task], Any], part: Part, output_dir: Path) -> None:
+    """Run the tasks of a part; a failed one is named, and the others go on.
+
+    Args:
+        tasks: tasks of the part.
+        run: function that runs a task.
+        part: the part.
+        output_dir: folder that all parts share.
+
+    Raises:
+        typer.Exit: A task failed.
+        FolderInUseError: Another process runs this part.
+    """
+    from segan_monai.reproduce import RunFailedError, run_tasks
+    from segan_monai.run.lock import output_folder
+
+    failed = 0
+    with output_folder(part.folder(output_dir)):
+        for task, outcome in run_tasks(tasks, run, f"part {part.number}/{part.parts}"):
+            if isinstance(outcome, RunFailedError):
+                failed += 1
+                typer.echo(f"segan-monai: error: {task.title}: {outcome}", err=True)
+    typer.echo(
+        f"part {part.number}/{part.parts}: {len(tasks) - failed} of {len(tasks)} runs finished. When all parts have "
+        "ended, the same command without --part gathers the results."
+    )
+    if failed:
+        raise typer.Exit(1)
+
+
+def cluster_of(
+    address: str | None, cpus: float, gpus: float, retries: int, train_seconds: float | None, part: str | None
+) -> Cluster | None:
+    """Connect to the cluster of ``--ray``; return None without that option.
+
+    Raises:
+        ConfigError: The options exclude each other, or no cluster answers.
+    """
+    from segan_monai.reproduce import Cluster, refuse_measured_time
+
+    if address is None:
+        return None
+    if part is not None:
+        raise ConfigError("--ray and --part exclude each other: Ray divides the runs among the machines itself.")
+    refuse_measured_time(train_seconds, "--ray")
+    cluster = Cluster(address, cpus, gpus, retries)
+    cluster.connect()
+    return cluster
 
 
 def parse_numbers(text: str, what: str) -> list[int]:

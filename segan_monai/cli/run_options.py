@@ -28,5 +28,28 @@ Overlays = Annotated[
     list[str] | None,
     typer.Option("--overlay", metavar="NAME", help="Config with further settings, such as cpu.json; may be repeated."),
 ]
+PartOption = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        metavar="I/N",
+        help="Run part I of N, such as 2/4, beside other processes; the command without it then gathers the results.",
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="Run several at a time by Ray: local for this machine, auto or HOST:PORT for a cluster.",
+    ),
+]
+RayCpus = Annotated[float, typer.Option("--ray-cpus", metavar="N", help="CPU cores per run, with --ray.")]
+RayGpus = Annotated[
+    float, typer.Option("--ray-gpus", metavar="N", help="GPUs per run, with --ray; 0.5 lets two runs share one.")
+]
+RayRetries = Annotated[
+    int, typer.Option("--ray-retries", metavar="N", help="Times that a run whose machine is lost is started again.")
+]
 CheckOnly = Annotated[bool, typer.Option("--check-only", help="Check configs, data and memory, then stop.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show the traceback of an error and MONAI's messages.")]

@@ -17,9 +17,15 @@ from segan_monai.errors import DataError, OutputError
 _STUDY = re.compile(r"(?P<server>https?://.+?)/studies/(?P<uid>[0-9.]+)/?")
 
 
-def is_study_url(text: str) -> bool:
-    """Return whether a text begins as a URL."""
-    return text.startswith(("http://", "https://"))
+def wanted_modalities(modality: str | None) -> tuple[str, ...]:
+    """Return the modalities to copy: that of the bundle, or all that are read."""
+    return ("CT", "MR") if modality is None else (modality,)
+
+
+def no_such_series(url: str, wanted: Iterable[str], found: Iterable[str]) -> DataError:
+    """Return the error for a study without a series of the wanted modalities."""
+    kinds = ", ".join(sorted(set(found))) or "no series"
+    return DataError(f"{url} has no series of modality {' or '.join(wanted)}; found {kinds}. Give another study.")
 
 
 def _client(url: str) -> tuple[Any, str]:
@@ -49,7 +55,7 @@ def fetch_study(url: str, modality: str | None, folder: Path) -> None:
     """
     client, uid = _client(url)
     folder.mkdir(parents=True)
-    wanted = ("CT", "MR") if modality is None else (modality,)
+    wanted = wanted_modalities(modality)
     try:
         series = client.search_for_series(uid)
         found = [(_value(one, "00080060"), _value(one, "0020000E")) for one in series]
@@ -63,8 +69,7 @@ def fetch_study(url: str, modality: str | None, folder: Path) -> None:
             "the server's entry in ~/.netrc if it needs a password."
         ) from error
     if not chosen:
-        kinds = ", ".join(sorted({kind for kind, _ in found})) or "no series"
-        raise DataError(f"{url} has no series of modality {' or '.join(wanted)}; found {kinds}. Give another study.")
+        raise no_such_series(url, wanted, (kind for kind, _ in found))
 
 
 def store_results(url: str, files: Iterable[Path]) -> None:

@@ -128,7 +128,7 @@ class ExportedBundle:
             ConfigError: The format is unknown, or ONNX is wanted and its packages are not installed.
         """
         if kind not in FORMATS:
-            raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}.")
+            raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}, or map.")
         file = Path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         _ = self.network  # raises an error if the weights cannot be loaded

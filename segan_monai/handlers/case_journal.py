@@ -23,6 +23,7 @@ from segan_monai.data.case_cache import digest
 from segan_monai.files import append_line, cannot_write, whole_file
 from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.metrics.volumes import region_volumes
+from segan_monai.parts import parse_part
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
 from segan_monai.quality.file import has_quality_file, quality_file
 
@@ -47,6 +48,7 @@ _WITHOUT_EFFECT = (
     "device",
     "num_workers",
     "output_dir",
+    "part",
     "repeat_finished",
     "weights",
 )
@@ -70,12 +72,17 @@ class CaseJournal:
     Under ``torchrun``, the remaining cases are divided among the processes, and each writes its own journal
     (``inference_1.jsonl``...). The next start reads all journals, regardless of the number of processes.
 
+    A part of the cases, such as ``2/4``, writes its journal ``inference_part_2_of_4.jsonl`` to the output folder that
+    all parts share, and ``inference.json`` and ``volumes.csv`` of its cases to the subfolder ``parts/2_of_4``. A last
+    run without ``part`` skips what the parts have finished, and writes these files for all cases.
+
     Args:
         output_dir: receives these files; contains the ``run.json`` written by ``start_run``.
         weights: file of the network's weights, or one file per member of an ensemble.
         repeat_finished: run finished cases again.
         regions: label values of every region in ``pred`` of the output, a label map (1, H, W, D) with an affine in mm;
             None if volumes are unknown, as for photographs.
+        part: part of the cases, such as ``2/4``; None for all.
     """
 
     def __init__(
@@ -84,13 +91,17 @@ class CaseJournal:
         weights: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         repeat_finished: bool = False,
         regions: Mapping[str, Sequence[int]] | None = None,
+        part: str | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
+        self.part = parse_part(part)
+        self.record_dir = self.part.folder(output_dir) if self.part else self.output_dir
         self.weights = [Path(file) for file in ensure_tuple(weights)]
         self.repeat_finished = repeat_finished
         self.regions = regions
         number = process_rank()
-        self.journal = self.output_dir / (f"inference_{number}.jsonl" if number else "inference.jsonl")
+        name = f"inference_part_{self.part.name}" if self.part else "inference"
+        self.journal = self.output_dir / (f"{name}_{number}.jsonl" if number else f"{name}.jsonl")
         self.cases: list[str] = []
         self.keys: dict[str, str] = {}
         self.earlier: dict[str, dict[str, Any]] = {}
@@ -99,10 +110,11 @@ class CaseJournal:
         self.started = 0.0
 
     def unfinished(self, cases: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-        """Return the unfinished cases of this process, in their order."""
+        """Return the unfinished cases of this part and process, in their order."""
         if self.journal.is_dir():
             raise cannot_write(self.journal, "it is a folder")
         meet_processes()
+        cases = self.part.of(cases) if self.part else cases
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
             common = self._key_of_run()
@@ -170,7 +182,8 @@ class CaseJournal:
             self.lines |= newer
         self.write_summary()
         if idist.get_rank() == 0:
-            print("\n".join(written(self.output_dir, [self.lines[case] for case in self.cases if case in self.lines])))
+            reached = [self.lines[case] for case in self.cases if case in self.lines]
+            print("\n".join(written(self.output_dir, reached, self.record_dir)))
 
     def _volumes(self, label_map: Any) -> dict[str, float] | None:
         if self.regions is None:
@@ -190,8 +203,8 @@ class CaseJournal:
             "counts": {status: counts[status] for status in ("finished", "failed", "not reached")},
             "cases": cases,
         }
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.output_dir / "inference.json") as file:
+        self.record_dir.mkdir(parents=True, exist_ok=True)
+        with whole_file(self.record_dir / "inference.json") as file:
             file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
         lines = [self.lines[case] for case in self.cases if case in self.lines]
         qualities = [
@@ -206,7 +219,7 @@ class CaseJournal:
             self._write_table(VOLUMES, ("case", "region", "ml"), rows)
 
     def _write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        with whole_file(self.output_dir / name) as file, file.open("w", newline="", encoding="utf-8") as stream:
+        with whole_file(self.record_dir / name) as file, file.open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([columns, *rows])
 
     def fail(self, engine: Engine, error: BaseException) -> None:
@@ -216,7 +229,7 @@ class CaseJournal:
 
     def _key_of_run(self) -> str:
         """Return a digest of settings and weights, on which the results depend besides the images."""
-        record = self.output_dir / "run.json"
+        record = self.record_dir / "run.json"
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
@@ -240,13 +253,15 @@ class CaseJournal:
         return same and all((self.output_dir / file).is_file() for file in line["files"])
 
 
-def written(output_dir: Path, lines: Sequence[Mapping[str, Any]]) -> list[str]:
+def written(output_dir: Path, lines: Sequence[Mapping[str, Any]], record_dir: Path | None = None) -> list[str]:
     """Return lines of text that say what an inference has written where.
 
     Args:
         output_dir: folder of the files.
         lines: lines of the journal, one per case that was reached.
+        record_dir: folder of ``inference.json`` and ``volumes.csv``; None for ``output_dir``.
     """
+    record_dir = record_dir or output_dir
     finished = [line for line in lines if line["status"] == "finished"]
     failed = len(lines) - len(finished)
     text = [f"{len(finished)} of {len(lines)} cases segmented{f', {failed} failed' if failed else ''}; written:"]
@@ -259,13 +274,13 @@ def written(output_dir: Path, lines: Sequence[Mapping[str, Any]]) -> list[str]:
         kind = next((kind for part, kind in KINDS.items() if ending.startswith(part)), "one per case")
         text.append(f"  {output_dir / name}: {count}{kind}")
     if any(line.get("ml") for line in finished):
-        text.append(f"  {output_dir / VOLUMES}: ml per case and region")
+        text.append(f"  {record_dir / VOLUMES}: ml per case and region")
     if any(line.get("quality") for line in finished):
         flagged = sum(any(found["flag"] for found in (line.get("quality") or {}).values()) for line in finished)
         text.append(
-            f"  {output_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
+            f"  {record_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
         )
-    return [*text, f"  {output_dir / 'inference.json'}: status, files and error per case"]
+    return [*text, f"  {record_dir / 'inference.json'}: status, files and error per case"]
 
 
 def _is_line(line: Any) -> bool:

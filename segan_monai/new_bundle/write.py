@@ -152,6 +152,7 @@ def adapt_metadata(
     regions, channels = list(found.regions), found.channels
     title = {"segan": "SegAN", "lsnet": "L-SNet"}.get(method, "adversarial normalization")
     labels = "one label map: " + ", ".join(f"{value} {region}" for value, region in enumerate(regions, start=1))
+    metadata.pop("weights_license", None)  # the new bundle includes no weights
     metadata["name"] = f"{described.title}: segmentation with {title}"
     metadata["task"] = f"Segmentation of {', '.join(regions)}"
     metadata["description"] = (

@@ -31,6 +31,7 @@ from segan_monai.reproduce.published import (
     parse_overrides,
     recorded_name,
 )
+from segan_monai.run.lock import output_folder
 from segan_monai.typed import config_values
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "read_evaluation",
     "read_training",
     "recorded_name",
+    "run_folder",
     "run_row",
     "train_row",
 ]
@@ -59,7 +61,7 @@ class RunFailedError(UserError):
     """Training or evaluation that ended with an error; the message has its last line and its log file."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Plan:
     """Settings shared by all rows of a table.
 
@@ -134,8 +136,7 @@ def train_row(
         ConfigError: the folder of this run holds one with other settings.
     """
     chosen = {} if labels is None else dict(zip((NUMBER_KEY, DRAW_KEY), labels, strict=True))
-    name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
-    folder = _folder(plan, row) / (name if labels is None else f"{name}_labels_{labels[0]}_draw_{labels[1]}")
+    folder = run_folder(plan, row, seed, fold, labels)
     settings = {
         "dataset_dir": str(plan.dataset_dir),
         **({} if plan.datalist is None else {"datalist": str(plan.datalist)}),
@@ -238,6 +239,14 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
     Later configs win, in this order: the bundle's, those for all rows, those of the row, those of this run.
     """
     output_dir.mkdir(parents=True, exist_ok=True)
+    with output_folder(output_dir.parent):
+        with output_folder(output_dir):  # a run whose parent was killed may be active
+            pass
+        _run_in(plan, row, run_id, output_dir, settings)
+
+
+def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Run a bundle in a folder that no other process uses."""
     if plan.overrides:
         _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
     _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
@@ -274,6 +283,12 @@ def config_files_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
     file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     return file
+
+
+def run_folder(plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None) -> Path:
+    """Return the folder of a run, see ``run_row`` for the arguments."""
+    name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
+    return _folder(plan, row) / (name if labels is None else f"{name}_labels_{labels[0]}_draw_{labels[1]}")
 
 
 def _folder(plan: Plan, row: str) -> Path:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.parts import PARTS
 
 if sys.platform == "win32":
     import msvcrt
@@ -32,7 +33,13 @@ _LOCKED_BYTE = 1 << 30
 
 
 class FolderInUseError(UserError):
-    """Output folder in use by another process."""
+    """Output folder in use by another process.
+
+    Attributes:
+        folder: the folder.
+    """
+
+    folder = Path()
 
 
 class FolderLock:
@@ -71,7 +78,9 @@ class FolderLock:
                 _lock(descriptor)
             except (BlockingIOError, PermissionError) as error:
                 os.close(descriptor)
-                raise FolderInUseError(_in_use(self.file)) from error
+                refusal = FolderInUseError(_in_use(self.file))
+                refusal.folder = self.file.parent
+                raise refusal from error
             except OSError as error:  # on some network file systems
                 logger.warning(
                     "%s: the file system does not support locks (%s), so a second run in this folder is not prevented",
@@ -160,6 +169,18 @@ def output_folder(output_dir: str | os.PathLike[str]) -> Iterator[Path]:
         yield Path(output_dir)
     finally:
         del lock  # releases it, unless this process also holds it elsewhere
+
+
+def refuse_running_parts(output_dir: str | os.PathLike[str]) -> None:
+    """Check that no part of the work in an output folder is running.
+
+    Raises:
+        FolderInUseError: A part is running.
+    """
+    for folder in sorted((Path(output_dir) / PARTS).glob("*_of_*")):
+        if (folder / LOCK_FILE).is_file():
+            with output_folder(folder):
+                pass
 
 
 def output_folder_of_run(output_dir: str | os.PathLike[str], run: Any) -> Path:

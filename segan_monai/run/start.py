@@ -27,17 +27,20 @@ from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.deferred import defer_writes
 from segan_monai.earlier_runs import nothing_to_resume, was_trained_in
 from segan_monai.errors import UnknownKeyError
+from segan_monai.parts import parse_part
 from segan_monai.places import require_outside_package, require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
-from segan_monai.run.lock import output_folder_of_run
+from segan_monai.run.lock import output_folder_of_run, refuse_running_parts
 from segan_monai.run.parser import parser_of_this_run, set_typed_values
 from segan_monai.trained import apply_settings_of_weights
 from segan_monai.typed import JSON_LITERALS
 
 
-def start_run(output_dir: str, seed: int, resume: bool | None = None, check: bool = False) -> None:
+def start_run(
+    output_dir: str, seed: int, resume: bool | None = None, check: bool = False, part: str | None = None
+) -> None:
     """Check the command line, create the output folder, write ``run.json`` and seed all random generators.
 
     A run that loads weights takes the settings of their training from ``model.json`` beside them.
@@ -57,12 +60,16 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
     ``cuda`` without an index is its own GPU. Federated learning starts a run twice before it trains; the second start
     moves no files and does not duplicate the log.
 
+    A part of an inference has a subfolder of its own for these files, such as ``parts/2_of_4``, which is locked instead
+    of the output folder.
+
     Args:
         output_dir: folder for all output of the run.
         seed: seed of all random generators.
         resume: whether to resume training; None for runs that keep no state.
         check: run the quick part of ``segan-monai check``: configs before anything is written, then split and headers
             before images are read.
+        part: part of the cases, such as ``2/4``; None for all.
 
     Raises:
         ConfigError: The run id is none of the config, or an override does not match a config key (the message suggests
@@ -96,7 +103,10 @@ def start_run(output_dir: str, seed: int, resume: bool | None = None, check: boo
         require_outside_package("output_dir", output_dir)
         data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
         require_results_outside(output_dir, **{"dataset_dir": None, **data})
-    folder = output_folder_of_run(output_dir, parser)
+    own = parse_part(part)
+    folder = output_folder_of_run(own.folder(output_dir) if own else output_dir, parser)
+    if own is None:
+        refuse_running_parts(folder)
     if resume and not (folder / "last.pt").is_file():
         raise nothing_to_resume(folder)
     if resume is not None and was_trained_in(folder):

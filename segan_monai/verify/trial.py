@@ -23,6 +23,7 @@ SMALL: dict[str, Any] = {
     "device": "cpu",
     "amp": False,
     "num_workers": 0,
+    "live_cases": 1,  # a figure costs more than an iteration
     "seed": 2,
     "base_channels": 4,
     "localizer_depth": 18,

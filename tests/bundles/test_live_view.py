@@ -122,10 +122,10 @@ def test_all_that_there_is_to_see_and_the_training_is_bit_for_bit_the_same_witho
 
 
 def test_a_resumed_run_shows_the_same_cases_and_goes_on_where_it_was(phantoms, tmp_path):
-    train("segan", phantoms, tmp_path, epochs=1)
+    train("segan", phantoms, tmp_path, epochs=1, live_cases=2)
     before = events(tmp_path)
     assert len(before.Tags()["images"]) == 2
-    train("segan", phantoms, tmp_path, resume=True)
+    train("segan", phantoms, tmp_path, resume=True, live_cases=2)
     after = events(tmp_path)
     assert {tag for tag in after.Tags()["images"] if tag.startswith("slices/")} == set(before.Tags()["images"])
     for tag in before.Tags()["images"]:

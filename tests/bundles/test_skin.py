@@ -267,8 +267,8 @@ def test_a_damaged_photograph_stops_the_training_with_its_name(photographs, tmp_
 @pytest.mark.real_data
 def test_real_photographs_are_overfitted(data_dir, tmp_path):
     settings = {"dataset_dir": str(data_dir / "isic2017"), "ckpt_dir": str(tmp_path / "models"), "base_channels": 16}
-    sizes = {"image_size": [128, 128], "cached_size": [180, 135]}
-    schedule = {"epochs": 160, "val_interval": 160, "learning_rate": 1e-3, "learning_rate_decay_epochs": 40}
+    sizes = {"image_size": [96, 96], "cached_size": [128, 96]}
+    schedule = {"epochs": 140, "val_interval": 140, "learning_rate": 1e-3, "learning_rate_decay_epochs": 35}
     run(
         "training",
         output_dir=str(tmp_path / "run"),

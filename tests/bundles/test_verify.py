@@ -13,7 +13,7 @@ import pytest
 
 from segan_monai.export import run_onnx
 from segan_monai.verify import CHECKS, run_checks
-from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS, SKIN
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN
 from tests.export.block_torch import BLOCK_TORCH
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -21,8 +21,10 @@ pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 @pytest.mark.parametrize("bundle", sorted(folder.name for folder in BUNDLES.iterdir() if folder.is_dir()))
 def test_every_check(bundle, tmp_path):
-    results = {check.name: check for check in run_checks(BUNDLES / bundle, work_dir=tmp_path)}
-    assert list(results) == list(CHECKS)
+    same_network = bundle in (BRATS, SKIN)  # as the hippocampus has; the export to ONNX begins with torch.export
+    names = [name for name in CHECKS if not (same_network and name == "torch-export")]
+    results = {check.name: check for check in run_checks(BUNDLES / bundle, work_dir=tmp_path, names=names)}
+    assert list(results) == names
     skipped = {"weights", "run_onnx"} if bundle == SKIN else {"weights"}  # no weights are shipped; no NIfTI
     for name, check in results.items():
         assert check.result == "ok" or (check.result == "skipped" and name in skipped), check

@@ -19,6 +19,7 @@ PANCREAS = "pancreas_ct_lsnet_segmentation"
 BRAIN = "brain_mri_adversarial_normalization_segmentation"
 SMALL = {"device": "cpu", "base_channels": 4, "slice_size": [32, 32]}
 SMALL_TRAINING = {**SMALL, "epochs": 1, "batch_size": 4, "slices_per_volume": 2, "num_workers": 0, "folds": 2}
+SMALL_TRAINING["live_cases"] = 0  # figures take longer than the training; test_live_view.py draws them
 # networks and batches of each bundle that fit a small data set
 SMALL_SKIN = {"image_size": [32, 32], "cached_size": [60, 45]}
 SMALL_PANCREAS = {

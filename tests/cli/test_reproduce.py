@@ -2,13 +2,15 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.cli.reproduce import parse_numbers
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import RunFailedError
+from segan_monai.reproduce import RunFailedError, load_tables
 from tests.reproduce.results import result
 
 
@@ -43,3 +45,34 @@ def test_seeds_that_cannot_be_read(text):
 
 def test_seeds():
     assert parse_numbers("0, 1,2", "seeds") == [0, 1, 2]
+
+
+def test_parts_run_each_run_once_and_need_a_number_of_epochs(tmp_path, monkeypatch):
+    asked = []
+
+    def run_row(plan, name, seed, fold, labels):
+        asked.append((plan.table.rows[name], seed))
+        return result(name, seed, 0.5, 0.25)
+
+    monkeypatch.setattr("segan_monai.reproduce.run_row", run_row)
+    (tmp_path / "data").mkdir()
+    command = ["reproduce", "lsnet", "--dataset-dir", str(tmp_path / "data"), "--output-dir", str(tmp_path / "out")]
+    command += ["--seeds", "0,1"]
+    for part in ("1/2", "2/2"):
+        done = CliRunner().invoke(app, [*command, "--part", part])
+        assert done.exit_code == 0, done.output
+        assert f"part {part}: {len(asked)} of {len(asked)} runs finished" in done.output or part == "2/2"
+    folders = [("+".join(file.stem for file in overlays), seed) for overlays, seed in asked]
+    expected = {
+        ("+".join(file.stem for file in overlays), seed)
+        for table in load_tables("lsnet")
+        for overlays in table.rows.values()
+        for seed in (0, 1)
+    }
+    assert sorted(folders) == sorted(expected), "rows that tables share run once"
+    assert not list((tmp_path / "out").glob("*.csv"))
+
+    refused = CliRunner().invoke(app, [*command, "--part", "1/99"])
+    assert re.search(r"--part 1/99: there are only \d+ runs", str(refused.exception))
+    refused = CliRunner().invoke(app, [*command, "--part", "1/2", "--train-seconds", "9"])
+    assert "--part and --train-seconds exclude each other" in str(refused.exception)

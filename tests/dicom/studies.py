@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
@@ -87,7 +88,7 @@ def write_series(
         if change:
             change(header, index)
         files.append(folder / names.format(index * 7919 % 101, number))
-        header.save_as(files[-1], enforce_file_format=True)
+        _save(header, files[-1])
     return files
 
 
@@ -120,7 +121,7 @@ def write_enhanced(
     _set_pixels(header, values[:, :, order].transpose(2, 1, 0))
     if change:
         change(header)
-    header.save_as(file, enforce_file_format=True)
+    _save(header, file)
     return file
 
 
@@ -128,7 +129,7 @@ def _header(kind: str, uid: str, modality: str, number: int, description: str, f
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = kind, uid
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    header = FileDataset("", {}, preamble=b"\0" * 128, file_meta=meta)
+    header = FileDataset("", {}, preamble=b"\0" * 128, file_meta=meta, is_implicit_VR=False)
     header.SOPClassUID, header.SOPInstanceUID = kind, uid
     header.update(PATIENT)
     header.PatientSex, header.StudyDate, header.StudyTime, header.AccessionNumber = "F", "20260102", "101112", "A9"
@@ -138,6 +139,14 @@ def _header(kind: str, uid: str, modality: str, number: int, description: str, f
     header.Modality, header.Manufacturer, header.FrameOfReferenceUID = modality, "Maker", frame
     header.PositionReferenceIndicator, header.PatientPosition = "", "HFS"
     return header
+
+
+def _save(header: FileDataset, file: Path) -> None:
+    """Write a file with pydicom 3, or with pydicom 2, which MONAI Label has."""
+    if pydicom.__version__.startswith("2"):
+        header.save_as(file, write_like_original=False)
+    else:
+        header.save_as(file, enforce_file_format=True)
 
 
 def _set_pixels(header: Dataset, pixels: np.ndarray) -> None:

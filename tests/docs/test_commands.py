@@ -32,6 +32,8 @@ NOT_RUN = {
     "bash scripts/install_nnunet.sh": "installs nnU-Net, 250 MB",
     "bash scripts/monai_label.sh": "installs MONAI Label, 2.5 GB, and serves until it is stopped",
     "bash scripts/test_orthanc.sh": "needs Orthanc",
+    "bash scripts/release.sh": "installs the project; tests/scripts/test_release.py makes the zips",
+    "bash scripts/test_ray.sh": "installs Ray, 400 MB",
     "bash scripts/test_monai_label.sh": "installs MONAI Label, 2.5 GB",
     "pip install": "downloads",
     "pip wheel": "downloads; tests/packaging builds the wheel",

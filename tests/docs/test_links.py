@@ -22,14 +22,16 @@ OPTION = re.compile(r"(?<![\w-])--([a-zA-Z][\w-]*)")
 # options of shell scripts, and of programs that are not of this project
 OTHERS = {
     "scripts/test.sh": {"fast", "durations-table", "coverage"},
+    "scripts/release.sh": {"hub", "summary", "trial"},
     "scripts/gpu_check.sh": {"collect", "cpu", "data"},
     "pip": {"no-deps", "wheel-dir", "index-url"},
     "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
-    "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task"},
+    "Ray": {"head", "port", "address", "disable-usage-stats"},
+    "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "array", "gpus", "requeue"},
     "mkdocs": {"strict"},
     "TensorBoard": {"logdir"},
     "MLflow": {"backend-store-uri"},
-    "typer": {"help"},
+    "typer": {"help", "install-completion", "show-completion"},
     "segan-monai": {"version"},
 }
 

@@ -41,6 +41,7 @@ printf '%s\\0' "$PWD" "${0##*/}" "$@" > "$CALLS/$(printf %04d ${#calls[@]})"
 PROGRAMS = ("bash", "head", "mkdocs", "pip", "pre-commit", "python", "scontrol", "segan-monai", "srun", "torchrun")
 # of Slurm, in a job
 ENVIRONMENT = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1"}
+ENVIRONMENT |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "1"}
 Call = tuple[str, ...]
 
 
@@ -180,7 +181,7 @@ def config_keys(files: str | Sequence[str], folder: Path) -> set[str]:
 
 def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
     """Settings with which anything takes seconds, of those that there are."""
-    small = {**SMALL, "epochs": 1, "max_cases": 8}
+    small = {**SMALL, "epochs": 1, "max_cases": 8, "live_cases": 0}  # figures take longest
     if "slice_size" in keys:
         del small["spacing_mm"]  # images of these bundles keep their voxels
     if {"--fold", "--folds", "--held_out"} & set(given):

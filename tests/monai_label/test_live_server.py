@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
-import subprocess
 import time
 from pathlib import Path
 
@@ -19,24 +17,19 @@ import SimpleITK as sitk  # noqa: N813
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
 from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
 from tests.monai_label.reading import labels_of, read_as_monai_label
+from tests.monai_label.serving import bounded_requests, check_geometry, label_server, say
 
 if os.environ.get("SEGAN_MONAI_LABEL") != "1":
     pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)
 client_module = pytest.importorskip("monailabel.client.client", reason="run bash scripts/test_monai_label.sh")
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS, ANSWER_SECONDS, TRAIN_SECONDS = 180, 120, 300
+TRAIN_SECONDS = 300
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
-@pytest.fixture(autouse=True)
-def every_request_is_bounded():
-    """The client sets no limits of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(ANSWER_SECONDS)
-    yield
-    socket.setdefaulttimeout(before)
+every_request_is_bounded = pytest.fixture(autouse=True)(bounded_requests)
 
 
 def run_in_process(bundle, run_id, **overrides):
@@ -70,54 +63,14 @@ def trained(request, tmp_path, oblique):
 
 @pytest.fixture
 def server(trained, tmp_path):
-    """What scripts/monai_label.sh starts: the address, and the folder of the app."""
+    """The address, and the folder of the app."""
     bundle, overlay, studies = trained
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {**os.environ, "SEGAN_MONAI_LABEL_PORT": str(port), "SEGAN_MONAI_LABEL_APP": str(tmp_path / "app")}
-    command = ["bash", str(ROOT / "scripts" / "monai_label.sh"), str(bundle), str(studies), str(overlay)]
-    log = tmp_path / "server.log"
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            assert process.poll() is None, log.read_text(encoding="utf-8")[-4000:]
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")[-4000:]
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", tmp_path / "app"
-    finally:
-        process.terminate()  # the script has become the server: this is its process
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(30)
-        print(f"server stopped, exit status {process.returncode}")
-    if "Traceback" in (text := log.read_text(encoding="utf-8")):
-        print(text[-2000:])
-
-
-def say(*words):
-    print(" ".join(map(str, words)), flush=True)
+    with label_server(tmp_path, bundle, studies, overlay) as served:
+        yield served
 
 
 def dice(found, expected):
     return 2 * np.sum((found > 0) & (expected > 0)) / max(1, np.sum(found > 0) + np.sum(expected > 0))
-
-
-def check_geometry(label_map, image):
-    """Both as SimpleITK, which viewers use, sees them."""
-    found, expected = sitk.ReadImage(str(label_map)), sitk.ReadImage(str(image))
-    assert found.GetSize() == expected.GetSize()[:3]
-    np.testing.assert_allclose(found.GetSpacing(), expected.GetSpacing()[:3], atol=1e-5)
-    np.testing.assert_allclose(found.GetOrigin(), expected.GetOrigin()[:3], atol=1e-4)
-    direction = np.reshape(expected.GetDirection(), (expected.GetDimension(),) * 2)[:3, :3]
-    np.testing.assert_allclose(np.reshape(found.GetDirection(), (3, 3)), direction, atol=1e-5)
 
 
 def train(client, name):

@@ -1,0 +1,135 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Results of a sweep, read from the folders of its trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segan_monai.errors import DataError
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+from segan_monai.report.history import read_history
+
+TRIAL = "trial.json"
+STATES = ("finished", "stopped early", "unfinished")
+
+
+@dataclass(frozen=True)
+class SweepTrial:
+    """One training of a sweep.
+
+    Attributes:
+        name: name of its folder.
+        drawn: drawn values by key, in the form of Optuna.
+        settings: the same as values of config keys.
+        state: one of ``STATES``.
+        value: best value of the metric so far; None before the first validation.
+        best_epoch: epoch of that value.
+        epochs: epochs trained.
+        seconds: training time without validation.
+    """
+
+    name: str
+    drawn: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    state: str
+    value: float | None
+    best_epoch: int | None
+    epochs: int
+    seconds: float
+
+
+def validations(training: Path, metric: str) -> pd.Series:
+    """Return the finite values of a metric by epoch; empty before the first validation.
+
+    Args:
+        training: output folder of the training.
+        metric: name in ``history.csv``, such as ``validation/mean_dice``.
+    """
+    file = training / "history.csv"
+    if not file.is_file():
+        return pd.Series(dtype=float)
+    history = read_history(file)
+    of_metric = history[history["name"] == metric].dropna()
+    return of_metric.groupby("epoch")["value"].last().astype(float)
+
+
+def read_trials(output_dir: Path, metric: str, epochs: int, largest: bool = True) -> list[SweepTrial]:
+    """Read all trials of a sweep, the best first, then those without a value.
+
+    Args:
+        output_dir: folder of the sweep.
+        metric: name in ``history.csv``.
+        epochs: epochs of a training that is not stopped early.
+        largest: whether larger values are better.
+
+    Raises:
+        DataError: The record of a trial is damaged.
+    """
+    trials = []
+    for file in sorted((output_dir / "trials").glob(f"*/{TRIAL}")):
+        record = read_json_object(file, "Delete the folder of this trial.")
+        training = file.parent / "training"
+        values = validations(training, metric)
+        history = training / "history.csv"
+        seconds = (
+            read_history(history).groupby("epoch")["seconds"].max() if history.is_file() else pd.Series(dtype=float)
+        )
+        trained = int(seconds.index.max()) if len(seconds) else 0
+        best = (values.idxmax() if largest else values.idxmin()) if len(values) else None
+        ended = bool(record.get("ended"))
+        trials.append(
+            SweepTrial(
+                file.parent.name,
+                record["drawn"],
+                record["settings"],
+                STATES[0] if trained >= epochs and ended else STATES[1] if ended else STATES[2],
+                None if best is None else float(values[best]),
+                None if best is None else int(best),
+                trained,
+                float(seconds.sum()),
+            )
+        )
+    sign = -1 if largest else 1
+    return sorted(trials, key=lambda trial: (trial.value is None, sign * (trial.value or 0.0), trial.name))
+
+
+def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -> list[Path]:
+    """Write ``sweep.csv``, one line per trial, and ``best.json``, the settings of the best one as an overlay.
+
+    Raises:
+        DataError: No trial has a value.
+        OutputError: A file cannot be written.
+    """
+    if not trials or trials[0].value is None:
+        raise DataError(
+            f"no trial of {output_dir} has a value of {metric}. See the files training.log in its folder trials; the "
+            "names of metrics are those of history.csv."
+        )
+    lines = [
+        {
+            "trial": trial.name,
+            metric: trial.value,
+            "best_epoch": trial.best_epoch,
+            "epochs": trial.epochs,
+            "state": trial.state,
+            "train_seconds": trial.seconds,
+            **{
+                key: json.dumps(value) if isinstance(value, list | dict) else value
+                for key, value in trial.settings.items()
+            },
+        }
+        for trial in trials
+    ]
+    with whole_file(output_dir / "sweep.csv") as file:
+        pd.DataFrame(lines).to_csv(file, index=False, float_format="%.6g")
+    with whole_file(output_dir / "best.json") as file:
+        file.write_text(json.dumps(trials[0].settings, indent=4) + "\n", encoding="utf-8")
+    return [output_dir / "sweep.csv", output_dir / "best.json"]

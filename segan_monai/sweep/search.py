@@ -1,0 +1,135 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Search by Ray Tune: Optuna proposes settings, and ASHA stops the trainings that fall behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import ConfigError
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+from segan_monai.optional import require_modules
+from segan_monai.reproduce.cluster import Cluster
+from segan_monai.sweep.results import TRIAL
+from segan_monai.sweep.training import Sweep, Training
+
+logger = logging.getLogger(__name__)
+
+REDUCTION = 3  # the best third of the trainings continues at each step
+_EXPERIMENT = "tune"
+
+
+def run_sweep(sweep: Sweep, trials: int, cluster: Cluster, min_epochs: int, seed: int = 0) -> int:
+    """Run or resume a sweep.
+
+    Finished and stopped trials are not repeated, and interrupted ones are resumed from their last checkpoints.
+
+    Args:
+        sweep: the sweep.
+        trials: number of trainings.
+        cluster: cluster to run them on, and what each needs.
+        min_epochs: epochs before a training may be stopped.
+        seed: seed of Optuna's sampler (tree-structured Parzen estimator).
+
+    Returns:
+        Number of trials that failed.
+
+    Raises:
+        ConfigError: Ray or Optuna is not installed, or the folder holds a sweep with other settings.
+    """
+    require_modules("ray", "segan-monai sweep")
+    record = {**sweep.record(), "trials": trials, "min_epochs": min_epochs, "seed": seed}
+    _claim(sweep.output_dir / "sweep.json", record)
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv and TensorBoard have everything
+    cluster.connect()
+    from ray import tune
+
+    trainable = tune.with_resources(_trainable(sweep), {"cpu": cluster.cpus, "gpu": cluster.gpus})
+    experiment = sweep.output_dir / _EXPERIMENT
+    if tune.Tuner.can_restore(str(experiment)):
+        tuner = tune.Tuner.restore(str(experiment), trainable, resume_unfinished=True, resume_errored=True)
+    else:
+        tuner = _new_tuner(sweep, trainable, trials, cluster.retries, min_epochs, seed)
+    return tuner.fit().num_errors
+
+
+def _new_tuner(sweep: Sweep, trainable: Any, trials: int, retries: int, min_epochs: int, seed: int) -> Any:
+    from ray import tune
+    from ray.tune.schedulers import ASHAScheduler
+    from ray.tune.search.optuna import OptunaSearch
+
+    goal = {"metric": "value", "mode": "max" if sweep.largest else "min"}
+    early = ASHAScheduler(
+        time_attr="epoch", max_t=sweep.epochs, grace_period=min_epochs, reduction_factor=REDUCTION, **goal
+    )
+    search = OptunaSearch(sweep.space.distributions(), seed=seed, **goal)
+    return tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(num_samples=trials, search_alg=search, scheduler=early),
+        run_config=tune.RunConfig(
+            name=_EXPERIMENT,
+            storage_path=str(sweep.output_dir),
+            failure_config=tune.FailureConfig(max_failures=retries),
+            callbacks=[_follows(sweep)],
+            verbose=0,
+        ),
+    )
+
+
+def _trainable(sweep: Sweep) -> Any:
+    """Return the class whose instances Ray Tune creates on the machines of the cluster."""
+    from ray import tune
+
+    class Trial(tune.Trainable):
+        def setup(self, config: dict[str, Any]) -> None:
+            self.training = Training(sweep, self.trial_id, config)
+
+        def step(self) -> dict[str, Any]:
+            return self.training.next_validation()
+
+        def save_checkpoint(self, checkpoint_dir: str) -> None:
+            """Save nothing: the checkpoint of the training lies in the folder of the trial."""
+
+        def load_checkpoint(self, checkpoint: Any) -> None:
+            """Load nothing: ``Training`` resumes by itself."""
+
+        def cleanup(self) -> None:
+            self.training.stop()
+
+    return Trial
+
+
+def _follows(sweep: Sweep) -> Any:
+    """Return the callback that logs each validation, and records which trials have ended, finished or stopped early."""
+    from ray import tune
+
+    class Follow(tune.Callback):
+        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
+            logger.info("trial %s, epoch %d: %.4f (%s)", trial.trial_id, result["epoch"], result["value"], trial.config)
+
+        def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+            file = sweep.folder(trial.trial_id) / TRIAL
+            record = {**read_json_object(file), "ended": True}
+            with whole_file(file) as partial:
+                partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+
+    return Follow()
+
+
+def _claim(file: Path, record: dict[str, Any]) -> None:
+    """Record the settings of a sweep in its folder, or refuse the folder of one with other settings."""
+    if file.is_file():
+        found = read_json_object(file, "Choose another --output-dir.")
+        differing = [key for key in record if found.get(key) != json.loads(json.dumps(record[key]))]
+        if differing:
+            raise ConfigError(
+                f"{file.parent} holds a sweep with other settings ({', '.join(differing)} differ). Choose another "
+                "--output-dir, or type the same command to resume it."
+            )
+    with whole_file(file) as partial:
+        partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")

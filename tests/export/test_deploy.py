@@ -1,0 +1,93 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""The application for MONAI Deploy: ``segan-monai export map``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+
+from segan_monai.errors import ConfigError
+from segan_monai.export import ExportedBundle
+from segan_monai.export.deploy import write_application
+from segan_monai.networks import SegANSegmentor
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN
+
+SMALL = {"base_channels": 4, "full_resolution_channels": 0, "deep_supervision": 0}
+
+
+@pytest.fixture(scope="module")
+def application(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    torch.manual_seed(1)
+    torch.save(SegANSegmentor(7, 2, base_channels=4).state_dict(), folder / "small.pt")
+    exported = ExportedBundle(BUNDLES / HIPPOCAMPUS, folder / "small.pt", overrides=SMALL)
+    return write_application(exported, folder / "map")
+
+
+def test_files(application):
+    about = yaml.safe_load((application / "app" / "app.yaml").read_text(encoding="utf-8"))["application"]
+    metadata = json.loads((BUNDLES / HIPPOCAMPUS / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert (about["title"], about["version"]) == (metadata["name"], metadata["version"])
+    (rule,) = json.loads((application / "app" / "selections.json").read_text(encoding="utf-8"))["selections"]
+    assert rule == {"name": "T1", "conditions": {"Modality": "^MR$", "ImageType": ["!LOCALIZER"]}}
+    placed = application / "models" / HIPPOCAMPUS
+    config = json.loads((placed / "configs" / "inference.json").read_text(encoding="utf-8"))
+    assert {key: config[key] for key in SMALL} == SMALL
+    assert "cuda" in config["device"]  # not that of the export
+    assert (placed / "models" / "model.pt").is_file()
+    with pytest.raises(ConfigError, match=r"map is not empty\. Expected an empty or a new folder"):
+        write_application(ExportedBundle(placed), application)
+
+
+def test_one_rule_per_modality_and_no_photographs(tmp_path):
+    torch.save({}, tmp_path / "model.pt")
+    with pytest.raises(ConfigError, match=r"takes images of modality .* Expected CT or MR .* photographs"):
+        write_application(ExportedBundle(BUNDLES / SKIN, tmp_path / "model.pt"), tmp_path / "skin")
+    from segan_monai.export.deploy import _selections
+
+    rules = _selections(ExportedBundle(BUNDLES / BRATS, tmp_path / "model.pt").parser)
+    assert [rule["name"] for rule in rules] == ["t1c", "t2", "flair"]
+    assert rules[2]["conditions"]["SeriesDescription"] == r"\bflair\b"
+
+
+@pytest.mark.slow
+def test_the_application_runs(application, tmp_path):
+    """As MONAI Deploy's runner starts it, without a container."""
+    pytest.importorskip("monai.deploy", reason="pip install monai-deploy-app-sdk segan-monai[dicom]")
+    import pydicom
+
+    from tests.dicom.reading import sources_of_frames
+    from tests.dicom.studies import SECRETS, image, write_series
+
+    study = tmp_path / "study"
+    sources = write_series(study, image((32, 40, 12)))
+    write_series(study, image(), number=2, description="T2")
+
+    def run():
+        command = [sys.executable, application / "app", "-i", study, "-o", tmp_path, "-m", application / "models"]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+
+    ambiguous = run()
+    assert ambiguous.returncode != 0
+    assert "2 series match the selection T1" in ambiguous.stderr + ambiguous.stdout
+
+    rules = application / "app" / "selections.json"
+    content = json.loads(rules.read_text(encoding="utf-8"))
+    content["selections"][0]["conditions"]["SeriesDescription"] = "^T1"
+    rules.write_text(json.dumps(content), encoding="utf-8")
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert not any(word in done.stdout + done.stderr for word in SECRETS)
+    (result,) = tmp_path.glob("*_seg.dcm")
+    of_series = {pydicom.dcmread(file).SOPInstanceUID for file in sources}
+    assert {instance for instance, _ in sources_of_frames(result)} <= of_series
+    assert [one.SegmentLabel for one in pydicom.dcmread(result).SegmentSequence] == [
+        "Anterior hippocampus",
+        "Posterior hippocampus",
+    ]
