@@ -12,7 +12,7 @@ LOGITS = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 241)
 """Logits to which voxels are rounded, in steps of 0.1."""
 BINS = 15
 CONSIDERED = 0.01
-"""Voxels of lower probability are in no calibration error, or the background would hide all others [ours]."""
+"""Voxels of lower probability do not count, or the background would decide everything [ours]."""
 
 
 def calibration_counts(probabilities: np.ndarray, references: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -38,25 +38,34 @@ def calibration_error(counts: np.ndarray, temperature: float = 1.0) -> float:
         counts: result of ``calibration_counts``, summed over cases.
         temperature: divisor of the logits.
     """
-    used = _sigmoid(LOGITS) >= CONSIDERED
-    total = counts[:, used].sum(0)
+    logits, (background, foreground) = _considered(counts)
+    total = background + foreground
     if not total.sum():
         return float("nan")
-    p = _sigmoid(LOGITS[used] / temperature)
+    p = _sigmoid(logits / temperature)
     index = np.minimum((p * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(index, total * p - counts[1, used], minlength=BINS)
+    gaps = np.bincount(index, total * p - foreground, minlength=BINS)
     return float(np.abs(gaps).sum() / total.sum())
 
 
 def fit_temperature(counts: np.ndarray) -> float:
-    """Return the temperature of the lowest cross-entropy, from 0.1 to 10; above 1, the network is too certain."""
+    """Return the temperature of the lowest cross-entropy of the considered voxels, from 0.1 to 10.
+
+    Above 1, the network is too certain.
+    """
+    logits, (background, foreground) = _considered(counts)
 
     def cross_entropy(log_temperature: float) -> float:
-        logits = LOGITS / np.exp(log_temperature)
-        return float(counts[0] @ np.logaddexp(0, logits) + counts[1] @ np.logaddexp(0, -logits))
+        scaled = logits / np.exp(log_temperature)
+        return float(background @ np.logaddexp(0, scaled) + foreground @ np.logaddexp(0, -scaled))
 
     limits = (np.log(0.1), np.log(10))
     return float(np.exp(optimize.minimize_scalar(cross_entropy, bounds=limits, method="bounded").x))
+
+
+def _considered(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    used = _sigmoid(LOGITS) >= CONSIDERED
+    return LOGITS[used], counts[:, used]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
