@@ -234,13 +234,9 @@ class CaseJournal:
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
         parts = [settings, members[0] if len(members) == 1 else members]
-        return digest([*parts, *self._quality_models()])
-
-    def _quality_models(self) -> list[str]:
-        """Return the digest of the ``quality.json`` that the run may use, if there is one."""
-        if not has_quality_file(self.weights):
-            return []
-        return [hashlib.sha256(quality_file(self.weights).read_bytes()).hexdigest()]
+        if has_quality_file(self.weights):  # results have estimates by it
+            parts.append(hashlib.sha256(quality_file(self.weights).read_bytes()).hexdigest())
+        return digest(parts)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """Read the last line of each case. Damaged lines are ignored, so their cases are run again."""
