@@ -108,4 +108,4 @@ def test_the_page_of_the_package_stands_alone(wheel):
     assert [link for link in links if not link.startswith("https://")] == []
     assert metadata["Author"] == "The segan-monai contributors"
     assert metadata["License-Expression"] == "Apache-2.0"
-    assert set(metadata.get_all("Provides-Extra")) == {"phantoms", "export", "dicom", "mlflow", "docs", "dev"}
+    assert set(metadata.get_all("Provides-Extra")) == {"phantoms", "export", "dicom", "mlflow", "ray", "docs", "dev"}

@@ -17,8 +17,8 @@ import pytest
 pytestmark = [pytest.mark.slow]
 pytest.importorskip("ray", reason="Ray: bash scripts/test_ray.sh")
 SECONDS = 900  # far more than it takes; a bound, not a measure
-TRIALS = 3
-EPOCHS = 4
+TRIALS = 2
+EPOCHS = 2
 
 
 def test_a_sweep_is_killed_and_resumed(hippocampi, tmp_path):
