@@ -74,9 +74,9 @@ INFERERS = {
 def image_and_network(name):
     torch.manual_seed(0)
     _, network, dimensions, _ = INFERERS[name]
-    for parameter in network.parameters():
-        nn.init.normal_(parameter, std=2.0)
-    return torch.rand(1, 1, 9, 10, 7)[(..., *[0] * (5 - dimensions))], network
+    nn.init.normal_(network.weight, std=2.0)
+    nn.init.zeros_(network.bias)
+    return torch.randn(1, 1, 9, 10, 7)[(..., *[0] * (5 - dimensions))], network
 
 
 @pytest.mark.parametrize("name", INFERERS)
