@@ -27,21 +27,24 @@ def fit_quality(
             "-o",
             metavar="DIR",
             file_okay=False,
-            help="Folder with weights, model.pt, that receives quality.json; may be repeated.",
+            help="Folder with the weights that predict will use, model.pt; receives quality.json. May be repeated.",
         ),
     ],
 ) -> None:
     """Fit how good a segmentation is to the signals and the Dice of cases that no network was trained on.
 
-    Later runs of predict with the weights beside quality.json then write quality.csv: expected Dice, a bound that 90 %
-    of cases exceed, and a flag, for every case and region.
+    Later runs of predict with the weights beside quality.json then write quality.csv for every case and region: the
+    expected Dice, a bound that about 90 % of cases like those of the fit exceed, and a flag.
 
     Example: segan-monai fit-quality OUT/bundle/seed_0_fold_*/out_of_fold -o OUT/bundle/seed_0_fold_0/training
     """
+    from segan_monai.errors import ConfigError
     from segan_monai.quality import fit_quality as fit
     from segan_monai.quality import held_out_estimates, read_evaluations, write_quality
-    from segan_monai.quality.file import NAME
 
+    for folder in output_dir:
+        if not (folder / "model.pt").is_file():
+            raise ConfigError(f"{folder} has no model.pt; expected the folder of the weights that predict will use.")
     settings, cases = read_evaluations(evaluations)
     model = fit(cases)
     held_out = held_out_estimates(cases)
@@ -57,5 +60,4 @@ def fit_quality(
             typer.echo(f"  {name:18} {'':5}  {'':8}  {alone['aurc']:.3f}  {alone['spearman']:8.3f}")
     fit_record = {"cases": len(cases), "measured": measures}
     for folder in output_dir:
-        write_quality(folder / NAME, model, settings, fit_record)
-        typer.echo(f"written: {folder / NAME}")
+        typer.echo(f"written: {write_quality(folder / 'model.pt', model, settings, fit_record)}")

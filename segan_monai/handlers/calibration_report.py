@@ -19,6 +19,8 @@ from segan_monai.files import whole_file
 from segan_monai.processes import gather_objects
 from segan_monai.quality.calibration import calibration_error, fit_temperature
 
+NAME = "calibration.json"
+
 
 class CalibrationReport:
     """Writes ``calibration.json`` from what ``CalibrationCountsd`` counted in all cases together.
@@ -58,7 +60,10 @@ class CalibrationReport:
     def write(self) -> None:
         """Add the counts of all processes, and write the file on rank 0."""
         parts = [counts for counts in gather_objects(self.counts) if counts is not None]
-        if idist.get_rank() > 0 or not parts:
+        if idist.get_rank() > 0:
+            return
+        if not parts:
+            (self.output_dir / NAME).unlink(missing_ok=True)  # of an earlier run
             return
         found = {}
         for region, counts in zip(self.regions, np.sum(parts, axis=0), strict=True):
@@ -69,5 +74,5 @@ class CalibrationReport:
                     "temperature": round(temperature, 4),
                     "error_at_temperature": round(calibration_error(counts, temperature), 5),
                 }
-        with whole_file(self.output_dir / "calibration.json") as file:
+        with whole_file(self.output_dir / NAME) as file:
             file.write_text(json.dumps(found, indent=4) + "\n", encoding="utf-8")

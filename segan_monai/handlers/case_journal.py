@@ -60,7 +60,8 @@ class CaseJournal:
     - ``inference.jsonl`` receives one line as soon as a case ends, so a killed run loses no finished case.
     - ``inference.json`` lists the ``status`` (``finished``, ``failed`` or ``not reached``), ``seconds``, ``error`` and
       ``files`` of every case, and counts each status.
-    - ``quality.csv`` has the columns ``case,region,expected_dice,lower_bound,flag``, if the output has ``quality``.
+    - ``quality.csv`` has the columns ``case,region,expected_dice,lower_bound,flag``, if the output has ``quality``. If
+      not, that of an earlier run is removed with its ``report.html``.
     - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
 
     At the end, the names of the files are printed.
@@ -214,6 +215,9 @@ class CaseJournal:
         ]
         if qualities:
             self._write_table(QUALITY, ("case", "region", "expected_dice", "lower_bound", "flag"), qualities)
+        elif (self.record_dir / QUALITY).is_file():  # of an earlier run; its report shows the table
+            (self.record_dir / QUALITY).unlink()
+            (self.record_dir / "report.html").unlink(missing_ok=True)
         if self.regions is not None:
             rows = [(line["case"], *volume) for line in lines for volume in (line.get("ml") or {}).items()]
             self._write_table(VOLUMES, ("case", "region", "ml"), rows)

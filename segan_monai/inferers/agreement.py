@@ -1,8 +1,11 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Agreement of the predictions that inference averages: slicing axes, mirrored views, members of an ensemble."""
+"""Agreement of the predictions that inference averages: slicing axes and mirrored views."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -12,10 +15,8 @@ class Agreement:
     """Sums of the overlap of predictions of the same voxels, from which the pairwise Dice follows.
 
     An inferer whose attribute ``agreement`` is set compares the outputs that it averages. Counts of batches and
-    windows add up, so nothing but the masks of one mean is held in memory.
-
-    Args:
-        softmax: whether a voxel has the class with the highest logit; else each class whose logit is above 0.
+    windows add up, so nothing but the masks of one mean is held in memory. A voxel has each class whose logit is
+    above 0.
 
     Examples:
         >>> agreement = Agreement()
@@ -26,13 +27,26 @@ class Agreement:
         [0.6666666865348816]
     """
 
-    def __init__(self, softmax: bool = False) -> None:
-        self.softmax = softmax
+    def __init__(self) -> None:
         self.counts: dict[str, Tensor] = {}
+        self.depth = 0
 
-    def clear(self) -> None:
-        """Forget all counts, before the next case."""
-        self.counts = {}
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Count within a block. The outermost block is one case and begins without counts.
+
+        What a block counted is undone if it fails, so a retry counts no batch twice.
+        """
+        before = self.counts if self.depth else {}
+        self.counts = before  # replaced by ``compare``, never changed in place
+        self.depth += 1
+        try:
+            yield
+        except BaseException:
+            self.counts = before
+            raise
+        finally:
+            self.depth -= 1
 
     def compare(self, kind: str, masks: list[Tensor], logits: Tensor) -> None:
         """Add the overlap of an output with each earlier output of the same voxels.
@@ -43,18 +57,23 @@ class Agreement:
             logits: (N, K, ...).
         """
         mask = logits > 0
-        if self.softmax:
-            mask = torch.zeros_like(mask).scatter_(1, logits.argmax(1, keepdim=True), True)
         dims = [dim for dim in range(mask.ndim) if dim != 1]
         size = mask.sum(dims)
         for other in masks:
-            counts = torch.stack([(mask & other).sum(dims), size + other.sum(dims)]).cpu()
-            self.counts[kind] = self.counts[kind] + counts if kind in self.counts else counts
+            counts = torch.stack([(mask & other).sum(dims), size + other.sum(dims)])
+            if kind in self.counts:
+                counts = counts + self.counts[kind].to(counts.device)  # the last attempt may be on the CPU
+            self.counts = {**self.counts, kind: counts}
         masks.append(mask)
 
     def dice(self) -> dict[str, list[float]]:
         """Return the pairwise Dice of each of the K classes by kind; 1 where all outputs are empty."""
         return {
             kind: torch.where(total > 0, 2 * both / total.clamp(min=1), 1.0).tolist()
-            for kind, (both, total) in self.counts.items()
+            for kind, (both, total) in ((kind, counts.cpu()) for kind, counts in self.counts.items())
         }
+
+
+def attempt(agreement: Agreement | None) -> AbstractContextManager[None]:
+    """Return ``Agreement.attempt`` of an inferer's ``agreement``; without one, a block that does nothing."""
+    return nullcontext() if agreement is None else agreement.attempt()

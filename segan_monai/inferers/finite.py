@@ -14,7 +14,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.finite import require_finite
-from segan_monai.inferers.agreement import Agreement
+from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.mirroring import mean_of_mirrored
 from segan_monai.networks.ensemble import members_of
@@ -71,9 +71,8 @@ class FiniteInferer(SimpleInferer):
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""
         if len(members_of(network)) > 1:
-            return infer_members(
-                lambda member: self(inputs, member, *args, **kwargs), inputs, network, agreement=self.agreement
-            )
+            with attempt(self.agreement):
+                return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         plain = (
             inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         )  # torch.compile cannot trace MetaTensor
@@ -81,7 +80,7 @@ class FiniteInferer(SimpleInferer):
         def apply(batch: Tensor) -> Tensor:
             return SimpleInferer.__call__(self, batch, network, *args, **kwargs)
 
-        output = require_finite_output(
-            mean_of_mirrored(apply, plain, self.mirror_axes, agreement=self.agreement), inputs
-        )
-        return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]
+        with attempt(self.agreement):
+            output = mean_of_mirrored(apply, plain, self.mirror_axes, agreement=self.agreement)
+            output = require_finite_output(output, inputs)
+            return convert_to_dst_type(output, inputs, dtype=output.dtype, device=output.device)[0]

@@ -11,7 +11,6 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from segan_monai.inferers.agreement import Agreement
 from segan_monai.networks.ensemble import mean_of_members
 
 
@@ -20,7 +19,6 @@ def infer_members(
     inputs: Tensor,
     network: Any,
     plain_channels: int = 0,
-    agreement: Agreement | None = None,
 ) -> Tensor:
     """Return ``mean_of_members`` with the metadata of the inputs.
 
@@ -29,16 +27,11 @@ def infer_members(
         inputs: images (B, C, ...).
         network: an ensemble.
         plain_channels: see ``mean_of_members``.
-        agreement: receives the overlap of the members, as ``members``.
     """
-    masks: list[Tensor] = []
 
     def plain(member: Any) -> Tensor:
         output = apply(member)
-        output = output.as_tensor() if isinstance(output, MetaTensor) else output
-        if agreement is not None:
-            agreement.compare("members", masks, output[:, : output.shape[1] - plain_channels])
-        return output
+        return output.as_tensor() if isinstance(output, MetaTensor) else output
 
     mean = mean_of_members(plain, network, plain_channels)
     return convert_to_dst_type(mean, inputs, dtype=mean.dtype, device=mean.device)[0]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from segan_monai.errors import ConfigError
 from segan_monai.finite import NonFiniteOutputError
+from segan_monai.inferers.agreement import attempt
 from segan_monai.inferers.finite import image_name
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.slices import VolumeSliceInferer
@@ -66,7 +67,8 @@ class RoISliceInferer(VolumeSliceInferer):
                 tables.append(self.found)
                 return output
 
-            mean = infer_members(of_member, inputs, network, agreement=self.agreement)
+            with attempt(self.agreement):
+                mean = infer_members(of_member, inputs, network)
             found = [table for table in tables if table is not None]
             self.found = torch.cat(found) if found else None
             return mean

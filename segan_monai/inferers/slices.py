@@ -15,7 +15,7 @@ from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
-from segan_monai.inferers.agreement import Agreement
+from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -76,7 +76,7 @@ class VolumeSliceInferer(Inferer):
             networks that depend on the extent seen in training, or planes that do not fit in memory.
 
     Attributes:
-        agreement: receives the overlap of the outputs that are averaged; None to compare none.
+        agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
 
     Raises:
         ConfigError: if ``axis``, ``batch_size``, ``neighbours``, ``mirror_axes`` or ``window_overlap`` is out of range.
@@ -133,13 +133,12 @@ class VolumeSliceInferer(Inferer):
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if len(members_of(network)) > 1:
-            return infer_members(
-                lambda member: self(inputs, member, *args, **kwargs), inputs, network, agreement=self.agreement
-            )
+            with attempt(self.agreement):
+                return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
-            with moved(network, device):
+            with moved(network, device), attempt(self.agreement):
                 there = volume.to(device)
                 result = self._restacked(there, self.axes[0], network, batch_size, *args, **kwargs)
                 masks: list[Tensor] = []
@@ -152,9 +151,10 @@ class VolumeSliceInferer(Inferer):
                     result += output
                 return result / len(self.axes) if len(self.axes) > 1 else result
 
-        restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
-        # keeps the metadata of a MetaTensor
-        return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
+        with attempt(self.agreement):
+            restacked = require_finite_output(with_less_memory(apply, self.batch_size, volume.device), inputs)
+            # keeps the metadata of a MetaTensor
+            return convert_to_dst_type(restacked, inputs, device=restacked.device)[0]
 
     def _restacked(
         self, volume: Tensor, axis: int, network: Callable[..., Tensor], batch_size: int, *args: Any, **kwargs: Any

@@ -14,7 +14,7 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.engines.mixed_precision import autocast_dtype
-from segan_monai.inferers.agreement import Agreement
+from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -41,7 +41,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
             automatically if accelerator memory is insufficient.
 
     Attributes:
-        agreement: receives the overlap of the outputs that are averaged; None to compare none.
+        agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
 
     Raises:
         ConfigError: if ``mirror_axes`` is out of range.
@@ -85,13 +85,10 @@ class VolumeWindowInferer(SlidingWindowInferer):
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if len(members_of(network)) > 1:
-            return infer_members(
-                lambda member: self(inputs, member, *args, **kwargs),
-                inputs,
-                network,
-                self.plain_channels(inputs),
-                self.agreement,
-            )
+            with attempt(self.agreement):
+                return infer_members(
+                    lambda member: self(inputs, member, *args, **kwargs), inputs, network, self.plain_channels(inputs)
+                )
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
         box = self._content(volume)
 
@@ -108,7 +105,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         def apply(batch_size: int, device: torch.device) -> Tensor:
             inferer = copy(self)
             inferer.sw_batch_size = batch_size
-            with moved(network, device):
+            with moved(network, device), attempt(self.agreement):
                 result = super(VolumeWindowInferer, inferer).__call__(volume[box].to(device), windows)
             if not isinstance(result, Tensor):
                 raise AssertionError("the inferer must return a single tensor")
@@ -116,9 +113,11 @@ class VolumeWindowInferer(SlidingWindowInferer):
             output[box] = result
             return output
 
-        output = require_finite_output(with_less_memory(apply, self.sw_batch_size, volume.device, "windows"), inputs)
-        # keeps the metadata of a MetaTensor
-        return convert_to_dst_type(output, inputs, device=output.device)[0]
+        with attempt(self.agreement):
+            output = with_less_memory(apply, self.sw_batch_size, volume.device, "windows")
+            output = require_finite_output(output, inputs)
+            # keeps the metadata of a MetaTensor
+            return convert_to_dst_type(output, inputs, device=output.device)[0]
 
     def function_of(self, network: Callable[..., Any]) -> Callable[..., Any]:
         """Return the function of the network that is applied to windows."""

@@ -18,14 +18,17 @@ CONSIDERED = 0.01
 def calibration_counts(probabilities: np.ndarray, references: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return how many voxels of each rounded logit are background and foreground, (2, 241).
 
+    Voxels far below ``CONSIDERED`` are omitted: they are most of a volume, and decide nothing.
+
     Args:
         probabilities: values from 0 to 1.
         references: boolean, of the same shape.
         known: boolean, whether the label is known.
     """
-    p = np.clip(probabilities[known].astype(np.float64), 1e-9, 1 - 1e-9)
+    used = known & (probabilities >= CONSIDERED / 2)
+    p = np.clip(probabilities[used].astype(np.float64), 1e-9, 1 - 1e-9)
     index = np.rint((np.log(p / (1 - p)) + LARGEST_LOGIT) * 10).clip(0, len(LOGITS) - 1).astype(int)
-    truth = references[known].astype(int)
+    truth = references[used]
     return np.stack([np.bincount(index[truth == value], minlength=len(LOGITS)) for value in (0, 1)])
 
 

@@ -15,12 +15,17 @@ from segan_monai.quality.image_distance import ImageReference, held_out_distance
 from segan_monai.quality.regression import Regression, fit_regression, held_out_expected
 
 COVERAGE = 0.9
-NEVER_EMPTY = "empty where training never was"
+NEVER_EMPTY = "empty, unlike every case of the fit"
 FALSE_ALARMS = 0.05
 """Share of cases like those of the training that is flagged, over all reasons of a region together [ours]."""
-OF_PARTS = ("agreement_axes", "agreement_mirrors", "agreement_members", "largest_part")
+OF_PARTS = ("agreement_axes", "agreement_mirrors", "largest_part")
 DISTANCE, EXPECTED = "image_distance", "expected_dice"
-REASONS = {DISTANCE: "unlike the training images", "log_ml": "unusual volume", EXPECTED: "low expected Dice"}
+REASONS = {
+    DISTANCE: "unlike the training images",
+    "largest_part": "mask in pieces",
+    "log_ml": "unusual volume",
+    EXPECTED: "low expected Dice",
+}
 """Reason of each oddity in words; that of all others is that parts disagree."""
 EMPTY_LOG_ML = math.log(0.1)
 LEAST_WIDTH = 0.01

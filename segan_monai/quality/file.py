@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -39,11 +40,13 @@ def has_quality_file(weights: Sequence[str | os.PathLike[str]]) -> bool:
     return len(weights) == 1 and quality_file(weights).is_file()
 
 
-def write_quality(file: Path, model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]) -> None:
-    """Write a model.
+def write_quality(
+    weights: str | os.PathLike[str], model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]
+) -> Path:
+    """Write a model beside weights, and return its file.
 
     Args:
-        file: the file, beside the weights.
+        weights: file of the weights that the model is for. Other weights at its place are refused.
         model: result of ``fit_quality``.
         settings: settings of the inference whose results the model was fitted to.
         fit: what the fit says of itself: cases, folders, measures.
@@ -51,21 +54,31 @@ def write_quality(file: Path, model: QualityModel, settings: Mapping[str, Any], 
     Raises:
         OutputError: The file cannot be written.
     """
-    content = {"version": VERSION, "settings": dict(settings), "model": model.record(), "fit": dict(fit)}
+    file = quality_file([weights])
+    content = {
+        "version": VERSION,
+        "weights_sha256": _digest(Path(weights)),
+        "settings": dict(settings),
+        "model": model.record(),
+        "fit": dict(fit),
+    }
     with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return file
 
 
-def read_quality(file: Path, settings: Mapping[str, Any]) -> QualityModel:
-    """Read a model for a run with the given settings.
+def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[str, Any]) -> QualityModel:
+    """Read the model for a run with the given weights and settings.
 
     Args:
-        file: ``quality.json``.
+        weights: files of weights of the run, which must be one.
         settings: settings of the run, plain values; the same names as in ``write_quality``.
 
     Raises:
-        ConfigError: The file does not exist, is damaged, or was written by another version; or its settings differ.
+        ConfigError: There are several weights; ``quality.json`` does not exist beside them, is damaged, or was written
+            by another version; or its weights or settings differ.
     """
+    file = quality_file(weights)
     try:
         content = read_json_object(file, _AGAIN)
     except FileNotFoundError as error:
@@ -77,6 +90,12 @@ def read_quality(file: Path, settings: Mapping[str, Any]) -> QualityModel:
         raise ConfigError(str(error)) from error
     if content.get("version") != VERSION:
         raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
+    if content.get("weights_sha256") != _digest(Path(weights[0])):
+        raise ConfigError(
+            f"{file} was fitted for other weights than {Path(weights[0]).name}; expected those of the fit "
+            f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
+            "segan-monai fit-quality."
+        )
     fitted = content.get("settings")
     if not isinstance(fitted, dict):
         raise ConfigError(f"{file} has no 'settings'; expected an object. {_AGAIN}")
@@ -100,3 +119,7 @@ def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: 
                 f"{name} was made with {key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as "
                 f"in this run. {remedy}"
             )
+
+
+def _digest(weights: Path) -> str | None:
+    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None

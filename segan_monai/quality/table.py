@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,16 @@ from segan_monai.quality.file import VERSION, require_settings
 SIGNALS = "signals.json"
 LEAST_CASES = 20
 """Fewest cases of a region for a fit: the lower bound is the second-lowest error of 20 [ours]."""
-LARGEST_FOLDS = 10
+LEAST_PATIENTS = 10
+"""Fewest patients of a region for a fit: each group of the cross-fit has one [ours]."""
+FOLDS = 10
 
 
 def write_signals(
-    folder: Path, settings: Mapping[str, Any], cases: Mapping[str, Mapping[str, Any]], trained_on: Sequence[str] = ()
+    folder: Path,
+    settings: Mapping[str, Any],
+    cases: Mapping[str, Mapping[str, Any]],
+    trained_on: Sequence[str] | None = (),
 ) -> None:
     """Write the signals of cases.
 
@@ -32,7 +38,7 @@ def write_signals(
         folder: output folder of the evaluation.
         settings: settings of its inference, plain values.
         cases: ``patient``, ``image`` and ``regions`` of each case, see ``image_features`` and ``region_signals``.
-        trained_on: those of the cases that the network was trained on.
+        trained_on: those of the cases that the network was trained on; None if that is unknown.
 
     Raises:
         OutputError: The file cannot be written.
@@ -40,17 +46,17 @@ def write_signals(
     content = {
         "version": VERSION,
         "settings": dict(settings),
-        "trained_on": list(trained_on),
+        "trained_on": None if trained_on is None else list(trained_on),
         "cases": dict(sorted(cases.items())),
     }
     with whole_file(folder / SIGNALS) as file:
-        file.write_text(json.dumps(content) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitCase]]:
     """Read signals and Dice of out-of-fold cases.
 
-    Cases of one patient, as the split of the training knows them, are in one group; there are at most ten groups.
+    Cases of one patient, as the split of the training knows them, are in one of ten groups.
 
     Args:
         folders: output folders of evaluations with held-out cases, one per fold.
@@ -59,8 +65,10 @@ def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitC
         The settings of all, and the cases.
 
     Raises:
-        ConfigError: Settings differ, a network was trained on a case, or a case occurs twice.
-        DataError: A folder has no signals or metrics, or there are fewer than ``LEAST_CASES``.
+        ConfigError: Settings differ, an evaluation is of an ensemble, a network was trained on a case or that is
+            unknown, or a case occurs twice.
+        DataError: A folder has no signals or metrics, or a region has a Dice in fewer cases than ``LEAST_CASES`` or
+            patients than ``LEAST_PATIENTS``.
     """
     settings: dict[str, Any] = {}
     found: dict[str, tuple[str, Mapping[str, Any], dict[str, float]]] = {}
@@ -78,14 +86,37 @@ def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitC
                 dice = dict(zip(rows["region"], rows["dice"].astype(float), strict=True))
                 signals = content["cases"][case]
                 found[str(case)] = str(signals["patient"]), signals, dice
-    if len(found) < LEAST_CASES:
-        raise DataError(f"there are {len(found)} cases with signals and Dice; expected at least {LEAST_CASES}.")
-    patients = sorted({patient for patient, _, _ in found.values()})
-    groups = {patient: index % min(LARGEST_FOLDS, len(patients)) for index, patient in enumerate(patients)}
+    groups = _groups(found.values(), ", ".join(map(str, folders)))
     return settings, [
         FitCase(groups[patient], signals["image"], signals["regions"], dice)
         for patient, signals, dice in found.values()
     ]
+
+
+def _groups(found: Collection[tuple[str, Mapping[str, Any], dict[str, float]]], folders: str) -> dict[str, int]:
+    """Return the group of each patient, of the patient, signals and Dice of all cases.
+
+    Raises:
+        DataError: There are too few cases or patients, in all or of a region.
+    """
+    if len(found) < LEAST_CASES:
+        raise DataError(
+            f"there are {len(found)} cases with signals and Dice in {folders}; expected at least {LEAST_CASES}."
+        )
+    labelled: dict[str, list[str]] = {patient: [] for patient, _, _ in found}
+    for region in dict.fromkeys(region for _, signals, _ in found for region in signals["regions"]):
+        of_region = [patient for patient, _, dice in found if math.isfinite(dice.get(region, math.nan))]
+        patients = set(of_region)
+        if len(of_region) < LEAST_CASES or len(patients) < LEAST_PATIENTS:
+            raise DataError(
+                f"region {region} has a Dice in {len(of_region)} cases of {len(patients)} patients in {folders}; "
+                f"expected at least {LEAST_CASES} cases of {LEAST_PATIENTS} patients. Evaluate more held-out cases "
+                "whose labels have this region."
+            )
+        for patient in patients:
+            labelled[patient].append(region)
+    # patients with the same regions are dealt one after the other, so each region is in all groups
+    return {name: index % FOLDS for index, name in enumerate(sorted(labelled, key=lambda name: (labelled[name], name)))}
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -96,9 +127,20 @@ def _content(folder: Path) -> dict[str, Any]:
     content = read_json_object(folder / SIGNALS, remedy)
     if content.get("version") != VERSION or not {"settings", "cases"} <= content.keys():
         raise DataError(f"{folder / SIGNALS} is of another version ({content.get('version')!r}). {remedy}")
-    if seen := content.get("trained_on"):
+    if content["settings"].get("members", 1) != 1:
         raise ConfigError(
-            f"the network was trained on {len(seen)} cases of {folder}, such as {seen[0]}, whose Dice is too high for "
-            "a fit. Expected held-out cases alone: evaluate with --subset held_out."
+            f"{folder / SIGNALS} is of an ensemble of {content['settings']['members']} networks; expected one network, "
+            "because predict estimates no ensembles. Evaluate each network by itself."
+        )
+    seen = content.get("trained_on")
+    if seen is None:
+        raise ConfigError(
+            f"{folder / SIGNALS} has trained_on null: the evaluation found no split file, so its cases may have been "
+            "trained on; expected a list. Evaluate again with --split_file, the split.json of the training."
+        )
+    if seen:
+        raise ConfigError(
+            f"the network was trained on {len(seen)} cases of {folder} or on their patients, such as {seen[0]}: their "
+            "Dice is too high for a fit. Expected held-out cases alone: evaluate with --subset held_out."
         )
     return content

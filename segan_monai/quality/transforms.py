@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 
 from segan_monai.inferers.agreement import Agreement
 from segan_monai.quality.estimate import QualityModel
-from segan_monai.quality.file import quality_file, read_quality
+from segan_monai.quality.file import read_quality
 from segan_monai.quality.signals import image_features, region_signals
 
 
@@ -36,11 +36,10 @@ class QualitySignalsd(MapTransform):
         modalities: names of the C channels.
         settings: settings of the run that change the signals, plain values.
         weights: files of weights of the run, if it shall estimate; None to give signals alone.
-        softmax: whether the regions exclude each other.
 
     Raises:
-        ConfigError: ``weights`` are given, and are several, or ``quality.json`` is missing, damaged or of other
-            settings.
+        ConfigError: ``weights`` are given, and are several, or ``quality.json`` is missing, damaged, or of other
+            weights or settings.
     """
 
     def __init__(
@@ -52,17 +51,16 @@ class QualitySignalsd(MapTransform):
         settings: Mapping[str, Any],
         weights: Sequence[str | os.PathLike[str]] | None = None,
         image_key: str = "image",
-        softmax: bool = False,
     ) -> None:
         super().__init__(keys)
-        self.agreement = Agreement(softmax)
+        self.agreement = Agreement()
         inferer.agreement = self.agreement
         self.regions = list(regions)
         self.modalities = list(modalities)
         self.image_key = image_key
         self.model: QualityModel | None = None
         if weights is not None:
-            self.model = read_quality(quality_file(weights), settings)
+            self.model = read_quality(weights, settings)
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Add the keys to a case."""
@@ -71,7 +69,6 @@ class QualitySignalsd(MapTransform):
             probabilities, image = case[key], case[self.image_key]
             voxel_ml = _voxel_ml(probabilities) if probabilities.ndim == 4 else 0.001
             regions = region_signals(_plain(probabilities), self.regions, self.agreement.dice(), voxel_ml)
-            self.agreement.clear()
             features = image_features(_plain(image), self.modalities)
             case["quality_signals"] = {"image": features, "regions": regions}
             if self.model is not None:

@@ -139,8 +139,22 @@ def _partitions(split: Fields) -> Fields:
         "cases": counts,
         "sample size and its reason": None,
         "assignment": fold,
-        "level at which partitions are disjoint": "patients" if split else None,
+        "level at which partitions are disjoint": _disjoint(split) if split else None,
     }
+
+
+def _disjoint(split: Fields) -> str:
+    """Return what no two parts of a split share, as far as the split says it."""
+    training, held_out = (set(split.get(part, ())) for part in ("training", "validation"))
+    if split.get("split_by") == "patch":
+        return "patches; patients are shared"
+    if training & held_out:
+        return "none: parts share cases"
+    subjects = split.get("subjects")
+    if not subjects:
+        return "cases (the data name no patients)"
+    patients = [{subjects.get(case, case) for case in part} for part in (training, held_out)]
+    return "cases; patients are shared" if patients[0] & patients[1] else "patients"
 
 
 def _network(about: Fields, model: Fields, run: Fields) -> Fields:

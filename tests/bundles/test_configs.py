@@ -8,6 +8,7 @@ import json
 from itertools import takewhile
 
 import pytest
+from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
@@ -34,8 +35,9 @@ OF_ONE_BUNDLE = {
         "regions": "without labels, inference cannot tell the convention",
         "label_regions": "the same, and a training must not look at cases that are held out",
         "postprocessing": "evaluation may choose region_rules, from probabilities before any rule",
+        "quality_settings": "the same: then no rule is applied",
     },
-    HIPPOCAMPUS: {"postprocessing": "the same"},
+    HIPPOCAMPUS: {"postprocessing": "the same", "quality_settings": "the same"},
     BRAIN: {
         "domains": "evaluation has those of the training, and more",
         "load": "inference has no labels",
@@ -82,6 +84,20 @@ OF_EVERY_TRAINING = {
 # steps on images that need a label map or pad both alike, and what steps say of label maps
 WITH_LABELS = {"StripByLabeld", "SpatialPadd"}
 OF_LABELS = {"keys", "allow_missing_keys", "mode", "regions", "ignore_label", "resize_masks", "_desc_"}
+# settings of images, regions and network that need not be those of the fit of quality.json
+WITHOUT_EFFECT_ON_QUALITY = {
+    *("num_classes", "base_channels", "num_levels", "full_resolution_channels", "deep_supervision", "level_strides"),
+    *(
+        "in_channels",
+        "max_channels",
+        "structure",
+        "localizer_depth",
+        "localizer_masks",
+        "segmentor_depth",
+    ),  # of weights
+    *("window_batch_size", "slice_batch_size", "skip_empty_slices"),  # of speed and memory
+    *("subject_pattern", "picture_window", "picture_axes"),
+}
 BUNDLE_NAMES = sorted(folder.name for folder in BUNDLES.iterdir())
 
 
@@ -172,3 +188,26 @@ def test_settings_are_at_the_top_in_titled_sections(bundle, name):
     assert {"_files_", "_run_", "_network_", "_components_"} <= set(titles)
     before_initialize = list(config)[list(config).index("initialize") - 1]
     assert before_initialize == "_components_"
+
+
+@pytest.mark.parametrize("name", ["evaluate", "inference"])
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, PANCREAS, SKIN])
+def test_quality_is_estimated_under_the_settings_of_its_fit(bundle, name):
+    config = read(bundle, name)
+    keys = list(config)
+    of_network = keys[keys.index("_network_") + 1 : keys.index("_results_")]
+    wanted = (
+        {*of_network, *({"region_rules"} & config.keys())} - WITHOUT_EFFECT_ON_QUALITY - {"regions", "ignore_label"}
+    )
+    assert wanted <= config["quality_settings"].keys()
+    for key in wanted - {"region_rules"}:
+        assert config["quality_settings"][key] == f"@{key}"
+
+
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
+def test_an_evaluation_that_learns_region_rules_has_the_dice_without_them(bundle):
+    rules = {"anterior": {"keep": 0.5}}
+    for learns, expected in ((True, None), (False, rules)):
+        own = read(bundle, "evaluate")["quality_settings"]["region_rules"]
+        parser = ConfigParser({"region_rules": rules, "learn_region_rules": learns, "own": own})
+        assert parser.get_parsed_content("own") == expected

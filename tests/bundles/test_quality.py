@@ -35,6 +35,7 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     settings, evaluation = evaluated
     content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
     assert content["settings"]["slice_axis"] == [2, 1, 0]
+    assert content["trained_on"] is None, "there is no split"
     calibration = json.loads((evaluation / "calibration.json").read_text(encoding="utf-8"))
     assert calibration["posterior"]["error_at_temperature"] <= calibration["posterior"]["expected_calibration_error"]
     assert "Calibration of the probabilities" in (evaluation / "report.html").read_text(encoding="utf-8")
@@ -50,7 +51,7 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
         )
         for number in range(30)
     ]
-    write_quality(tmp_path / "models" / "quality.json", fit_quality(cases), content["settings"], {})
+    write_quality(tmp_path / "models" / "model.pt", fit_quality(cases), content["settings"], {})
     output = tmp_path / "inference"
     workflow = run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), **settings)
     with (output / "quality.csv").open(encoding="utf-8") as stream:
@@ -66,6 +67,9 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     assert page.count("<figure>") == page.count("data:image/png") == 4
     run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), **settings)  # resumes: all cases are finished
     assert len((output / "quality.csv").read_text(encoding="utf-8").splitlines()) == len(rows) + 1
+    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), estimate_quality=False, **settings)
+    assert not (output / "quality.csv").exists()
+    assert not (output / "report.html").exists()
     with pytest.raises(Exception) as error:
         run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "other"), mirror_axes=[0], **settings)
     text = " ".join(str(link) for link in causes(error.value))
@@ -73,6 +77,7 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
 
 
 def test_without_a_model_nothing_is_estimated(evaluated, tmp_path):
-    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "inference"), **evaluated[0])
+    workflow = run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "inference"), **evaluated[0])
+    assert workflow.parser.get_parsed_content("evaluator").inferer.agreement is None
     assert not (tmp_path / "inference" / "quality.csv").exists()
     assert not (tmp_path / "inference" / "report.html").exists()

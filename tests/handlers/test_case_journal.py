@@ -69,3 +69,19 @@ def test_a_folder_in_its_place_is_named_at_the_start(journal, cases, tmp_path):
     journal.mkdir()
     with pytest.raises(OutputError, match=r"inference\.jsonl cannot be written \(it is a folder\)"):
         CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases)
+
+
+def test_the_quality_of_an_earlier_run_does_not_stay(journal, cases, tmp_path):
+    out = tmp_path / "out"
+    (out / "report.html").touch()
+    assert CaseJournal(out, tmp_path / "model.pt").unfinished(cases) == []
+    assert (out / "report.html").exists(), "without quality.csv, it is another's"
+    quality = {"lesion": {"expected_dice": 0.9, "lower_bound": 0.8, "flag": ""}}
+    lines = [{**json.loads(line), "quality": quality} for line in journal.read_text(encoding="utf-8").splitlines()]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert CaseJournal(out, tmp_path / "model.pt").unfinished(cases) == []
+    assert (out / "quality.csv").read_text(encoding="utf-8").splitlines()[1] == "a,lesion,0.9,0.8,"
+    (tmp_path / "model.pt").write_bytes(b"other weights, without quality.json")
+    assert CaseJournal(out, tmp_path / "model.pt").unfinished(cases) == cases
+    assert not (out / "quality.csv").exists()
+    assert not (out / "report.html").exists()

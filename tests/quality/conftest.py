@@ -19,17 +19,17 @@ def signals_of(dice, rng):
     return {"image": {"T1 0.5": rng.normal(0.5, 0.1), "extent 0": 3.0}, "regions": {"lesion": region}}
 
 
-def evaluation(folder, count=50, seed=0, settings=SETTINGS, trained_on=(), first=0):
+def evaluation(folder, count=50, seed=0, settings=SETTINGS, trained_on=(), first=0, per_patient=2):
     """Folder of an evaluation of cases whose Dice is from 0.5 to 1."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     cases, lines = {}, ["case,region,dice"]
     for number in range(first, first + count):
         dice = 1 - rng.random() / 2
-        cases[f"c{number}"] = {"patient": f"p{number // 2}", **signals_of(dice, rng)}
+        cases[f"c{number}"] = {"patient": f"p{number // per_patient}", **signals_of(dice, rng)}
         lines.append(f"c{number},lesion,{dice:.6f}")
     (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    content = {"version": 1, "settings": settings, "trained_on": list(trained_on), "cases": cases}
+    content = {"version": 1, "settings": settings, "trained_on": trained_on, "cases": cases}
     (folder / "signals.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 

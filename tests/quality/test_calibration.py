@@ -17,8 +17,9 @@ def drawn(temperature, count=200_000):
 
 
 def test_counts_are_of_known_voxels_by_logit():
-    probabilities = np.array([0.5, 0.5, 1.0, 0.0])
-    counts = calibration_counts(probabilities, np.array([True, False, True, True]), np.array([True, True, True, False]))
+    probabilities = np.array([0.5, 0.5, 1.0, 0.9, 0.001])  # the fourth is unknown, the last is not considered
+    known = np.array([True, True, True, False, True])
+    counts = calibration_counts(probabilities, np.array([True, False, True, True, True]), known)
     assert counts.sum() == 3
     middle = int(np.abs(LOGITS).argmin())
     assert counts[:, middle].tolist() == [1, 1]

@@ -34,8 +34,9 @@ def test_usual_cases_are_not_flagged_and_the_model_survives_json(fitted):
     ("image", "region", "reason"),
     [
         ({"T1 0.5": 3.0}, {}, "unlike the training images (T1 0.5)"),
-        ({}, {"largest_part": 0.2}, "parts disagree"),
-        ({}, {"log_ml": EMPTY}, "empty where training never was"),
+        ({}, {"largest_part": 0.2}, "mask in pieces"),
+        ({}, {"agreement_axes": 0.1}, "parts disagree"),
+        ({}, {"log_ml": EMPTY}, "empty, unlike every case of the fit"),
         ({}, {"log_ml": 7.0}, "unusual volume"),
         ({}, {"soft_dice": 0.0, "agreement_axes": 0.4}, "low expected Dice"),
     ],

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
+from segan_monai.cli.quality import fit_quality as fit_command
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.quality import fit_quality, has_quality_file, read_evaluations, read_quality, write_quality
+from segan_monai.quality import (
+    fit_quality,
+    has_quality_file,
+    read_evaluations,
+    read_quality,
+    write_quality,
+    write_signals,
+)
 from tests.quality.conftest import SETTINGS, evaluation, usual
 
 
 @pytest.fixture
 def file(fitted, tmp_path):
-    write_quality(tmp_path / "quality.json", fit_quality(fitted[1]), fitted[0], {"cases": 100})
-    return tmp_path / "quality.json"
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    return write_quality(tmp_path / "model.pt", fit_quality(fitted[1]), fitted[0], {"cases": 100})
 
 
 def test_what_was_written_is_read(file, fitted):
     expected = fit_quality(fitted[1]).estimate(*usual())
-    assert read_quality(file, SETTINGS).estimate(*usual()) == expected
+    assert read_quality([file.with_name("model.pt")], SETTINGS).estimate(*usual()) == expected
+    assert file.name == "quality.json"
     assert file.stat().st_size < 5e6
 
 
@@ -40,24 +50,46 @@ def test_one_network_beside_the_file_has_a_model(file, tmp_path):
 def test_a_damaged_file_is_refused(file, change, message):
     file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **change}), encoding="utf-8")
     with pytest.raises(ConfigError, match=message):
-        read_quality(file, SETTINGS)
+        read_quality([file.with_name("model.pt")], SETTINGS)
 
 
 def test_other_settings_are_refused(file):
     with pytest.raises(
         ConfigError, match=r"made with slice_axis \[2, 0\]; expected 2 as in this run\. Set --estimate_"
     ):
-        read_quality(file, {**SETTINGS, "slice_axis": 2})
+        read_quality([file.with_name("model.pt")], {**SETTINGS, "slice_axis": 2})
+
+
+def test_other_weights_are_refused(file):
+    file.with_name("model.pt").write_bytes(b"trained again")
+    with pytest.raises(
+        ConfigError, match=r"quality\.json was fitted for other weights than model\.pt; expected those of the fit \(SHA"
+    ):
+        read_quality([file.with_name("model.pt")], SETTINGS)
+
+
+def test_numbers_that_are_no_json_are_not_written(fitted, tmp_path):
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_quality(tmp_path / "model.pt", fit_quality(fitted[1]), fitted[0], {"aurc": math.inf})
+    with pytest.raises(ValueError, match="Out of range float values"):
+        write_signals(tmp_path, SETTINGS, {"a": {"image": {"T1": math.nan}}})
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    folder = evaluation(tmp_path / "0")
+    with pytest.raises(ConfigError, match=r"weights has no model\.pt; expected the folder of the weights that predict"):
+        fit_command([folder], [tmp_path / "weights"])
 
 
 def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
     with pytest.raises(
         ConfigError, match=r"does not exist, and estimate_quality is true\. Fit it with segan-monai fit"
     ):
-        read_quality(tmp_path / "quality.json", SETTINGS)
+        read_quality([tmp_path / "model.pt"], SETTINGS)
     (tmp_path / "quality.json").write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not valid JSON"):
-        read_quality(tmp_path / "quality.json", SETTINGS)
+        read_quality([tmp_path / "model.pt"], SETTINGS)
 
 
 def test_cases_of_a_patient_share_a_group(tmp_path):
@@ -72,15 +104,41 @@ def test_evaluations_that_cannot_be_joined_are_refused(tmp_path):
     first = evaluation(tmp_path / "0")
     with pytest.raises(ConfigError, match="case c0 is in two evaluations"):
         read_evaluations([first, first])
-    other = evaluation(tmp_path / "1", settings={**SETTINGS, "members": 2}, first=50)
-    with pytest.raises(ConfigError, match=r"made with members 2; expected 1 as in this run\. Evaluate all folds alike"):
-        read_evaluations([first, other])
+    other = evaluation(tmp_path / "1", settings={**SETTINGS, "slice_axis": 2}, first=50)
     with pytest.raises(
-        ConfigError, match=r"the network was trained on 1 cases of .*2, such as c3, whose Dice is too high for a fit"
+        ConfigError, match=r"made with slice_axis 2; expected \[2, 0\] as in this run\. Evaluate all folds alike"
     ):
-        read_evaluations([evaluation(tmp_path / "2", trained_on=["c3"])])
-    with pytest.raises(DataError, match="there are 5 cases with signals and Dice; expected at least 20"):
-        read_evaluations([evaluation(tmp_path / "3", count=5)])
+        read_evaluations([first, other])
     (first / "signals.json").unlink()
     with pytest.raises(DataError, match=r"0 has no signals\.json; expected the output folder of an evaluation"):
         read_evaluations([first])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trained_on": ["c3"]},
+            r"was trained on 1 cases of .*0 or on their patients, such as c3: their Dice is too h",
+        ),
+        ({"trained_on": None}, r"signals\.json has trained_on null: .* Evaluate again with --split_file"),
+        ({"settings": {**SETTINGS, "members": 2}}, r"is of an ensemble of 2 networks; expected one network"),
+        ({"count": 5}, r"there are 5 cases with signals and Dice in .*0; expected at least 20"),
+        ({"per_patient": 6}, r"region lesion has a Dice in 50 cases of 9 patients in .*0; expected .* of 10 patients"),
+    ],
+)
+def test_an_evaluation_that_serves_no_fit_is_refused(tmp_path, changes, message):
+    folder = evaluation(tmp_path / "0", **changes)
+    with pytest.raises((ConfigError, DataError), match=message):
+        read_evaluations([folder])
+
+
+def test_a_region_with_few_labels_is_refused(tmp_path):
+    folder = evaluation(tmp_path / "0")
+    lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    lines[20:] = [line.rpartition(",")[0] + "," for line in lines[20:]]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(
+        DataError, match=r"region lesion has a Dice in 19 cases of 10 patients in .*; expected at least 20"
+    ):
+        read_evaluations([folder])

@@ -42,6 +42,22 @@ def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
     assert f"; {blanks} are {BLANK}." in card
 
 
+@pytest.mark.parametrize(
+    ("changes", "level"),
+    [
+        ({}, "cases (the data name no patients)"),
+        ({"subjects": {"x1": "x", "x2": "x"}}, "patients"),
+        ({"subjects": {"x1": "x", "y1": "x"}}, "cases; patients are shared"),
+        ({"validation": ["x2"]}, "none: parts share cases"),
+        ({"split_by": "patch", "validation": ["x2"]}, "patches; patients are shared"),
+    ],
+)
+def test_the_card_says_what_the_parts_share(bundle, tmp_path, changes, level):
+    split = {"training": ["x1", "x2"], "validation": ["y1"], **changes}
+    (tmp_path / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    assert f"| level at which partitions are disjoint | {level} |" in model_card(bundle, tmp_path)
+
+
 def test_without_runs_the_results_are_blank(bundle):
     card = model_card(bundle)
     assert f"## Results\n\n{BLANK}\n" in card
