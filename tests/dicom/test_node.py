@@ -57,6 +57,7 @@ def datasets(tmp_path):
     return [pydicom.dcmread(file) for file in write_series(tmp_path / "study", image((6, 5, 2)))]
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 def test_the_uid_of_an_image_is_no_file_name(datasets, tmp_path):
     with pydicom.config.disable_value_validation():
         for number, one in enumerate(datasets):
