@@ -19,7 +19,9 @@ LICENSES = {"CC-BY-SA-4.0": "cc-by-sa-4.0", "CC-BY-3.0": "cc-by-3.0", "Apache-2.
 
 def bundle_files(bundle: Path) -> list[Path]:
     """Return the files of a bundle that are under version control, relative to its folder."""
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=bundle, capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=bundle, capture_output=True, text=True, check=True, encoding="utf-8"
+    )
     return sorted(Path(name) for name in listed.stdout.split("\0") if name)
 
 

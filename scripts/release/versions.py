@@ -45,7 +45,12 @@ def _of_changelog(text: str, version: str, released: bool) -> list[str]:
 def tag_disagreement(top: Path, version: str) -> str | None:
     """Return what is wrong with the tag of the current commit: it is to be ``vVERSION``, or there is none."""
     listed = subprocess.run(
-        ["git", "tag", "--points-at", "HEAD", "--list", "v*"], cwd=top, capture_output=True, text=True, check=True
+        ["git", "tag", "--points-at", "HEAD", "--list", "v*"],
+        cwd=top,
+        capture_output=True,
+        text=True,
+        check=True,
+        encoding="utf-8",
     )
     tags = listed.stdout.split()
     if tags and f"v{version}" not in tags:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segan_monai.cli.run_options import PartOption, Ray, RayCpus, RayGpus, RayRetries
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from segan_monai.parts import Part
@@ -155,7 +155,7 @@ def _run_table(
 
 
 def run_part(tasks: Sequence[Task], run: Callable[[Task], Any], part: Part, output_dir: Path) -> None:
-    """Run the tasks of a part; a failed one is named, and the others go on.
+    """Run the tasks of a part; one that fails or is refused is named, and the others go on.
 
     Args:
         tasks: tasks of the part.
@@ -165,17 +165,24 @@ def run_part(tasks: Sequence[Task], run: Callable[[Task], Any], part: Part, outp
 
     Raises:
         typer.Exit: A task failed.
-        FolderInUseError: Another process runs this part.
+        FolderInUseError: Another process runs this part, all of the work, or a part of another division.
     """
-    from segan_monai.reproduce import RunFailedError, run_tasks
-    from segan_monai.run.lock import output_folder
+    from segan_monai.reproduce import run_tasks
+    from segan_monai.run.lock import output_folder, refuse_beside_part
+
+    def attempt(task: Task) -> Any:
+        try:
+            return run(task)
+        except UserError as error:
+            return error
 
     failed = 0
     with output_folder(part.folder(output_dir)):
-        for task, outcome in run_tasks(tasks, run, f"part {part.number}/{part.parts}"):
-            if isinstance(outcome, RunFailedError):
+        refuse_beside_part(output_dir, part)
+        for _, outcome in run_tasks(tasks, attempt, f"part {part.number}/{part.parts}"):
+            if isinstance(outcome, UserError):
                 failed += 1
-                typer.echo(f"segan-monai: error: {task.title}: {outcome}", err=True)
+                typer.echo(f"segan-monai: error: {outcome}", err=True)
     typer.echo(
         f"part {part.number}/{part.parts}: {len(tasks) - failed} of {len(tasks)} runs finished. When all parts have "
         "ended, the same command without --part gathers the results."

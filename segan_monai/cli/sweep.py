@@ -93,7 +93,7 @@ def sweep(
     )
     cluster = Cluster(ray, ray_cpus, ray_gpus, ray_retries)
     with output_folder(output_dir):
-        failed = run_sweep(search, trials, cluster, min_epochs or max(1, epochs // 9), seed)
+        lost = run_sweep(search, trials, cluster, min_epochs or max(1, epochs // 9), seed)
         results = read_trials(search.output_dir, metric, epochs, search.largest)
         written = write_results(search.output_dir, results, metric)
         page = write_sweep_page(search, results, command_to_paste(sys.argv))
@@ -101,6 +101,12 @@ def sweep(
     typer.echo(f"best: {metric} {best.value:.4f}, trial {best.name}: {best.settings}")
     typer.echo(f"written: {', '.join(map(str, [page, *written]))}")
     typer.echo(f"next:    segan-monai train {bundle} {data} --overlay {output_dir / 'best.json'}")
+    failed = sum(trial.state == "failed" for trial in results)
     if failed:
-        typer.echo(f"segan-monai: error: {failed} trials failed; see training.log in their folders", err=True)
+        text = f"{failed} of {len(results)} trainings failed and are not repeated; {page} has their messages"
+        typer.echo(f"segan-monai: error: {text}", err=True)
+    if lost:
+        text = f"{lost} trainings were lost too often; the same command resumes them"
+        typer.echo(f"segan-monai: error: {text}", err=True)
+    if failed or lost:
         raise typer.Exit(1)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 
 from segan_monai.dicom.web import no_such_series, wanted_modalities
 from segan_monai.errors import DataError, OutputError, UserError
+from segan_monai.files import cannot_write
 
 SCHEME = "dicom://"
 TITLE = "SEGAN_MONAI"
@@ -37,10 +39,11 @@ def fetch_study(url: str, modality: str | None, folder: Path) -> None:
     Args:
         url: ``dicom://[OWN_TITLE@]HOST:PORT/TITLE/studies/StudyInstanceUID``.
         modality: ``CT`` or ``MR``, the series to copy; None for both.
-        folder: receives one file per instance; created.
+        folder: receives one file per instance, numbered; created.
 
     Raises:
         DataError: The URL is not that of a study, the node does not answer, or the study has no such series.
+        OutputError: A file cannot be written.
     """
     from pydicom.dataset import Dataset
     from pynetdicom import build_role, evt
@@ -54,8 +57,16 @@ def fetch_study(url: str, modality: str | None, folder: Path) -> None:
     find, get = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
     images = [(image, syntaxes) for image in _IMAGES for syntaxes in _SYNTAXES]
 
+    files = (folder / f"{number}.dcm" for number in itertools.count(1))  # the node's UID may be a path
+    failures: list[OutputError] = []
+
     def write(event: Any) -> int:
-        (folder / f"{event.request.AffectedSOPInstanceUID}.dcm").write_bytes(event.encoded_dataset())
+        file = next(files)
+        try:
+            file.write_bytes(event.encoded_dataset())
+        except OSError as error:
+            failures.append(cannot_write(file, error.strerror or str(error)))
+            return 0xA700  # out of resources
         return 0x0000
 
     roles = [build_role(image, scp_role=True) for image in _IMAGES]
@@ -74,7 +85,10 @@ def fetch_study(url: str, modality: str | None, folder: Path) -> None:
         del query.Modality  # a retrieval has keys only
         for series in chosen:
             query.SeriesInstanceUID = series
-            list(_finished(url, "C-GET", node.send_c_get(query, get)))
+            answers = list(node.send_c_get(query, get))
+            if failures:
+                raise failures[0]
+            list(_finished(url, "C-GET", answers))
 
 
 def store_results(url: str, files: Iterable[Path]) -> None:

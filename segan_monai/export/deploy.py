@@ -15,6 +15,7 @@ from segan_monai._version import __version__
 from segan_monai.errors import ConfigError
 from segan_monai.export.formats import ExportedBundle
 from segan_monai.files import writing
+from segan_monai.quality.file import has_quality_file, quality_file
 
 _APP = """\
 application:
@@ -30,8 +31,9 @@ resources:
   gpuMemory: 4Gi
 """
 _REQUIREMENTS = f"""\
+# The package segan-monai is in no index. Install it with the extra dicom from its wheel:
+#   pip install "path/to/segan_monai-{__version__}-py3-none-any.whl[dicom]"
 monai-deploy-app-sdk >= 4
-segan-monai[dicom] == {__version__}
 """
 
 
@@ -39,7 +41,8 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
     """Write a folder that MONAI Deploy's App SDK runs and packages.
 
     ``app`` has the application (``segan_monai/export/map_app.py``), ``app.yaml``, ``requirements.txt`` and the rules by
-    which series are selected; ``models`` has the bundle, with overlays and overrides merged into its config.
+    which series are selected. ``models`` has the bundle with its pages and licence, overlays and overrides merged into
+    its config, and the weights with the files that belong to them.
 
     Args:
         exported: trained bundle for CT or MR.
@@ -65,11 +68,17 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
         for file, text in (("app.yaml", about), ("requirements.txt", _REQUIREMENTS), ("selections.json", selections)):
             _write(folder / "app" / file, text)
         shutil.copytree(exported.bundle / "configs", placed / "configs")
+        if (docs := exported.bundle / "docs").is_dir():
+            shutil.copytree(docs, placed / "docs")
+        if (license_text := exported.bundle / "LICENSE").is_file():
+            shutil.copy(license_text, placed)
         _write(placed / "configs" / "inference.json", _config(exported))
         (placed / "models").mkdir()
         shutil.copy(exported.weights, placed / "models" / "model.pt")
         if (settings := exported.weights.with_suffix(".json")).is_file():
             shutil.copy(settings, placed / "models" / "model.json")
+        if has_quality_file([exported.weights]):
+            shutil.copy(quality_file([exported.weights]), placed / "models")
     return folder
 
 

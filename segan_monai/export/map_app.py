@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Application of MONAI Deploy: a study in DICOM to DICOM-SEG, with a bundle of segan-monai.
 
-``segan-monai export map`` copies this file as ``app/__main__.py``. It needs monai-deploy-app-sdk and
-``segan-monai[dicom]``::
+``segan-monai export map`` copies this file as ``app/__main__.py``. It needs monai-deploy-app-sdk, and
+segan-monai with its extra ``dicom``::
 
     python app -i STUDY -o RESULTS -m models
 
@@ -90,6 +90,17 @@ def chosen_series(studies: list[Any]) -> dict[str, str]:
     return {name: uids[0] for name, uids in found.items()}
 
 
+def only_bundle(models: Path) -> Path:
+    """Return the folder of the bundle in the folder of the models, or raise an error that names those found."""
+    found = sorted(file.parents[1] for file in models.rglob("configs/inference.json"))
+    if len(found) != 1:
+        raise ValueError(
+            f"{models} has {len(found)} bundles ({', '.join(map(str, found)) or 'none'}). Expected one, with "
+            "configs/inference.json: give the folder models of the application by -m."
+        )
+    return found[0]
+
+
 class SegmentationApp(Application):
     """DICOM loader, series selector and segmentation."""
 
@@ -98,7 +109,7 @@ class SegmentationApp(Application):
         context = Application.init_app_context(self.argv)
         logging.getLogger().setLevel(logging.WARNING)  # the selector logs descriptions, which may name the patient
         study, output = Path(context.input_path), Path(context.output_path)
-        (bundle,) = (file.parents[1] for file in Path(context.model_path).rglob("configs/inference.json"))
+        bundle = only_bundle(Path(context.model_path))
         loader = DICOMDataLoaderOperator(self, CountCondition(self, 1), input_folder=study, name="loader")
         rules = SELECTIONS.read_text(encoding="utf-8")
         selector = DICOMSeriesSelectorOperator(self, rules=rules, all_matched=True, name="selector")

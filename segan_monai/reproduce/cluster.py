@@ -77,6 +77,8 @@ class Cluster:
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise self._no_answer(error) from error
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        if not self.gpus and any(node.get("GPU", 0) for node in nodes):
+            logger.warning("the machines have GPUs, and --ray-gpus is 0: runs use none; add --ray-gpus 1")
         if any(node.get("CPU", 0) >= self.cpus and node.get("GPU", 0) >= self.gpus for node in nodes):
             return
         found = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
@@ -107,7 +109,8 @@ class Cluster:
         """Run tasks wherever there is room, and yield each as it ends.
 
         A run whose machine is lost is started again elsewhere. Runs are resumed and not repeated, because all machines
-        share the output folder.
+        share the output folder. A run whose folder is in use, as by an earlier try on a lost machine that still
+        computes, waits until it is free.
 
         Args:
             tasks: tasks with a ``title``. Relative paths refer to the current folder, which all machines must have.
@@ -117,13 +120,15 @@ class Cluster:
             A task, and its result or its ``RunFailedError``.
 
         Raises:
-            UserError: A task raised another error that the user can fix.
+            UserError: A task raised another error that the user can fix; after all others have ended.
         """
         import ray
         from ray.exceptions import RayError
 
+        folder, gpus = str(Path.cwd()), self.gpus
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(_outcome_of)
-        running = {remote.remote(run, task, str(Path.cwd())): task for task in tasks}
+        running = {remote.remote(run, task, folder, gpus): task for task in tasks}
+        refusal: UserError | None = None
         try:
             while running:
                 (ended,), _ = ray.wait(list(running), num_returns=1)
@@ -131,16 +136,35 @@ class Cluster:
                 try:
                     outcome = ray.get(ended)
                 except RayError as error:
-                    outcome = RunFailedError(
-                        f"{task.title}: Ray gave up after {self.retries} retries: {first_line(error)}. The same "
-                        "command goes on where it stopped."
-                    )
-                if isinstance(outcome, UserError) and not isinstance(outcome, RunFailedError):
-                    raise outcome
-                yield task, outcome
+                    outcome = self._failed(task, error, folder)
+                if isinstance(outcome, FolderInUseError):
+                    logger.warning("%s waits: %s", task.title, outcome)
+                    running[remote.remote(run, task, folder, gpus, outcome.folder)] = task
+                elif isinstance(outcome, UserError) and not isinstance(outcome, RunFailedError):
+                    logger.error("%s: %s", task.title, outcome)
+                    refusal = refusal or outcome
+                else:
+                    yield task, outcome
         finally:
             for reference in running:
                 ray.cancel(reference, force=True)
+        if refusal is not None:
+            raise refusal
+
+    def _failed(self, task: Any, error: Exception, folder: str) -> RunFailedError:
+        """Return the error of a task that raised no ``UserError``, or whose machine was lost."""
+        from ray.exceptions import RayTaskError
+
+        if isinstance(error, RayTaskError):  # not retried
+            cause = error.cause
+            return RunFailedError(
+                f"{task.title}: {type(cause).__name__}: {_first_and_last_line(cause)}. All machines need this package, "
+                f"its data, and the folder {folder}, under the same paths."
+            )
+        return RunFailedError(
+            f"{task.title}: Ray gave up after {self.retries} retries: {first_line(error)}. The same command goes on "
+            "where it stopped."
+        )
 
 
 def first_line(error: Exception) -> str:
@@ -148,16 +172,42 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _outcome_of(run: Callable[[Any], Any], task: Any, folder: str) -> Any:
-    """Return the result of a task, or the error that the user can fix."""
+def _first_and_last_line(error: Exception) -> str:
+    """Return what matters of a message; Ray's error of a package that a machine lacks has a traceback in it."""
+    first, last = first_line(error).rstrip("."), (str(error).strip().splitlines() or [""])[-1].strip()
+    return first if last.rstrip(".") in ("", first) else f"{first} ({last})"
+
+
+def hide_gpus(gpus: float) -> None:
+    """Hide all GPUs from this process and those that it starts if a run has none.
+
+    Ray 2.60 hides them only with ``RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO``.
+
+    Args:
+        gpus: GPUs per run.
+    """
+    if not gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def _outcome_of(run: Callable[[Any], Any], task: Any, folder: str, gpus: float, in_use: Path | None = None) -> Any:
+    """Return the result of a task, or the error that the user can fix.
+
+    Args:
+        run: function that runs a task.
+        task: the task.
+        folder: current folder of the command.
+        gpus: GPUs of the task.
+        in_use: folder that was in use at the last try.
+    """
     os.chdir(folder)
-    while True:
-        try:
-            return run(task)
-        except FolderInUseError as error:
-            wait_until_free(error.folder)
-        except UserError as error:
-            return error
+    hide_gpus(gpus)
+    if in_use is not None:
+        wait_until_free(in_use)
+    try:
+        return run(task)
+    except UserError as error:
+        return error
 
 
 def wait_until_free(folder: Path) -> None:

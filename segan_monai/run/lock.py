@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, UserError
-from segan_monai.parts import PARTS
+from segan_monai.parts import PARTS, Part
 
 if sys.platform == "win32":
     import msvcrt
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = ".running.json"
 # the locked byte is far beyond the text, because on Windows other processes cannot read locked bytes
 _LOCKED_BYTE = 1 << 30
+_TRIES = 100  # to lock a file that another holder removes at the same moment
 
 
 class FolderInUseError(UserError):
@@ -72,34 +74,47 @@ class FolderLock:
 
     def _locked(self) -> int:
         """Open and lock the file, and try again if its previous holder removed it in between."""
-        while True:
-            descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        for left in reversed(range(_TRIES)):
             try:
-                _lock(descriptor)
-            except (BlockingIOError, PermissionError) as error:
-                os.close(descriptor)
-                refusal = FolderInUseError(_in_use(self.file))
-                refusal.folder = self.file.parent
-                raise refusal from error
-            except OSError as error:  # on some network file systems
-                logger.warning(
-                    "%s: the file system does not support locks (%s), so a second run in this folder is not prevented",
-                    self.file.parent,
-                    error.strerror,
-                )
-                return descriptor
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), self.file.stat()):
+                descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+                if self._lock_if_there(descriptor):
                     return descriptor
-            os.close(descriptor)
+            except OSError as error:
+                if error.errno != errno.ESTALE or not left:  # NFS: the file was removed by another machine
+                    raise
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    def _lock_if_there(self, descriptor: int) -> bool:
+        """Lock the open file; return whether its path still leads to it, else close it."""
+        keep = False
+        try:
+            _lock(descriptor)
+            keep = os.path.samestat(os.fstat(descriptor), self.file.stat())
+        except (BlockingIOError, PermissionError) as error:
+            raise _refusal(self.file) from error
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                raise
+            keep = True
+            logger.warning(  # some network file systems
+                "%s: the file system does not support locks (%s), so a second run in this folder is not prevented",
+                self.file.parent,
+                error.strerror,
+            )
+        finally:
+            if not keep:
+                os.close(descriptor)
+        return keep
 
 
-def _lock(descriptor: int) -> None:
+def _lock(descriptor: int, shared: bool = False) -> None:
     os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
     if sys.platform == "win32":
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
     else:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1)
+        fcntl.lockf(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB, 1)
     os.lseek(descriptor, 0, os.SEEK_SET)
 
 
@@ -112,6 +127,12 @@ def _release(descriptor: int, file: Path, process: int) -> None:
     with contextlib.suppress(OSError):
         os.close(descriptor)
         file.unlink(missing_ok=True)  # Windows cannot remove an open file
+
+
+def _refusal(file: Path, before: str = "") -> FolderInUseError:
+    error = FolderInUseError(before + _in_use(file))
+    error.folder = file.parent
+    return error
 
 
 def _in_use(file: Path) -> str:
@@ -177,10 +198,50 @@ def refuse_running_parts(output_dir: str | os.PathLike[str]) -> None:
     Raises:
         FolderInUseError: A part is running.
     """
-    for folder in sorted((Path(output_dir) / PARTS).glob("*_of_*")):
-        if (folder / LOCK_FILE).is_file():
-            with output_folder(folder):
-                pass
+    for folder in _folders_of_parts(output_dir):
+        _refuse_if_in_use(folder)
+
+
+def refuse_beside_part(output_dir: str | os.PathLike[str], part: Part) -> None:
+    """Check that neither all of the work in an output folder nor a part of another division, such as 1/3, is running.
+
+    Call it when the part holds its own folder: of two that start at the same time, at least one then sees the other.
+
+    Args:
+        output_dir: folder that all parts share.
+        part: part that is to start, such as 1/2.
+
+    Raises:
+        FolderInUseError: A process does work that this part would repeat.
+    """
+    others = (folder for folder in _folders_of_parts(output_dir) if folder.name.partition("_of_")[2] != f"{part.parts}")
+    for folder in (Path(output_dir), *others):
+        _refuse_if_in_use(folder, f"part {part.number}/{part.parts} cannot start beside other work in {output_dir}: ")
+
+
+def _folders_of_parts(output_dir: str | os.PathLike[str]) -> list[Path]:
+    return sorted((Path(output_dir) / PARTS).glob("*_of_*"))
+
+
+def _refuse_if_in_use(folder: Path, before: str = "") -> None:
+    """Check that no other process holds a folder, by a shared lock: several may check at the same time.
+
+    The file stays as it is. Nothing is checked if it cannot be read or locked.
+    """
+    if str(folder.resolve()) in _held:  # to close the file would release the lock of this process
+        return
+    try:
+        descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        _lock(descriptor, shared=True)
+    except (BlockingIOError, PermissionError) as error:
+        raise _refusal(folder / LOCK_FILE, before) from error
+    except OSError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def output_folder_of_run(output_dir: str | os.PathLike[str], run: Any) -> Path:

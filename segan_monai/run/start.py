@@ -32,7 +32,7 @@ from segan_monai.places import require_outside_package, require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
 from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
-from segan_monai.run.lock import output_folder_of_run, refuse_running_parts
+from segan_monai.run.lock import output_folder_of_run, refuse_beside_part, refuse_running_parts
 from segan_monai.run.parser import parser_of_this_run, set_typed_values
 from segan_monai.trained import apply_settings_of_weights
 from segan_monai.typed import JSON_LITERALS
@@ -77,7 +77,7 @@ def start_run(
             the weights were trained with. The output folder is in the data set or the
             installed package, or not writable, or there is no run to resume in it. With ``check``, the config cannot
             run.
-        FolderInUseError: Another process uses the output folder.
+        FolderInUseError: Another process uses the output folder, or does work that this part would repeat.
         DataError: With ``check``, cases cannot be used.
     """
     sys.excepthook = say_what_to_do
@@ -107,6 +107,8 @@ def start_run(
     folder = output_folder_of_run(own.folder(output_dir) if own else output_dir, parser)
     if own is None:
         refuse_running_parts(folder)
+    else:
+        refuse_beside_part(output_dir, own)
     if resume and not (folder / "last.pt").is_file():
         raise nothing_to_resume(folder)
     if resume is not None and was_trained_in(folder):

@@ -101,6 +101,7 @@ def _line(trial: SweepTrial, keys: Sequence[str]) -> dict[str, Any]:
         "epochs": trial.epochs,
         "best_epoch": "" if trial.best_epoch is None else trial.best_epoch,
         "state": trial.state,
+        "failure": trial.failure,
         "settings": [
             f"{settings[key]:.4g}" if isinstance(settings[key], float) else json.dumps(settings[key]) for key in keys
         ],

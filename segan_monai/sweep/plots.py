@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,17 @@ import numpy as np
 from segan_monai.sweep.results import STATES, SweepTrial
 from segan_monai.sweep.space import Space
 
-COLOURS = dict(zip(STATES, ("#0072b2", "#e69f00", "#999999"), strict=True))
+COLOURS = dict(zip(STATES, ("#0072b2", "#e69f00", "#999999", "#d55e00"), strict=True))
+
+
+def in_order_of_starts(trials: Iterable[SweepTrial]) -> list[SweepTrial]:
+    """Return trials in the order of their first starts; their names are random."""
+    return sorted(trials, key=lambda trial: (trial.started, trial.name))
 
 
 def progress(trials: Sequence[SweepTrial], metric: str, largest: bool) -> str:
-    """Plot the value of each trial in the order of their folders' names, and the best so far."""
-    shown = sorted((trial for trial in trials if trial.value is not None), key=lambda trial: trial.name)
+    """Plot the value of each trial in the order of their starts, and the best so far."""
+    shown = in_order_of_starts(trial for trial in trials if trial.value is not None)
     figure, (axis,) = _figure(1, 6.4, 3.0)
     for state, colour in COLOURS.items():
         points = [(number, trial.value) for number, trial in enumerate(shown, 1) if trial.state == state]
@@ -27,7 +32,7 @@ def progress(trials: Sequence[SweepTrial], metric: str, largest: bool) -> str:
     best = np.maximum.accumulate if largest else np.minimum.accumulate
     values = np.array([trial.value for trial in shown], float)
     axis.step(range(1, len(shown) + 1), best(values), where="post", color="#000000")
-    axis.set_xlabel("trial")
+    axis.set_xlabel("trial, in the order of their starts")
     axis.set_ylabel(metric)
     axis.grid(alpha=0.3)
     axis.legend()

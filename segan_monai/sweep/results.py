@@ -18,7 +18,7 @@ from segan_monai.json_files import read_json_object
 from segan_monai.report.history import read_history
 
 TRIAL = "trial.json"
-STATES = ("finished", "stopped early", "unfinished")
+STATES = ("finished", "stopped early", "unfinished", "failed")
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class SweepTrial:
         name: name of its folder.
         drawn: drawn values by key, in the form of Optuna.
         settings: the same as values of config keys.
-        state: one of ``STATES``.
+        state: one of ``STATES``; the last: the training ended with an error of its own.
         value: best value of the metric so far; None before the first validation.
         best_epoch: epoch of that value.
         epochs: epochs trained.
         seconds: training time without validation.
+        started: time of the first start, ISO 8601 in UTC; empty in sweeps of earlier versions.
+        failure: message of a training that failed; else empty.
     """
 
     name: str
@@ -44,6 +46,8 @@ class SweepTrial:
     best_epoch: int | None
     epochs: int
     seconds: float
+    started: str = ""
+    failure: str = ""
 
 
 def validations(training: Path, metric: str) -> pd.Series:
@@ -84,21 +88,30 @@ def read_trials(output_dir: Path, metric: str, epochs: int, largest: bool = True
         )
         trained = int(seconds.index.max()) if len(seconds) else 0
         best = (values.idxmax() if largest else values.idxmin()) if len(values) else None
-        ended = bool(record.get("ended"))
         trials.append(
             SweepTrial(
                 file.parent.name,
                 record["drawn"],
                 record["settings"],
-                STATES[0] if trained >= epochs and ended else STATES[1] if ended else STATES[2],
+                _state(record, trained >= epochs),
                 None if best is None else float(values[best]),
                 None if best is None else int(best),
                 trained,
                 float(seconds.sum()),
+                str(record.get("started", "")),
+                str(record.get("failed", "")),
             )
         )
     sign = -1 if largest else 1
     return sorted(trials, key=lambda trial: (trial.value is None, sign * (trial.value or 0.0), trial.name))
+
+
+def _state(record: Mapping[str, Any], complete: bool) -> str:
+    if "failed" in record:
+        return "failed"
+    if not record.get("ended"):
+        return "unfinished"
+    return "finished" if complete else "stopped early"
 
 
 def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -> list[Path]:
@@ -109,9 +122,11 @@ def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -
         OutputError: A file cannot be written.
     """
     if not trials or trials[0].value is None:
+        failure = next((f" {trial.failure}" for trial in trials if trial.failure), "")
         raise DataError(
-            f"no trial of {output_dir} has a value of {metric}. See the files training.log in its folder trials; the "
-            "names of metrics are those of history.csv."
+            f"no trial of {output_dir} has a value of {metric}.{failure} See the files training.log in its folder "
+            "trials; the names of metrics are those of history.csv. Failed trials are not repeated: correct the cause "
+            "and choose another --output-dir."
         )
     lines = [
         {
@@ -120,6 +135,7 @@ def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -
             "best_epoch": trial.best_epoch,
             "epochs": trial.epochs,
             "state": trial.state,
+            "started": trial.started,
             "train_seconds": trial.seconds,
             **{
                 key: json.dumps(value) if isinstance(value, list | dict) else value

@@ -14,7 +14,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.optional import require_modules
-from segan_monai.reproduce.cluster import Cluster
+from segan_monai.reproduce.cluster import Cluster, hide_gpus
 from segan_monai.sweep.results import TRIAL
 from segan_monai.sweep.training import Sweep, Training
 
@@ -27,7 +27,9 @@ _EXPERIMENT = "tune"
 def run_sweep(sweep: Sweep, trials: int, cluster: Cluster, min_epochs: int, seed: int = 0) -> int:
     """Run or resume a sweep.
 
-    Finished and stopped trials are not repeated, and interrupted ones are resumed from their last checkpoints.
+    Finished, stopped and failed trials are not repeated, and interrupted ones are resumed from their last checkpoints.
+    A trial whose machine or worker is lost is started again up to ``cluster.retries`` times; one that fails by itself
+    is not.
 
     Args:
         sweep: the sweep.
@@ -37,7 +39,7 @@ def run_sweep(sweep: Sweep, trials: int, cluster: Cluster, min_epochs: int, seed
         seed: seed of Optuna's sampler (tree-structured Parzen estimator).
 
     Returns:
-        Number of trials that failed.
+        Number of trials that Ray gave up, because their machines or workers were lost too often.
 
     Raises:
         ConfigError: Ray or Optuna is not installed, or the folder holds a sweep with other settings.
@@ -46,10 +48,11 @@ def run_sweep(sweep: Sweep, trials: int, cluster: Cluster, min_epochs: int, seed
     record = {**sweep.record(), "trials": trials, "min_epochs": min_epochs, "seed": seed}
     _claim(sweep.output_dir / "sweep.json", record)
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # history.csv and TensorBoard have everything
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a training that failed has no value
     cluster.connect()
     from ray import tune
 
-    trainable = tune.with_resources(_trainable(sweep), {"cpu": cluster.cpus, "gpu": cluster.gpus})
+    trainable = tune.with_resources(_trainable(sweep, cluster.gpus), {"cpu": cluster.cpus, "gpu": cluster.gpus})
     experiment = sweep.output_dir / _EXPERIMENT
     if tune.Tuner.can_restore(str(experiment)):
         tuner = tune.Tuner.restore(str(experiment), trainable, resume_unfinished=True, resume_errored=True)
@@ -81,12 +84,13 @@ def _new_tuner(sweep: Sweep, trainable: Any, trials: int, retries: int, min_epoc
     )
 
 
-def _trainable(sweep: Sweep) -> Any:
+def _trainable(sweep: Sweep, gpus: float) -> Any:
     """Return the class whose instances Ray Tune creates on the machines of the cluster."""
     from ray import tune
 
     class Trial(tune.Trainable):
         def setup(self, config: dict[str, Any]) -> None:
+            hide_gpus(gpus)
             self.training = Training(sweep, self.trial_id, config)
 
         def step(self) -> dict[str, Any]:
@@ -105,16 +109,20 @@ def _trainable(sweep: Sweep) -> Any:
 
 
 def _follows(sweep: Sweep) -> Any:
-    """Return the callback that logs each validation, and records which trials have ended, finished or stopped early."""
+    """Return the callback that logs each validation, and records which trials have ended in any way."""
     from ray import tune
 
     class Follow(tune.Callback):
         def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any) -> None:
-            logger.info("trial %s, epoch %d: %.4f (%s)", trial.trial_id, result["epoch"], result["value"], trial.config)
+            if "value" in result:
+                said = (trial.trial_id, result["epoch"], result["value"], trial.config)
+                logger.info("trial %s, epoch %d: %.4f (%s)", *said)
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             file = sweep.folder(trial.trial_id) / TRIAL
             record = {**read_json_object(file), "ended": True}
+            if "failed" in record:
+                logger.error("trial %s failed: %s", trial.trial_id, record["failed"])
             with whole_file(file) as partial:
                 partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
 

@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import UserError
 from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
 from segan_monai.reproduce.cluster import wait_until_free
 from segan_monai.sweep.results import TRIAL, validations
 from segan_monai.sweep.space import Space
@@ -27,6 +29,10 @@ SECONDS_TO_STOP = 120  # a training ends its iteration and saves a checkpoint
 
 class TrainingFailedError(UserError):
     """Training that ended with an error; the message has its last line and its log file."""
+
+
+class TrainingKilledError(TrainingFailedError):
+    """Training that a signal ended, such as that of a machine that shuts down: it can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +86,7 @@ class Training:
     """Training of one trial in a process of its own.
 
     A training that was interrupted is resumed, and its earlier validations are reported again. One that is complete is
-    not started.
+    not started. ``trial.json`` has the time at which it was first started.
 
     Args:
         sweep: the sweep.
@@ -97,7 +103,10 @@ class Training:
         self.process: subprocess.Popen[bytes] | None = None
         self.training.mkdir(parents=True, exist_ok=True)
         settings = sweep.space.settings(drawn)
-        _write(self.folder / TRIAL, {"drawn": dict(drawn), "settings": settings})
+        record = self.folder / TRIAL
+        earlier = read_json_object(record) if record.is_file() else {}
+        started = earlier.get("started") or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        _write(record, {"drawn": dict(drawn), "settings": settings, "started": started})
         wait_until_free(self.training)
         values = validations(self.training, sweep.metric)
         if not (len(values) and values.index.max() >= sweep.epochs):
@@ -107,11 +116,22 @@ class Training:
         """Wait for the next validation.
 
         Returns:
-            ``epoch``, ``value`` (the best so far, which is that of the weights saved) and ``done``.
+            ``epoch``, ``value`` (the best so far, which is that of the weights saved) and ``done``; ``done`` alone if
+            the training failed by itself, with the message as ``failed`` in ``trial.json``.
 
         Raises:
-            TrainingFailedError: The training ended with an error, or without any validation.
+            TrainingKilledError: A signal ended the training.
         """
+        try:
+            return self._next_validation()
+        except TrainingKilledError:
+            raise
+        except TrainingFailedError as error:
+            record = self.folder / TRIAL
+            _write(record, {**read_json_object(record), "failed": str(error)})
+            return {"done": True}
+
+    def _next_validation(self) -> dict[str, Any]:
         while True:
             ended = self.process is None or self.process.poll() is not None
             values = validations(self.training, self.sweep.metric)
@@ -170,7 +190,8 @@ class Training:
                 f"{self.folder}: the training ended without a value of {self.sweep.metric} in epoch "
                 f"{self.sweep.epochs}. Expected a name in history.csv, such as validation/mean_dice."
             )
-        return TrainingFailedError(
+        killed = status is not None and (status < 0 or status > 128)  # 128 + signal: it saved a checkpoint
+        return (TrainingKilledError if killed else TrainingFailedError)(
             f"{self.folder}: the training ended with status {status}: {lines[-1] if lines else 'it printed nothing'}. "
             f"See {self.log}."
         )

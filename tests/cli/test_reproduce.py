@@ -54,6 +54,10 @@ def test_parts_run_each_run_once_and_need_a_number_of_epochs(tmp_path, monkeypat
         asked.append((plan.table.rows[name], seed))
         return result(name, seed, 0.5, 0.25)
 
+    def refuse(plan, name, seed, fold, labels):
+        asked.append(name)
+        raise ConfigError(f"out/seed_{seed} holds a run with other settings")
+
     monkeypatch.setattr("segan_monai.reproduce.run_row", run_row)
     (tmp_path / "data").mkdir()
     command = ["reproduce", "lsnet", "--dataset-dir", str(tmp_path / "data"), "--output-dir", str(tmp_path / "out")]
@@ -71,6 +75,14 @@ def test_parts_run_each_run_once_and_need_a_number_of_epochs(tmp_path, monkeypat
     }
     assert sorted(folders) == sorted(expected), "rows that tables share run once"
     assert not list((tmp_path / "out").glob("*.csv"))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("segan_monai.reproduce.run_row", refuse)
+        asked.clear()
+        done = CliRunner().invoke(app, [*command, "--part", "1/2"])
+    assert done.exit_code == 1
+    assert done.output.count("segan-monai: error: out/seed_") == len(asked) > 1, "each is named, and the next goes on"
+    assert f"part 1/2: 0 of {len(asked)} runs finished" in done.output
 
     refused = CliRunner().invoke(app, [*command, "--part", "1/99"])
     assert re.search(r"--part 1/99: there are only \d+ runs", str(refused.exception))

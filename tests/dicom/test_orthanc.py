@@ -70,10 +70,10 @@ def test_from_the_node_and_back(place, tmp_path):
         url = f"{server.node}/studies/{STUDY}"
         node.store_results(url, files)  # sends any DICOM files
         node.fetch_study(url, "MR", tmp_path / "copy")
-        copies = {file.name: pydicom.dcmread(file) for file in (tmp_path / "copy").iterdir()}
+        copies = {one.SOPInstanceUID: one for one in map(pydicom.dcmread, (tmp_path / "copy").iterdir())}
         assert len(copies) == len(files)
         for sent in map(pydicom.dcmread, files):
-            assert copies[f"{sent.SOPInstanceUID}.dcm"] == sent
+            assert copies[sent.SOPInstanceUID] == sent
 
         done = run_dicom(folder, url, "-o", "from_node", "--series", "1", "--rtstruct", "--store")
         assert done.returncode == 0, done.stderr

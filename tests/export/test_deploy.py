@@ -26,6 +26,7 @@ def application(tmp_path_factory):
     folder = tmp_path_factory.mktemp("export")
     torch.manual_seed(1)
     torch.save(SegANSegmentor(7, 2, base_channels=4).state_dict(), folder / "small.pt")
+    (folder / "quality.json").write_text('{"of": "small.pt"}', encoding="utf-8")
     exported = ExportedBundle(BUNDLES / HIPPOCAMPUS, folder / "small.pt", overrides=SMALL)
     return write_application(exported, folder / "map")
 
@@ -41,6 +42,11 @@ def test_files(application):
     assert {key: config[key] for key in SMALL} == SMALL
     assert "cuda" in config["device"]  # not that of the export
     assert (placed / "models" / "model.pt").is_file()
+    assert (placed / "models" / "quality.json").read_text(encoding="utf-8") == '{"of": "small.pt"}'
+    assert (placed / "docs" / "README.md").is_file()
+    assert (placed / "LICENSE").read_bytes() == (BUNDLES / HIPPOCAMPUS / "LICENSE").read_bytes()
+    needed = (application / "app" / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in needed if not line.startswith("#")] == ["monai-deploy-app-sdk >= 4"]
     with pytest.raises(ConfigError, match=r"map is not empty\. Expected an empty or a new folder"):
         write_application(ExportedBundle(placed), application)
 
@@ -65,17 +71,22 @@ def test_the_application_runs(application, tmp_path):
     from tests.dicom.reading import sources_of_frames
     from tests.dicom.studies import SECRETS, image, write_series
 
+    (application / "models" / HIPPOCAMPUS / "models" / "quality.json").unlink()  # not one of an estimate
     study = tmp_path / "study"
     sources = write_series(study, image((32, 40, 12)))
     write_series(study, image(), number=2, description="T2")
 
-    def run():
-        command = [sys.executable, application / "app", "-i", study, "-o", tmp_path, "-m", application / "models"]
+    def run(models=application / "models"):
+        command = [sys.executable, application / "app", "-i", study, "-o", tmp_path, "-m", models]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
 
     ambiguous = run()
     assert ambiguous.returncode != 0
     assert "2 series match the selection T1" in ambiguous.stderr + ambiguous.stdout
+
+    none = run(application / "app")
+    assert none.returncode != 0
+    assert "has 0 bundles (none). Expected one, with configs/inference.json" in none.stderr + none.stdout
 
     rules = application / "app" / "selections.json"
     content = json.loads(rules.read_text(encoding="utf-8"))

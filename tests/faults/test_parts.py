@@ -74,6 +74,15 @@ def test_the_whole_waits_for_its_parts(tmp_path):
     refuse_running_parts(tmp_path)
 
 
+def test_a_part_of_an_inference_does_not_start_beside_the_whole(hippocampi, tmp_path):
+    copy_images(hippocampi, tmp_path, 2)
+    with output_folder(tmp_path / "out"):
+        part = Command("inference", tmp_path, part="1/2", **settings(tmp_path))
+        assert part.wait() == 1, part.text
+    assert f"part 1/2 cannot start beside other work in {tmp_path}/out: {tmp_path}/out is in use by" in part.text
+    assert not list((tmp_path / "out").rglob("*.nii.gz"))
+
+
 def _refuse(folder):
     try:
         refuse_running_parts(folder)

@@ -8,6 +8,7 @@ import contextlib
 import csv
 import importlib.util
 import json
+import logging
 import os
 import signal
 import socket
@@ -15,11 +16,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import Cluster
+from segan_monai.reproduce import Cluster, RunFailedError
+from segan_monai.run.lock import output_folder
 from tests.bundles.datasets import write_hippocampi
 
 WITH_RAY = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray: bash scripts/test_ray.sh")
@@ -50,6 +53,71 @@ def test_without_ray_the_error_says_how_to_install_it():
 def test_no_cluster_at_an_address_is_an_error():
     with pytest.raises(ConfigError, match=r"--ray 127\.0\.0\.1:1: no cluster answers \(.*ray start --head"):
         Cluster("127.0.0.1:1").connect()
+
+
+class Task(NamedTuple):
+    title: str
+    folder: str
+
+
+def act(task):
+    """Do what the title says."""
+    if task.title == "busy":
+        with output_folder(task.folder):
+            return "done"
+    if task.title == "refused":
+        raise ConfigError("it has other settings")
+    if task.title == "failed":
+        raise RunFailedError("failed: no memory")
+    if task.title == "no folder":
+        Path("/none/data").stat()
+    return repr(os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+@pytest.fixture
+def local(monkeypatch):
+    """Ray on this machine, with a GPU that is none."""
+    import ray
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, configure_logging=False, log_to_driver=False)
+    cluster = Cluster("local", retries=0)
+    cluster.connect()
+    yield cluster
+    ray.shutdown()
+
+
+@WITH_RAY
+@pytest.mark.slow
+def test_what_becomes_of_runs_that_fail_wait_and_have_no_gpu(local, tmp_path, caplog):
+    (warning,) = caplog.get_records("setup")
+    assert warning.getMessage() == "the machines have GPUs, and --ray-gpus is 0: runs use none; add --ray-gpus 1"
+    titles = ("refused", "failed", "no folder", "gpus", "busy")
+    found = {}
+
+    class Release(logging.Handler):
+        def emit(self, record):
+            if "waits" in record.getMessage():
+                held.close()
+
+    def collect():
+        for task, outcome in local.outcomes([Task(title, str(tmp_path)) for title in titles], act):
+            found[task.title] = str(outcome)
+
+    release = Release()
+    logging.getLogger("segan_monai.reproduce.cluster").addHandler(release)
+    with contextlib.ExitStack() as held:
+        held.enter_context(output_folder(tmp_path))
+        with pytest.raises(ConfigError, match=r"^it has other settings$"):
+            collect()
+    logging.getLogger("segan_monai.reproduce.cluster").removeHandler(release)
+    assert found["gpus"] == "''"
+    assert found["failed"] == "failed: no memory"
+    assert found["no folder"].startswith("no folder: FileNotFoundError: [Errno 2] No such file or directory: '/none")
+    assert found["no folder"].endswith(f"and the folder {Path.cwd()}, under the same paths.")
+    assert found["busy"] == "done"
+    assert f"busy waits: {tmp_path} is in use by process {os.getpid()}" in caplog.text
+    assert "refused: it has other settings" in caplog.text
 
 
 @pytest.fixture

@@ -17,8 +17,16 @@ import pytest
 from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
+from segan_monai.parts import Part
 from segan_monai.run import lock
-from segan_monai.run.lock import LOCK_FILE, FolderInUseError, output_folder, output_folder_of_run
+from segan_monai.run.lock import (
+    LOCK_FILE,
+    FolderInUseError,
+    output_folder,
+    output_folder_of_run,
+    refuse_beside_part,
+    refuse_running_parts,
+)
 
 FORK = multiprocessing.get_context("fork")  # a process that has imported everything
 
@@ -120,6 +128,66 @@ def test_a_damaged_file_names_nobody(tmp_path):
             output_folder(tmp_path),
         ):
             pass
+
+
+@pytest.mark.parametrize("other", ["", "parts/1_of_3", "parts/2_of_12"])
+def test_a_part_does_not_start_beside_the_whole_or_another_division(tmp_path, other):
+    with holder(tmp_path / other) as process:
+        expected = rf"part 1/2 cannot start beside other work in {tmp_path}: .+ is in use by process {process.pid} on"
+        for _ in range(2):
+            with output_folder(tmp_path / "parts" / "1_of_2"), pytest.raises(FolderInUseError, match=expected):
+                refuse_beside_part(tmp_path, Part(1, 2))
+        assert refused(tmp_path / other), "the lock of the other is as before"
+
+
+def test_parts_of_a_division_and_what_killed_processes_left_refuse_nobody(tmp_path):
+    for name in ("", "parts/1_of_3"):
+        with holder(tmp_path / name) as process:
+            process.kill()
+            process.join()
+        assert (tmp_path / name / LOCK_FILE).is_file()
+    with holder(tmp_path / "parts" / "2_of_2"), output_folder(tmp_path / "parts" / "1_of_2"):
+        refuse_beside_part(tmp_path, Part(1, 2))
+        assert refused(tmp_path / "parts" / "1_of_2"), "the check has released nothing"
+    with output_folder(tmp_path):
+        refuse_running_parts(tmp_path)
+        assert refused(tmp_path)
+
+
+def test_a_part_may_check_the_folder_that_its_process_holds(tmp_path):
+    with output_folder(tmp_path), output_folder(tmp_path / "parts" / "1_of_2"):
+        refuse_beside_part(tmp_path, Part(1, 2))
+        assert refused(tmp_path)
+
+
+@pytest.mark.parametrize("where", ["open", "_lock"])
+def test_a_file_that_another_machine_removes_is_made_again(tmp_path, monkeypatch, caplog, where):
+    """``ESTALE`` on NFS."""
+    module = lock.os if where == "open" else lock
+    real = getattr(module, where)
+    left = [2]
+
+    def stale(*args):
+        if left[0]:
+            left[0] -= 1
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return real(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, where, stale)
+        lock_of_folder = lock.FolderLock(tmp_path)
+    assert (left, caplog.text) == ([0], "")
+    assert refused(tmp_path)
+    lock_of_folder.release()
+
+
+def test_a_folder_that_another_machine_removed_is_an_error(tmp_path, monkeypatch):
+    def stale(*args):
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(lock, "_lock", stale)
+    with pytest.raises(ConfigError, match=r"cannot be written \(Stale file handle\)"), output_folder(tmp_path):
+        pass
 
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from monai.bundle import download, download_large_files
 
+from scripts.release.__main__ import main, read_summaries
 from scripts.release.bundles import bundle_files, large_files, model_card, write_zip, zip_name
 from scripts.release.versions import disagreements
 
@@ -62,6 +63,34 @@ def test_what_disagrees_is_named(tmp_path):
     ]
     changelog.write_text("## Unreleased\n\n- new\n\n## 0.2.0 - 2026-12-01\n", encoding="utf-8")
     assert "lists changes as unreleased" in disagreements(tmp_path, released=True)[-1]
+
+
+def test_a_release_needs_a_hub_and_summaries_that_exist(tmp_path, capsys):
+    (tmp_path / "summary.json").write_text('{"regions": {}}', encoding="utf-8")
+    texts = [f"{HIPPOCAMPUS.name}={tmp_path}/summary.json", f"{HIPPOCAMPUS.name}={tmp_path}/none.json", "liver=a", "b"]
+    names = [bundle.name for bundle in BUNDLES]
+    assert read_summaries(texts, names) == (
+        {HIPPOCAMPUS.name: {"regions": {}}},
+        [
+            f"--summary {texts[1]}: there is no file {tmp_path}/none.json",
+            f"--summary liver=a; expected BUNDLE=FILE with one of the bundles {', '.join(names)}",
+            f"--summary b; expected BUNDLE=FILE with one of the bundles {', '.join(names)}",
+        ],
+    )
+    assert main([str(tmp_path / "dist"), "--check", "--summary", texts[1]]) == 1
+    said = capsys.readouterr().err
+    assert "error: --hub is missing; expected the address of the bundles' repositories" in said
+    assert "none.json." in said
+    assert main([str(tmp_path / "dist"), "--check", "--trial"]) == 0
+    assert not (tmp_path / "dist").exists()
+
+
+def test_addresses_of_weights_name_a_version(tmp_path, capsys):
+    assert main([str(tmp_path), "--trial", "--hub", "https://hub/OWNER/"]) == 0
+    text = (tmp_path / "hub" / HIPPOCAMPUS.name / "large_files.yml").read_text(encoding="utf-8")
+    (entry,) = yaml.safe_load(text)["large_files"]
+    assert entry["url"] == f"https://hub/OWNER/{HIPPOCAMPUS.name}/resolve/0.1.0/models/model.pt"
+    assert f"{HIPPOCAMPUS.name}_v0.1.0.zip" in (tmp_path / "SHA256SUMS").read_text(encoding="utf-8")
 
 
 def test_monai_downloads_a_bundle_from_a_server(server, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from segan_monai.errors import DataError
 from segan_monai.sweep import Space, Sweep, read_trials, write_results, write_sweep_page
+from segan_monai.sweep.plots import in_order_of_starts
 
 METRIC = "validation/mean_dice"
 SPACE = Space({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "slice_axis": {"choices": [2, [2, 1, 0]]}})
@@ -22,12 +23,12 @@ def sweep(tmp_path):
     return Sweep(tmp_path / "my_bundle", tmp_path / "data", tmp_path, SPACE, epochs=4)
 
 
-def write_trial(sweep, name, rate, axis, dice, ended=True):
+def write_trial(sweep, name, rate, axis, dice, ended=True, **more):
     """A trial with a validation every second epoch."""
     drawn = {"learning_rate": rate, "slice_axis": axis if axis == 2 else json.dumps(axis)}
     training = sweep.folder(name) / "training"
     training.mkdir(parents=True)
-    record = {"drawn": drawn, "settings": {"learning_rate": rate, "slice_axis": axis}, "ended": ended}
+    record = {"drawn": drawn, "settings": {"learning_rate": rate, "slice_axis": axis}, "ended": ended, **more}
     (sweep.folder(name) / "trial.json").write_text(json.dumps(record), encoding="utf-8")
     lines = ["epoch,seconds,name,value"]
     for number, value in enumerate(dice, 1):
@@ -58,6 +59,25 @@ def test_trials_are_ordered_by_their_best_validation(trials):
     assert trials[0].seconds == 6.0
 
 
+def test_progress_is_in_the_order_of_starts_and_not_of_names(sweep):
+    for name, day, dice in (("f1", 1, 0.2), ("0a", 2, 0.4), ("93", 3, 0.3)):
+        write_trial(sweep, name, 1e-3, 2, [dice], started=f"2026-11-0{day}T10:00:00.000+00:00")
+    found = read_trials(sweep.output_dir, METRIC, 4)
+    assert [trial.name for trial in found] == ["0a", "93", "f1"], "the best first"
+    assert [trial.name for trial in in_order_of_starts(found)] == ["f1", "0a", "93"]
+    write_results(sweep.output_dir, found, METRIC)
+    assert pd.read_csv(sweep.output_dir / "sweep.csv").loc[0, "started"] == "2026-11-02T10:00:00.000+00:00"
+
+
+def test_a_training_that_failed_is_named_with_its_message(sweep, trials):
+    write_trial(sweep, "f", 5e-3, 2, [0.7], failed="trials/f: the training ended with status 1: <no memory>.")
+    found = read_trials(sweep.output_dir, METRIC, 4)
+    assert (found[1].name, found[1].state, found[1].value) == ("f", "failed", 0.7)
+    page = write_sweep_page(sweep, found).read_text(encoding="utf-8")
+    assert "<td>failed: trials/f: the training ended with status 1: &lt;no memory&gt;.</td>" in page
+    assert "1 failed" in page
+
+
 def test_smaller_may_be_better(sweep, trials):
     assert [trial.name for trial in read_trials(sweep.output_dir, METRIC, 4, largest=False)] == [
         "c",
@@ -81,6 +101,10 @@ def test_no_value_at_all_is_an_error(sweep):
     write_trial(sweep, "a", 1e-4, 2, ["nan"])
     found = read_trials(sweep.output_dir, METRIC, 4)
     with pytest.raises(DataError, match=r"no trial of .* has a value of validation/mean_dice\. See the files training"):
+        write_results(sweep.output_dir, found, METRIC)
+    write_trial(sweep, "b", 1e-4, 2, ["nan"], failed="b: no memory.")
+    found = read_trials(sweep.output_dir, METRIC, 4)
+    with pytest.raises(DataError, match=r"mean_dice\. b: no memory\. See .* are not repeated: correct the cause"):
         write_results(sweep.output_dir, found, METRIC)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,17 +22,35 @@ TRIALS = 2
 EPOCHS = 2
 
 
-def test_a_sweep_is_killed_and_resumed(hippocampi, tmp_path):
-    out = tmp_path / "out"
+def command_in(tmp_path, hippocampi, **settings):
+    """The command of a sweep with its files in a folder."""
     space = {"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}, "base_channels": {"choices": [4, 8]}}
     (tmp_path / "space.json").write_text(json.dumps(space), encoding="utf-8")
     small = {"device": "cpu", "slice_size": [16, 16], "batch_size": 2, "slices_per_volume": 2, "folds": 2}
-    small |= {"epochs": EPOCHS, "val_interval": 1, "num_workers": 0}
+    small |= {"epochs": EPOCHS, "val_interval": 1, "num_workers": 0, **settings}
     (tmp_path / "small.json").write_text(json.dumps(small), encoding="utf-8")
-    command = [sys.executable, "-m", "segan_monai", "sweep", "hippocampus", str(hippocampi), "-o", str(out)]
-    command += ["--space", str(tmp_path / "space.json"), "--config", str(tmp_path / "small.json")]
-    command += ["--trials", str(TRIALS)]
+    command = [sys.executable, "-m", "segan_monai", "sweep", "hippocampus", str(hippocampi)]
+    command += ["-o", str(tmp_path / "out"), "--trials", str(TRIALS)]
+    return [*command, "--space", str(tmp_path / "space.json"), "--config", str(tmp_path / "small.json")]
 
+
+def test_trainings_that_fail_are_not_repeated(hippocampi, tmp_path):
+    command = command_in(tmp_path, hippocampi, num_workers=-1)
+    times = []
+    for _ in range(2):
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=SECONDS)
+        assert done.returncode == 1
+        assert re.search(r"no trial of .* has a value of .*mean_dice\. .*status 1: .*num_workers", done.stderr)
+        records = [json.loads(file.read_text(encoding="utf-8")) for file in tmp_path.glob("out/trials/*/trial.json")]
+        assert len(records) == TRIALS
+        assert all("ended with status 1" in record["failed"] for record in records)
+        assert not list(tmp_path.rglob("error.txt")), "Ray Tune writes it before it tries again"
+        times.append({file: file.stat().st_mtime_ns for file in tmp_path.glob("out/trials/*/training.log")})
+    assert times[0] == times[1]
+
+
+def test_a_sweep_is_killed_and_resumed(hippocampi, tmp_path):
+    out, command = tmp_path / "out", command_in(tmp_path, hippocampi)
     log = tmp_path / "sweep.txt"
     with log.open("w", encoding="utf-8") as stream:
         driver = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
