@@ -26,6 +26,8 @@ def evaluated(hippocampi, tmp_path):
     torch.manual_seed(0)
     network = SegANSegmentor(in_channels=7, out_channels=2, base_channels=4, num_levels=4, full_resolution_channels=8)
     torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+    split = {"training": ["hippocampus_001"], "validation": []}
+    (tmp_path / "models" / "split.json").write_text(json.dumps(split), encoding="utf-8")
     settings = {"dataset_dir": str(hippocampi), "ckpt_dir": str(tmp_path / "models")}
     run_workflow(HIPPOCAMPUS, "evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **settings)
     return settings, tmp_path / "evaluation"
@@ -35,7 +37,7 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     settings, evaluation = evaluated
     content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
     assert content["settings"]["slice_axis"] == [2, 1, 0]
-    assert content["trained_on"] is None, "there is no split"
+    assert content["trained_on"] == ["hippocampus_001"]
     calibration = json.loads((evaluation / "calibration.json").read_text(encoding="utf-8"))
     assert calibration["posterior"]["error_at_temperature"] <= calibration["posterior"]["expected_calibration_error"]
     assert "Calibration of the probabilities" in (evaluation / "report.html").read_text(encoding="utf-8")

@@ -239,7 +239,7 @@ def test_the_page_of_an_inference_shows_the_worst_cases_first(tmp_path):
     page = write_report([tmp_path]).read_text(encoding="utf-8")
     text = text_of(page)
     assert "Inference: " in text
-    assert "1 of 3 cases are flagged." in text
+    assert "1 of 3 cases are flagged. About 90 % of cases like those of the fit exceed the bound." in text
     assert "c, lower bound 0.900: lesion: parts disagree b, lower bound 0.400 " in text
     assert page.count("data:image/png") == 2, "a has no picture"
     assert text.index("c lesion 0.950 0.900 parts disagree") < text.index("b lesion 0.700") < text.index("a lesion")
