@@ -14,12 +14,7 @@ from torch import Tensor
 from segan_monai.networks.ensemble import mean_of_members
 
 
-def infer_members(
-    apply: Callable[[Any], Tensor],
-    inputs: Tensor,
-    network: Any,
-    plain_channels: int = 0,
-) -> Tensor:
+def infer_members(apply: Callable[[Any], Tensor], inputs: Tensor, network: Any, plain_channels: int = 0) -> Tensor:
     """Return ``mean_of_members`` with the metadata of the inputs.
 
     Args:
