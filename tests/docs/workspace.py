@@ -213,7 +213,8 @@ def appended(call: Call) -> list[str]:
         if "--train-seconds" in arguments:
             settings.append("--train-seconds=1")
         few = ["--labels=2", "--draws=0"] if table.labels else []
-        return [*settings, *few, "--seeds=0", f"--row={row}"]
+        folds = ["--folds=0"] if "--folds" in arguments else []
+        return [*settings, *few, *folds, "--seeds=0", f"--row={row}"]
     if arguments[0] == "folds":
         keys = config_keys("configs/train.json", find_bundle(arguments[1]))
         return ["--folds=0", *(f"--set={key}={value}" for key, value in small_options(keys, arguments).items())]
