@@ -20,16 +20,17 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from segan_monai.engines.compiling import GRAPHS, compile_settings
+from segan_monai.engines.gradient_exchange import GradientExchange
 from segan_monai.engines.loss_watch import LossWatch, names_of_cases, unchanged_unless
 from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
 from segan_monai.engines.mixed_precision import autocast_dtype
-from segan_monai.engines.parameters import gradients, running_statistics, weights_of
+from segan_monai.engines.parameters import running_statistics, weights_of
 from segan_monai.engines.stop_signals import StopSignals
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
 LOOK_EVERY = 10
-"""Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
+"""Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
 
 
 class PhasedTrainer(SupervisedTrainer):
@@ -49,10 +50,11 @@ class PhasedTrainer(SupervisedTrainer):
     In a run of several processes:
 
     - Each process takes its own batches, and all start with the weights of rank 0.
-    - Gradients are averaged over processes before each step, so the weights stay equal.
+    - Gradients are averaged over processes before each step, so the weights stay equal; see ``GradientExchange``.
     - Norm layers use the statistics of the local batch. Their running averages are averaged at the end of each epoch,
       before validation and before checkpoints are written.
-    - On GPUs, processes ask each other for a stop every ten iterations.
+    - The messages with gradients tell whether a signal has reached a process. On GPUs, the host reads that every ten
+      iterations.
 
     Args:
         device: device to train on.
@@ -146,6 +148,8 @@ class PhasedTrainer(SupervisedTrainer):
         self.look_every = LOOK_EVERY if device.type == "cuda" and self.autocast_dtype != torch.float16 else 1
         self.signals = StopSignals()
         self._asked: tuple[int, bool] = (-1, False)
+        self._requests = torch.zeros(())  # share of processes that a signal has reached
+        self._exchanges: dict[str, GradientExchange] = {}
         # attached last, so that the given handlers have completed the iteration or epoch
         self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
@@ -172,12 +176,16 @@ class PhasedTrainer(SupervisedTrainer):
         """Whether a signal requests a stop; the same value for all handlers and processes within an iteration."""
         number = self.state.iteration
         if self._asked[0] != number:
-            several = idist.get_world_size() > 1
-            silent = several and number % self.look_every and number % (self.state.epoch_length or 1)
-            self._asked = number, not silent and any_rank(bool(self.signals.received))
+            self._asked = number, self._requested_by_any(number)
             if self._asked[1]:
                 self.losses.look()  # before a checkpoint is written
         return self._asked[1]
+
+    def _requested_by_any(self, number: int) -> bool:
+        """Return whether a signal has reached any process; within an epoch, as the last gradients brought it along."""
+        if idist.get_world_size() == 1 or number % (self.state.epoch_length or 1) == 0:
+            return any_rank(bool(self.signals.received))  # a signal may have come since, during validation
+        return number % self.look_every == 0 and bool(self._requests > 0)
 
     @property
     def look_every(self) -> int:
@@ -285,31 +293,36 @@ class PhasedTrainer(SupervisedTrainer):
     def _step(self, phase: str, loss: Tensor, optimizer: Optimizer, constrain: Callable[[], None]) -> None:
         # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
         has_gradient = loss.requires_grad
-        if has_gradient:
-            optimizer.zero_grad(set_to_none=True)
+        scaler = None
         if has_gradient and self.autocast_dtype is torch.float16:
             scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
-            scaler.scale(loss).backward()
-            average_over_processes(gradients(optimizer))
-            scaler.step(optimizer)
-            scaler.update()
-            constrain()
-            return
-        if has_gradient:
-            loss.backward()
-        with self._finite_in_all_processes(optimizer, gradients(optimizer) if has_gradient else []):
+        optimizer.zero_grad(set_to_none=True)
+        if phase not in self._exchanges:
+            self._exchanges[phase] = GradientExchange(optimizer)
+        exchange = self._exchanges[phase]
+        with exchange.during_backward():
             if has_gradient:
+                (scaler.scale(loss) if scaler else loss).backward()
+        with self._finite_in_all_processes(exchange, optimizer):
+            if scaler:
+                scaler.step(optimizer)
+                scaler.update()
+            elif has_gradient:
                 optimizer.step()
             constrain()
 
     @contextmanager
-    def _finite_in_all_processes(self, optimizer: Optimizer, found: list[Tensor]) -> Iterator[None]:
-        """Average gradients, and undo the changes of weights in the block if a loss of any process is not finite."""
+    def _finite_in_all_processes(self, exchange: GradientExchange, optimizer: Optimizer) -> Iterator[None]:
+        """Average gradients, and undo the changes of weights in the block if a loss of any process is not finite.
+
+        The same message tells all processes whether a signal requests a stop.
+        """
+        self._requests = torch.full((), float(bool(self.signals.received)), device=self.state.device)
         if self.losses.finite is None:  # the host has read the losses
-            average_over_processes(found)
+            exchange.complete([self._requests])
             yield
             return
-        share = self.losses.finite.float()  # becomes the share of processes with finite losses, in the same message
-        average_over_processes([*found, share])
+        share = self.losses.finite.float()  # becomes the share of processes with finite losses
+        exchange.complete([self._requests, share])
         with unchanged_unless(share == 1, weights_of(optimizer)):
             yield
