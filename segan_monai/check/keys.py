@@ -204,6 +204,7 @@ KEYS: dict[str, Key] = {
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
+    "accumulation_steps": Key(_COUNT, "parts into which each batch is split, to save memory; 1 for none"),
     "val_interval": Key(_COUNT, "epochs between validations"),
     "learning_rate": Key(_POSITIVE, "learning rate of the segmentor's optimizer"),
     "learning_rate_decay": Key(_NOT_NEGATIVE, "power or factor of the decay"),

@@ -74,6 +74,7 @@ OF_ALL = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "d
 OF_EVERY_TRAINING = {
     "epochs",
     "batch_size",
+    "accumulation_steps",
     "num_workers",
     "learning_rate",
     "val_interval",

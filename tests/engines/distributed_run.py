@@ -181,10 +181,10 @@ def counted_messages():
 def send_in_parts(folder, rank):
     """SegAN with one message per phase and with many, and what was sent when."""
     found = {}
-    for name, size in (("whole", 2**30), ("parts", 1000)):
-        trainer = make_trainer("segan", halves_of("segan", rank))
+    for name, size, steps in (("whole", 2**30, 1), ("parts", 1000, 1), ("accumulated", 1000, 2)):
+        trainer = make_trainer("segan", halves_of("segan", rank), accumulation_steps=steps)
         optimizers = {"critic": trainer.critic_optimizer, "segmentor": trainer.optimizer}
-        trainer._exchanges = {phase: GradientExchange(optimizer, size) for phase, optimizer in optimizers.items()}
+        trainer.exchanges = {phase: GradientExchange(optimizer, size) for phase, optimizer in optimizers.items()}
         with counted_messages() as messages:
             trainer.run()
         found[name] = {"state": state_of(trainer), "messages": messages}

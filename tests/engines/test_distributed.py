@@ -72,10 +72,19 @@ def test_messages_during_the_backward_pass_change_no_bit(trained):
     for found in of_both(trained, "sent"):
         whole, parts = found["whole"], found["parts"]
         assert all(torch.equal(whole["state"][key], parts["state"][key]) for key in whole["state"])
-        gradients = {name: sum(numbers for numbers, _ in found[name]["messages"]) for name in found}
-        assert gradients["whole"] == gradients["parts"], "all of it is sent once"
+        whole_size, parts_size = (sum(numbers for numbers, _ in run["messages"]) for run in (whole, parts))
+        assert whole_size == parts_size, "all of it is sent once"
         done = [sum(1 for _, ended in parts["messages"] if ended == number) for number in range(7)]
         assert min(done[2:6]) > 1, "from the second iteration on, messages are sent before the pass has ended"
+
+
+def test_parts_of_a_batch_send_their_sum_alone(trained):
+    first, second = of_both(trained, "sent")
+    sizes = {name: [numbers for numbers, _ in first[name]["messages"]] for name in first}
+    assert sizes["accumulated"] == sizes["parts"]
+    for key, weight in first["parts"]["state"].items():
+        torch.testing.assert_close(first["accumulated"]["state"][key], weight, atol=2e-6, rtol=1e-3)
+        assert torch.equal(first["accumulated"]["state"][key], second["accumulated"]["state"][key])
 
 
 def test_no_message_but_the_gradients_in_an_iteration(trained):
