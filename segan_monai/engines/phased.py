@@ -28,6 +28,7 @@ from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import running_statistics
 from segan_monai.engines.phase_step import PhaseStep
 from segan_monai.engines.stop_signals import StopSignals
+from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.errors import ConfigError
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
@@ -54,8 +55,8 @@ class PhasedTrainer(SupervisedTrainer):
 
     - Each process takes its own batches, and all start with the weights of rank 0.
     - Gradients are averaged over processes before each step, so the weights stay equal; see ``GradientExchange``.
-    - Norm layers use the statistics of the local batch. Their running averages are averaged at the end of each epoch,
-      before validation and before checkpoints are written.
+    - Batch norm uses the statistics of the local batch, without ``sync_batch_norm``. Its running averages are averaged
+      at the end of each epoch, before validation and before checkpoints are written.
     - The messages with gradients tell whether a signal has reached a process. On GPUs, the host reads that every ten
       iterations.
 
@@ -77,6 +78,7 @@ class PhasedTrainer(SupervisedTrainer):
         accumulation_steps: parts into which each batch is split. Each phase computes the gradient of one part after the
             other, and takes one step on their sum: the gradient of the whole batch, with the memory of a part. This is
             exact for loss terms that are means over samples, in networks without batch norm.
+        sync_batch_norm: whether batch norm takes the statistics of all processes, see ``synchronize_batch_norm``.
         augment: changes image, label and mask of a batch at random on the device, see ``AugmentBatch``; None for no
             change. A batch of unlabelled cases is changed by itself.
         epoch_length: iterations per epoch; default: the length of the loader.
@@ -85,8 +87,8 @@ class PhasedTrainer(SupervisedTrainer):
         key_train_metric, additional_metrics: see ``SupervisedTrainer``.
 
     Raises:
-        ConfigError: if ``compile`` is unknown or needs a GPU, ``ema_decay`` is out of range, or ``accumulation_steps``
-            is not positive or combined with CUDA graphs.
+        ConfigError: if ``compile`` is unknown or needs a GPU, ``ema_decay`` is out of range, ``accumulation_steps`` is
+            not positive or combined with CUDA graphs, or ``sync_batch_norm`` is set without a GPU.
     """
 
     def __init__(
@@ -103,6 +105,7 @@ class PhasedTrainer(SupervisedTrainer):
         compile: str | None = None,
         ema_decay: float = 0.0,
         accumulation_steps: int = 1,
+        sync_batch_norm: bool = False,
         augment: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
@@ -144,6 +147,8 @@ class PhasedTrainer(SupervisedTrainer):
         self.channels_last = channels_last
         if isinstance(loss_function, nn.Module):
             loss_function.to(device)  # its buffers
+        if sync_batch_norm:
+            synchronize_batch_norm((network, *adversaries.values()), device)
         for module in (network, *adversaries.values()) if channels_last else ():
             use_channels_last(module)
         copy_from_first_process(network, *adversaries.values())

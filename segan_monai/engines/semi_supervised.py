@@ -20,6 +20,8 @@ from segan_monai.engines.unlabeled_images import UnlabeledImages
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
 
 class Segmented(NamedTuple):
     """Predictions for a part of a batch.
@@ -109,7 +111,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
                 "unpaired_weight": unpaired_weight,
                 "patch_weight": patch_weight,
                 "balance_gradients": balance_gradients,
-                "critic_norm": any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules()),
+                "critic_norm": any(isinstance(m, NORMS) for m in critic.modules()),
                 "supervised_weight": settings.get("supervised_loss") and settings.get("supervised_weight"),
                 "compile": settings.get("compile"),
             },
