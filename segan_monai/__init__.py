@@ -18,6 +18,7 @@ from segan_monai._version import __version__
 if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, quality, transforms
     from segan_monai.data import find_cases, number_of_regions, split_cases
+    from segan_monai.earlier_runs import was_restarted
     from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
     from segan_monai.export import load_inferer, load_network, load_preprocessing
     from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
@@ -90,6 +91,7 @@ __all__ = [
     "trained_settings",
     "transforms",
     "unlabeled_cases",
+    "was_restarted",
     "weight_files",
 ]
 
@@ -115,6 +117,7 @@ _EXPORTS = {
         "MultiScaleL1Loss",
         "WeightedDiceLoss",
     ),
+    "earlier_runs": ("was_restarted",),
     "member_weights": ("split_files", "weight_files"),
     "metrics": (
         "evaluate_case",

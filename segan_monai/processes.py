@@ -74,7 +74,10 @@ def _initialize_process_group(backend: str, **settings: Any) -> None:
     """
     if not torch.distributed.is_initialized():
         hook = sys.excepthook
-        torch.distributed.init_process_group(backend, **settings)
+        # torchrun keeps its store when it restarts processes, with addresses of those that ended (pytorch issue 135712)
+        store, rank, processes = next(torch.distributed.rendezvous("env://", **settings))
+        store = torch.distributed.PrefixStore(f"restart_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=processes, **settings)
         sys.excepthook = hook
         if backend == "gloo":
             atexit.register(_destroy_process_group)

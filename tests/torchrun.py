@@ -12,12 +12,13 @@ from pathlib import Path
 
 from tests.forked import become, run_python
 
+RESTARTS = "TEST_MAX_RESTARTS"
 TOP = Path(__file__).parents[1]
 
 
-def torchrun_in_forks(*arguments: object) -> subprocess.CompletedProcess[str]:
+def torchrun_in_forks(*arguments: object, max_restarts: int = 0) -> subprocess.CompletedProcess[str]:
     """Do what ``torchrun`` does, by the same agent, with two processes that have MONAI imported before they start."""
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", RESTARTS: str(max_restarts)}
     return run_python(Path(__file__), *arguments, cwd=TOP, env=environment)
 
 
@@ -38,7 +39,7 @@ def _launch(words: list[str]) -> None:
         run_id=str(os.getpid()),
         rdzv_backend="c10d",
         rdzv_endpoint="localhost:0",
-        max_restarts=0,
+        max_restarts=int(os.environ.get(RESTARTS, 0)),
         start_method="fork",
     )
     record(elastic_launch(config, _work))(words)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from segan_monai.deferred import are_deferred, write_in_time
-from segan_monai.earlier_runs import next_previous, was_trained_in
+from segan_monai.earlier_runs import launch_of_process, next_previous, was_trained_in
 from segan_monai.files import whole_file
 from segan_monai.simulated_data import is_simulated
 
@@ -86,6 +86,7 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
         "simulated": is_simulated(config.get("dataset_dir")),
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "seed": seed,
+        **launch_of_process(),
         "versions": {"python": platform.python_version(), **_versions()},
         "hardware": {
             "platform": platform.platform(),

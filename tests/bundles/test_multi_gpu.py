@@ -103,6 +103,26 @@ def test_two_processes_give_the_figures_of_one(request, tmp_path):
     )
 
 
+def test_after_a_kill_torchrun_starts_again_and_the_training_goes_on(phantoms, tmp_path):
+    (tmp_path / "kill.json").write_text(
+        json.dumps({"+train#handlers": [{"_target_": "tests.bundles.distributed_run.KilledOnce"}]}), encoding="utf-8"
+    )
+    files = [*overlays(BRATS, "train"), str(tmp_path / "kill.json")]
+    where = {"dataset_dir": str(phantoms), "output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path / "run")}
+    job = {"bundle": BRATS, "run_id": "training", "overlay": files, **where, "epochs": 2}
+    (tmp_path / "jobs.json").write_text(json.dumps([job]), encoding="utf-8")
+    script = Path(__file__).with_name("distributed_run.py")
+    done = torchrun_in_forks(script, tmp_path / "jobs.json", max_restarts=1)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "SIGKILL" in done.stderr
+    with (tmp_path / "run" / "history.csv").open(encoding="utf-8") as stream:
+        rows = [row["epoch"] for row in csv.DictReader(stream) if row["name"] == "training/supervised"]
+    assert rows == ["1", "2"], "no epoch was repeated"
+    assert (tmp_path / "run" / "run_before_resume_1.json").is_file()
+    assert not (tmp_path / "run" / "previous_1").exists()
+    assert read_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
+
+
 def test_from_the_command_line(phantoms, tmp_path):
     configs = BUNDLES / BRATS / "configs"
     options = {"dataset_dir": phantoms, "ckpt_dir": tmp_path / "models", "output_dir": tmp_path / "run", "folds": 2}

@@ -25,7 +25,7 @@ OTHERS = {
     "scripts/release.sh": {"hub", "summary", "trial"},
     "scripts/gpu_check.sh": {"collect", "cpu", "data"},
     "pip": {"no-deps", "wheel-dir", "index-url"},
-    "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint"},
+    "torchrun": {"standalone", "nnodes", "nproc_per_node", "rdzv_backend", "rdzv_id", "rdzv_endpoint", "max-restarts"},
     "Docker and Apptainer": {"shm-size", "nv", "build-arg"},
     "Ray": {"head", "port", "address", "disable-usage-stats"},
     "Slurm": {"nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "array", "gpus", "requeue"},
