@@ -15,7 +15,7 @@ from ignite.engine import Events
 from segan_monai.handlers import EvaluationReport
 from tests.engines.distributed_run import NAMES, make_batches, make_trainer, state_of
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
-from tests.torchrun import torchrun, torchrun_in_forks
+from tests.torchrun import torchrun_in_forks
 
 pytestmark = pytest.mark.slow
 
@@ -171,7 +171,7 @@ def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
     ],
 )
 def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_path):
-    done = torchrun(SCRIPT, tmp_path, job, timeout=300)  # the training itself would never end
+    done = torchrun_in_forks(SCRIPT, tmp_path, job)  # the training itself would never end
     assert done.returncode == 1
     assert message in done.stderr, done.stderr[-3000:]
     for rank in (0, 1):
