@@ -13,7 +13,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ import torch
 from benchmarks.loading import TOP
 from benchmarks.segan import iteration_of
 from benchmarks.tables import JsonFile, Rounds, by_turns, report
-from segan_monai.processes import average_over_processes
+from segan_monai.engines import gradient_exchange
+from segan_monai.processes import average_over_processes, begin_average
 
 HIPPOCAMPUS = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs" / "inference.json"
 
@@ -43,6 +45,30 @@ def scaling(rounds: Rounds = 3, batch_size: int = 8, json_file: JsonFile = None)
         values = {"seconds": seconds[kind, n], "ratio": seconds[kind, n] / first}
         rows.append({"side": text, **values, "microseconds per pixel": 1e6 * seconds[kind, n] / pixels})
     report(f"scaling: one iteration, base 32, batch {batch_size}, one critic per class at base 16", rows, json_file)
+
+
+@contextmanager
+def _timed_messages() -> Iterator[list[float]]:
+    """Collect the seconds that each message takes of the training's own thread: to send it, to wait and to store it."""
+    seconds: list[float] = []
+
+    def timed(tensors: Sequence[torch.Tensor]) -> Callable[[], None]:
+        start = time.perf_counter()
+        store = begin_average(tensors)
+        sending = time.perf_counter() - start
+
+        def stored() -> None:
+            start = time.perf_counter()
+            store()
+            seconds.append(sending + time.perf_counter() - start)
+
+        return stored
+
+    gradient_exchange.begin_average = timed
+    try:
+        yield seconds
+    finally:
+        gradient_exchange.begin_average = begin_average
 
 
 def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int], together: Any, results: Any) -> None:
@@ -66,19 +92,25 @@ def _train(rank: int, processes: int, file: str, settings: tuple[int, int, int],
     alone = median(step, rounds)
     if processes > 1:
         torch.distributed.init_process_group("gloo", init_method=f"file://{file}", rank=rank, world_size=processes)
-    joined = median(step, rounds)
+        step, _ = iteration_of("S3-3C", 3, True, size, batch_size)  # a trainer that knows the others
+    step()  # records the order of the gradients
+    with _timed_messages() as in_messages:
+        joined = median(step, rounds)
     message = torch.rand(4 * 2**20)  # not the gradients themselves, whose time is predicted
     exchange = median(lambda: average_over_processes([message]), 10)
-    results.put((alone, joined, exchange, parameters))
+    results.put(
+        (alone, joined, exchange, parameters, sum(in_messages) / (rounds + 1), len(in_messages) // (rounds + 1))
+    )
     if processes > 1:
         torch.distributed.destroy_process_group()
 
 
-def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, float, int]:
+def _train_together(processes: int, settings: tuple[int, int, int]) -> tuple[float, float, float, int, float, int]:
     """Return the figures of the slowest process.
 
     Returns:
-        Seconds per step without and with exchange, seconds per exchange of 16 MiB, and number of parameters.
+        Seconds per step without and with exchange, seconds per exchange of 16 MiB, number of parameters, seconds of a
+        step in messages, and number of messages per step.
     """
     context = multiprocessing.get_context("spawn")
     results, together = context.Queue(), context.Barrier(processes)
@@ -100,7 +132,7 @@ def two_processes(
 
     The prediction is the formula of ``cost-model``: the step time of the slower of two concurrent processes without
     exchange, plus the bytes of the gradients at the rate of another 16 MiB message. It stays fair if other programs
-    slow a core down.
+    slow a core down. ``in messages`` is the share of a step in which a process sends, waits for and stores gradients.
     """
     settings = (rounds, size, batch_size)
     ones, twos = [], []
@@ -112,18 +144,21 @@ def two_processes(
     rate = 4 * 4 * 2**20 / message
     gradients = 4 * ones[0][3]
     predicted = apart + gradients / rate
-    rows = [
-        {"side": "one process", "s per step": one, "images/s": batch_size / one, "speed": 1.0},
-        {"side": "two, no exchange", "s per step": apart, "images/s": 2 * batch_size / apart},
-        {"side": "two, predicted", "s per step": predicted, "images/s": 2 * batch_size / predicted},
-        {"side": "two, measured", "s per step": two, "images/s": 2 * batch_size / two},
-    ]
-    for row in rows:
-        row["speed"] = row["images/s"] / rows[0]["images/s"]  # type: ignore[operator]
+    _, _, _, _, in_messages, messages = min(twos, key=lambda row: row[1])  # of the shortest step
+    sides = {"one process": one, "two, no exchange": apart, "two, predicted": predicted, "two, measured": two}
+    rows: list[dict[str, Any]] = []
+    for side, seconds in sides.items():
+        processes = 1 if side == "one process" else 2
+        rate_of_images = processes * batch_size / seconds
+        speed = rate_of_images * one / batch_size
+        row = {"side": side, "s per step": seconds, "images/s": rate_of_images, "speed": speed}
+        share = in_messages / two if side == "two, measured" else 0.0
+        rows.append({**row, "efficiency": speed / processes, "in messages": share})
     title = (
         f"two-processes: base 32, {size}x{size}, batch {batch_size} per process, gradients {gradients / 2**20:.1f} MiB"
     )
-    report(f"{title}, exchange {rate / 2**20:.0f} MiB/s; measured / predicted {two / predicted:.2f}", rows, json_file)
+    title += f" in {messages} messages, exchange {rate / 2**20:.0f} MiB/s"
+    report(f"{title}; measured / predicted {two / predicted:.2f}", rows, json_file)
 
 
 def _command(images: Path, output: Path, processes: int) -> list[str]:
