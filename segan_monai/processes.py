@@ -11,7 +11,7 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -172,13 +172,31 @@ def any_rank(asks: bool) -> bool:
 
 def average_over_processes(tensors: Sequence[Tensor]) -> None:
     """Average tensors over all processes, in place and in one message."""
+    begin_average(tensors)()
+
+
+def begin_average(tensors: Sequence[Tensor]) -> Callable[[], None]:
+    """Send tensors in one message, and return the function that waits for their averages and stores them in place.
+
+    All processes must send the same messages in the same order.
+    """
     if idist.get_world_size() == 1 or not tensors:
-        return
+        return _nothing
     combined = torch.cat([tensor.flatten() for tensor in tensors])
     with _detect_lost_process():
-        torch.distributed.all_reduce(combined)
-    parts = combined.div_(idist.get_world_size()).split([tensor.numel() for tensor in tensors])
-    torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+        work = torch.distributed.all_reduce(combined, async_op=True)
+
+    def store() -> None:
+        with _detect_lost_process():
+            work.wait()
+        parts = combined.div_(idist.get_world_size()).split([tensor.numel() for tensor in tensors])
+        torch._foreach_copy_(list(tensors), [part.view_as(t) for part, t in zip(parts, tensors, strict=True)])
+
+    return store
+
+
+def _nothing() -> None:
+    pass
 
 
 def copy_from_first_process(*networks: nn.Module) -> None:

@@ -38,10 +38,11 @@ def unmet_needs(settings: Mapping[str, Any]) -> Iterator[str]:
             f"consistency_weight {settings['consistency_weight']} with ema_decay 0: the teacher is the segmentor with "
             "averaged weights. Set ema_decay, such as 0.99, or consistency_weight to 0."
         )
-    if settings.get("unpaired_weight") and settings.get("critic_norm"):
+    norm = settings.get("critic_norm")
+    if settings.get("unpaired_weight") and norm:
         yield (
-            f"unpaired_weight {settings['unpaired_weight']} with critic_norm true: batch norm removes the mean "
-            "features that this term compares. Set critic_norm to false, or use patch_weight."
+            f"unpaired_weight {settings['unpaired_weight']} with critic_norm {str(norm).lower()}: norm layers remove "
+            "the mean features that this term compares. Set critic_norm to false, or use patch_weight."
         )
     yield from _needs_of_critic(settings)
 

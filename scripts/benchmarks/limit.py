@@ -35,6 +35,7 @@ def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Calla
     with torch.no_grad():
         logits = forward()
     prediction = logits.sigmoid()
+    (part,) = trainer.split(image, label)
 
     def critic_sees() -> None:
         trainer.distance_for_segmentor(image, prediction.detach().requires_grad_(), label).backward()
@@ -42,7 +43,7 @@ def parts_of(trainer: SegANTrainer, batch: dict[str, Tensor]) -> dict[str, Calla
     return {
         "S forward": forward,
         "S both": lambda: forward().backward(logits),
-        "C's step": lambda: trainer._step_critic(image, prediction, label),
+        "C's step": lambda: trainer._step_critic([(part, (None, prediction))]),
         "C in S's step": critic_sees,
         "iteration": lambda: trainer._iteration(trainer, batch),
     }

@@ -189,7 +189,11 @@ KEYS: dict[str, Key] = {
     "critic_base_channels": Key(_COUNT, "width of the critic's first level"),
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
-    "critic_norm": Key(SWITCH, "batch norm in the critics"),
+    "critic_norm": Key(
+        SWITCH | choice("batch", "instance", "layer", "localresponse") | LIST,
+        "normalization layer of the critics, as in MONAI; true for batch norm, false for none",
+    ),
+    "sync_batch_norm": Key(SWITCH, "batch norm uses the images of all GPUs"),
     "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_masks": Key(SWITCH, "the localizer also learns coarse masks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),
@@ -204,6 +208,7 @@ KEYS: dict[str, Key] = {
     # training
     "epochs": Key(_COUNT, "passes over the training cases"),
     "batch_size": Key(_COUNT, "slices, patches or photographs per step"),
+    "accumulation_steps": Key(_COUNT, "parts into which each batch is split, to save memory; 1 for none"),
     "val_interval": Key(_COUNT, "epochs between validations"),
     "learning_rate": Key(_POSITIVE, "learning rate of the segmentor's optimizer"),
     "learning_rate_decay": Key(_NOT_NEGATIVE, "power or factor of the decay"),

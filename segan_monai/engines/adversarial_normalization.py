@@ -15,6 +15,7 @@ from monai.utils.enums import CommonKeys
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segan_monai.engines.accumulation import Part, joined
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.engines.warm_up import WarmUp
@@ -117,20 +118,27 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         if self.warming_up:
             return self._reconstruct(image)
 
-        with self.autocast():
-            logits, normalized = self.inferer(image, network)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        terms = {"segmentation": self.loss_function(logits.float(), target)}
-        if self.discriminator_plays:
-            terms["adversarial"] = self._fool(normalized)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        domain = self._domain(batchdata) if self.discriminator_plays else None
         weights = {"segmentation": 1.0, "adversarial": self.adversarial_weight}
-        loss = self.minimize("normalizer and segmentor", terms, weights, self.optimizer)
+        predictions, seen = [], []
+        with self.minimizing("normalizer and segmentor", self.optimizer) as step:
+            for part in self.split(image, target, domain):
+                image, target, domain = part.tensors
+                with self.autocast():
+                    logits, normalized = self.inferer(image, network)
+                terms = {"segmentation": self.loss_function(logits.float(), target)}
+                if self.discriminator_plays:
+                    terms["adversarial"] = self._fool(normalized)
+                step.add(part, terms, weights)
+                predictions.append(logits.detach())
+                seen.append(part._replace(tensors=(image, normalized.detach(), domain)))
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         if self.discriminator_plays:
-            self._step_discriminator(image, normalized.detach(), self._domain(batchdata))
-        return self.finish(logits, loss)
+            self._step_discriminator(seen)
+        return self.finish(predictions, step.loss)
 
     def _domain(self, batchdata: dict[str, Any]) -> Tensor:
         """Return the domain indices (B,) of a batch on the device."""
@@ -141,27 +149,38 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         with self.autocast(), frozen(self.discriminator):
             return self.domain_loss.generator(self.judge_frozen(normalized))
 
-    def _step_discriminator(self, image: Tensor, normalized: Tensor, domain: Tensor) -> None:
+    def _step_discriminator(self, seen: Sequence[Part]) -> None:
         """Take a step of D on raw and generated images (B, C, H, W, D) and domains (B,)."""
-        with self.autocast():
-            raw, generated = self.judge(image, normalized)
-        terms = {"discriminator": self.domain_loss(raw, generated, domain)}
-        if self.domain_loss.needs_penalty:
-            terms["gradient_penalty"] = gradient_penalty(self.discriminator, image, normalized.float())
         weights = {"discriminator": 1.0, "gradient_penalty": self.gradient_penalty_weight}
-        self.minimize("discriminator", terms, weights, self.discriminator_optimizer)
-        self.state.output["terms"].update(self.accuracies(raw, generated, domain))
+        answers, domains = [], []
+        with self.minimizing("discriminator", self.discriminator_optimizer) as step:
+            for part in seen:
+                image, normalized, domain = part.tensors
+                with self.autocast():
+                    raw, generated = self.judge(image, normalized)
+                terms = {"discriminator": self.domain_loss(raw, generated, domain)}
+                if self.domain_loss.needs_penalty:
+                    terms["gradient_penalty"] = gradient_penalty(self.discriminator, image, normalized.float())
+                step.add(part, terms, weights)
+                answers.append((raw.detach(), generated.detach()))
+                domains.append(domain)
+        of_raw, of_generated = map(joined, zip(*answers, strict=True))
+        self.state.output["terms"].update(self.accuracies(of_raw, of_generated, joined(domains)))
 
     def _reconstruct(self, image: Tensor) -> dict[str, Any]:
         """Take a warm-up step of G."""
         network: Any = self.network
-        with self.autocast():
-            normalized = self.inferer(image, network.normalize)
-        terms = {"reconstruction_mse": F.mse_loss(normalized.float(), image)}
-        self.warm_up.add(image, normalized)
-        self.state.output[CommonKeys.LOSS] = self.minimize(
-            "normalizer", terms, {"reconstruction_mse": 1.0}, self.optimizer
-        )
+        found = []
+        with self.minimizing("normalizer", self.optimizer) as step:
+            for part in self.split(image):
+                (of_part,) = part.tensors
+                with self.autocast():
+                    normalized = self.inferer(of_part, network.normalize)
+                error = F.mse_loss(normalized.float(), of_part)
+                step.add(part, {"reconstruction_mse": error}, {"reconstruction_mse": 1.0})
+                found.append(normalized.detach())
+        self.warm_up.add(image, joined(found))
+        self.state.output[CommonKeys.LOSS] = step.loss
         return self.state.output
 
     def _judge(self, image: Tensor, normalized: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segan_monai.engines.accumulation import Part
 from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.joined_loaders import JoinedLoaders
 from segan_monai.engines.parameters import frozen
@@ -105,48 +106,64 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
             return super()._iteration(engine, batchdata)
         batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
-        labelled = len(image)
         network: Any = self.network
         network.train()
         self.discriminator.train()
         unlabeled = self._unlabeled(batchdata, image)
-        if unlabeled is not None and self.unlabeled_statistics:
-            with running_statistics_unchanged(network), self.autocast():
-                logits, normalized = self.inferer(image, network)
-            with torch.no_grad(), self.autocast():
-                self.inferer(unlabeled, network)
-        else:
-            image = image if unlabeled is None else torch.cat([image, unlabeled])
-            with self.autocast():
-                logits, normalized = self.inferer(image, network)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-
-        terms = {"segmentation": self.loss_function(logits[:labelled].float(), target)}
-        if self.discriminator_plays:
-            terms["adversarial"] = self._fool(normalized)
-        if self.identity_weight:
-            terms["identity"] = F.l1_loss(normalized.float(), image)
-        maps = logits.float().softmax(dim=1)
-        if self.output_critic_plays:
-            terms["output"] = self._output_loss(maps[labelled:], 0)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        domains = self._domains(batchdata, unlabeled) if self.discriminator_plays else [None, None]
         weights = {
             "segmentation": 1.0,
             "adversarial": self.adversarial_weight,
             "identity": self.identity_weight,
             "output": self.output_weight,
         }
-        loss = self.minimize("normalizer and segmentor", terms, weights, self.optimizer)
+        predictions, seen, found = [], [], []
+        with self.minimizing("normalizer and segmentor", self.optimizer) as step:
+            for part in self.split(image, target, unlabeled, *domains):
+                image, target, unlabeled, *domains = part.tensors
+                labelled = len(image)
+                image, logits, normalized = self._segment(image, unlabeled)
+                terms = {"segmentation": self.loss_function(logits[:labelled].float(), target)}
+                if self.discriminator_plays:
+                    terms["adversarial"] = self._fool(normalized)
+                if self.identity_weight:
+                    terms["identity"] = F.l1_loss(normalized.float(), image)
+                maps = logits.float().softmax(dim=1)
+                if self.output_critic_plays:
+                    terms["output"] = self._output_loss(maps[labelled:], 0)
+                step.add(part, terms, weights)
+                predictions.append(logits[:labelled].detach())
+                domain = torch.cat([each for each in domains if each is not None]) if self.discriminator_plays else None
+                seen.append(part._replace(tensors=(image, normalized.detach(), domain)))
+                found.append(part._replace(tensors=(maps.detach(), labelled)))
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
         if self.discriminator_plays:
-            domain = self._domain(batchdata)
-            if len(image) > labelled:
-                domain = torch.cat([domain, self._domain(batchdata["unlabeled"])])
-            self._step_discriminator(image, normalized.detach(), domain)
+            self._step_discriminator(seen)
         if self.output_critic_plays:
-            self._step_output_critic(maps.detach(), labelled)
-        return self.finish(logits[:labelled], loss)
+            self._step_output_critic(found)
+        return self.finish(predictions, step.loss)
+
+    def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the images that were segmented, labelled ones first, their logits, and the normalized images."""
+        network: Any = self.network
+        if unlabeled is not None and self.unlabeled_statistics:
+            with running_statistics_unchanged(network), self.autocast():
+                logits, normalized = self.inferer(image, network)
+            with torch.no_grad(), self.autocast():
+                self.inferer(unlabeled, network)
+            return image, logits, normalized
+        image = image if unlabeled is None else torch.cat([image, unlabeled])
+        with self.autocast():
+            logits, normalized = self.inferer(image, network)
+        return image, logits, normalized
+
+    def _domains(self, batchdata: dict[str, Any], unlabeled: Tensor | None) -> list[Tensor | None]:
+        """Return the domain indices of labelled images and of the unlabelled ones that are normalized with them."""
+        together = unlabeled is not None and not self.unlabeled_statistics
+        return [self._domain(batchdata), self._domain(batchdata["unlabeled"]) if together else None]
 
     def _unlabeled(self, batchdata: dict[str, Any], image: Tensor) -> Tensor | None:
         """Return the unlabelled images on the device, or None if no term needs them in this epoch."""
@@ -171,15 +188,17 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
             scores = critic(maps)
         return F.cross_entropy(scores.float(), torch.full((len(maps),), answer, device=maps.device))
 
-    def _step_output_critic(self, maps: Tensor, labelled: int) -> None:
+    def _step_output_critic(self, found: Sequence[Part]) -> None:
         """Take a step of the output critic on the softmax maps of labelled images and the others after them."""
         critic: Any = self.output_critic
         optimizer: Any = self.output_critic_optimizer
-        with self.autocast():
-            scores = critic(maps).float()
-        answers = (torch.arange(len(maps), device=maps.device) >= labelled).long()
-        terms = {"output_critic": F.cross_entropy(scores, answers)}
-        self.minimize("output critic", terms, {"output_critic": 1.0}, optimizer)
+        with self.minimizing("output critic", optimizer) as step:
+            for part in found:
+                maps, labelled = part.tensors
+                with self.autocast():
+                    scores = critic(maps).float()
+                answers = (torch.arange(len(maps), device=maps.device) >= labelled).long()
+                step.add(part, {"output_critic": F.cross_entropy(scores, answers)}, {"output_critic": 1.0})
 
 
 @contextmanager

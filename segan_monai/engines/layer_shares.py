@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from monai.engines.utils import IterationEvents
 from monai.utils import CommonKeys, convert_to_tensor
 from torch import Tensor
 
+from segan_monai.engines.accumulation import buffers_unchanged
 from segan_monai.engines.parameters import frozen
 from segan_monai.losses import MultiScaleL1Loss
 
@@ -52,21 +52,17 @@ class LayerShares:
 
 
 def measure_layers(engine: SegANTrainer) -> tuple[Tensor, Tensor]:
-    """Measure the layers on the current batch; see ``MultiScaleL1Loss.measure``.
+    """Measure the layers on the current batch, or on its first part; see ``MultiScaleL1Loss.measure``.
 
     Weights, their gradients and the running statistics of the critics stay as they are.
     """
     output = engine.state.output
-    image, target, logits = (
+    whole = (
         convert_to_tensor(output[key], track_meta=False).float()
         for key in (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED)
     )
+    image, target, logits = engine.split(*whole)[0].tensors  # no more memory than a step
     prediction = logits.sigmoid().requires_grad_()
-    buffers = [buffer.clone() for buffer in engine.critic.buffers()]
-    with engine.autocast(), frozen(engine.critic):
+    with buffers_unchanged(engine.critic), engine.autocast(), frozen(engine.critic):
         features, others = engine.critic(image, prediction), engine.critic(image, target)
-        measured = engine.loss_function.measure(features, others, prediction)
-    with torch.no_grad():
-        for buffer, before in zip(engine.critic.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-    return measured
+        return engine.loss_function.measure(features, others, prediction)

@@ -104,24 +104,35 @@ class LSNetTrainer(PhasedTrainer):
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
-        with self.autocast():
-            small = network.localizer_input(image)
-            found = network.localizer(small)
-        terms = self.localization_loss(found, target)
-        self.minimize("localizer", terms, dict.fromkeys(terms, 1.0), self.optimizer)
+        parts, inputs = self.split(image, target), []
+        with self.minimizing("localizer", self.optimizer) as step:
+            for part in parts:
+                image, target = part.tensors
+                with self.autocast():
+                    inputs.append(network.localizer_input(image))
+                    found = network.localizer(inputs[-1])
+                terms = self.localization_loss(found, target)
+                step.add(part, terms, dict.fromkeys(terms, 1.0))
 
-        with self.autocast():
-            rois, theta = self.draw_rois(small, target)
-            logits = network.segmentor(network.recalibrate(image[rois.image], theta))
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        term = self.loss_function(logits.float(), network.recalibrate(target[rois.image], theta.detach()).round())
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
+        predictions, ious = [], []
+        with self.minimizing("segmentor", self.optimizer) as step:
+            for part, small in zip(parts, inputs, strict=True):
+                image, target = part.tensors
+                with self.autocast():
+                    rois, theta, iou = self.draw_rois(small, target)
+                    logits = network.segmentor(network.recalibrate(image[rois.image], theta))
+                cropped = network.recalibrate(target[rois.image], theta.detach()).round()
+                step.add(part, {"mask": self.loss_function(logits.float(), cropped)}, {"mask": 1.0})
+                predictions.append(logits.detach())
+                ious.append(iou)
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        return self.finish(logits, loss)
+        self.state.output["terms"]["box_iou"] = torch.stack(ious).nanmean()
+        return self.finish(predictions, step.loss)
 
-    def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor]:
+    def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor, Tensor]:
         """Draw the RoI of each labelled image in which S-Net learns.
 
         Args:
@@ -129,19 +140,20 @@ class LSNetTrainer(PhasedTrainer):
             target: label (B, K, H, W) of these.
 
         Returns:
-            B RoIs in pixels of the label, and their affines (B, 2, 3), whose gradient into L-Net is decayed.
+            B RoIs in pixels of the label; their affines (B, 2, 3), whose gradient into L-Net is decayed; and the mean
+            IoU of drawn and true boxes.
         """
         network: Any = self.network
         with torch.set_grad_enabled(self.gradient_decay > 0 and not network.hard_crop):
             found = of_images(network.localizer(small), slice(len(target)))
             rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
         rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-        self.state.output["terms"]["box_iou"] = mean_box_iou(rois, target)
+        iou = mean_box_iou(rois, target)
         if self.roi_jitter:
             rois = jittered(rois, self.roi_jitter)
         if self.true_box_probability:
             rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
-        return rois, self.affine(rois, target)
+        return rois, self.affine(rois, target), iou
 
     def affine(self, rois: RoIs, image: Tensor) -> Tensor:
         """Return the affines (N, 2, 3) of RoIs of images (B, C, H, W), mirrored at random if ``mirror_rois``."""

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights, gradients and statistics of networks and optimizers."""
+"""Weights and statistics of networks and optimizers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
     with torch.no_grad():
         torch._foreach_clamp_min_(tensors, -bound)
         torch._foreach_clamp_max_(tensors, bound)
-
-
-def gradients(optimizer: Optimizer) -> list[Tensor]:
-    """Return the gradients of an optimizer's weights."""
-    return [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
 
 
 def weights_of(optimizer: Optimizer) -> list[Tensor]:

@@ -19,25 +19,30 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
+from segan_monai.engines.accumulation import Part, joined, split
 from segan_monai.engines.compiling import GRAPHS, compile_settings
-from segan_monai.engines.loss_watch import LossWatch, names_of_cases, unchanged_unless
+from segan_monai.engines.gradient_exchange import GradientExchange
+from segan_monai.engines.loss_watch import LossWatch
 from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
 from segan_monai.engines.mixed_precision import autocast_dtype
-from segan_monai.engines.parameters import gradients, running_statistics, weights_of
+from segan_monai.engines.parameters import running_statistics
+from segan_monai.engines.phase_step import PhaseStep
 from segan_monai.engines.stop_signals import StopSignals
+from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
+from segan_monai.errors import ConfigError
 from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
 
 LOOK_EVERY = 10
-"""Iterations on a GPU after which the host looks at losses, and processes ask each other for a stop."""
+"""Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
 
 
 class PhasedTrainer(SupervisedTrainer):
     """Base of trainers whose iterations consist of phases, such as the steps of critic and segmentor.
 
     A subclass implements ``_iteration`` like the algorithm box of its paper: it computes the loss terms of a phase
-    under ``autocast()`` and passes them to ``minimize``. Every entry of ``state.output["terms"]`` (name to detached
-    scalar) is logged by name.
+    under ``autocast()`` and adds them to the step of ``minimizing``. Every entry of ``state.output["terms"]`` (name to
+    detached scalar) is logged by name.
 
     The first SIGINT (Ctrl-C) or SIGTERM stops the training after the current iteration, or after the current
     validation. ``RunCheckpoint`` saves the state, and the process exits with status 128 + signal. A second signal stops
@@ -49,10 +54,11 @@ class PhasedTrainer(SupervisedTrainer):
     In a run of several processes:
 
     - Each process takes its own batches, and all start with the weights of rank 0.
-    - Gradients are averaged over processes before each step, so the weights stay equal.
-    - Norm layers use the statistics of the local batch. Their running averages are averaged at the end of each epoch,
-      before validation and before checkpoints are written.
-    - On GPUs, processes ask each other for a stop every ten iterations.
+    - Gradients are averaged over processes before each step, so the weights stay equal; see ``GradientExchange``.
+    - Batch norm uses the statistics of the local batch, without ``sync_batch_norm``. Its running averages are averaged
+      at the end of each epoch, before validation and before checkpoints are written.
+    - The messages with gradients tell whether a signal has reached a process. On GPUs, the host reads that every ten
+      iterations.
 
     Args:
         device: device to train on.
@@ -69,6 +75,10 @@ class PhasedTrainer(SupervisedTrainer):
             compiler on CPU, and its first iteration takes minutes.
         ema_decay: decay of the moving average of the weights, such as 0.99, see ``WeightAverage``; 0 for none.
             ``FinalValidationHandler`` validates the average, and ``RunCheckpoint`` writes it as ``model.pt``.
+        accumulation_steps: parts into which each batch is split. Each phase computes the gradient of one part after the
+            other, and takes one step on their sum: the gradient of the whole batch, with the memory of a part. This is
+            exact for loss terms that are means over samples, in networks without batch norm.
+        sync_batch_norm: whether batch norm takes the statistics of all processes, see ``synchronize_batch_norm``.
         augment: changes image, label and mask of a batch at random on the device, see ``AugmentBatch``; None for no
             change. A batch of unlabelled cases is changed by itself.
         epoch_length: iterations per epoch; default: the length of the loader.
@@ -77,7 +87,8 @@ class PhasedTrainer(SupervisedTrainer):
         key_train_metric, additional_metrics: see ``SupervisedTrainer``.
 
     Raises:
-        ConfigError: if ``compile`` is unknown or needs a GPU, or ``ema_decay`` is out of range.
+        ConfigError: if ``compile`` is unknown or needs a GPU, ``ema_decay`` is out of range, ``accumulation_steps`` is
+            not positive or combined with CUDA graphs, or ``sync_batch_norm`` is set without a GPU.
     """
 
     def __init__(
@@ -93,6 +104,8 @@ class PhasedTrainer(SupervisedTrainer):
         channels_last: bool = True,
         compile: str | None = None,
         ema_decay: float = 0.0,
+        accumulation_steps: int = 1,
+        sync_batch_norm: bool = False,
         augment: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] | None = None,
         epoch_length: int | None = None,
         inferer: Inferer | None = None,
@@ -102,6 +115,15 @@ class PhasedTrainer(SupervisedTrainer):
     ) -> None:
         device = torch.device(device)
         settings = compile_settings(compile, device)
+        if accumulation_steps < 1:
+            raise ConfigError(
+                f"accumulation_steps is {accumulation_steps}; expected 1 (batches are not split) or more."
+            )
+        if accumulation_steps > 1 and compile == GRAPHS:
+            raise ConfigError(
+                f"accumulation_steps is {accumulation_steps} and compile 'graphs'. A replayed graph overwrites what it "
+                "returned for other parts. Use compile 'inductor', or accumulation_steps 1."
+            )
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -120,10 +142,13 @@ class PhasedTrainer(SupervisedTrainer):
             non_blocking=device.type == "cuda",
         )
         self.adversaries = adversaries
+        self.accumulation_steps = accumulation_steps
         self.augment = augment
         self.channels_last = channels_last
         if isinstance(loss_function, nn.Module):
             loss_function.to(device)  # its buffers
+        if sync_batch_norm:
+            synchronize_batch_norm((network, *adversaries.values()), device)
         for module in (network, *adversaries.values()) if channels_last else ():
             use_channels_last(module)
         copy_from_first_process(network, *adversaries.values())
@@ -146,6 +171,8 @@ class PhasedTrainer(SupervisedTrainer):
         self.look_every = LOOK_EVERY if device.type == "cuda" and self.autocast_dtype != torch.float16 else 1
         self.signals = StopSignals()
         self._asked: tuple[int, bool] = (-1, False)
+        self.requests = torch.zeros(())  # share of processes that a signal has reached
+        self.exchanges: dict[str, GradientExchange] = {}
         # attached last, so that the given handlers have completed the iteration or epoch
         self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
         self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
@@ -172,12 +199,16 @@ class PhasedTrainer(SupervisedTrainer):
         """Whether a signal requests a stop; the same value for all handlers and processes within an iteration."""
         number = self.state.iteration
         if self._asked[0] != number:
-            several = idist.get_world_size() > 1
-            silent = several and number % self.look_every and number % (self.state.epoch_length or 1)
-            self._asked = number, not silent and any_rank(bool(self.signals.received))
+            self._asked = number, self._requested_by_any(number)
             if self._asked[1]:
                 self.losses.look()  # before a checkpoint is written
         return self._asked[1]
+
+    def _requested_by_any(self, number: int) -> bool:
+        """Return whether a signal has reached any process; within an epoch, as the last gradients brought it along."""
+        if idist.get_world_size() == 1 or number % (self.state.epoch_length or 1) == 0:
+            return any_rank(bool(self.signals.received))  # a signal may have come since, during validation
+        return number % self.look_every == 0 and bool(self.requests > 0)
 
     @property
     def look_every(self) -> int:
@@ -241,75 +272,38 @@ class PhasedTrainer(SupervisedTrainer):
             memory_format = CHANNELS_LAST[x.ndim] if self.channels_last else torch.contiguous_format
         return x.float().contiguous(memory_format=memory_format)
 
-    def finish(self, logits: Tensor, loss: Tensor) -> dict[str, Any]:
-        """Add prediction and loss to the output of an iteration, and return the output."""
-        prediction = logits.detach().clone() if self.graphs else logits.detach()  # a replay overwrites its output
+    def split(self, *tensors: Tensor | None) -> list[Part]:
+        """Split the tensors of a batch into ``accumulation_steps`` parts, see ``accumulation.split``."""
+        return split(tensors, self.accumulation_steps)
+
+    def finish(self, logits: Sequence[Tensor], loss: Tensor) -> dict[str, Any]:
+        """Add the predictions of all parts and the loss to the output of an iteration, and return the output."""
+        prediction = joined([of_part.detach() for of_part in logits])
+        if self.graphs:
+            prediction = prediction.clone()  # a replay overwrites its output
         self.state.output.update({CommonKeys.PRED: prediction, CommonKeys.LOSS: loss})
         self.fire_event(IterationEvents.MODEL_COMPLETED)
         return self.state.output
 
-    def minimize(
-        self,
-        phase: str,
-        terms: dict[str, Tensor],
-        weights: dict[str, float],
-        optimizer: Optimizer,
-        constrain: Callable[[], None] = lambda: None,
-    ) -> Tensor:
-        """Take one optimizer step on the weighted sum of the terms, and update the average of the network's weights.
+    @contextmanager
+    def minimizing(
+        self, phase: str, optimizer: Optimizer, constrain: Callable[[], None] = lambda: None
+    ) -> Iterator[PhaseStep]:
+        """Take one optimizer step on the loss of the parts added in the block; then update the average of the weights.
 
         Args:
             phase: name of the phase; each phase has a separate gradient scaler.
-            terms: scalar loss terms by name; logged under these names.
-            weights: weight of each term in the sum; -1 to maximize.
             optimizer: optimizer of the network trained in this phase.
             constrain: changes weights of the optimizer after the step, such as clamping.
-
-        Returns:
-            The weighted sum, detached.
-
-        Raises:
-            NonFiniteLossError: if a term is not finite. No weight changes then. The message names the first term. On a
-                GPU it is raised up to ten iterations later, and the weights stay unchanged in between.
         """
-        values = torch.stack([term.detach() for term in terms.values()])
-        state = self.state
-        self.losses.add(phase, list(terms), values, state.epoch, state.iteration, names_of_cases(state.batch))
-        loss = torch.stack([weights[name] * term for name, term in terms.items()]).sum()
-        state.output["terms"].update(zip(terms, values.unbind(), strict=True))
-        self._step(phase, loss, optimizer, constrain)
+        step = PhaseStep(self, phase, optimizer)
+        yield step
+        step.take(constrain)
         if self.weight_average and optimizer is self.optimizer:
             self.weight_average.update()
-        return loss.detach()
 
-    def _step(self, phase: str, loss: Tensor, optimizer: Optimizer, constrain: Callable[[], None]) -> None:
-        # independent of the weights: layer 0 alone (S3-3C-s0) is the masked image itself
-        has_gradient = loss.requires_grad
-        if has_gradient:
-            optimizer.zero_grad(set_to_none=True)
-        if has_gradient and self.autocast_dtype is torch.float16:
-            scaler = self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
-            scaler.scale(loss).backward()
-            average_over_processes(gradients(optimizer))
-            scaler.step(optimizer)
-            scaler.update()
-            constrain()
-            return
-        if has_gradient:
-            loss.backward()
-        with self._finite_in_all_processes(optimizer, gradients(optimizer) if has_gradient else []):
-            if has_gradient:
-                optimizer.step()
-            constrain()
-
-    @contextmanager
-    def _finite_in_all_processes(self, optimizer: Optimizer, found: list[Tensor]) -> Iterator[None]:
-        """Average gradients, and undo the changes of weights in the block if a loss of any process is not finite."""
-        if self.losses.finite is None:  # the host has read the losses
-            average_over_processes(found)
-            yield
-            return
-        share = self.losses.finite.float()  # becomes the share of processes with finite losses, in the same message
-        average_over_processes([*found, share])
-        with unchanged_unless(share == 1, weights_of(optimizer)):
-            yield
+    def exchange_of(self, phase: str, optimizer: Optimizer) -> GradientExchange:
+        """Return the exchange of gradients of a phase between processes."""
+        if phase not in self.exchanges:
+            self.exchanges[phase] = GradientExchange(optimizer)
+        return self.exchanges[phase]

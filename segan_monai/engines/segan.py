@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from segan_monai.engines.accumulation import Part, TwoPasses
 from segan_monai.engines.layer_shares import LayerShares
 from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
@@ -25,9 +26,10 @@ class SegANTrainer(PhasedTrainer):
     1. C maximizes ``l(f_C(x * S(x)), f_C(x * y))`` with S fixed; then its weights are clamped.
     2. S minimizes the same loss through the updated C, which is fixed.
 
-    S does not change between the two steps and is evaluated once. In step 2, C is frozen and ``f_C(x * y)`` has no
-    gradient. The gradients equal those of the literal algorithm, with about three quarters of its arithmetic. Images
-    masked by the prediction and by the label pass through C separately, so that batch norm statistics do not mix them.
+    S does not change between the two steps and is evaluated once, or twice with ``accumulation_steps``. In step 2, C is
+    frozen and ``f_C(x * y)`` has no gradient. The gradients equal those of the literal algorithm, with about three
+    quarters of its arithmetic. Images masked by the prediction and by the label pass through C separately, so that
+    batch norm statistics do not mix them.
 
     Args:
         critic: called with image and label map, returns features for ``loss_function``; see ``SegANCritics``.
@@ -99,31 +101,42 @@ class SegANTrainer(PhasedTrainer):
         image, target = self.prepare(batchdata)
         self.network.train()
         self.critic.train()
-        with self.autocast():
-            outputs = self.inferer(image, self.network)
-            logits = final_logits(outputs)
-            prediction = logits.sigmoid()
+        segmented = TwoPasses(self._segment, self.split(image, target), self.network, self.state.device)
+        if self.critic_plays:
+            self._step_critic(segmented.first())
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
-        terms = {}
-        if self.critic_plays:
-            self._step_critic(image, prediction.detach(), target)
-            terms["segmentor_l1"] = self.distance_for_segmentor(image, prediction, target)
-        if self.supervised_loss is not None and self.supervised_weight:
-            terms["supervised"] = self.supervised_loss(as_float32(outputs), target)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
         weights = {"segmentor_l1": self.adversarial_weight, "supervised": self.supervised_weight}
-        loss = self.minimize("segmentor", terms, weights, self.optimizer)
+        predictions = []
+        with self.minimizing("segmentor", self.optimizer) as step:
+            for part, (outputs, prediction) in segmented.second():
+                image, target = part.tensors
+                terms = {}
+                if self.critic_plays:
+                    terms["segmentor_l1"] = self.distance_for_segmentor(image, prediction, target)
+                if self.supervised_loss is not None and self.supervised_weight:
+                    terms["supervised"] = self.supervised_loss(as_float32(outputs), target)
+                step.add(part, terms, weights)
+                predictions.append(final_logits(outputs).detach())
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        return self.finish(logits, loss)
+        return self.finish(predictions, step.loss)
 
-    def _step_critic(self, image: Tensor, prediction: Tensor, target: Tensor) -> None:
-        """Take a critic step that maximizes the feature distance of prediction and label; then clamp its weights."""
+    def _segment(self, image: Tensor, target: Tensor) -> tuple[Tensor | list[Tensor], Tensor]:
+        """Return the segmentor's outputs for a part of the batch, and its probabilities."""
         with self.autocast():
-            distance = self.distance(image, prediction, target)
-        weights = {"critic_l1": -1.0}
-        self.minimize("critic", {"critic_l1": distance}, weights, self.critic_optimizer, constrain=self._clamp)
+            outputs = self.inferer(image, self.network)
+            return outputs, final_logits(outputs).sigmoid()
+
+    def _step_critic(self, segmented: Iterable[tuple[Part, Any]]) -> None:
+        """Take a critic step that maximizes the feature distance of prediction and label; then clamp its weights."""
+        with self.minimizing("critic", self.critic_optimizer, self._clamp) as step:
+            for part, (_, prediction) in segmented:
+                image, target = part.tensors
+                with self.autocast():
+                    distance = self.distance(image, prediction.detach(), target)
+                step.add(part, {"critic_l1": distance}, {"critic_l1": -1.0})
 
     def _clamp(self) -> None:
         if self.clamp is not None:

@@ -28,11 +28,15 @@ class SegmentationTrainer(PhasedTrainer):
         batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         self.network.train()
-        with self.autocast():
-            logits = self.inferer(image, self.network)
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        term = self.loss_function(logits.float(), target)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        loss = self.minimize("segmentor", {"mask": term}, {"mask": 1.0}, self.optimizer)
+        predictions = []
+        with self.minimizing("segmentor", self.optimizer) as step:
+            for part in self.split(image, target):
+                image, target = part.tensors
+                with self.autocast():
+                    logits = self.inferer(image, self.network)
+                step.add(part, {"mask": self.loss_function(logits.float(), target)}, {"mask": 1.0})
+                predictions.append(logits.detach())
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
-        return self.finish(logits, loss)
+        return self.finish(predictions, step.loss)

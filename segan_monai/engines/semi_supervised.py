@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.engines.utils import IterationEvents
 from torch import Tensor, nn
 
+from segan_monai.engines.accumulation import Part, TwoPasses
 from segan_monai.engines.gradient_balance import balancing_factors, last_weight
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.schedule import ramp
@@ -18,6 +19,24 @@ from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
 from segan_monai.engines.unlabeled_images import UnlabeledImages
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
+
+
+class Segmented(NamedTuple):
+    """Predictions for a part of a batch.
+
+    Attributes:
+        outputs: the network's outputs of the labelled images.
+        of_unlabeled: logits of the unlabelled ones; None without them.
+        pair: image, prediction and label map of the labelled ones, where the label is known.
+        drawn: what the critic sees of the unlabelled ones; None if it does not.
+    """
+
+    outputs: Tensor | list[Tensor]
+    of_unlabeled: Any
+    pair: tuple[Tensor, Tensor, Tensor]
+    drawn: Unpaired | None
 
 
 class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
@@ -92,7 +111,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
                 "unpaired_weight": unpaired_weight,
                 "patch_weight": patch_weight,
                 "balance_gradients": balance_gradients,
-                "critic_norm": any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in critic.modules()),
+                "critic_norm": any(isinstance(m, NORMS) for m in critic.modules()),
                 "supervised_weight": settings.get("supervised_loss") and settings.get("supervised_weight"),
                 "compile": settings.get("compile"),
             },
@@ -127,42 +146,56 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         known = self.moved(batchdata, "mask")
         needed = self.consistency or self.unlabeled_critic_plays
         unlabeled = self.unlabeled(batchdata, image) if needed else None
+        uniform = torch.as_tensor(batchdata["uniform"]) if "uniform" in batchdata else None
         self.network.train()
         self.critic.train()
-        with self.autocast():
-            outputs, of_unlabeled = self._segment(image, unlabeled)
-            logits = final_logits(outputs)
-            prediction = logits.sigmoid()
+        parts = self.split(image, target, known, unlabeled, uniform)
+        segmented = TwoPasses(self._segment, parts, self.network, self.state.device)
+        if self.critic_plays or self.unlabeled_critic_plays:
+            self._step_critic(segmented.first())
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
+        predictions = []
+        with self.minimizing("segmentor", self.optimizer) as step:
+            for part, found in segmented.second():
+                terms = self._terms(part, found)
+                step.add(part, terms, self._weights(terms, final_logits(found.outputs)))
+                predictions.append(final_logits(found.outputs).detach())
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+
+        return self.finish(predictions, step.loss)
+
+    def _segment(self, *tensors: Any) -> Segmented:
+        """Return what the critic and the segmentor need of a part of the batch."""
+        image, target, known, unlabeled, uniform = tensors
+        with self.autocast():
+            outputs, of_unlabeled = self._predict(image, unlabeled)
+            prediction = final_logits(outputs).sigmoid()
         pair = (image, prediction, target) if known is None else (image, prediction * known, target * known)
         drawn = None
         if self.unlabeled_critic_plays:
-            drawn = self._draw(batchdata, unlabeled, of_unlabeled.sigmoid(), (image, target, known))
-        self._step_critics(pair, drawn)
+            drawn = self._draw(uniform, unlabeled, of_unlabeled.sigmoid(), (image, target, known))
+        return Segmented(outputs, of_unlabeled, pair, drawn)
 
+    def _terms(self, part: Part, found: Segmented) -> dict[str, Tensor]:
+        """Return the terms that the segmentor minimizes on a part of the batch."""
+        _, target, known, unlabeled, _ = part.tensors
         terms: dict[str, Tensor] = {}
         if self.critic_plays:
-            terms["segmentor_l1"] = self.distance_for_segmentor(*pair)
+            terms["segmentor_l1"] = self.distance_for_segmentor(*found.pair)
         if self.supervised_loss is not None and self.supervised_weight:
-            of_labeled = as_float32(outputs)
+            of_labeled = as_float32(found.outputs)
             terms["supervised"] = (
                 self.supervised_loss(of_labeled, target)
                 if known is None
                 else loss_of_known_pixels(self.supervised_loss, of_labeled, target, known)
             )
         if self.consistency:
-            terms["consistency"] = self.consistency(of_unlabeled.sigmoid(), self._teach(unlabeled))
-        if drawn:
-            terms |= self._terms_of_critic(drawn)
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        weights = self._weights(terms, logits)
-        loss = self.minimize("segmentor", terms, weights, self.optimizer)
-        engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
+            terms["consistency"] = self.consistency(found.of_unlabeled.sigmoid(), self._teach(unlabeled))
+        return terms | self._terms_of_critic(found.drawn) if found.drawn else terms
 
-        return self.finish(logits, loss)
-
-    def _segment(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor | list[Tensor], Any]:
+    def _predict(self, image: Tensor, unlabeled: Tensor | None) -> tuple[Tensor | list[Tensor], Any]:
         """Return the network's outputs of labelled images and the logits of unlabelled ones; None without them."""
         if unlabeled is None:
             return self.inferer(image, self.network), None
@@ -176,12 +209,10 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         with self.autocast():
             return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
-    def _draw(
-        self, batchdata: dict[str, Any], image: Any, predicted: Tensor, labelled: Sequence[Any]
-    ) -> Unpaired | None:
+    def _draw(self, uniform: Tensor | None, image: Any, predicted: Tensor, labelled: Sequence[Any]) -> Unpaired | None:
         """Return unlabelled images with predicted masks, and labelled ones with true masks; None without the latter."""
-        if "uniform" in batchdata:
-            rows = torch.as_tensor(batchdata["uniform"]).nonzero().flatten().to(image.device, non_blocking=True)
+        if uniform is not None:
+            rows = uniform.nonzero().flatten().to(image.device, non_blocking=True)
             labelled = [x if x is None else x[rows] for x in labelled]
         reference, true, known = labelled
         if not len(reference):
@@ -191,25 +222,27 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         predicted, true = self.comparable(predicted, true, known, left)
         return Unpaired(image, predicted, reference, true)
 
-    def _step_critics(self, pair: tuple[Tensor, Tensor, Tensor], drawn: Unpaired | None) -> None:
+    def _step_critic(self, segmented: Iterable[tuple[Part, Segmented]]) -> None:
         """Take a critic step on all terms that it has part in; then clamp its weights."""
-        image, prediction, target = pair
-        terms: dict[str, Tensor] = {}
+        weights = {"critic_l1": -1.0, "critic_unpaired": -1.0, "critic_patch": 1.0}
         critic: Any = self.critic
-        with self.autocast():
-            if self.critic_plays:
-                terms["critic_l1"] = self.distance(image, prediction.detach(), target)
-            if drawn:
-                predicted = critic(drawn.image, drawn.predicted.detach())
-                true = critic(drawn.reference, drawn.true)
-                if self.unpaired:
-                    terms["critic_unpaired"] = self.unpaired(predicted, true)
-                if self.patch:
-                    scores = critic.patch_scores(predicted), critic.patch_scores(true)
-                    terms["critic_patch"] = self.patch(*scores)
-        if terms:
-            weights = {"critic_l1": -1.0, "critic_unpaired": -1.0, "critic_patch": 1.0}
-            self.minimize("critic", terms, weights, self.critic_optimizer, constrain=self._clamp)
+        with self.minimizing("critic", self.critic_optimizer, self._clamp) as step:
+            for part, found in segmented:
+                image, prediction, target = found.pair
+                drawn = found.drawn
+                terms: dict[str, Tensor] = {}
+                with self.autocast():
+                    if self.critic_plays:
+                        terms["critic_l1"] = self.distance(image, prediction.detach(), target)
+                    if drawn:
+                        predicted = critic(drawn.image, drawn.predicted.detach())
+                        true = critic(drawn.reference, drawn.true)
+                        if self.unpaired:
+                            terms["critic_unpaired"] = self.unpaired(predicted, true)
+                        if self.patch:
+                            scores = critic.patch_scores(predicted), critic.patch_scores(true)
+                            terms["critic_patch"] = self.patch(*scores)
+                step.add(part, terms, weights)
 
     def _terms_of_critic(self, drawn: Unpaired) -> dict[str, Tensor]:
         """Return the terms that the segmentor minimizes on unlabelled images; only the prediction has a gradient."""

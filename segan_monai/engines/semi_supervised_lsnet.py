@@ -85,37 +85,48 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         changed = self.strong_change(unlabeled)
         network: Any = self.network
         network.train()
-        taught = self._teach(unlabeled)
+        parts = self.split(image, target, unlabeled, changed)
+        taught, inputs = [self._teach(part.tensors[2]) for part in parts], []
         weight = self.weight_of_consistency
-        with self.autocast():
-            small = network.localizer_input(torch.cat([image, changed]))
-            found = network.localizer(small)
-        terms = self.localization_loss(of_images(found, slice(len(image))), target)
-        weights = dict.fromkeys(terms, 1.0)
-        heat = _heat(of_images(found, slice(len(image), None)))
-        terms["localizer_consistency"] = self.consistency(heat, taught.heat)
-        self.minimize("localizer", terms, {**weights, "localizer_consistency": weight}, self.optimizer)
+        with self.minimizing("localizer", self.optimizer) as step:
+            for part, of_teacher in zip(parts, taught, strict=True):
+                image, target, _, changed = part.tensors
+                with self.autocast():
+                    inputs.append(network.localizer_input(torch.cat([image, changed])))
+                    found = network.localizer(inputs[-1])
+                terms = self.localization_loss(of_images(found, slice(len(image))), target)
+                weights = {**dict.fromkeys(terms, 1.0), "localizer_consistency": weight}
+                heat = _heat(of_images(found, slice(len(image), None)))
+                terms["localizer_consistency"] = self.consistency(heat, of_teacher.heat)
+                step.add(part, terms, weights)
 
-        with self.autocast():
-            rois, theta = self.draw_rois(small, target)
-            crops = (
-                network.recalibrate(image[rois.image], theta),
-                network.recalibrate(changed[taught.image], taught.theta),
-            )
-            logits = network.segmentor(torch.cat(crops))
-        engine.fire_event(IterationEvents.FORWARD_COMPLETED)
-        of_labeled, of_unlabeled = logits.float().split([len(crop) for crop in crops])
-        cropped = network.recalibrate(target[rois.image], theta.detach()).round()
-        both = {
-            "mask": self.loss_function(of_labeled, cropped),
-            "consistency": self.consistency(of_unlabeled.sigmoid(), taught.mask),
-        }
-        engine.fire_event(IterationEvents.LOSS_COMPLETED)
-        self.state.output["terms"]["weight_consistency"] = torch.as_tensor(weight, device=self.state.device)
-        loss = self.minimize("segmentor", both, {"mask": 1.0, "consistency": weight}, self.optimizer)
+        predictions, ious = [], []
+        with self.minimizing("segmentor", self.optimizer) as step:
+            for part, of_teacher, small in zip(parts, taught, inputs, strict=True):
+                image, target, _, changed = part.tensors
+                with self.autocast():
+                    rois, theta, iou = self.draw_rois(small, target)
+                    crops = (
+                        network.recalibrate(image[rois.image], theta),
+                        network.recalibrate(changed[of_teacher.image], of_teacher.theta),
+                    )
+                    logits = network.segmentor(torch.cat(crops))
+                of_labeled, of_unlabeled = logits.float().split([len(crop) for crop in crops])
+                cropped = network.recalibrate(target[rois.image], theta.detach()).round()
+                both = {
+                    "mask": self.loss_function(of_labeled, cropped),
+                    "consistency": self.consistency(of_unlabeled.sigmoid(), of_teacher.mask),
+                }
+                step.add(part, both, {"mask": 1.0, "consistency": weight})
+                predictions.append(of_labeled.detach())
+                ious.append(iou)
+            engine.fire_event(IterationEvents.FORWARD_COMPLETED)
+            engine.fire_event(IterationEvents.LOSS_COMPLETED)
         engine.fire_event(IterationEvents.BACKWARD_COMPLETED)
 
-        return self.finish(of_labeled, loss)
+        more = {"box_iou": torch.stack(ious).nanmean(), "weight_consistency": torch.as_tensor(weight)}
+        self.state.output["terms"].update({k: v.to(self.state.device) for k, v in more.items()})
+        return self.finish(predictions, step.loss)
 
     @torch.no_grad()
     def _teach(self, unlabeled: Tensor) -> Taught:

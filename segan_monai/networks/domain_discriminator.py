@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from monai.networks.layers.factories import Conv, Dropout
-from monai.networks.layers.utils import get_norm_layer
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.networks.norm import norm_layer
 
 
 class DomainDiscriminator(nn.Module):
@@ -55,7 +55,7 @@ class DomainDiscriminator(nn.Module):
                 Conv["conv", spatial_dims](inputs, width, 3, stride=2, padding=1, bias=level == 0 or norm is None)
             )
             if level and norm is not None:
-                blocks.append(get_norm_layer(norm, spatial_dims, width))  # type: ignore[arg-type]
+                blocks.append(norm_layer(norm, spatial_dims, width))
             blocks += [nn.LeakyReLU(0.2), Dropout["dropout", spatial_dims](dropout)]
             inputs = width
         self.features = nn.Sequential(*blocks)

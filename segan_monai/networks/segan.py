@@ -10,46 +10,47 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers.factories import Conv, Norm
+from monai.networks.layers.factories import Conv
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks.level_strides import strides_of_levels
+from segan_monai.networks.norm import norm_layer
 from segan_monai.networks.upsampled_convolution import UpsampledConv2d
 from segan_monai.networks.upsampled_convolution_3d import UpsampledConv3d
 
 
-def _down(in_channels: int, out_channels: int, norm: bool, stride: Sequence[int]) -> nn.Sequential:
-    """Build a down-sampling block: strided convolution, batch norm, leaky ReLU 0.2.
+def _down(in_channels: int, out_channels: int, norm: str | Sequence | None, stride: Sequence[int]) -> nn.Sequential:
+    """Build a down-sampling block: strided convolution, norm, leaky ReLU 0.2.
 
     The kernel has 4 taps along an axis that is halved, so that it is symmetric about the coarser voxel, else 3.
     """
     dims = len(stride)
     kernel = [4 if step == 2 else 3 for step in stride]
     layers: list[nn.Module] = [
-        Conv["conv", dims](in_channels, out_channels, kernel, stride=tuple(stride), padding=1, bias=not norm)
+        Conv["conv", dims](in_channels, out_channels, kernel, stride=tuple(stride), padding=1, bias=norm is None)
     ]
-    if norm:
-        layers.append(Norm["batch", dims](out_channels))
+    if norm is not None:
+        layers.append(norm_layer(norm, dims, out_channels))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
 
 
-def _conv(in_channels: int, out_channels: int, spatial_dims: int) -> list[nn.Module]:
-    """Build a block of convolution with 3 taps per axis, batch norm, leaky ReLU 0.2."""
+def _conv(in_channels: int, out_channels: int, norm: str | Sequence, spatial_dims: int) -> list[nn.Module]:
+    """Build a block of convolution with 3 taps per axis, norm, leaky ReLU 0.2."""
     return [
         Conv["conv", spatial_dims](in_channels, out_channels, 3, padding=1, bias=False),
-        Norm["batch", spatial_dims](out_channels),
+        norm_layer(norm, spatial_dims, out_channels),
         nn.LeakyReLU(0.2, inplace=True),
     ]
 
 
 def down_sampling_blocks(
-    in_channels: int, widths: list[int], norm: bool, strides: Sequence[Sequence[int]]
+    in_channels: int, widths: list[int], norm: str | Sequence | None, strides: Sequence[Sequence[int]]
 ) -> nn.ModuleList:
-    """Build the down-sampling blocks shared by segmentor and critic; the first one has no batch norm."""
+    """Build the down-sampling blocks shared by segmentor and critic; the first one has no norm."""
     inputs = [in_channels, *widths[:-1]]
     blocks = zip(inputs, widths, strides, strict=True)
-    return nn.ModuleList(_down(i, o, norm and level > 0, stride) for level, (i, o, stride) in enumerate(blocks))
+    return nn.ModuleList(_down(i, o, norm if level else None, stride) for level, (i, o, stride) in enumerate(blocks))
 
 
 def _cropped(x: Tensor, start: list[int], size: list[int]) -> Tensor:
@@ -83,10 +84,11 @@ class SegANSegmentor(nn.Module):
         spatial_dims: 2 for slices, 3 for volumes.
         level_strides: strides of the first levels, 1 or 2 per axis, such as ``[[2, 2, 1]]`` for thick slices, whose
             distance is then halved from the second level on; other levels halve every axis. None for 2 everywhere.
+        norm: norm layers, as in MONAI (paper: batch), see ``norm_layer``.
 
     Raises:
-        ConfigError: if ``full_resolution_channels`` is negative, ``deep_supervision`` or ``level_strides`` does not
-            fit, or another count is not positive.
+        ConfigError: if ``full_resolution_channels`` is negative, ``deep_supervision``, ``level_strides`` or ``norm``
+            does not fit, or another count is not positive.
 
     Examples:
         >>> SegANSegmentor(in_channels=3, out_channels=3, base_channels=8)(torch.zeros(2, 3, 155, 161)).shape
@@ -106,6 +108,7 @@ class SegANSegmentor(nn.Module):
         deep_supervision: int = 0,
         spatial_dims: int = 2,
         level_strides: Sequence[Sequence[int]] | None = None,
+        norm: str | Sequence = "batch",
     ) -> None:
         super().__init__()
         if not 0 <= deep_supervision < max(num_levels, 1):
@@ -126,10 +129,14 @@ class SegANSegmentor(nn.Module):
         full = full_resolution_channels
         conv = Conv["conv", spatial_dims]
         self.stem = (
-            nn.Sequential(*_conv(in_channels, full, spatial_dims), *_conv(full, full, spatial_dims)) if full else None
+            nn.Sequential(*_conv(in_channels, full, norm, spatial_dims), *_conv(full, full, norm, spatial_dims))
+            if full
+            else None
         )
-        self.head = nn.Sequential(*_conv(2 * full, full, spatial_dims), conv(full, out_channels, 1)) if full else None
-        self.encoder = down_sampling_blocks(full or in_channels, widths, norm=True, strides=strides)
+        self.head = (
+            nn.Sequential(*_conv(2 * full, full, norm, spatial_dims), conv(full, out_channels, 1)) if full else None
+        )
+        self.encoder = down_sampling_blocks(full or in_channels, widths, norm=norm, strides=strides)
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_levels)):
             inputs = widths[level] * (1 if level == num_levels - 1 else 2)
@@ -142,7 +149,7 @@ class SegANSegmentor(nn.Module):
                 else UpsampledConv3d(inputs, outputs, bias=bias, scale=strides[level]),
             ]
             if level or full:
-                block += [Norm["batch", spatial_dims](outputs), nn.ReLU(inplace=True)]
+                block += [norm_layer(norm, spatial_dims, outputs), nn.ReLU(inplace=True)]
             self.decoder.append(nn.Sequential(*block))
         # finest first; without deep supervision there are none, and checkpoints keep their names
         self.deep_heads = nn.ModuleList(conv(widths[level], out_channels, 1) for level in range(deep_supervision))

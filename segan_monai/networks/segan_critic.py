@@ -25,7 +25,8 @@ class SegANCritic(nn.Module):
         in_channels: number of channels of a masked image.
         base_channels: width of the first block; each following block doubles it (paper: 64).
         num_levels: number of down-sampling blocks (paper: 3).
-        norm: whether blocks from the second on have batch norm (paper: True).
+        norm: norm layers of blocks from the second on, as in MONAI, see ``norm_layer``; True for batch norm (paper),
+            False for none.
         score: whether to return one real-or-fake score per image instead of features: the discriminator of a GAN,
             against which the paper argues (Section 1) [ours: mean over the plane, then a linear layer].
         patch_score: whether a 1x1 convolution on the last block scores every patch, see ``SegANCritics.patch_scores``.
@@ -35,7 +36,7 @@ class SegANCritic(nn.Module):
         level_strides: see ``SegANSegmentor``.
 
     Raises:
-        ConfigError: if a count is not positive, or ``level_strides`` does not fit.
+        ConfigError: if a count is not positive, or ``level_strides`` or ``norm`` does not fit.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class SegANCritic(nn.Module):
         in_channels: int,
         base_channels: int = 64,
         num_levels: int = 3,
-        norm: bool = True,
+        norm: bool | str | Sequence = True,
         score: bool = False,
         patch_score: bool = False,
         spectral_norm: bool = False,
@@ -58,7 +59,8 @@ class SegANCritic(nn.Module):
             )
         widths = [base_channels * 2**level for level in range(num_levels)]
         strides = strides_of_levels(spatial_dims, num_levels, level_strides)
-        self.encoder = down_sampling_blocks(in_channels, widths, norm, strides)
+        named = ("batch" if norm else None) if isinstance(norm, bool) else norm
+        self.encoder = down_sampling_blocks(in_channels, widths, named, strides)
         self.score = nn.Linear(widths[-1], 1) if score else None
         self.patch_score = Conv["conv", spatial_dims](widths[-1], 1, 1) if patch_score else None
         for layer in [*self.modules()] if spectral_norm else []:
@@ -114,7 +116,7 @@ class SegANCritics(nn.Module):
         num_classes: int,
         base_channels: int = 64,
         num_levels: int = 3,
-        norm: bool = True,
+        norm: bool | str | Sequence = True,
         joint: bool = False,
         score: bool = False,
         patch_score: bool = False,

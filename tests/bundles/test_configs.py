@@ -74,6 +74,8 @@ OF_ALL = {"bundle_root", "dataset_dir", "datalist", "output_dir", "ckpt_dir", "d
 OF_EVERY_TRAINING = {
     "epochs",
     "batch_size",
+    "accumulation_steps",
+    "sync_batch_norm",
     "num_workers",
     "learning_rate",
     "val_interval",
@@ -86,7 +88,15 @@ WITH_LABELS = {"StripByLabeld", "SpatialPadd"}
 OF_LABELS = {"keys", "allow_missing_keys", "mode", "regions", "ignore_label", "resize_masks", "_desc_"}
 # settings of images, regions and network that need not be those of the fit of quality.json
 WITHOUT_EFFECT_ON_QUALITY = {
-    *("num_classes", "base_channels", "num_levels", "full_resolution_channels", "deep_supervision", "level_strides"),
+    *(
+        "num_classes",
+        "base_channels",
+        "num_levels",
+        "norm",
+        "full_resolution_channels",
+        "deep_supervision",
+        "level_strides",
+    ),
     *(
         "in_channels",
         "max_channels",

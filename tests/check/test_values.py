@@ -287,7 +287,7 @@ def test_a_segmentor_without_a_loss(weight, start):
         (
             SKIN,
             {"unpaired_weight": 0.2},
-            "unpaired_weight 0.2 with critic_norm true: batch norm removes the mean",
+            "unpaired_weight 0.2 with critic_norm true: norm layers remove the mean",
         ),
         (
             SKIN,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from segan_monai.engines import (
     SegmentationTrainer,
     SemiSupervisedTrainer,
 )
+from segan_monai.engines.gradient_exchange import GradientExchange
 from segan_monai.errors import DataError
 from segan_monai.handlers import EpochLog, EvaluationReport, RunCheckpoint
 from segan_monai.losses import DomainAdversarialLoss, LocalizationLoss, MultiScaleL1Loss, WeightedDiceLoss
@@ -60,6 +62,11 @@ def make_batches(name):
         label[:, :, 16:32, 20:44] = 1
     data = {"image": label + torch.rand(shape, generator=generator), "label": label, "domain": torch.arange(12) % 2}
     return [{key: value[start : start + 4] for key, value in data.items()} for start in (0, 4, 8)]
+
+
+def halves_of(name, rank):
+    """The batches of one process."""
+    return [{key: value[2 * rank : 2 * rank + 2] for key, value in batch.items()} for batch in make_batches(name)]
 
 
 def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
@@ -126,16 +133,14 @@ def state_of(trainer):
 def train_on_halves(folder, rank):
     """Each trainer, each process with half of every batch; only the first one has the right weights at the start."""
     for name in NAMES:
-        halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches(name)]
-        trainer = make_trainer(name, halves, seed=rank, train_handlers=[EpochLog(str(folder / name))])
+        trainer = make_trainer(name, halves_of(name, rank), seed=rank, train_handlers=[EpochLog(str(folder / name))])
         trainer.run()
         torch.save([state_of(trainer), trainer.state.metrics], folder / f"{name}_{rank}.pt")
 
 
 def train_with_batch_norm(folder, rank):
     """Running averages before and after the end of an epoch."""
-    batches = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
-    trainer = make_trainer("segan", batches, convert=lambda network: network, ema_decay=0.9)
+    trainer = make_trainer("segan", halves_of("segan", rank), convert=lambda network: network, ema_decay=0.9)
     states = []
     for event in (IterationEvents.MODEL_COMPLETED, Events.EPOCH_COMPLETED):
         trainer.add_event_handler(event, lambda: states.append(state_of(trainer)))
@@ -145,18 +150,75 @@ def train_with_batch_norm(folder, rank):
 
 def train_with_unpaired_means(folder, rank):
     """Running means and balanced weights, which each process measures on its own half."""
-    halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
     settings = {"unpaired_weight": 0.5, "balance_gradients": True, "ema_decay": 0.9, "mask_noise": 0.1}
-    trainer = make_trainer("semi_supervised", halves, **settings)
+    trainer = make_trainer("semi_supervised", halves_of("segan", rank), **settings)
     trainer.run()
     torch.save([state_of(trainer), trainer.unpaired.labelled_means], folder / f"unpaired_{rank}.pt")
+
+
+@contextmanager
+def counted_messages():
+    """Sizes of the messages that are sent in the block, and the number of passes backward that had ended before."""
+    counted = []
+    ended = [0]
+    all_reduce, backward = torch.distributed.all_reduce, torch.Tensor.backward
+
+    def count(tensor, *args, **kwargs):
+        counted.append((tensor.numel(), ended[0]))
+        return all_reduce(tensor, *args, **kwargs)
+
+    def end(*args, **kwargs):
+        backward(*args, **kwargs)
+        ended[0] += 1
+
+    torch.distributed.all_reduce, torch.Tensor.backward = count, end
+    try:
+        yield counted
+    finally:
+        torch.distributed.all_reduce, torch.Tensor.backward = all_reduce, backward
+
+
+def send_in_parts(folder, rank):
+    """SegAN with one message per phase and with many, and what was sent when."""
+    found = {}
+    for name, size, steps in (("whole", 2**30, 1), ("parts", 1000, 1), ("accumulated", 1000, 2)):
+        trainer = make_trainer("segan", halves_of("segan", rank), accumulation_steps=steps)
+        optimizers = {"critic": trainer.critic_optimizer, "segmentor": trainer.optimizer}
+        trainer.exchanges = {phase: GradientExchange(optimizer, size) for phase, optimizer in optimizers.items()}
+        with counted_messages() as messages:
+            trainer.run()
+        found[name] = {"state": state_of(trainer), "messages": messages}
+    torch.save(found, folder / f"sent_{rank}.pt")
+
+
+def be_asked_to_stop(folder, rank):
+    """SIGTERM reaches the second process alone, in the second iteration; later, a run resumes."""
+    found = {}
+    where = str(folder / "stopped")
+    Path(where).mkdir(exist_ok=True)
+    for part in ("stopped", "resumed", "whole"):
+        trainer = make_trainer("segmentation", halves_of("segmentation", rank), max_epochs=2)
+        if part != "whole":
+            objects = {"network": trainer.network, "optimizer": trainer.optimizer}
+            RunCheckpoint(where, where, trainer.network, objects, resume=part == "resumed").attach(trainer)
+        if rank == 1 and part == "stopped":
+            ask = Events.ITERATION_STARTED(once=2)
+            trainer.add_event_handler(ask, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        status = 0
+        try:
+            trainer.run()
+        except SystemExit as stop:
+            status = stop.code
+        torch.distributed.barrier()
+        found[part] = {"iteration": trainer.state.iteration, "status": status, "state": state_of(trainer)}
+    torch.save(found, folder / f"asked_{rank}.pt")
 
 
 def read_later(folder, rank):
     """Losses read later, as on GPUs: of good batches, and of one that is bad in the second process alone."""
     states = {}
     for case, taken in (("good", 3), ("first", 1), ("bad", 3)):
-        halves = [{key: value[2 * rank : 2 * rank + 2] for key, value in b.items()} for b in make_batches("segan")]
+        halves = halves_of("segan", rank)
         if case == "bad" and rank == 1:
             halves[1]["image"][0, 0, 3, 3] = torch.nan
         trainer = make_trainer("segan", halves)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -85,15 +86,16 @@ def test_each_step_gives_gradients_to_its_own_networks_alone(batch, learner):
     others = {"network": discriminator, "discriminator": network}[learner]
     seen = []
 
-    def minimize(phase, terms, weights, optimizer, take=trainer.minimize):
+    @contextmanager
+    def minimizing(phase, optimizer, take=trainer.minimizing):
         for net in (network, discriminator):
             net.zero_grad(set_to_none=True)
-        loss = take(phase, terms, weights, optimizer)
+        with take(phase, optimizer) as step:
+            yield step
         if (phase == "discriminator") == (learner == "discriminator"):
             seen.append([p.grad for p in others.parameters()])
-        return loss
 
-    trainer.minimize = minimize
+    trainer.minimizing = minimizing
     trainer.run()
     assert len(seen) == 1
     assert all(gradient is None for gradient in seen[0])

@@ -33,6 +33,8 @@ def trained(tmp_path_factory):
         folder,
         "train_on_halves",
         "train_with_unpaired_means",
+        "send_in_parts",
+        "be_asked_to_stop",
         "read_later",
         "train_with_batch_norm",
         "resume",
@@ -64,6 +66,42 @@ def test_running_means_and_balanced_weights_are_those_of_both_processes(trained)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert torch.equal(means, others)
     assert means.abs().max() > 0
+
+
+def test_messages_during_the_backward_pass_change_no_bit(trained):
+    for found in of_both(trained, "sent"):
+        whole, parts = found["whole"], found["parts"]
+        assert all(torch.equal(whole["state"][key], parts["state"][key]) for key in whole["state"])
+        whole_size, parts_size = (sum(numbers for numbers, _ in run["messages"]) for run in (whole, parts))
+        assert whole_size == parts_size, "all of it is sent once"
+        done = [sum(1 for _, ended in parts["messages"] if ended == number) for number in range(7)]
+        assert min(done[2:6]) > 1, "from the second iteration on, messages are sent before the pass has ended"
+
+
+def test_parts_of_a_batch_send_their_sum_alone(trained):
+    first, second = of_both(trained, "sent")
+    sizes = {name: [numbers for numbers, _ in first[name]["messages"]] for name in first}
+    assert sizes["accumulated"] == sizes["parts"]
+    for key, weight in first["parts"]["state"].items():
+        torch.testing.assert_close(first["accumulated"]["state"][key], weight, atol=2e-6, rtol=1e-3)
+        assert torch.equal(first["accumulated"]["state"][key], second["accumulated"]["state"][key])
+
+
+def test_no_message_but_the_gradients_in_an_iteration(trained):
+    found, _ = of_both(trained, "sent")
+    sizes = [numbers for numbers, _ in found["whole"]["messages"]]
+    assert sizes == sizes[:2] * 3, "critic and segmentor, three iterations"
+    assert sizes[0] != sizes[1]
+
+
+def test_a_signal_to_one_process_stops_both_in_the_same_iteration_with_a_checkpoint(trained):
+    first, second = of_both(trained, "asked")
+    assert (first["stopped"]["iteration"], second["stopped"]["iteration"]) == (2, 2)
+    assert (first["stopped"]["status"], second["stopped"]["status"]) == (0, 143)
+    for found in (first, second):
+        assert found["resumed"]["iteration"] == 6
+        for key, weight in found["whole"]["state"].items():
+            assert torch.equal(weight, found["resumed"]["state"][key])
 
 
 def test_losses_that_are_read_later_change_nothing_and_stop_the_weights_of_both(trained):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -99,15 +100,17 @@ def test_terms_and_the_first_step_leave_the_segmentor_alone():
     trainer = make()
     before = [p.clone() for p in trainer.network.segmentor.parameters()]
     seen = []
-    minimize = trainer.minimize
+    minimizing = trainer.minimizing
 
-    def watch(phase, terms, weights, optimizer):
-        result = minimize(phase, terms, weights, optimizer)
+    @contextmanager
+    def watch(phase, optimizer):
+        already = set(trainer.state.output["terms"])
+        with minimizing(phase, optimizer) as step:
+            yield step
         moved = any(not torch.equal(a, b) for a, b in zip(before, trainer.network.segmentor.parameters(), strict=True))
-        seen.append((phase, sorted(terms), moved))
-        return result
+        seen.append((phase, sorted(set(trainer.state.output["terms"]) - already), moved))
 
-    trainer.minimize = watch
+    trainer.minimizing = watch
     trainer.run()
     assert seen == [("localizer", ["box", "heatmap"], False), ("segmentor", ["mask"], True)]
     assert sorted(trainer.state.output["terms"]) == ["box", "box_iou", "heatmap", "mask"]

@@ -283,7 +283,7 @@ def test_mixed_precision_follows_float32(batch, unlabeled, concat):
             r"unpaired_weight 0\.1 with unlabeled ignore: there are no unlabelled images",
         ),
         ({"consistency_weight": 0.1}, r"consistency_weight 0\.1 with ema_decay 0: the teacher is the segmentor with"),
-        ({"unpaired_weight": 0.1, "critic": {"norm": True}}, r"critic_norm true: batch norm removes the mean"),
+        ({"unpaired_weight": 0.1, "critic": {"norm": True}}, r"critic_norm true: norm layers remove the mean"),
         (
             {"patch_weight": 0.1, "balance_gradients": True, "supervised_weight": 0.0, "adversarial_weight": 1.0},
             r"patch_weight 0\.1 with balance_gradients true and supervised_weight 0: the weight is relative",

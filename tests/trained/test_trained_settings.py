@@ -141,6 +141,7 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "num_classes": 1,
         "base_channels": 4,
         "num_levels": 4,
+        "norm": "batch",
         "full_resolution_channels": 0,
         "deep_supervision": 0,
         "spatial_dims": 2,
