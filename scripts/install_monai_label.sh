@@ -13,7 +13,7 @@ if [ "$(cat "$STAMP" 2>/dev/null)" != "$WANTED" ]; then
     fi
     echo "installing MONAI Label into $VENV (first time only)"
     "${PYTHON:-python3}" -m venv "$VENV"
-    pip=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check -c constraints-monailabel.txt)
+    pip=("$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -c constraints-monailabel.txt)
     "${pip[@]}" -r requirements-monailabel.txt -e .
     "${pip[@]}" --no-deps monailabel
     echo "$WANTED" > "$STAMP"

@@ -6,10 +6,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -18,6 +22,7 @@ from monai.bundle import download, download_large_files
 from scripts.release.__main__ import main, read_summaries
 from scripts.release.bundles import bundle_files, large_files, model_card, write_zip, zip_name
 from scripts.release.versions import disagreements
+from tests.scripts.hugging_face import serve_repository
 
 TOP = Path(__file__).parents[2]
 BUNDLES = sorted(path for path in (TOP / "bundles").iterdir() if path.is_dir())
@@ -124,6 +129,28 @@ def test_sources_of_monai_find_the_zip_by_its_name(server, tmp_path, monkeypatch
         progress=False,
     )
     assert (tmp_path / "downloaded" / HIPPOCAMPUS.name / "models" / "model.pt").is_file()
+
+
+@pytest.mark.slow
+def test_monai_downloads_a_bundle_from_the_hugging_face_hub(tmp_path):
+    write_zip(HIPPOCAMPUS, tmp_path)
+    with ZipFile(tmp_path / zip_name(HIPPOCAMPUS)) as archive:
+        archive.extractall(tmp_path / "uploaded")
+    uploaded, downloaded = (tmp_path / folder / HIPPOCAMPUS.name for folder in ("uploaded", "downloaded"))
+    name, repository = HIPPOCAMPUS.name, f"OWNER/{HIPPOCAMPUS.name}"
+    words = f"-m monai.bundle download --source huggingface_hub --name {name} --repo {repository}".split()
+    with serve_repository(uploaded, repository, tag="0.1.0") as url:
+        # the client reads its address when it is imported: a process of its own
+        environment = {**os.environ, "HF_ENDPOINT": url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1"}
+        done = subprocess.run(
+            [sys.executable, *words, "--bundle_dir", str(downloaded.parent)],
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+        )
+    assert done.returncode == 0, done.stderr
+    for file in bundle_files(HIPPOCAMPUS):
+        assert (downloaded / file).read_bytes() == (HIPPOCAMPUS / file).read_bytes(), file
 
 
 def test_monai_downloads_the_large_files(server, tmp_path):
