@@ -99,7 +99,8 @@ def _jigsaw(masks: Tensor, random: np.random.RandomState) -> Tensor:
     places = [(start[0] + side * row, start[1] + side * column) for row in range(pieces) for column in range(pieces)]
     sides = np.array([side, side])
     for place, source in zip(places, random.permutation(len(places)), strict=True):
-        (rows, columns), (from_rows, from_columns) = _from(*place, sides), _from(*places[source], sides)
+        rows, columns = _from(place[0], place[1], sides)
+        from_rows, from_columns = _from(places[source][0], places[source][1], sides)
         result[..., rows, columns] = masks[..., from_rows, from_columns]
     return result
 
