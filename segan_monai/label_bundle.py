@@ -26,13 +26,13 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import refuse_byte_order_mark
+from segan_monai.label_strategy import QUALITY
 from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
 
 logger = logging.getLogger(__name__)
 
 CONTINUED_LEARNING_RATE = 0.1  # fraction of the learning rate for training from scratch
-
 
 _OTHER_KINDS = ("deepedit", "deepgrow", "detection", "classification")
 
@@ -62,6 +62,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
       rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
     - Training uses the images with a label map only: the loss terms of unlabelled images are switched off.
     - The settings of the training, in ``model.json`` beside the weights, are written into both.
+    - The quality estimate of the weights, ``quality.json``, is served with them.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
     - An ensemble (the key ``weights``) is served as one network with one file of weights. It is not trained from a
@@ -129,7 +130,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if members:
         _place_ensemble(network, placed)
     elif weights.parent != placed / "models":
-        for file in (weights, settings_file(weights)):
+        for file in (weights, settings_file(weights), weights.with_name(QUALITY)):
             if file.is_file():
                 shutil.copy(file, placed / "models")
     return placed

@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "engines": {"losses", "networks"},
     "inferers": {"engines", "networks", "transforms"},
     "quality": {"inferers", "transforms"},
+    "quality_critic": {"metrics", "networks", "quality", "trained", "transforms"},
     "report": {"metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
     "handlers": {
@@ -39,13 +40,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": {"run"},
+    "reproduce": {"quality", "run"},
     "sweep": {"check", "report", "reproduce"},
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",
-        "report", "reproduce", "run", "simulation", "sweep", "trained", "verify",
+        "quality_critic", "report", "reproduce", "run", "simulation", "sweep", "trained", "transforms", "verify",
     },
 }  # fmt: skip
 
@@ -56,6 +57,7 @@ LIBRARIES: dict[str, set[str]] = {
     "engines": {"ignite"},
     "inferers": set(),
     "quality": {"numpy", "pandas", "scipy"},
+    "quality_critic": {"numpy", "tqdm"},
     "transforms": {"PIL", "nibabel", "numpy", "scipy"},
     "metrics": {"ignite", "numpy", "pandas", "scipy", "tqdm"},
 }

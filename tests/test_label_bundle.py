@@ -80,6 +80,17 @@ def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
     assert all(torch.equal(value, trained[key]) for key, value in torch.load(served, weights_only=True).items())
 
 
+def test_the_quality_estimate_is_served_with_its_weights(tmp_path):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    (bundle / "models" / "quality.json").write_text('{"of": "the bundle"}', encoding="utf-8")
+    placed = place_bundle(bundle, tmp_path / "model", [overlay])
+    served = placed / "models" / "quality.json"
+    assert served.read_text(encoding="utf-8") == '{"of": "the bundle"}'
+    served.unlink()  # as a training from the viewer does
+    place_bundle(bundle, tmp_path / "model", [overlay])
+    assert not served.exists(), "the weights in the app are kept, and the estimate is of others"
+
+
 def test_an_ensemble_is_served_as_one_network_and_not_trained(tmp_path, capsys):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
     for number in range(2):

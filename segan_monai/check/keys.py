@@ -83,13 +83,13 @@ KEYS: dict[str, Key] = {
         MAPPING | NULL, "published figures for the report: source, cases (regular expression), regions, values"
     ),
     # cases and their split
-    "subset": Key(choice("held_out", "training", "validation", "test", "all"), "cases to evaluate"),
+    "subset": Key(choice("held_out", "training", "validation", "test", "unlabeled", "all"), "cases to evaluate"),
     "folds": Key(whole(2), "number of folds"),
     "fold": Key(whole(0), "fold that is held out, counted from 0"),
     "max_cases": Key(_COUNT | NULL, "use only this many cases"),
     "new_cases": Key(choice("unused", "training"), "what a resumed training does with cases added since it began"),
     "unlabeled": Key(choice("ignore", "use"), "whether cases without a label map take part in training"),
-    "labeled_cases": Key(_COUNT | NULL, "training cases that keep their labels; null for all"),
+    "labeled_cases": Key(_COUNT | distinct(_TEXTS) | NULL, "training cases that keep labels: number, names, or null"),
     "labeled_seed": Key(whole(0), "seed of the draw of these cases"),
     "labeled_by": Key(choice("case", "subject"), "what labeled_cases counts: cases, or subjects with all their cases"),
     "official_split": Key(SWITCH, "use the data set's own split"),

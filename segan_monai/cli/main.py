@@ -26,6 +26,7 @@ from segan_monai.cli.phantoms import phantoms
 from segan_monai.cli.predict import predict
 from segan_monai.cli.prepare import prepare
 from segan_monai.cli.quality import fit_quality
+from segan_monai.cli.quality_critic import fit_quality_critic, quality
 from segan_monai.cli.report import report
 from segan_monai.cli.reproduce import reproduce
 from segan_monai.cli.sweep import sweep
@@ -66,9 +67,11 @@ app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options"
 app.command()(card)
 app.command()(folds)
 app.command()(fit_quality)
+app.command()(fit_quality_critic)
 app.command()(info)
 app.command()(new_bundle)
 app.command()(phantoms)
+app.command()(quality)
 app.command()(report)
 app.command()(reproduce)
 app.command()(sweep)

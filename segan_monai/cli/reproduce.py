@@ -40,10 +40,10 @@ def reproduce(
         str | None, typer.Option(help="Folds to hold out in turn for cross-validation, such as 0,1,2,3,4.")
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(help="Numbers of labelled cases, such as 4,8; for semi-supervised.")
+        str | None, typer.Option(help="Numbers of labelled cases, such as 4,8; for tables with few labels.")
     ] = None,
     draws: Annotated[
-        str | None, typer.Option(help="Seeds that choose the labelled cases, such as 0,1,2; for semi-supervised.")
+        str | None, typer.Option(help="Seeds that choose the labelled cases, such as 0,1,2; as --labels.")
     ] = None,
     train_seconds: Annotated[
         float | None, typer.Option(min=1, help="Training time per row, instead of the bundle's epochs.")
@@ -88,6 +88,11 @@ def reproduce(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     few = [None if text is None else parse_numbers(text, name) for text, name in ((labels, "labels"), (draws, "draws"))]
     tables = [with_labels(found, *few) for found in load_tables(table, bundle)]
+    if (part or ray) and any(found.labels and found.labels.chosen for found in tables):
+        raise ConfigError(
+            f"{'--part' if part else '--ray'} cannot divide '{table}': its later runs need those before. "
+            "Give each machine other --draws and its own --output-dir."
+        )
     overlays = [find_overlay(file) for file in config or []]
     numbers = parse_numbers(seeds, "seeds")
     parts: list[int | None] = [*parse_numbers(folds, "folds")] if folds else [None]

@@ -30,13 +30,19 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
         The cases of the subset, in order.
 
     Raises:
-        ConfigError: ``split_by`` is another one; or a case of ``all`` or ``test`` was trained on by a member.
+        ConfigError: ``split_by`` is another one; ``subset`` is ``unlabeled``; or a case of ``all`` or ``test`` was
+            trained on by a member.
         DataError: a split file is damaged, or missing and needed; or no case is left.
     """
     if split_by != "subject":
         raise ConfigError(
             f"--split_by {split_by} with {len(split_files)} weights: the patches of an ensemble have no common split. "
             "Evaluate each member by itself, or omit --split_by."
+        )
+    if subset == "unlabeled":
+        raise ConfigError(
+            f"--subset unlabeled with {len(split_files)} weights: expected one, because each member has unlabelled "
+            "cases of its own. Evaluate each member by itself."
         )
     trained: dict[str, set[str]] = {}
     validated: list[set[str]] = []

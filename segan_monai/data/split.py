@@ -31,7 +31,7 @@ def split_cases(
     use_sections: bool = True,
     resume: bool = False,
     new_cases: str = "unused",
-    labeled_cases: int | None = None,
+    labeled_cases: int | Sequence[str] | None = None,
     labeled_seed: int = 0,
     labeled_by: str = "case",
     require_unlabeled: bool = False,
@@ -65,7 +65,8 @@ def split_cases(
         resume: use the split of the run in ``file``, see ``segan_monai.data.continued_split.continue_split``;
             without such a file and without a checkpoint beside it, the split is drawn.
         new_cases: ``unused`` or ``training``: how to use cases that were added since.
-        labeled_cases: number of training cases that keep their labels; the others become ``unlabeled``. None for all.
+        labeled_cases: number of training cases that keep their labels, or their names; the others become ``unlabeled``.
+            None for all.
         labeled_seed: of the draw of these cases; smaller draws are subsets of larger ones.
         labeled_by: ``case``; or ``subject``, if ``labeled_cases`` counts subjects, such as the patients of slices.
         require_unlabeled: raise an error if there are no unlabelled cases.
@@ -226,7 +227,8 @@ def held_out(
         split_file: the split with which the model was trained; of an ensemble a list, see ``held_out_by_all``. Without
             it, ``held_out`` returns all cases and logs a warning.
         subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name;
-            ``training``, ``validation`` or ``all``; or ``test``, the section of that name in the data set.
+            ``training``, ``validation`` or ``all``; ``unlabeled``, training cases whose labels were hidden; or
+            ``test``, the section of that name in the data set.
         split_by: ``subject``, or ``patch`` for a split of patches: then all its cases are returned, whatever the
             subset, because each has patches of every part, see ``patches_of_split``.
 
@@ -237,8 +239,8 @@ def held_out(
         ConfigError: unknown subset, or the split is not by ``split_by``.
         DataError: the split file is needed and missing or damaged, or no case is left.
     """
-    if subset not in ("held_out", "training", "validation", "test", "all"):
-        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation, test or all.")
+    if subset not in ("held_out", "training", "validation", "test", "unlabeled", "all"):
+        raise ConfigError(f"subset={subset!r}: choose held_out, training, validation, test, unlabeled or all.")
     if isinstance(split_file, Sequence) and not isinstance(split_file, str):
         return held_out_by_all(cases, split_file, subset, split_by)
     if split_by == "patch":

@@ -33,7 +33,7 @@ def count_text(labelled: int, unlabelled: int) -> str:
 
 
 def hide_labels(
-    training: Sequence[Case], labeled_cases: int | None, seed: int, by: str = "case"
+    training: Sequence[Case], labeled_cases: int | Sequence[str] | None, seed: int, by: str = "case"
 ) -> tuple[list[Case], list[Case]]:
     """Keep the labels of some training cases only, to measure what labels are worth [ours].
 
@@ -42,7 +42,7 @@ def hide_labels(
 
     Args:
         training: labelled cases.
-        labeled_cases: number of cases that keep their labels; None for all.
+        labeled_cases: number of cases that keep their labels, or their names; None for all.
         seed: of the shuffle.
         by: ``case``; or ``subject`` to count subjects, all of whose cases keep their labels.
 
@@ -50,20 +50,31 @@ def hide_labels(
         Cases that keep their labels, in order; and copies of the others without ``label``.
 
     Raises:
-        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases, or of their subjects.
+        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases, or of their subjects; or names
+            one that is not in training.
     """
     if labeled_cases is None:
         return list(training), []
     names = sorted({case[by] for case in training})
-    if not 1 <= labeled_cases <= len(names):
+    kept = set(_drawn(names, labeled_cases, seed, by) if isinstance(labeled_cases, int) else labeled_cases)
+    if unknown := sorted(kept - set(names)):
         raise ConfigError(
-            f"labeled_cases is {labeled_cases}, but {len(names)} training {by}s have a label. Pass a number from 1 to "
-            f"{len(names)}, or null to keep all labels."
+            f"labeled_cases names {len(unknown)} {by}s that are not in training or have no label, such as "
+            f"{unknown[0]}; expected some of the {len(names)} training {by}s, such as {names[0]}."
         )
-    random.Random(f"{seed} labeled").shuffle(names)
-    kept = set(names[:labeled_cases])
     hidden = [without_label(case) for case in training if case[by] not in kept]
     return [case for case in training if case[by] in kept], hidden
+
+
+def _drawn(names: list[str], count: int, seed: int, by: str) -> list[str]:
+    if not 1 <= count <= len(names):
+        raise ConfigError(
+            f"labeled_cases is {count}, but {len(names)} training {by}s have a label. Pass a number from 1 to "
+            f"{len(names)}, or null to keep all labels."
+        )
+    shuffled = list(names)
+    random.Random(f"{seed} labeled").shuffle(shuffled)
+    return shuffled[:count]
 
 
 def omit_unlabelled(cases: Sequence[Case]) -> list[Case]:

@@ -26,6 +26,7 @@ from segan_monai.files import whole_file
 from segan_monai.networks.weights import read_checkpoint
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
+from segan_monai.quality.file import quality_file
 from segan_monai.trained import allowed_keys, contradictions, write_trained_settings
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,7 @@ class RunCheckpoint:
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
+    ``quality.json`` beside ``model.pt`` is removed, because it was fitted to the weights before.
     Beside ``model.pt`` lies ``model.json`` with the settings of the training, which later runs use. ``last.pt``
     contains them too, and a resumed training must have the same.
 
@@ -293,8 +295,17 @@ class RunCheckpoint:
         for folder in {self.output_dir, self.ckpt_dir}:
             folder.mkdir(parents=True, exist_ok=True)
             save_atomically(weights, folder / "model.pt")
+            _remove_quality_of_earlier_weights(folder / "model.pt")
         split = self.output_dir / "split.json"
         if split.is_file() and self.ckpt_dir != self.output_dir:
             shutil.copyfile(split, self.ckpt_dir / "split.json")
         for folder in {self.output_dir, self.ckpt_dir} if self.trained_settings else ():
             write_trained_settings(folder / "model.pt", self.trained_settings)
+
+
+def _remove_quality_of_earlier_weights(weights: Path) -> None:
+    """Remove the quality estimate beside new weights, which inference would refuse: it was fitted to other ones."""
+    file = quality_file([weights])
+    if file.is_file():
+        file.unlink()
+        logger.warning("removed %s: it was fitted to the weights before this training; fit it again", file)

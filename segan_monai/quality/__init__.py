@@ -6,7 +6,7 @@ from segan_monai.quality.calibration_counts import CalibrationCountsd
 from segan_monai.quality.estimate import FitCase, QualityModel, fit_quality
 from segan_monai.quality.file import has_quality_file, quality_file, read_quality, write_quality
 from segan_monai.quality.measures import held_out_estimates
-from segan_monai.quality.signals import image_features, region_signals
+from segan_monai.quality.signals import image_features, quality_without_fit, region_signals
 from segan_monai.quality.table import read_evaluations, write_signals
 from segan_monai.quality.transforms import QualitySignalsd
 
@@ -20,6 +20,7 @@ __all__ = [
     "held_out_estimates",
     "image_features",
     "quality_file",
+    "quality_without_fit",
     "read_evaluations",
     "read_quality",
     "region_signals",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from segan_monai.quality.image_distance import ImageReference, held_out_distances
-from segan_monai.quality.regression import Regression, fit_regression, held_out_expected
+from segan_monai.quality.regression import Beside, Regression, fit_regression, held_out_expected
 
 COVERAGE = 0.9
 NEVER_EMPTY = "empty, unlike every case of the fit"
@@ -152,18 +152,26 @@ class FitCase:
     Attributes:
         group: fold of the fit; cases of one patient share it.
         image: result of ``image_features``.
-        regions: result of ``region_signals``.
+        regions: result of ``region_signals``, or other signals with ``log_ml``.
         dice: by region; regions without a label are absent.
+        case: name.
     """
 
     group: Any
     image: Mapping[str, float]
     regions: Mapping[str, Mapping[str, float]]
     dice: Mapping[str, float]
+    case: str = ""
 
 
-def fit_quality(cases: Sequence[FitCase]) -> QualityModel:
-    """Fit a model to out-of-fold cases with the same regions, signals and image features."""
+def fit_quality(cases: Sequence[FitCase], others: Sequence[FitCase] = ()) -> QualityModel:
+    """Fit a model to out-of-fold cases with the same regions, signals and image features.
+
+    Args:
+        cases: usual results, which decide the margin of the lower bound and what is flagged.
+        others: results to which the regressions are fitted as well, such as corrupted masks, so that they need not
+            extrapolate to them. Their groups are those of the same patients.
+    """
     features = list(cases[0].image)
     images = np.array([[case.image[name] for name in features] for case in cases])
     distances = held_out_distances(features, images, [case.group for case in cases])
@@ -174,18 +182,33 @@ def fit_quality(cases: Sequence[FitCase]) -> QualityModel:
         chosen = [index for index, case in enumerate(cases) if not math.isnan(case.dice.get(region, math.nan))]
         of_region = [{**cases[i].regions[region], DISTANCE: math.log(distances[i] + 1e-6)} for i in chosen]
         dice = np.array([cases[i].dice[region] for i in chosen])
-        found[region] = _of_region(signals, of_region, dice, [cases[i].group for i in chosen])
+        beside = [case for case in others if not math.isnan(case.dice.get(region, math.nan))]
+        found[region] = _of_region(
+            signals, of_region, dice, [cases[i].group for i in chosen], _table(beside, region, signals)
+        )
     return QualityModel(signals, ImageReference.of(features, images), found)
 
 
+def _table(cases: Sequence[FitCase], region: str, signals: Sequence[str]) -> Beside | None:
+    """Return signals (N, S), Dice (N) and groups of the region in cases; None without cases."""
+    if not cases:
+        return None
+    rows = [[case.regions[region][name] for name in signals] for case in cases]
+    return np.array(rows), np.array([case.dice[region] for case in cases]), [case.group for case in cases]
+
+
 def _of_region(
-    signals: Sequence[str], rows: Sequence[Mapping[str, float]], dice: np.ndarray, groups: Sequence[Any]
+    signals: Sequence[str],
+    rows: Sequence[Mapping[str, float]],
+    dice: np.ndarray,
+    groups: Sequence[Any],
+    beside: Beside | None,
 ) -> RegionQuality:
     table = np.array([[row[name] for name in signals] for row in rows])
-    regression = fit_regression(table, dice, groups, COVERAGE)
+    regression = fit_regression(table, dice, groups, COVERAGE, beside)
     log_ml = [row["log_ml"] for row in rows]
     median = float(np.median(log_ml))
-    expected = held_out_expected(table, dice, groups)
+    expected = held_out_expected(table, dice, groups, beside)
     odd = [oddities(row, float(value), median) for row, value in zip(rows, expected, strict=True)]
     columns = {name: np.array([row[name] for row in odd]) for name in odd[0]}
     usual = {}

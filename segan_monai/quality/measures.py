@@ -48,12 +48,20 @@ class HeldOut:
         }
 
 
-def held_out_estimates(cases: Sequence[FitCase]) -> dict[str, HeldOut]:
-    """Estimate the cases of each group by a model that is fitted on all others, by region."""
+def held_out_estimates(
+    cases: Sequence[FitCase], others: Sequence[FitCase] = (), estimated: Sequence[FitCase] | None = None
+) -> dict[str, HeldOut]:
+    """Estimate the cases of each group by a model that is fitted on all others, by region.
+
+    Args:
+        cases: usual results, see ``fit_quality``.
+        others: see ``fit_quality``.
+        estimated: results to estimate, whose groups are those of the same patients; None for ``cases``.
+    """
     rows: dict[str, list[dict[str, Any]]] = {}
     for group in dict.fromkeys(case.group for case in cases):
-        model = fit_quality([case for case in cases if case.group != group])
-        for case in cases:
+        model = fit_quality(*([case for case in part if case.group != group] for part in (cases, others)))
+        for case in cases if estimated is None else estimated:
             if case.group != group:
                 continue
             for region, found in model.estimate(case.image, case.regions).items():

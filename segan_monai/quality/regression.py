@@ -17,6 +17,9 @@ LARGEST_Z = 4.0
 """Standardized signals are limited to this, so that strange cases are not extrapolated without bound [ours]."""
 LEAST_MARGIN = 0.05
 
+Beside = tuple[np.ndarray, np.ndarray, Sequence[Any]]
+"""Signals (M, S), Dice (M) and groups of other results, to which a regression is fitted as well."""
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -54,7 +57,9 @@ def scale(expected: np.ndarray) -> np.ndarray:
     return np.maximum(1 - expected, LEAST_MARGIN)
 
 
-def fit_regression(signals: np.ndarray, dice: np.ndarray, groups: Sequence[Any], coverage: float) -> Regression:
+def fit_regression(
+    signals: np.ndarray, dice: np.ndarray, groups: Sequence[Any], coverage: float, beside: Beside | None = None
+) -> Regression:
     """Fit a regression, and the margin that a share ``coverage`` of new cases keeps.
 
     The margin is the split-conformal quantile (Vovk et al. 2005; Lei et al. 2018) of the errors of each group by a
@@ -65,21 +70,34 @@ def fit_regression(signals: np.ndarray, dice: np.ndarray, groups: Sequence[Any],
         dice: (N).
         groups: fold of each case; cases of one patient share a fold.
         coverage: share of cases whose Dice shall be above the lower bound.
+        beside: other results, which do not decide the margin.
     """
-    expected = held_out_expected(signals, dice, groups)
+    expected = held_out_expected(signals, dice, groups, beside)
     errors = np.sort((expected - dice) / scale(expected))
     rank = math.ceil((len(errors) + 1) * coverage)
-    low = float(errors[rank - 1]) if rank <= len(errors) else math.inf
-    return replace(fit_ridge(signals, dice), low=low)
+    low = max(float(errors[rank - 1]), 0.0) if rank <= len(errors) else math.inf
+    return replace(fit_ridge(*_joined(signals, dice, beside)), low=low)
 
 
-def held_out_expected(signals: np.ndarray, dice: np.ndarray, groups: Sequence[Any]) -> np.ndarray:
+def held_out_expected(
+    signals: np.ndarray, dice: np.ndarray, groups: Sequence[Any], beside: Beside | None = None
+) -> np.ndarray:
     """Return the expected Dice (N) of each case by a regression on the cases of all other groups."""
     found = np.empty(len(dice))
     for group in set(groups):
         inside = np.array([other == group for other in groups])
-        found[inside] = fit_ridge(signals[~inside], dice[~inside]).expected(signals[inside])
+        others = None
+        if beside is not None:
+            kept = np.array([other != group for other in beside[2]])
+            others = beside[0][kept], beside[1][kept], [other for other in beside[2] if other != group]
+        found[inside] = fit_ridge(*_joined(signals[~inside], dice[~inside], others)).expected(signals[inside])
     return found
+
+
+def _joined(signals: np.ndarray, dice: np.ndarray, beside: Beside | None) -> tuple[np.ndarray, np.ndarray]:
+    if beside is None:
+        return signals, dice
+    return np.concatenate([signals, beside[0]]), np.concatenate([dice, beside[1]])
 
 
 def fit_ridge(signals: np.ndarray, dice: np.ndarray) -> Regression:

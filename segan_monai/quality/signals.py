@@ -51,6 +51,25 @@ def region_signals(
     return found
 
 
+def quality_without_fit(regions: Mapping[str, Mapping[str, float]]) -> float:
+    """Return the expected quality of a case where too few cases have a label for a fit, from 0 to 1 [ours].
+
+    The mean, over the regions, of their signals that are a Dice: ``soft_dice`` and ``agreement_<kind>``.
+
+    Args:
+        regions: result of ``region_signals``.
+
+    Examples:
+        >>> quality_without_fit({"lesion": {"soft_dice": 0.5, "agreement_axes": 1.0, "log_ml": 3.0}})
+        0.75
+    """
+    means = []
+    for signals in regions.values():
+        dice = [value for name, value in signals.items() if name == "soft_dice" or name.startswith("agreement_")]
+        means.append(sum(dice) / len(dice))
+    return sum(means) / len(means)
+
+
 def soft_dice(probability: Tensor, mask: Tensor) -> float:
     """Return the Dice that a mask is expected to have if each voxel is foreground with its probability.
 

@@ -88,8 +88,8 @@ def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitC
                 found[str(case)] = str(signals["patient"]), signals, dice
     groups = _groups(found.values(), ", ".join(map(str, folders)))
     return settings, [
-        FitCase(groups[patient], signals["image"], signals["regions"], dice)
-        for patient, signals, dice in found.values()
+        FitCase(groups[patient], signals["image"], signals["regions"], dice, case)
+        for case, (patient, signals, dice) in found.items()
     ]
 
 

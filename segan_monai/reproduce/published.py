@@ -33,11 +33,14 @@ class Labels:
         numbers: numbers of labelled training cases.
         draws: seeds that choose these cases; the same for all rows.
         all_labels: the row that uses every label, and therefore runs once per seed and fold; None for no such row.
+        chosen: the row whose cases, beyond the smallest number, are chosen by the quality that the network of the next
+            smaller number expects of them; None for no such row.
     """
 
     numbers: Sequence[int]
     draws: Sequence[int]
     all_labels: str | None = None
+    chosen: str | None = None
 
     def of_row(self, row: str) -> list[tuple[int, int] | None]:
         """Return the numbers and draws with which a row runs; a single None for the row with every label."""
@@ -126,6 +129,10 @@ def _load_table(folder: Path, bundle: str | None) -> ResultTable:
                 f"{folder / 'table.json'}: {name} is {content[name]!r}; expected one of the rows: "
                 f"{', '.join(overlays)}."
             )
+    if (chosen := content.get("labels", {}).get("chosen")) is not None and chosen not in overlays:
+        raise ConfigError(
+            f"{folder / 'table.json'}: labels#chosen is {chosen!r}; expected one of the rows: {', '.join(overlays)}."
+        )
     return ResultTable(
         name=folder.name,
         title=content["title"],

@@ -21,6 +21,7 @@ import pandas as pd
 
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object
+from segan_monai.reproduce.active import POOL, choose_cases, stage_before
 from segan_monai.reproduce.published import (
     BUNDLES,
     DRAW_KEY,
@@ -135,7 +136,7 @@ def train_row(
         RunFailedError: the training failed.
         ConfigError: the folder of this run holds one with other settings.
     """
-    chosen = {} if labels is None else dict(zip((NUMBER_KEY, DRAW_KEY), labels, strict=True))
+    chosen = {} if labels is None else {NUMBER_KEY: _labelled(plan, row, seed, fold, labels), DRAW_KEY: labels[1]}
     folder = run_folder(plan, row, seed, fold, labels)
     settings = {
         "dataset_dir": str(plan.dataset_dir),
@@ -154,6 +155,24 @@ def train_row(
         _run(plan, row, "training", training, {**settings, "resume": resume, "ckpt_dir": str(training)})
         (training / "trained.txt").touch()
     return folder, settings
+
+
+def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[int, int]) -> int | list[str]:
+    """Return the number of labelled cases, or their names where the network of fewer labels chooses them."""
+    before = _chosen_after(plan, row, labels)
+    if before is None:
+        return labels[0]
+    folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
+    if not (folder / POOL / "summary.json").is_file():
+        evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
+    return choose_cases(folder / "training", folder / POOL, labels[0])
+
+
+def _chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:
+    """Return the number of labels whose network chooses the cases of a run; None if they are drawn."""
+    if labels is None or plan.table.labels is None or row != plan.table.labels.chosen:
+        return None
+    return stage_before(plan.table.labels, labels[0])
 
 
 def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, settings: Mapping[str, Any]) -> None:
@@ -288,7 +307,11 @@ def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
 def run_folder(plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None) -> Path:
     """Return the folder of a run, see ``run_row`` for the arguments."""
     name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
-    return _folder(plan, row) / (name if labels is None else f"{name}_labels_{labels[0]}_draw_{labels[1]}")
+    if labels is not None:
+        name += f"_labels_{labels[0]}_draw_{labels[1]}"
+    if (before := _chosen_after(plan, row, labels)) is not None:
+        name += f"_chosen_after_{before}"
+    return _folder(plan, row) / name
 
 
 def _folder(plan: Plan, row: str) -> Path:

@@ -43,6 +43,7 @@ TRAINING_FILES = (
     "run*.json",
     "split.json",
     "model.json",
+    "quality.json",
     "history.csv",
     "mlflow_run.json",
     "skipped_cases.csv",

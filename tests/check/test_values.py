@@ -234,7 +234,11 @@ def test_a_wrong_value_of_a_3d_network(key, value, words):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("subset", "heldout", "--subset heldout: expected 'held_out', 'training', 'validation', 'test' or 'all' "),
+        (
+            "subset",
+            "heldout",
+            "--subset heldout: expected 'held_out', 'training', 'validation', 'test', 'unlabeled' or 'all' ",
+        ),
         ("output_labels", "foo", "--output_labels foo: expected 'consecutive' or 'dataset' or a list of one or more"),
         ("output_labels", [1, 1], "--output_labels [1, 1]: expected"),
         ("output_labels", [1, 256], "--output_labels [1, 256]: expected"),

@@ -182,6 +182,29 @@ def test_a_number_of_labels_that_is_not_there(number):
         split_cases(labelled(*map(str, range(20))), folds=4, labeled_cases=number)
 
 
+def test_names_keep_their_labels():
+    cases = labelled(*map(str, range(10)))
+    every = split_cases(cases, folds=5)["training"]
+    names = ids(every)[2:4]
+    split = split_cases(cases, folds=5, labeled_cases=names)
+    assert ids(split["training"]) == names
+    assert sorted([*names, *ids(split["unlabeled"])]) == ids(every)
+    held = next(str(number) for number in range(10) if str(number) not in ids(every))
+    with pytest.raises(ConfigError, match=rf"names 1 cases that are not in training or have no label, such as {held}"):
+        split_cases(cases, folds=5, labeled_cases=[names[0], held])
+
+
+def test_hidden_labels_can_be_evaluated_alone(tmp_path):
+    cases = labelled(*map(str, range(10)))
+    file = tmp_path / "split.json"
+    split = split_cases(cases, folds=5, labeled_cases=3, file=file)
+    chosen = held_out(cases, file, "unlabeled")
+    assert ids(chosen) == ids(split["unlabeled"])
+    assert all("label" in case for case in chosen)
+    with pytest.raises(ConfigError, match="--subset unlabeled with 2 weights: expected one"):
+        held_out(cases, [str(file), str(file)], "unlabeled")
+
+
 def test_unlabelled_cases_may_be_required():
     cases = labelled("a", "b")
     with pytest.raises(DataError, match=r"no unlabelled cases to train on, besides 1 labelled ones. List images under"):

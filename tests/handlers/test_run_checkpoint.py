@@ -198,6 +198,16 @@ def test_the_split_travels_with_the_weights(tmp_path):
     assert json.loads((tmp_path / "models" / "split.json").read_text(encoding="utf-8")) == {"training": ["a"]}
 
 
+def test_the_quality_of_the_weights_before_goes_with_them(tmp_path, caplog):
+    (tmp_path / "models").mkdir()
+    stale = tmp_path / "models" / "quality.json"
+    stale.write_text("{}", encoding="utf-8")
+    run, _ = make_run(tmp_path, epochs=1)
+    run.run()
+    assert not stale.exists()
+    assert "quality.json: it was fitted to the weights before this training" in caplog.text
+
+
 def test_an_interrupted_write_leaves_the_previous_checkpoint_whole(tmp_path):
     class Broken:
         def __reduce__(self):

@@ -1,0 +1,110 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""MONAI Label's next sample by the quality that the served network expects of each image without a label map."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from segan_monai.errors import ConfigError, UserError
+
+logger = logging.getLogger(__name__)
+
+NAME = "lowest_quality"
+QUALITY = "quality.json"
+"""The quality estimate of weights, beside them."""
+NEW_PER_REQUEST = 20
+"""Largest number of images that are segmented for one request."""
+
+
+class LowestQuality:
+    """Strategy that proposes the image whose result needs a look most: that of the lowest expected quality.
+
+    It has the interface of MONAI Label's ``Strategy``. At each request, up to ``NEW_PER_REQUEST`` images that the
+    current weights have not segmented yet are segmented; estimates are kept until the weights change.
+
+    Args:
+        model: name of the bundle in the app.
+        models_dir: its folder of weights, with ``quality.json``.
+        infer: the app's ``infer``: from a request to the result with ``params``.
+    """
+
+    def __init__(self, model: str, models_dir: Path, infer: Callable[[dict[str, Any]], Mapping[str, Any]]) -> None:
+        self.description = f"Lowest expected quality under {model}"
+        self.model = model
+        self.models_dir = models_dir
+        self.infer = infer
+        self.weights = ""
+        self.expected: dict[str, float] = {}
+
+    def info(self) -> dict[str, Any]:
+        """Return what the server says of the strategy."""
+        return {"description": self.description}
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any] | None:
+        """Return ``id`` and ``weight`` (1 minus the expected quality) of an image; None if all have a label map.
+
+        Raises:
+            ConfigError: A training has replaced the weights that the estimate was fitted to, or no image could be
+                segmented.
+        """
+        images = list(datastore.get_unlabeled_images(request.get("label_tag"), request.get("labels")))
+        if not images:
+            return None
+        if not has_quality(self.models_dir):
+            raise ConfigError(
+                f"the strategy {NAME} needs {self.models_dir / QUALITY}, which a training has removed with the "
+                "weights of its fit. Fit it to the new weights, or choose the strategy random."
+            )
+        weights = hashlib.sha256((self.models_dir / "model.pt").read_bytes()).hexdigest()
+        if weights != self.weights:
+            self.weights, self.expected = weights, {}
+        failure = self._segment([image for image in images if image not in self.expected][:NEW_PER_REQUEST])
+        known = [image for image in images if image in self.expected]
+        if not known:
+            raise ConfigError(f"the strategy {NAME} could segment no image: {failure}. Choose the strategy random.")
+        worst = min(known, key=lambda image: (self.expected[image], image))
+        return {"id": worst, "weight": 1 - self.expected[worst]}
+
+    def _segment(self, images: list[str]) -> UserError | None:
+        """Keep the expected quality of images, and return the last error of one that cannot be segmented."""
+        failure = None
+        for image in images:
+            try:
+                result = self.infer({"model": self.model, "image": image})
+            except UserError as error:
+                logger.warning("%s has no expected quality: %s", image, error)
+                failure = error
+                continue
+            if result.get("file"):
+                with suppress(OSError):
+                    Path(result["file"]).unlink()
+            of_regions = result["params"]["quality"].values()
+            self.expected[image] = sum(float(found["expected_dice"]) for found in of_regions) / len(of_regions)
+        return failure
+
+
+def has_quality(models_dir: Path) -> bool:
+    """Return whether the weights in a folder have a quality estimate."""
+    return (models_dir / "model.pt").is_file() and (models_dir / QUALITY).is_file()
+
+
+def strategies_of(
+    models_dir: Path, models: Mapping[str, Any], infer: Callable[[dict[str, Any]], Mapping[str, Any]]
+) -> dict[str, LowestQuality]:
+    """Return the strategies that an app can offer: one by the first of its bundles with ``quality.json``, or none.
+
+    Args:
+        models_dir: the app's folder ``model``.
+        models: its bundles by name.
+        infer: the app's ``infer``.
+    """
+    for name in models:
+        if has_quality(models_dir / name / "models"):
+            return {NAME: LowestQuality(name, models_dir / name / "models", infer)}
+    return {}

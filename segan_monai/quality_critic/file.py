@@ -1,0 +1,128 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""``quality_critic/``: the network ``critic.pt`` and plain values ``critic.json`` beside weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import whole_file
+from segan_monai.json_files import read_json_object
+from segan_monai.networks import read_checkpoint
+from segan_monai.quality import QualityModel
+from segan_monai.quality.file import require_settings
+from segan_monai.quality_critic.network import CriticNetwork
+
+FOLDER = "quality_critic"
+VERSION = 1
+OF_IMAGES = ("modalities", "spacing_mm", "intensity_window", "skull_stripped", "test_crop_size", "hu_window", "regions")
+"""Settings of an inference on which image and regions depend; the others may differ, since any mask will do."""
+_AGAIN = "Fit it again with segan-monai fit-quality-critic."
+
+
+@dataclass(frozen=True)
+class Critic:
+    """A fitted critic.
+
+    Attributes:
+        network: a ``CriticNetwork``.
+        model: from its signals to expected Dice, lower bound and flag.
+        regions: names of the K regions.
+        size: rows and columns of the stacks.
+    """
+
+    network: nn.Module
+    model: QualityModel
+    regions: list[str]
+    size: int
+
+
+def write_critic(
+    weights_dir: Path, critic: Critic, channels: int, settings: Mapping[str, Any], fit: Mapping[str, Any]
+) -> Path:
+    """Write a critic beside weights, and return its folder.
+
+    Args:
+        weights_dir: folder of ``model.pt``.
+        critic: the critic.
+        channels: C of the images.
+        settings: settings of the inference whose results the critic was fitted to.
+        fit: what the fit says of itself: cases, measures.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    folder = weights_dir / FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / "critic.pt") as temporary:
+        torch.save(critic.network.state_dict(), temporary)
+    content = {
+        "version": VERSION,
+        "critic_sha256": _digest(folder / "critic.pt"),
+        "channels": channels,
+        "regions": critic.regions,
+        "size": critic.size,
+        "settings": of_images(settings),
+        "model": critic.model.record(),
+        "fit": dict(fit),
+    }
+    with whole_file(folder / "critic.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    return folder
+
+
+def read_critic(weights_dir: Path, settings: Mapping[str, Any]) -> Critic:
+    """Read the critic beside weights, for a run with the given settings.
+
+    Args:
+        weights_dir: folder of ``model.pt``.
+        settings: settings of the run, with the names of ``write_critic``.
+
+    Raises:
+        ConfigError: There is no critic; a file is damaged, or of another version; or the settings differ.
+    """
+    file = weights_dir / FOLDER / "critic.json"
+    try:
+        content = read_json_object(file, _AGAIN)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{file} does not exist; expected a quality critic beside the weights. Fit it: segan-monai "
+            f"fit-quality-critic FOLDS/*/seed_0_fold_*/out_of_fold -o {weights_dir}"
+        ) from error
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if content.get("version") != VERSION:
+        raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
+    weights = file.with_name("critic.pt")
+    if not weights.is_file() or content.get("critic_sha256") != _digest(weights):
+        raise ConfigError(
+            f"{weights} is missing or not the file of {file.name}; expected SHA-256 {content.get('critic_sha256')}. "
+            f"Copy the whole folder again. {_AGAIN}"
+        )
+    try:
+        fitted = dict(content["settings"])
+        require_settings(fitted, of_images(settings), str(file), _AGAIN)
+        network = CriticNetwork(content["channels"], len(content["regions"]))
+        network.load_state_dict(read_checkpoint(weights))
+        model = QualityModel.of_record(content["model"])
+        return Critic(network.eval(), model, list(content["regions"]), int(content["size"]))
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise ConfigError(f"{file} is not complete ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def of_images(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings on which image and regions depend."""
+    return {key: settings[key] for key in OF_IMAGES if key in settings}
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
