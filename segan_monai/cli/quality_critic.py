@@ -110,9 +110,10 @@ def quality(
     Example: segan-monai quality --bundle OUT/bundle/seed_0_fold_0/training --images IMAGES --label-maps LABEL_MAPS
     """
     from segan_monai.errors import user_error_in
-    from segan_monai.quality_critic import estimate_label_map, match_label_maps, parsed, read_critic
+    from segan_monai.quality_critic import estimate_label_map, match_label_maps, parsed, read_critic, require_volumes
 
     parser, weights_dir, output = _parsed(bundle, images, output_dir)
+    require_volumes(parser, bundle)
     settings = parser.get_parsed_content("quality_settings")
     critic = read_critic(weights_dir, settings)
     values = _values(parser, critic.regions, regions)

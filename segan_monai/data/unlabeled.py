@@ -50,12 +50,14 @@ def hide_labels(
         Cases that keep their labels, in order; and copies of the others without ``label``.
 
     Raises:
-        ConfigError: ``labeled_cases`` is below 1 or above the number of training cases, or of their subjects; or names
-            one that is not in training.
+        ConfigError: ``labeled_cases`` is an empty list or a text; or below 1 or above the number of training cases, or
+            of their subjects; or names one that is not in training.
     """
     if labeled_cases is None:
         return list(training), []
     names = sorted({case[by] for case in training})
+    if isinstance(labeled_cases, str) or labeled_cases == []:
+        raise ConfigError(f"labeled_cases is {labeled_cases!r}; expected a number, or a list of one or more names.")
     kept = set(_drawn(names, labeled_cases, seed, by) if isinstance(labeled_cases, int) else labeled_cases)
     if unknown := sorted(kept - set(names)):
         raise ConfigError(

@@ -108,7 +108,9 @@ def buffers_unchanged(network: nn.Module) -> Iterator[None]:
     """Restore the buffers of a network after the block, such as the running statistics of batch norm."""
     buffers = [*network.buffers()]
     before = [buffer.clone() for buffer in buffers]
-    yield
-    with torch.no_grad():
-        for buffer, old in zip(buffers, before, strict=True):
-            buffer.copy_(old)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, old in zip(buffers, before, strict=True):
+                buffer.copy_(old)

@@ -24,7 +24,8 @@ class GradientExchange:
 
     The first backward pass of a phase records the order in which gradients arrive, which rank 0 tells to all. They are
     then sent in messages of a few MiB, each as soon as its gradients are there, so that a GPU computes the next ones
-    meanwhile. All processes send the same messages in the same order, whatever the order of arrival.
+    meanwhile. All processes send the same messages in the same order, whatever the order of arrival. Each weight must
+    have a gradient in all processes or in none.
 
     In a run of one process it does nothing.
 
@@ -71,10 +72,12 @@ class GradientExchange:
             self._send()
         left = [index for index in range(len(self.weights)) if index not in self._message_of]
         self._under_way.append(begin_average([*self._gradients(left), *more]))
-        for store in self._under_way:
+        under_way, self._under_way = self._under_way, []  # they hold the gradients
+        arrived, self._arrived = self._arrived, []
+        for store in under_way:
             store()
-        if not self.planned and self._arrived:
-            self._plan(broadcast_from_rank0(self._arrived))
+        if not self.planned and arrived:
+            self._plan(broadcast_from_rank0(arrived))
 
     def _arrive(self, index: int, weight: Tensor) -> None:
         if not self._active:

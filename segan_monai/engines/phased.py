@@ -77,7 +77,8 @@ class PhasedTrainer(SupervisedTrainer):
             ``FinalValidationHandler`` validates the average, and ``RunCheckpoint`` writes it as ``model.pt``.
         accumulation_steps: parts into which each batch is split. Each phase computes the gradient of one part after the
             other, and takes one step on their sum: the gradient of the whole batch, with the memory of a part. This is
-            exact for loss terms that are means over samples, in networks without batch norm.
+            exact for loss terms that are means over samples, in networks without batch norm. ``LOSS_COMPLETED`` fires
+            after the gradients of all parts, before the step.
         sync_batch_norm: whether batch norm takes the statistics of all processes, see ``synchronize_batch_norm``.
         augment: changes image, label and mask of a batch at random on the device, see ``AugmentBatch``; None for no
             change. A batch of unlabelled cases is changed by itself.
@@ -136,7 +137,7 @@ class PhasedTrainer(SupervisedTrainer):
             train_handlers=train_handlers,
             key_train_metric=key_train_metric,
             additional_metrics=additional_metrics,
-            # MONAI's mixed precision supports only CUDA and a single scaler; see `minimize` for ours
+            # MONAI's mixed precision supports only CUDA and a single scaler; see `PhaseStep` for ours
             amp=False,
             decollate=False,
             non_blocking=device.type == "cuda",
@@ -278,7 +279,7 @@ class PhasedTrainer(SupervisedTrainer):
 
     def finish(self, logits: Sequence[Tensor], loss: Tensor) -> dict[str, Any]:
         """Add the predictions of all parts and the loss to the output of an iteration, and return the output."""
-        prediction = joined([of_part.detach() for of_part in logits])
+        prediction = joined(logits)
         if self.graphs:
             prediction = prediction.clone()  # a replay overwrites its output
         self.state.output.update({CommonKeys.PRED: prediction, CommonKeys.LOSS: loss})

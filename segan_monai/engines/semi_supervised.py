@@ -19,6 +19,7 @@ from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
 from segan_monai.engines.unlabeled_images import UnlabeledImages
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
+from segan_monai.processes import any_rank
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -30,7 +31,7 @@ class Segmented(NamedTuple):
         outputs: the network's outputs of the labelled images.
         of_unlabeled: logits of the unlabelled ones; None without them.
         pair: image, prediction and label map of the labelled ones, where the label is known.
-        drawn: what the critic sees of the unlabelled ones; None if it does not.
+        drawn: what the critic sees of the unlabelled ones; None in an iteration without these terms.
     """
 
     outputs: Tensor | list[Tensor]
@@ -131,6 +132,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         self.unlabeled_critic_start = unlabeled_critic_start
         self.unlabeled_critic_ramp = unlabeled_critic_ramp
         self.balance_gradients = balance_gradients
+        self.draws = False  # whether this iteration has the unpaired or patch terms
         self.last_weight: nn.Parameter | None = None
         self.comparable = UnpairedMasks(mask_blur, mask_noise, self.state.device)
 
@@ -150,8 +152,9 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         self.network.train()
         self.critic.train()
         parts = self.split(image, target, known, unlabeled, uniform)
+        self.draws = self.unlabeled_critic_plays and self._all_have_uniform(parts)
         segmented = TwoPasses(self._segment, parts, self.network, self.state.device)
-        if self.critic_plays or self.unlabeled_critic_plays:
+        if self.critic_plays or self.draws:
             self._step_critic(segmented.first())
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
 
@@ -174,7 +177,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
             prediction = final_logits(outputs).sigmoid()
         pair = (image, prediction, target) if known is None else (image, prediction * known, target * known)
         drawn = None
-        if self.unlabeled_critic_plays:
+        if self.draws:
             drawn = self._draw(uniform, unlabeled, of_unlabeled.sigmoid(), (image, target, known))
         return Segmented(outputs, of_unlabeled, pair, drawn)
 
@@ -209,14 +212,19 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         with self.autocast():
             return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
-    def _draw(self, uniform: Tensor | None, image: Any, predicted: Tensor, labelled: Sequence[Any]) -> Unpaired | None:
-        """Return unlabelled images with predicted masks, and labelled ones with true masks; None without the latter."""
+    def _all_have_uniform(self, parts: Sequence[Part]) -> bool:
+        """Return whether all parts of all processes have a uniformly drawn sample, so that they have the same terms."""
+        drawn = [part.tensors[4] for part in parts]
+        if drawn[0] is None:
+            return True
+        return not any_rank(not all(bool(uniform.any()) for uniform in drawn))
+
+    def _draw(self, uniform: Tensor | None, image: Any, predicted: Tensor, labelled: Sequence[Any]) -> Unpaired:
+        """Return unlabelled images with predicted masks, and labelled ones, uniformly drawn, with true masks."""
         if uniform is not None:
             rows = uniform.nonzero().flatten().to(image.device, non_blocking=True)
             labelled = [x if x is None else x[rows] for x in labelled]
         reference, true, known = labelled
-        if not len(reference):
-            return None
         since = self.epochs_done - self.unlabeled_critic_start + 1
         left = max(0.0, 1 - since / self.unlabeled_critic_ramp) if self.unlabeled_critic_ramp else 0.0
         predicted, true = self.comparable(predicted, true, known, left)

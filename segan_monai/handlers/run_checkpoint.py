@@ -82,7 +82,8 @@ class RunCheckpoint:
     validator's key metric improves, or after the last epoch if there was no validation. Attach this handler after the
     validation handler.
 
-    ``quality.json`` beside ``model.pt`` is removed, because it was fitted to the weights before.
+    ``quality.json`` beside ``model.pt`` is removed, because it was fitted to the earlier weights.
+
     Beside ``model.pt`` lies ``model.json`` with the settings of the training, which later runs use. ``last.pt``
     contains them too, and a resumed training must have the same.
 

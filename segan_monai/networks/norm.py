@@ -28,7 +28,8 @@ def norm_layer(norm: str | Sequence[Any], spatial_dims: int, channels: int) -> n
         >>> norm_layer(["group", {"num_groups": 4}], 2, 16)
         GroupNorm(4, 16, eps=1e-05, affine=True)
     """
-    if norm == "syncbatch":
+    name = norm if isinstance(norm, str) else norm[0]
+    if str(name).lower() == "syncbatch":
         raise ConfigError("norm is 'syncbatch'; expected 'batch', and sync_batch_norm true for several GPUs.")
     try:
         return get_norm_layer(norm, spatial_dims, channels)  # type: ignore[arg-type]

@@ -57,7 +57,7 @@ def write_quality(
     file = quality_file([weights])
     content = {
         "version": VERSION,
-        "weights_sha256": _digest(Path(weights)),
+        "weights_sha256": digest_of(Path(weights)),
         "settings": dict(settings),
         "model": model.record(),
         "fit": dict(fit),
@@ -90,7 +90,7 @@ def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[st
         raise ConfigError(str(error)) from error
     if content.get("version") != VERSION:
         raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
-    if content.get("weights_sha256") != _digest(Path(weights[0])):
+    if content.get("weights_sha256") != digest_of(Path(weights[0])):
         raise ConfigError(
             f"{file} was fitted for other weights than {Path(weights[0]).name}; expected those of the fit "
             f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
@@ -121,5 +121,6 @@ def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: 
             )
 
 
-def _digest(weights: Path) -> str | None:
+def digest_of(weights: Path) -> str | None:
+    """Return the SHA-256 of a file; None if it does not exist."""
     return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None

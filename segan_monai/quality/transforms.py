@@ -67,9 +67,9 @@ class QualitySignalsd(MapTransform):
         case = dict(data)
         for key in self.key_iterator(case):
             probabilities, image = case[key], case[self.image_key]
-            voxel_ml = _voxel_ml(probabilities) if probabilities.ndim == 4 else 0.001
-            regions = region_signals(_plain(probabilities), self.regions, self.agreement.dice(), voxel_ml)
-            features = image_features(_plain(image), self.modalities)
+            ml = voxel_ml(probabilities) if probabilities.ndim == 4 else 0.001
+            regions = region_signals(plain(probabilities), self.regions, self.agreement.dice(), ml)
+            features = image_features(plain(image), self.modalities)
             case["quality_signals"] = {"image": features, "regions": regions}
             if self.model is not None:
                 quality = self.model.estimate(features, regions)
@@ -78,11 +78,12 @@ class QualitySignalsd(MapTransform):
         return case
 
 
-def _plain(values: Any) -> torch.Tensor:
+def plain(values: Any) -> torch.Tensor:
+    """Return values as a tensor without metadata."""
     return values.as_tensor() if hasattr(values, "as_tensor") else torch.as_tensor(values)
 
 
-def _voxel_ml(values: Any) -> float:
+def voxel_ml(values: Any) -> float:
     """Return the volume of a voxel in ml; that of 1 cubic mm without an affine."""
     affine = getattr(values, "affine", None)
     return 0.001 if affine is None else abs(float(torch.linalg.det(affine[:3, :3].double()))) / 1000

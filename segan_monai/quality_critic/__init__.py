@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Estimates how good any label map is, from image and mask alone, by a critic that has seen right and wrong masks."""
 
-from segan_monai.quality_critic.cases import CriticCase, parsed, read_cases
+from segan_monai.quality_critic.cases import CriticCase, parsed, read_cases, require_volumes
 from segan_monai.quality_critic.corruptions import KINDS, corrupted
 from segan_monai.quality_critic.file import Critic, read_critic, write_critic
 from segan_monai.quality_critic.fit import FittedCritic, fit_critic
@@ -25,6 +25,7 @@ __all__ = [
     "parsed",
     "read_cases",
     "read_critic",
+    "require_volumes",
     "stack_of",
     "write_critic",
 ]

@@ -15,11 +15,11 @@ from monai.data import MetaTensor
 from torch import Tensor
 
 from segan_monai.bundles_by_name import bundle_of_run
-from segan_monai.errors import DataError, user_error_in
+from segan_monai.errors import ConfigError, DataError, user_error_in
 from segan_monai.grids import Grid, check_same_grid
 from segan_monai.json_files import read_json_object
 from segan_monai.metrics import LabelMap, read_label_map
-from segan_monai.quality import FitCase, image_features
+from segan_monai.quality import FitCase
 from segan_monai.quality_critic.stacks import SIZE, Stack, stack_of
 from segan_monai.trained import user_settings
 from segan_monai.transforms.known_labels import known_voxels
@@ -37,7 +37,7 @@ class CriticCase:
         group: fold of the fit; cases of one patient share it.
         stack: image, and as masks the prediction, the truth and where the truth is known.
         features: result of ``image_features``.
-        dice: that of the prediction, by region; regions without a label are absent.
+        dice: that of the prediction, by region; absent or NaN for regions without a label.
     """
 
     name: str
@@ -73,7 +73,7 @@ def read_cases(folders: Sequence[Path], cases: Sequence[FitCase], groups: int, s
 
     Raises:
         DataError: A label map is missing or lies on another grid, or the data set has lost a case.
-        ConfigError: The bundle of an evaluation is not found.
+        ConfigError: The bundle of an evaluation is not found, or is one of photographs.
     """
     wanted = {case.case: case for case in cases}
     found = []
@@ -87,11 +87,12 @@ def read_cases(folders: Sequence[Path], cases: Sequence[FitCase], groups: int, s
                 f"case {lost[0]} of {folder} is not in {parser.get('dataset_dir')}; expected the data set of the "
                 f"evaluation. {AGAIN}"
             )
+        require_volumes(parser, folder)
         load = _Loader(parser, size)
         for name in own:
             case = wanted.pop(name)
-            stack, features = load(known[name], files[name])
-            found.append(CriticCase(name, case.group % groups, stack, features, case.dice))
+            stack = load(known[name], files[name])
+            found.append(CriticCase(name, case.group % groups, stack, case.image, case.dice))
     if wanted:
         raise DataError(
             f"{len(wanted)} cases have no label map <case>_seg.nii.gz in {', '.join(map(str, folders))}, such as "
@@ -103,7 +104,8 @@ def read_cases(folders: Sequence[Path], cases: Sequence[FitCase], groups: int, s
 def parser_of_evaluation(folder: Path) -> ConfigParser:
     """Return the parsed config of an evaluation: that of its bundle, with the plain settings in ``run.json``.
 
-    Expressions in ``run.json`` are not used, because the folder of a run may come from elsewhere.
+    Expressions and components in ``run.json`` are not used, because the folder of a run may come from elsewhere. The
+    bundle that it names must be trusted.
 
     Raises:
         DataError: ``run.json`` is missing or damaged.
@@ -121,6 +123,16 @@ def parser_of_evaluation(folder: Path) -> ConfigParser:
     return parser
 
 
+def require_volumes(parser: ConfigParser, name: str | Path) -> None:
+    """Check that the bundle of a config takes volumes.
+
+    Raises:
+        ConfigError: It takes photographs.
+    """
+    if "modalities" not in parser:
+        raise ConfigError(f"{name} is of photographs; expected volumes, because the quality critic reads their grids.")
+
+
 def parsed(parser: ConfigParser, name: str) -> Any:
     """Return a parsed part of a config.
 
@@ -134,9 +146,9 @@ def parsed(parser: ConfigParser, name: str) -> Any:
 
 
 def is_plain(value: Any) -> bool:
-    """Return whether a value of a config has no expression, reference or macro in it."""
+    """Return whether a value of a config has no expression, reference, macro or component in it."""
     if isinstance(value, dict):
-        return all(is_plain(of_key) for of_key in (*value, *value.values()))
+        return "_target_" not in value and all(is_plain(of_key) for of_key in (*value, *value.values()))
     if isinstance(value, list):
         return all(map(is_plain, value))
     return not isinstance(value, str) or not value.startswith(("$", "@", "%"))
@@ -151,9 +163,8 @@ class _Loader:
         self.regions = parser.get_parsed_content("label_regions")
         self.predicted = merged_regions(self.regions, parser.get("output_labels", "consecutive"))
         self.ignore_label = parser.get("ignore_label")
-        self.modalities = list(parser.get_parsed_content("modalities"))
 
-    def __call__(self, case: Mapping[str, Any], file: Path) -> tuple[Stack, dict[str, float]]:
+    def __call__(self, case: Mapping[str, Any], file: Path) -> Stack:
         try:
             loaded = self.preprocessing(dict(case))
         except Exception as error:  # MONAI wraps it
@@ -165,11 +176,11 @@ class _Loader:
             label_to_regions(label, self.regions, self.ignore_label),
             known_voxels(label, self.regions, self.ignore_label, listed, case["case"]),
         ]
-        return stack_of(image, masks, self.size), image_features(image.as_tensor(), self.modalities)
+        return stack_of(image, masks, self.size)
 
 
 def masks_of_label_map(label_map: LabelMap, image: MetaTensor, regions: Mapping[str, Sequence[int]]) -> Tensor:
-    """Return the regions of a label map of an image (K, H, W[, D]), on the grid of its file.
+    """Return the regions of a label map of a volume (K, H, W, D), on the grid of its file.
 
     Args:
         label_map: values and affine.
@@ -183,14 +194,12 @@ def masks_of_label_map(label_map: LabelMap, image: MetaTensor, regions: Mapping[
     own = torch.as_tensor(image.meta["original_affine"]).double().numpy()
     values = label_map.values
     name = str(image.meta.get("source_files", "the image")).splitlines()[0]
-    flat = (*shape, 1) if len(shape) == 2 else shape
     check_same_grid(
         Grid(label_map.name, values.shape, label_map.affine),
-        Grid(name, flat, own),
+        Grid(name, shape, own),
         "with nearest-neighbour interpolation for the label map",
     )
     tensor = torch.from_numpy(values.astype("int32"))[None]
-    tensor = tensor[..., 0] if len(shape) == 2 else tensor
     return label_to_regions(
         MetaTensor(tensor, affine=torch.from_numpy(own), meta={"source_files": label_map.name}), regions
     )

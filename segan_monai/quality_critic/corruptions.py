@@ -14,7 +14,7 @@ MOST_STEPS = 4
 """Largest number of voxels by which a mask grows or shrinks."""
 LARGEST_SHIFT = 0.25
 """Largest shift in the plane, as a share of the slice."""
-BLOCK = 8
+BLOCK = 5
 """Smallest side of the pieces of a jigsaw, in voxels."""
 
 
@@ -26,12 +26,12 @@ def corrupted(masks: Tensor, kind: str, other: Tensor, random: np.random.RandomS
     - ``zeros``: one region, or all, are empty.
     - ``shift``: moved in the plane, and by a few slices.
     - ``dilation``, ``erosion``: grown or shrunk in the plane by one to ``MOST_STEPS`` voxels.
-    - ``other``: the masks of another patient.
+    - ``other``: the masks of another case.
 
     Args:
         masks: of one case.
         kind: one of ``KINDS``.
-        other: masks of another patient, (D', K, S, S).
+        other: masks of another case, (D', K, S, S).
         random: source of all choices.
 
     Raises:
@@ -92,7 +92,7 @@ def _jigsaw(masks: Tensor, random: np.random.RandomState) -> Tensor:
     size = masks.shape[-1]
     low, high = where.amin(0), where.amax(0) + 1
     pieces = int(random.choice((2, 3, 4)))
-    side = max(int((high - low).max()) // pieces, BLOCK // 2) + 1
+    side = max(int((high - low).max()) // pieces + 1, BLOCK)
     side = min(side, size // pieces)
     start = [min(int(value), size - side * pieces) for value in low]
     result = masks.clone()

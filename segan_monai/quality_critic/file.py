@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality import QualityModel
-from segan_monai.quality.file import require_settings
+from segan_monai.quality.file import digest_of, require_settings
 from segan_monai.quality_critic.network import CriticNetwork
 
 FOLDER = "quality_critic"
@@ -67,7 +66,7 @@ def write_critic(
         torch.save(critic.network.state_dict(), temporary)
     content = {
         "version": VERSION,
-        "critic_sha256": _digest(folder / "critic.pt"),
+        "critic_sha256": digest_of(folder / "critic.pt"),
         "channels": channels,
         "regions": critic.regions,
         "size": critic.size,
@@ -103,26 +102,24 @@ def read_critic(weights_dir: Path, settings: Mapping[str, Any]) -> Critic:
     if content.get("version") != VERSION:
         raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
     weights = file.with_name("critic.pt")
-    if not weights.is_file() or content.get("critic_sha256") != _digest(weights):
+    if not weights.is_file() or content.get("critic_sha256") != digest_of(weights):
         raise ConfigError(
             f"{weights} is missing or not the file of {file.name}; expected SHA-256 {content.get('critic_sha256')}. "
             f"Copy the whole folder again. {_AGAIN}"
         )
+    fitted = content.get("settings")
+    if not isinstance(fitted, dict):
+        raise ConfigError(f"{file} has no 'settings'; expected an object. {_AGAIN}")
+    require_settings(fitted, of_images(settings), str(file), _AGAIN)
     try:
-        fitted = dict(content["settings"])
-        require_settings(fitted, of_images(settings), str(file), _AGAIN)
         network = CriticNetwork(content["channels"], len(content["regions"]))
         network.load_state_dict(read_checkpoint(weights))
         model = QualityModel.of_record(content["model"])
         return Critic(network.eval(), model, list(content["regions"]), int(content["size"]))
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"{file} is not complete ({type(error).__name__}: {error}). {_AGAIN}") from error
 
 
 def of_images(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings on which image and regions depend."""
     return {key: settings[key] for key in OF_IMAGES if key in settings}
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

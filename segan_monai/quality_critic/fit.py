@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -79,7 +80,7 @@ def _dice(case: CriticCase, mask: Tensor, regions: Sequence[str]) -> dict[str, f
     """Return the Dice of a corrupted mask for the regions whose truth is known."""
     found = {}
     for index, region in enumerate(regions):
-        if region in case.dice:
+        if not math.isnan(case.dice.get(region, math.nan)):
             known = case.known[:, index]
             found[region] = dice_of(mask[:, index] * known, case.truth[:, index] * known)
     return found

@@ -14,6 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from segan_monai.quality.transforms import plain, voxel_ml
+
 SIZE = 64
 """Rows and columns of a slice, by default."""
 DEPTH = 48
@@ -39,30 +41,29 @@ class Stack:
 def stack_of(image: Tensor, masks: Sequence[Tensor], size: int = SIZE) -> Stack:
     """Return the stack of a case.
 
-    Image and masks are cropped to the voxels that are not 0 in one of them, and averaged to the size of the stack. The
-    last axis becomes the slices; a picture (C, H, W) is one slice.
+    Image and masks are cropped to the voxels that are not 0 in the image or in the first mask, which is the one to
+    judge, and averaged to the size of the stack. The last axis becomes the slices.
 
     Args:
-        image: preprocessed image (C, H, W[, D]), with an affine.
-        masks: (K, H, W[, D]) each, on any grid; they are brought to that of the image (nearest neighbour).
+        image: preprocessed image (C, H, W, D), with an affine.
+        masks: (K, H, W, D) each, on any grid; they are brought to that of the image (nearest neighbour). Other masks
+            than the first do not change what the critic sees of the image, so labels do not leak into it.
         size: S, rows and columns of the stack; a multiple of 16.
     """
     maps = [on_grid_of(mask, image) for mask in masks]
-    voxels = [_plain(image).float(), *(_plain(mask).float() for mask in maps)]
-    if image.ndim == 3:
-        voxels = [values[..., None] for values in voxels]
-    content = torch.stack([(values != 0).any(0) for values in voxels]).any(0)
+    voxels = [plain(image).float(), *(plain(mask).float() for mask in maps)]
+    content = torch.stack([(values != 0).any(0) for values in voxels[:2]]).any(0)
     rows, columns, slices = _box(content)
     cropped = [values[:, rows, columns, slices].movedim(-1, 1) for values in voxels]
     shape = cropped[0].shape[1:]
     wanted = (min(shape[0], DEPTH), size, size)
     small = [F.adaptive_avg_pool3d(values[None], wanted)[0].transpose(0, 1).contiguous() for values in cropped]
     shrunk = shape[0] * shape[1] * shape[2] / (wanted[0] * wanted[1] * wanted[2])
-    return Stack(small[0], small[1:], _voxel_ml(image) * shrunk)
+    return Stack(small[0], small[1:], voxel_ml(image) * shrunk)
 
 
 def on_grid_of(mask: Tensor, image: Tensor) -> Tensor:
-    """Return a mask (K, H, W[, D]) on the grid of an image, by nearest neighbour."""
+    """Return a mask (K, H, W, D) on the grid of an image, by nearest neighbour."""
     same = mask.shape[1:] == image.shape[1:]
     if not isinstance(mask, MetaTensor) or not isinstance(image, MetaTensor):
         return mask
@@ -80,14 +81,3 @@ def _box(content: Tensor) -> tuple[slice, ...]:
         return tuple(slice(None) for _ in content.shape)
     low, high = where.amin(0), where.amax(0)
     return tuple(slice(max(int(a) - MARGIN, 0), int(b) + 1 + MARGIN) for a, b in zip(low, high, strict=True))
-
-
-def _plain(values: Tensor) -> Tensor:
-    return values.as_tensor() if isinstance(values, MetaTensor) else values
-
-
-def _voxel_ml(image: Tensor) -> float:
-    """Return the volume of a voxel in ml; that of 1 cubic mm for a picture, or without an affine."""
-    if not isinstance(image, MetaTensor) or image.ndim == 3:
-        return 0.001
-    return abs(float(torch.linalg.det(image.affine[:3, :3].double()))) / 1000

@@ -70,7 +70,7 @@ def _slices(cases: Sequence[CriticCase], index: int, random: np.random.RandomSta
 
 
 def mask_of(cases: Sequence[CriticCase], index: int, random: np.random.RandomState) -> Tensor:
-    """Return a mask (D, K, S, S) of a case: its prediction, its truth, or one of these corrupted."""
+    """Return a mask (D, K, S, S) of a case: its prediction, its truth, or its truth corrupted."""
     case, share = cases[index], random.rand()
     if share < PREDICTIONS:
         return case.prediction
@@ -80,6 +80,6 @@ def mask_of(cases: Sequence[CriticCase], index: int, random: np.random.RandomSta
 
 
 def corrupted_mask(cases: Sequence[CriticCase], index: int, kind: str, random: np.random.RandomState) -> Tensor:
-    """Return the truth of a case with a corruption; another patient's mask is that of another of the cases."""
+    """Return the truth of a case with a corruption."""
     others = [other for other in range(len(cases)) if other != index]
     return corrupted(cases[index].truth, kind, cases[int(random.choice(others))].truth, random)

@@ -176,4 +176,5 @@ def test_wrong_folders_and_sizes_are_refused(folders, tmp_path):
 def test_expressions_of_a_run_are_not_plain():
     assert is_plain({"a": [1, None, "b"]})
     assert not is_plain(["a", {"b": "$c"}])
-    assert not is_plain({"_target_": "@d"})
+    assert not is_plain({"a": "@d"})
+    assert not is_plain({"_target_": "os.system", "command": "touch executed"})

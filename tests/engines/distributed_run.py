@@ -156,6 +156,14 @@ def train_with_unpaired_means(folder, rank):
     torch.save([state_of(trainer), trainer.unpaired.labelled_means], folder / f"unpaired_{rank}.pt")
 
 
+def train_without_uniform_samples(folder, rank):
+    """Terms of the critic on unlabelled images, for which the second process has no labelled sample."""
+    batches = [{**batch, "uniform": torch.full((2,), rank == 0)} for batch in halves_of("semi_supervised", rank)]
+    trainer = make_trainer("semi_supervised", batches)
+    trainer.run()
+    torch.save([state_of(trainer), [*trainer.state.output["terms"]]], folder / f"lacking_{rank}.pt")
+
+
 @contextmanager
 def counted_messages():
     """Sizes of the messages that are sent in the block, and the number of passes backward that had ended before."""

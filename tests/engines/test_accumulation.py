@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 
@@ -28,29 +29,41 @@ def test_parts_of_batches_that_cannot_be_divided():
 
 
 def trained(name, steps, **settings):
-    """States before and after a training with batches in parts, and the last terms."""
+    """States before and after a training with batches in parts, the last terms, and the largest part."""
     trainer = make_trainer(name, make_batches(name), accumulation_steps=steps, **settings)
     before = state_of(trainer)
+    largest = run_with_sizes(trainer)
+    assert not any(exchange._under_way for exchange in trainer.exchanges.values()), "gradients are not kept"
+    return before, state_of(trainer), trainer.state.output["terms"], largest
+
+
+def run_with_sizes(trainer):
+    """Train, and return the largest number of images that the network's first convolution saw."""
+    sizes = []
+    first = next(layer for layer in trainer.network.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d))
+    first.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
     trainer.run()
-    return before, state_of(trainer), trainer.state.output["terms"]
+    return max(sizes)
 
 
 @pytest.mark.parametrize(("name", "steps"), [*((name, 2) for name in NAMES), ("segan", 3)])
 def test_every_weight_changes_as_with_the_whole_batch(name, steps):
-    before, whole, terms = trained(name, 1)
-    _, parts, others = trained(name, steps)
+    before, whole, terms, most = trained(name, 1)
+    _, parts, others, fewer = trained(name, steps)
+    assert fewer == math.ceil(most / steps)
     assert set(whole) == set(parts)
     for key in whole:
         torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
-    for key in terms.keys() - {"weight_consistency"}:
+    for key in terms:
         torch.testing.assert_close(others[key], terms[key], atol=1e-5, rtol=1e-4)
     for player in {key.split(".")[0] for key in whole}:
         assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith(player))
 
 
 def test_the_warm_up_of_the_normalizer_too():
-    before, whole, _ = trained("normalization", 1, warm_up_epochs=1)
-    _, parts, _ = trained("normalization", 2, warm_up_epochs=1)
+    before, whole, _, most = trained("normalization", 1, warm_up_epochs=1)
+    _, parts, _, fewer = trained("normalization", 2, warm_up_epochs=1)
+    assert (most, fewer) == (4, 2)
     for key in whole:
         torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
     assert any(not torch.equal(whole[key], before[key]) for key in whole)
@@ -72,8 +85,8 @@ def of_unlabeled(name, cls, steps, **more):
         accumulation_steps=steps,
     )
     before = state_of(trainer)
-    trainer.run()
-    return before, state_of(trainer)
+    largest = run_with_sizes(trainer)
+    return before, state_of(trainer), largest
 
 
 def test_domain_adaptation_with_an_output_critic():
@@ -86,7 +99,8 @@ def test_domain_adaptation_with_an_output_critic():
         more |= {"output_critic_optimizer": optimizer, "domains": ["a", "b"]}
         return of_unlabeled("normalization", DomainAdaptationTrainer, steps, **more)
 
-    (before, whole), (_, parts) = run(1), run(2)
+    (before, whole, most), (_, parts, fewer) = run(1), run(2)
+    assert fewer == most // 2
     for key in whole:
         torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
     assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith("output_critic"))
@@ -94,8 +108,10 @@ def test_domain_adaptation_with_an_output_critic():
 
 def test_the_mean_teacher_of_lsnet():
     more = {"consistency_weight": 0.5, "ema_decay": 0.9}
-    before, whole = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 1, **more)
-    _, parts = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 2, **more)
+    before, whole, most = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 1, **more)
+    _, parts, fewer = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 2, **more)
+    assert fewer == most // 2
+    assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith("network"))
     for key in whole:
         torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
 

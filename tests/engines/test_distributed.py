@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def trained(tmp_path_factory):
         folder,
         "train_on_halves",
         "train_with_unpaired_means",
+        "train_without_uniform_samples",
         "send_in_parts",
         "be_asked_to_stop",
         "read_later",
@@ -66,6 +68,14 @@ def test_running_means_and_balanced_weights_are_those_of_both_processes(trained)
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert torch.equal(means, others)
     assert means.abs().max() > 0
+
+
+def test_terms_that_one_process_lacks_are_omitted_by_both(trained):
+    (first, terms), (second, others) = of_both(trained, "lacking")
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert terms == others
+    assert "supervised" in terms
+    assert "segmentor_patch" not in terms
 
 
 def test_messages_during_the_backward_pass_change_no_bit(trained):
@@ -163,17 +173,15 @@ def test_an_evaluation_by_shares_is_that_of_one_process(trained, tmp_path):
         assert "case c occurs in two processes" in (trained / f"twice_{rank}").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    ("job", "message"),
-    [
-        ("be_killed", "Signal 9 (SIGKILL)"),
-        ("leave", "process 0 of 2 can no longer reach the others: one of them has ended."),
-    ],
-)
+LEFT = r"process 0 of 2 can no longer reach the others: one of them has ended\."
+
+
+# the agent names the process that it sees end first, which may be the other one
+@pytest.mark.parametrize(("job", "message"), [("be_killed", rf"Signal 9 \(SIGKILL\)|{LEFT}"), ("leave", LEFT)])
 def test_a_process_that_ends_ends_the_others_with_a_message(job, message, tmp_path):
     done = torchrun_in_forks(SCRIPT, tmp_path, job)  # the training itself would never end
     assert done.returncode == 1
-    assert message in done.stderr, done.stderr[-3000:]
+    assert re.search(message, done.stderr), done.stderr[-3000:]
     for rank in (0, 1):
         with pytest.raises(ProcessLookupError):
             os.kill(int((tmp_path / f"pid_{rank}").read_text(encoding="utf-8")), 0)

@@ -219,9 +219,11 @@ def test_only_uniformly_drawn_samples_are_compared_with(batch, unlabeled):
     torch.testing.assert_close(trainer.unpaired.labelled_means, expected.detach())
 
 
-def test_without_uniformly_drawn_samples_an_iteration_omits_the_terms(batch, unlabeled):
-    batch["uniform"] = torch.zeros(3, dtype=torch.bool)
-    trainer = make_unlabeled([batch], unlabeled, adversarial_weight=0.0, unpaired_weight=1.0)
+@pytest.mark.parametrize(("uniform", "steps"), [([False, False, False], 1), ([True, True, False], 2)])
+def test_where_a_part_has_no_uniformly_drawn_sample_an_iteration_omits_the_terms(uniform, steps, batch, unlabeled):
+    batch["uniform"] = torch.tensor(uniform)
+    settings = {"adversarial_weight": 0.0, "unpaired_weight": 1.0, "accumulation_steps": steps}
+    trainer = make_unlabeled([batch], unlabeled, **settings)
     trainer.run()
     assert list(trainer.state.output["terms"]) == ["supervised"]
 

@@ -35,10 +35,13 @@ def test_many_slices_are_averaged():
     assert stack.voxel_ml == pytest.approx(0.002)
 
 
-def test_a_picture_is_one_slice():
-    stack = stack_of(torch.ones(3, 20, 30), [torch.ones(1, 20, 30)], 16)
-    assert stack.image.shape == (1, 3, 16, 16)
-    assert stack.masks[0].shape == (1, 1, 16, 16)
+def test_labels_do_not_change_what_the_critic_sees():
+    image, mask = torch.zeros(1, 40, 40, 10), torch.zeros(1, 40, 40, 10)
+    image[0, 10:30, 10:30, 2:8] = mask[0, 12:20, 12:20, 4] = 1
+    alone = stack_of(image, [mask], 16)
+    with_label = stack_of(image, [mask, torch.ones_like(mask)], 16)
+    assert torch.equal(alone.image, with_label.image)
+    assert torch.equal(alone.masks[0], with_label.masks[0])
 
 
 def test_masks_are_brought_to_the_grid_of_the_image():
