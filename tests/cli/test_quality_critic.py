@@ -10,12 +10,14 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
 from segan_monai.bundles_by_name import BUNDLES
 from segan_monai.cli.main import app
+from segan_monai.errors import ConfigError
 from segan_monai.quality import image_features
-from segan_monai.quality_critic.cases import is_plain
+from segan_monai.quality_critic.cases import is_plain, require_volumes
 
 BUNDLE = "hippocampus_mri_segan_segmentation"
 AFFINE = np.diag([-1.0, -1, 1, 1])
@@ -171,6 +173,12 @@ def test_wrong_folders_and_sizes_are_refused(folders, tmp_path):
         )
     finally:
         record.write_text(kept, encoding="utf-8")
+
+
+def test_photographs_are_refused():
+    parser = ConfigParser({"cases": []})
+    with pytest.raises(ConfigError, match="run is of photographs; expected volumes"):
+        require_volumes(parser, "run")
 
 
 def test_expressions_of_a_run_are_not_plain():

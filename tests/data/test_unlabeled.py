@@ -182,6 +182,12 @@ def test_a_number_of_labels_that_is_not_there(number):
         split_cases(labelled(*map(str, range(20))), folds=4, labeled_cases=number)
 
 
+@pytest.mark.parametrize("given", [[], "abc"])
+def test_no_names(given):
+    with pytest.raises(ConfigError, match=r"labeled_cases is .*; expected a number, or a list of one or more names"):
+        split_cases(labelled(*map(str, range(20))), folds=4, labeled_cases=given)
+
+
 def test_names_keep_their_labels():
     cases = labelled(*map(str, range(10)))
     every = split_cases(cases, folds=5)["training"]

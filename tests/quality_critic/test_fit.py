@@ -91,6 +91,9 @@ def test_a_critic_of_other_images_or_another_version_is_refused(folder, tmp_path
     file.write_text(text.replace('"size"', '"sizes"'), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"critic\.json is not complete \(KeyError: 'size'\)"):
         read_critic(tmp_path, SETTINGS)
+    file.write_text(text.replace('"settings"', '"setting"'), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"critic\.json has no 'settings'; expected an object"):
+        read_critic(tmp_path, SETTINGS)
     file.write_text("{", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"critic\.json"):
         read_critic(tmp_path, SETTINGS)
