@@ -25,8 +25,8 @@ def norm_layer(norm: str | Sequence[Any], spatial_dims: int, channels: int) -> n
         ConfigError: if the name or the arguments do not fit.
 
     Examples:
-        >>> norm_layer(["group", {"num_groups": 4}], 2, 16)
-        GroupNorm(4, 16, eps=1e-05, affine=True)
+        >>> norm_layer(["group", {"num_groups": 4}], 2, 16).num_groups
+        4
     """
     name = norm if isinstance(norm, str) else norm[0]
     if str(name).lower() == "syncbatch":
