@@ -114,7 +114,6 @@ def test_after_a_kill_torchrun_starts_again_and_the_training_goes_on(phantoms, t
     script = Path(__file__).with_name("distributed_run.py")
     done = torchrun_in_forks(script, tmp_path / "jobs.json", max_restarts=1)
     assert done.returncode == 0, done.stderr[-4000:]
-    assert "SIGKILL" in done.stderr
     with (tmp_path / "run" / "history.csv").open(encoding="utf-8") as stream:
         rows = [row["epoch"] for row in csv.DictReader(stream) if row["name"] == "training/supervised"]
     assert rows == ["1", "2"], "no epoch was repeated"
