@@ -33,7 +33,7 @@ container="$(store from --pull=never segan-monai)"
 mkdir -m 777 "$work/out"
 in_container() { store run --user 1000 --volume "$images:/images:ro" --volume "$work/out:/work" "$container" -- "$@"; }
 in_container segan-monai info
-in_container segan-monai predict hippocampus -i /images -o /work/label_maps
+in_container segan-monai predict hippocampus -i /images -o label_maps
 found="$(find "$work/out/label_maps" -name '*.nii.gz' | wc -l)"
 wanted="$(find "$images" -maxdepth 1 -name '*.nii.gz' | wc -l)"
 [ "$found" = "$wanted" ] || { echo "error: $found label maps of $wanted images" >&2; exit 1; }
