@@ -9,17 +9,19 @@ from typing import Annotated
 
 import typer
 
+Evaluations = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FOLDER...",
+        exists=True,
+        file_okay=False,
+        help="Output folders of evaluations of held-out cases, such as OUT/*/seed_0_fold_*/out_of_fold of folds.",
+    ),
+]
+
 
 def fit_quality(
-    evaluations: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FOLDER...",
-            exists=True,
-            file_okay=False,
-            help="Output folders of evaluations of held-out cases, such as OUT/*/seed_0_fold_*/out_of_fold of folds.",
-        ),
-    ],
+    evaluations: Evaluations,
     output_dir: Annotated[
         list[Path],
         typer.Option(

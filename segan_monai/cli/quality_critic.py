@@ -10,17 +10,11 @@ from typing import Annotated, Any
 
 import typer
 
+from segan_monai.cli.quality import Evaluations
+
 
 def fit_quality_critic(
-    evaluations: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="FOLDER...",
-            exists=True,
-            file_okay=False,
-            help="Output folders of evaluations of held-out cases, such as OUT/*/seed_0_fold_*/out_of_fold of folds.",
-        ),
-    ],
+    evaluations: Evaluations,
     output_dir: Annotated[
         list[Path],
         typer.Option(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,5 +63,4 @@ def lowest(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], count: int) -> 
         cases: signals by region of each case.
         count: number of names.
     """
-    ranked: Collection[str] = sorted(cases, key=lambda name: (quality_without_fit(cases[name]), name))
-    return list(ranked)[:count]
+    return sorted(cases, key=lambda name: (quality_without_fit(cases[name]), name))[:count]
