@@ -14,10 +14,11 @@ from monai.bundle import ConfigParser
 from segan_monai.ensembles import Predictions
 from segan_monai.ensembles.average import mean_of_case
 from segan_monai.errors import DataError
-from segan_monai.folds.runs import REPEAT, FoldRun
+from segan_monai.folds.runs import FoldRun
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
-from segan_monai.reproduce.runs import config_files_of
+from segan_monai.reproduce.plan import config_files_of
+from segan_monai.reproduce.results import REPEAT
 
 Regions = dict[str, list[int]]
 

@@ -13,10 +13,10 @@ from segan_monai.json_files import read_json_object
 from segan_monai.quality import quality_without_fit
 from segan_monai.quality.table import SIGNALS
 from segan_monai.reproduce.published import Labels
+from segan_monai.reproduce.results import REPEAT
 
 POOL = "pool"
 """Folder of the evaluation of the cases that have no label yet."""
-_REPEAT = "Delete its folder: the same command then runs it again."
 
 
 def stage_before(labels: Labels, number: int) -> int | None:
@@ -40,14 +40,14 @@ def choose_cases(training: Path, pool: Path, number: int) -> list[str]:
         DataError: The evaluation has no signals.
         ConfigError: There are fewer cases than ``number``.
     """
-    split = read_json_object(training / "split.json", _REPEAT)
+    split = read_json_object(training / "split.json", REPEAT)
     labelled = list(split["training"])
     file = pool / SIGNALS
     if not file.is_file():
         raise DataError(
             f"{pool} has no {SIGNALS}, so its bundle gives no signals of quality. Choose another bundle for this table."
         )
-    signals = read_json_object(file, _REPEAT)["cases"]
+    signals = read_json_object(file, REPEAT)["cases"]
     others = {name: found["regions"] for name, found in signals.items() if name not in labelled}
     if len(labelled) + len(others) < number:
         raise ConfigError(

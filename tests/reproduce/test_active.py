@@ -14,7 +14,7 @@ from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.reproduce import Plan, load_tables, run_row, with_labels
 from segan_monai.reproduce.active import choose_cases, lowest, stage_before
-from segan_monai.reproduce.runs import run_folder
+from segan_monai.reproduce.plan import run_folder
 from tests.forked import run_in_fork
 
 TABLE = load_tables("active-learning")[0]
