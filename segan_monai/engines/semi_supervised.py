@@ -146,6 +146,8 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         known = self.moved(batchdata, "mask")
+        if known is not None:
+            self.state.output["mask"] = known
         needed = self.consistency or self.unlabeled_critic_plays
         unlabeled = self.unlabeled(batchdata, image) if needed else None
         uniform = torch.as_tensor(batchdata["uniform"]) if "uniform" in batchdata else None
