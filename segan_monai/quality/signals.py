@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from torch import Tensor
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE = 100_000
 """About the largest number of voxels, evenly spaced, whose quantiles are taken."""
+EMPTY_LOG_ML = math.log(0.1)
+"""``log_ml`` of an empty mask."""
 UNSURE = 0.05
 """Voxels whose probability is at least this count as part of what the network considered."""
 
@@ -51,21 +53,29 @@ def region_signals(
     return found
 
 
-def quality_without_fit(regions: Mapping[str, Mapping[str, float]]) -> float:
+def quality_without_fit(regions: Mapping[str, Mapping[str, float]], always: Container[str] = ()) -> float:
     """Return the expected quality of a case where too few cases have a label for a fit, from 0 to 1 [ours].
 
-    The mean, over the regions, of their signals that are a Dice: ``soft_dice`` and ``agreement_<kind>``.
+    The mean, over the regions, of their signals that are a Dice: ``soft_dice`` and ``agreement_<kind>``. A region that
+    every case should have and this one lacks counts as 0: an empty mask looks certain.
 
     Args:
         regions: result of ``region_signals``.
+        always: names of the regions that every case should have, such as those that all labelled cases have.
 
     Examples:
         >>> quality_without_fit({"lesion": {"soft_dice": 0.5, "agreement_axes": 1.0, "log_ml": 3.0}})
         0.75
+        >>> empty = {"lesion": {"soft_dice": 1.0, "log_ml": EMPTY_LOG_ML}}
+        >>> quality_without_fit(empty), quality_without_fit(empty, ["lesion"])
+        (1.0, 0.0)
     """
     means = []
-    for signals in regions.values():
-        dice = [value for name, value in signals.items() if name == "soft_dice" or name.startswith("agreement_")]
+    for name, signals in regions.items():
+        if name in always and signals["log_ml"] <= EMPTY_LOG_ML:
+            means.append(0.0)
+            continue
+        dice = [value for key, value in signals.items() if key == "soft_dice" or key.startswith("agreement_")]
         means.append(sum(dice) / len(dice))
     return sum(means) / len(means)
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,14 @@ def stage_before(labels: Labels, number: int) -> int | None:
     return max(smaller, default=None)
 
 
-def choose_cases(training: Path, pool: Path, number: int) -> list[str]:
+def choose_cases(training: Path, pool: Path, number: int, always: Container[str] = ()) -> list[str]:
     """Return the cases that have a label in the next stage: those of this stage, and the worst of the others.
 
     Args:
         training: training of this stage, whose ``split.json`` names its labelled cases.
         pool: its evaluation of the cases without a label, without use of their labels.
         number: number of labels in the next stage.
+        always: regions that every case should have, see ``quality_without_fit``.
 
     Returns:
         ``number`` names, sorted.
@@ -53,14 +54,15 @@ def choose_cases(training: Path, pool: Path, number: int) -> list[str]:
         raise ConfigError(
             f"{number} labelled cases, but the training set has {len(labelled) + len(others)}. Use smaller --labels."
         )
-    return sorted([*labelled, *lowest(others, number - len(labelled))])
+    return sorted([*labelled, *lowest(others, number - len(labelled), always)])
 
 
-def lowest(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], count: int) -> list[str]:
+def lowest(cases: Mapping[str, Mapping[str, Mapping[str, Any]]], count: int, always: Container[str] = ()) -> list[str]:
     """Return the names of the cases with the lowest expected quality, see ``quality_without_fit``; ties by name.
 
     Args:
         cases: signals by region of each case.
         count: number of names.
+        always: regions that every case should have.
     """
-    return sorted(cases, key=lambda name: (quality_without_fit(cases[name]), name))[:count]
+    return sorted(cases, key=lambda name: (quality_without_fit(cases[name], always), name))[:count]

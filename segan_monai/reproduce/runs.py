@@ -21,6 +21,7 @@ import pandas as pd
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce.active import POOL, choose_cases
+from segan_monai.reproduce.labels import regions_in_all
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import (
     Plan,
@@ -125,7 +126,9 @@ def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[i
     folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
     if not (folder / POOL / "summary.json").is_file():
         evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
-    return choose_cases(folder / "training", folder / POOL, labels[0])
+    names = read_json_object(folder / "training" / "split.json", REPEAT)["training"]
+    always = regions_in_all(config_files_of(plan, row, "evaluating", folder / POOL), names)
+    return choose_cases(folder / "training", folder / POOL, labels[0], always)
 
 
 def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, settings: Mapping[str, Any]) -> None:
