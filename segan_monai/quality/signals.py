@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from segan_monai.content import content_box
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE = 100_000
 """About the largest number of voxels, evenly spaced, whose quantiles are taken."""
@@ -142,13 +144,8 @@ def image_features(image: Tensor, modalities: Sequence[str]) -> dict[str, float]
         levels = [float(level) for level in np.partition(content, ranks)[ranks]]
         found |= {f"{modality} {share:g}": level for share, level in zip(QUANTILES, levels, strict=True)}
         found[f"{modality} step"] = math.log((_mean_step(values) + 1e-4) / (levels[-1] - levels[0] + 1e-3))
-    used = (image != 0).any(0)
-    for axis in range(used.ndim):
-        others = [other for other in range(used.ndim) if other != axis]
-        where = used.any(dim=others[0] if len(others) == 1 else others).nonzero() if others else used.nonzero()
-        extent = int(where[-1] - where[0]) + 1 if len(where) else 1
-        found[f"extent {axis}"] = math.log(extent)
-    return found
+    box = content_box((image != 0).any(0)) or [slice(0, 1)] * (image.ndim - 1)
+    return found | {f"extent {axis}": math.log(part.stop - part.start) for axis, part in enumerate(box)}
 
 
 def _mean_step(values: Tensor) -> float:
@@ -164,8 +161,4 @@ def _mean_step(values: Tensor) -> float:
 
 def _content(probability: Tensor) -> Tensor:
     """Crop (H, W[, D]) to the voxels that the network considered, with a margin of two; one voxel if there are none."""
-    where = (probability >= UNSURE).nonzero()
-    if not len(where):
-        return probability.reshape(-1)[:1].reshape((1,) * probability.ndim)
-    low, high = where.amin(0), where.amax(0)
-    return probability[tuple(slice(max(int(a) - 2, 0), int(b) + 3) for a, b in zip(low, high, strict=True))]
+    return probability[content_box(probability >= UNSURE, margin=2) or (slice(0, 1),) * probability.ndim]
