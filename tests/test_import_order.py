@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": {"quality", "run"},
+    "reproduce": {"check", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
     "folds": {"ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},

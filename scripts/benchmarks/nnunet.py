@@ -24,7 +24,7 @@ from benchmarks.tables import report
 from segan_monai.data import find_cases, split_cases, write_nnunet, write_nnunet_split
 from segan_monai.metrics import evaluate_folders
 from segan_monai.reproduce import load_tables
-from segan_monai.reproduce.runs import read_training
+from segan_monai.reproduce.results import read_training
 
 BUNDLE = Path("bundles/hippocampus_mri_segan_segmentation")
 CPU = Path("configs/cpu.json")

@@ -87,7 +87,7 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     """
     files = config_files(arguments)
     for file in files:
-        _read(file)
+        read_config_file(file)
     config = ConfigParser.load_config_files(files)
     overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
@@ -100,7 +100,7 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
     metadata: Any = arguments.get("meta_file") or (str(beside) if beside.is_file() else None)
     if metadata:
         for meta_file in [metadata] if isinstance(metadata, str) else metadata:
-            _read(meta_file)
+            read_config_file(meta_file)
         parser.read_meta(metadata)
     parser.update({**overrides, **config_values(typed)})
     try:
@@ -125,7 +125,12 @@ def _check_first_sign(name: str, value: Any) -> None:
         )
 
 
-def _read(file: str | Path) -> None:
+def read_config_file(file: str | Path) -> dict[str, Any]:
+    """Read one JSON or YAML config.
+
+    Raises:
+        ConfigError: The file is missing or damaged, or holds no object.
+    """
     path = Path(file)
     if not path.is_file():
         beside = [other.name for other in path.parent.glob("*.json")] if path.parent.is_dir() else []
@@ -141,6 +146,7 @@ def _read(file: str | Path) -> None:
         raise ConfigError(f"config file {path} cannot be read ({reason}). Correct it there.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config file {path} holds a {type(content).__name__}; expected an object of keys.")
+    return content
 
 
 def run_id_of(parser: ConfigParser, run_id: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from segan_monai.data import number_of_regions, resolve_regions
 from segan_monai.errors import ConfigError
 from segan_monai.transforms import merged_regions
-from segan_monai.unlabeled_terms import unmet_needs
+from segan_monai.unlabeled_terms import WEIGHTS, unmet_needs
 
 _MAX_CHANNELS = 4096
 """Maximum channels of a level.
@@ -152,7 +152,18 @@ def _segmentor_loss(values: Values, config: Values) -> Problems:
 
 
 def _unlabeled_terms(values: Values, config: Values) -> Problems:
-    return unmet_needs(values)
+    """Check that each term has what it needs, and that the trainer has the term: an overlay may replace the trainer."""
+    yield from unmet_needs(values)
+    train = config.get("train")
+    trainer = train.get("trainer") if isinstance(train, Mapping) else None
+    if not isinstance(trainer, Mapping):
+        return
+    for key in WEIGHTS:
+        if values.get(key) and key not in trainer:
+            yield (
+                f"--{key} {values[key]}: this config trains with {trainer.get('_target_')}, which learns from labelled "
+                f"images only. Set {key} to 0, or omit the overlay that sets train#trainer."
+            )
 
 
 def _class_weights(values: Values, config: Values) -> Problems:

@@ -17,6 +17,7 @@ from segan_monai.check.kinds import (
     INTERVAL,
     LIST,
     MAPPING,
+    NORM,
     NULL,
     PART,
     PATH,
@@ -175,14 +176,12 @@ KEYS: dict[str, Key] = {
     "full_resolution_channels": Key(whole(0), "width at full resolution; 0 for none"),
     "deep_supervision": Key(whole(0), "coarser levels whose logits also have a supervised loss in training"),
     "normalizer_base_channels": Key(_COUNT, "width of the normalizer's first level"),
-    "norm": Key(
-        choice("batch", "instance", "syncbatch", "layer", "localresponse") | LIST, "normalization layer, as in MONAI"
-    ),
+    "norm": Key(NORM, "normalization layer, as in MONAI"),
     "gain_and_offset": Key(SWITCH, "the normalizer predicts a gain and an offset per voxel"),
     "normalizer_residual": Key(SWITCH, "the normalizer predicts what to add to the image"),
     "discriminator_channels": Key(list_of(_COUNT), "widths of the discriminator"),
     "discriminator_norm": Key(
-        choice("batch", "instance", "layer", "localresponse") | LIST | NULL,
+        NORM | NULL,
         "normalization layer of the discriminator, as in MONAI; null for none",
     ),
     "discriminator_dropout": Key(number(0, below=1), "dropout of the discriminator"),
@@ -190,7 +189,7 @@ KEYS: dict[str, Key] = {
     "critic_num_levels": Key(_COUNT, "down-sampling blocks of the critic"),
     "critic_joint": Key(SWITCH, "one critic for all classes"),
     "critic_norm": Key(
-        SWITCH | choice("batch", "instance", "layer", "localresponse") | LIST,
+        SWITCH | NORM,
         "normalization layer of the critics, as in MONAI; true for batch norm, false for none",
     ),
     "sync_batch_norm": Key(SWITCH, "batch norm uses the images of all GPUs"),

@@ -103,7 +103,18 @@ def _is_part(value: Any) -> bool:
         return False
 
 
+def _is_norm(value: Any) -> bool:
+    name = value[0] if isinstance(value, list | tuple) and value else value
+    return (_NORMS.takes(value) or name is not value) and str(name).lower() != "syncbatch"
+
+
 _PAIR = list_of(number(), 2)
+_NORMS = choice("batch", "instance", "layer", "localresponse")
+NORM = Kind(
+    f"{_NORMS.expected}, or a list such as ['group', {{'num_groups': 4}}]; for several GPUs 'batch' and "
+    "sync_batch_norm true",
+    _is_norm,
+)
 INTERVAL = Kind("a list of 2 numbers, the lower one first", _is_interval)
 PATTERN = Kind("a regular expression with a group, such as '(.+)-[0-9]+'", _is_pattern)
 PART = Kind("a part such as 2/4", _is_part)

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from segan_monai.cli.run_options import output_dir_option
+
 
 def ensemble(
     predictions: Annotated[
@@ -20,9 +22,7 @@ def ensemble(
             help="Output folders of predict or evaluate, with --save_probabilities regions (or true).",
         ),
     ],
-    output_dir: Annotated[
-        Path, typer.Option("--output-dir", "-o", metavar="DIR", file_okay=False, help="Receives the label maps.")
-    ],
+    output_dir: Annotated[Path, output_dir_option("Receives the label maps.")],
     region_rules: Annotated[
         str | None,
         typer.Option(

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from segan_monai.cli.reproduce import cluster_of, parse_numbers, run_part
-from segan_monai.cli.run_options import Bundle, PartOption, Ray, RayCpus, RayGpus, RayRetries
+from segan_monai.cli.run_options import Bundle, PartOption, Ray, RayCpus, RayGpus, RayRetries, output_dir_option
 
 
 def folds(
@@ -20,13 +20,7 @@ def folds(
     data: Annotated[Path, typer.Argument(metavar="DATA", exists=True, help="Folder of labelled images.")],
     output_dir: Annotated[
         Path,
-        typer.Option(
-            "--output-dir",
-            "-o",
-            metavar="DIR",
-            file_okay=False,
-            help="Folder that receives all runs, folds.md, folds.csv and folds.json.",
-        ),
+        output_dir_option("Folder that receives all runs, folds.md, folds.csv and folds.json."),
     ],
     row: Annotated[
         list[str] | None,

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from segan_monai.cli.run_options import output_dir_option
+
 Evaluations = Annotated[
     list[Path],
     typer.Argument(
@@ -24,12 +26,8 @@ def fit_quality(
     evaluations: Evaluations,
     output_dir: Annotated[
         list[Path],
-        typer.Option(
-            "--output-dir",
-            "-o",
-            metavar="DIR",
-            file_okay=False,
-            help="Folder with the weights that predict will use, model.pt; receives quality.json. May be repeated.",
+        output_dir_option(
+            "Folder with the weights that predict will use, model.pt; receives quality.json. May be repeated."
         ),
     ],
 ) -> None:

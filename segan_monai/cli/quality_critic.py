@@ -11,19 +11,14 @@ from typing import Annotated, Any
 import typer
 
 from segan_monai.cli.quality import Evaluations
+from segan_monai.cli.run_options import output_dir_option
 
 
 def fit_quality_critic(
     evaluations: Evaluations,
     output_dir: Annotated[
         list[Path],
-        typer.Option(
-            "--output-dir",
-            "-o",
-            metavar="DIR",
-            file_okay=False,
-            help="Folder with the weights of a training, model.pt; receives quality_critic. May be repeated.",
-        ),
+        output_dir_option("Folder with the weights of a training, model.pt; receives quality_critic. May be repeated."),
     ],
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps of each of the six networks.")] = 600,
     size: Annotated[
@@ -84,9 +79,7 @@ def quality(
     ],
     output_dir: Annotated[
         Path | None,
-        typer.Option(
-            "--output-dir", "-o", metavar="DIR", file_okay=False, help="Folder for quality.csv; default: RUN_quality."
-        ),
+        output_dir_option("Folder for quality.csv; default: RUN_quality."),
     ] = None,
     regions: Annotated[
         str | None,

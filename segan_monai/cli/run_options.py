@@ -1,13 +1,19 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Options that ``train``, ``evaluate`` and ``predict`` share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+
+def output_dir_option(help: str) -> Any:
+    """Return the option ``--output-dir DIR``, or ``-o DIR``, with its line of help."""
+    return typer.Option("--output-dir", "-o", metavar="DIR", file_okay=False, help=help)
+
 
 _BUNDLE = "Name of a bundle or its first letters, such as hippocampus; or a folder"
 Bundle = Annotated[str, typer.Argument(metavar="BUNDLE", help=f"{_BUNDLE}.")]
@@ -15,14 +21,7 @@ BundleOrRun = Annotated[
     str, typer.Argument(metavar="BUNDLE", help=f"{_BUNDLE}, also that of a training, whose weights are then used.")
 ]
 OutputDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--output-dir",
-        "-o",
-        metavar="DIR",
-        file_okay=False,
-        help="Folder for results; default: one in the current folder, named after the bundle.",
-    ),
+    Path | None, output_dir_option("Folder for results; default: one in the current folder, named after the bundle.")
 ]
 Overlays = Annotated[
     list[str] | None,

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from segan_monai.cli.run_options import Bundle, RayCpus, RayGpus, RayRetries
+from segan_monai.cli.run_options import Bundle, RayCpus, RayGpus, RayRetries, output_dir_option
 from segan_monai.errors import ConfigError
 
 
@@ -20,13 +20,7 @@ def sweep(
     data: Annotated[Path, typer.Argument(metavar="DATA", exists=True, help="Folder of labelled images.")],
     output_dir: Annotated[
         Path,
-        typer.Option(
-            "--output-dir",
-            "-o",
-            metavar="DIR",
-            file_okay=False,
-            help="Folder that receives all trials, sweep.html, sweep.csv and best.json.",
-        ),
+        output_dir_option("Folder that receives all trials, sweep.html, sweep.csv and best.json."),
     ],
     space: Annotated[
         Path, typer.Option(metavar="FILE", dir_okay=False, help="JSON file: a range or choices for each key.")

@@ -23,8 +23,9 @@ from segan_monai.data.isic import isic_cases
 from segan_monai.data.mrbrains import mrbrains_cases
 from segan_monai.data.nnunet import nnunet_cases
 from segan_monai.data.nnunet_files import write_nnunet, write_nnunet_split
-from segan_monai.data.split import held_out, patches_of_split, split_cases
+from segan_monai.data.split import split_cases
 from segan_monai.data.split_file import read_split
+from segan_monai.data.subset import held_out, patches_of_split
 from segan_monai.data.tissue_patches import TissuePatchDataset
 from segan_monai.data.unlabeled import labelled_training_cases
 from segan_monai.simulation import make_phantom, write_phantoms  # kept for backward compatibility

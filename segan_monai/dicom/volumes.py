@@ -155,9 +155,8 @@ def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
         raise DataError(f"{file} is in colour. Expected grey values; choose the original series.")
     scales = np.array([[float(text) for text in one.rescale] for one in ordered])
     values = stored[frames].astype(np.float64) * scales[:, 1, None, None] + scales[:, 0, None, None]
-    spacing = [float(mm) for mm in _group(header, 0, "PixelMeasuresSequence").PixelSpacing]
     affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = ordered[0].axes[0] * spacing[1], ordered[0].axes[1] * spacing[0]
+    affine[:3, :2] = ordered[0].axes.T * ordered[0].spacing
     affine[:3, 2] = (ordered[-1].position - ordered[0].position) / (len(ordered) - 1)
     affine[:3, 3] = ordered[0].position
     ras = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
@@ -170,6 +169,7 @@ def _frame(file: str, header: Any, index: int) -> Slice:
         intercept, slope = str(rescale.RescaleIntercept), str(rescale.RescaleSlope)
     except AttributeError:
         intercept, slope = str(header.get("RescaleIntercept", 0)), str(header.get("RescaleSlope", 1))
+    rows, columns = _group(header, index, "PixelMeasuresSequence").PixelSpacing
     return Slice(
         f"{file}#{index}",
         np.array([float(mm) for mm in _group(header, index, "PlanePositionSequence").ImagePositionPatient]),
@@ -177,6 +177,7 @@ def _frame(file: str, header: Any, index: int) -> Slice:
             [float(part) for part in _group(header, index, "PlaneOrientationSequence").ImageOrientationPatient]
         ).reshape(2, 3),
         (int(header.Columns), int(header.Rows)),
+        (float(columns), float(rows)),
         (intercept, slope),
     )
 

@@ -18,7 +18,8 @@ from segan_monai.engines.accumulation import Part
 from segan_monai.engines.adversarial_normalization import AdversarialNormalizationTrainer
 from segan_monai.engines.joined_loaders import JoinedLoaders
 from segan_monai.engines.parameters import frozen
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.engines.unlabeled_images import unlabeled_images
+from segan_monai.errors import ConfigError
 
 
 class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
@@ -169,16 +170,7 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         """Return the unlabelled images on the device, or None if no term needs them in this epoch."""
         if not (self.discriminator_plays or self.output_critic_plays or self.unlabeled_statistics):
             return None
-        if not self.has_unlabeled:
-            return None
-        found = batchdata["unlabeled"]["image"]
-        unlabeled = self.plain(found.to(self.state.device, non_blocking=self.non_blocking))
-        if unlabeled.shape[1:] != image.shape[1:]:
-            raise DataError(
-                f"unlabelled images have the shape {tuple(unlabeled.shape[1:])}; expected {tuple(image.shape[1:])}, as "
-                "of the labelled ones. Use the same preprocessing for both."
-            )
-        return unlabeled
+        return unlabeled_images(self, batchdata, image) if self.has_unlabeled else None
 
     def _output_loss(self, maps: Tensor, answer: int) -> Tensor:
         """Return the cross-entropy of a fixed output critic that should answer with a class, a scalar."""

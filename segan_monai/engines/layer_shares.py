@@ -26,7 +26,8 @@ class LayerShares:
 
     The values ``loss_0``, ``gradient_0`` etc. are shares between 0 and 1; those of all layers sum to 1. They are logged
     as ``layers/loss_0``. One measurement costs about as much as an iteration. With the reduction ``balanced``, the loss
-    is measured every ten iterations, which also updates its scales.
+    is measured every ten iterations, which also updates its scales. Where labels are partly known, what is unknown is
+    multiplied by ``mask`` of the output, as in the loss itself.
     """
 
     def attach(self, engine: SegANTrainer) -> None:
@@ -58,11 +59,12 @@ def measure_layers(engine: SegANTrainer) -> tuple[Tensor, Tensor]:
     """
     output = engine.state.output
     whole = (
-        convert_to_tensor(output[key], track_meta=False).float()
-        for key in (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED)
+        convert_to_tensor(output[key], track_meta=False).float() if key in output else None
+        for key in (CommonKeys.IMAGE, CommonKeys.LABEL, CommonKeys.PRED, "mask")
     )
-    image, target, logits = engine.split(*whole)[0].tensors  # no more memory than a step
+    image, target, logits, known = engine.split(*whole)[0].tensors  # no more memory than a step
     prediction = logits.sigmoid().requires_grad_()
+    shown, true = (prediction, target) if known is None else (prediction * known, target * known)
     with buffers_unchanged(engine.critic), engine.autocast(), frozen(engine.critic):
-        features, others = engine.critic(image, prediction), engine.critic(image, target)
+        features, others = engine.critic(image, shown), engine.critic(image, true)
         return engine.loss_function.measure(features, others, prediction)

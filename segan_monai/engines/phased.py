@@ -273,6 +273,12 @@ class PhasedTrainer(SupervisedTrainer):
             memory_format = CHANNELS_LAST[x.ndim] if self.channels_last else torch.contiguous_format
         return x.float().contiguous(memory_format=memory_format)
 
+    def moved(self, batchdata: dict[str, Any], key: str) -> Tensor | None:
+        """Return a tensor of a batch on the device, see ``plain``; None if the batch does not have it."""
+        if key not in batchdata:
+            return None
+        return self.plain(batchdata[key].to(self.state.device, non_blocking=self.non_blocking))
+
     def split(self, *tensors: Tensor | None) -> list[Part]:
         """Split the tensors of a batch into ``accumulation_steps`` parts, see ``accumulation.split``."""
         return split(tensors, self.accumulation_steps)

@@ -16,7 +16,7 @@ from segan_monai.engines.gradient_balance import balancing_factors, last_weight
 from segan_monai.engines.parameters import frozen
 from segan_monai.engines.schedule import ramp
 from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
-from segan_monai.engines.unlabeled_images import UnlabeledImages
+from segan_monai.engines.unlabeled_images import UnlabeledImages, unlabeled_images
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
 from segan_monai.processes import any_rank
@@ -146,8 +146,10 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
         known = self.moved(batchdata, "mask")
+        if known is not None:
+            self.state.output["mask"] = known
         needed = self.consistency or self.unlabeled_critic_plays
-        unlabeled = self.unlabeled(batchdata, image) if needed else None
+        unlabeled = unlabeled_images(self, batchdata, image) if needed else None
         uniform = torch.as_tensor(batchdata["uniform"]) if "uniform" in batchdata else None
         self.network.train()
         self.critic.train()

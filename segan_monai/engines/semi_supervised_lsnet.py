@@ -12,7 +12,7 @@ from monai.engines.utils import IterationEvents
 from torch import Tensor
 
 from segan_monai.engines.lsnet import LSNetTrainer, of_images
-from segan_monai.engines.unlabeled_images import UnlabeledImages
+from segan_monai.engines.unlabeled_images import UnlabeledImages, unlabeled_images
 from segan_monai.networks import RoIs
 
 
@@ -81,7 +81,7 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
             return super()._iteration(engine, batchdata)
         batchdata = self.augmented(batchdata)
         image, target = self.prepare(batchdata)
-        unlabeled = self.unlabeled(batchdata, image)
+        unlabeled = unlabeled_images(self, batchdata, image)
         changed = self.strong_change(unlabeled)
         network: Any = self.network
         network.train()

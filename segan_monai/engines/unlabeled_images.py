@@ -78,26 +78,21 @@ class UnlabeledImages(PhasedTrainer):
         """Weight of the teacher's term in the current iteration."""
         return self.consistency_weight * ramp(self.epochs_done, self.consistency_ramp)
 
-    def moved(self, batch: dict[str, Any], key: str) -> Tensor | None:
-        """Return a tensor of a batch on the device, or None if the batch does not have it."""
-        if key not in batch:
-            return None
-        return self.plain(batch[key].to(self.state.device, non_blocking=self.non_blocking))
 
-    def unlabeled(self, batchdata: dict[str, Any], image: Tensor) -> Tensor:
-        """Return the unlabelled images beside labelled ones (B, C, H, W).
+def unlabeled_images(trainer: PhasedTrainer, batchdata: dict[str, Any], image: Tensor) -> Tensor:
+    """Return the unlabelled images of a batch on the device, beside labelled ones (B, C, H, W[, D]).
 
-        Raises:
-            DataError: if they have other channels or another size.
-        """
-        unlabeled = self.moved(batchdata["unlabeled"], "image")
-        if unlabeled is None or unlabeled.shape[1:] != image.shape[1:]:
-            found = "no image" if unlabeled is None else f"images of shape {tuple(unlabeled.shape[1:])}"
-            raise DataError(
-                f"the batch of unlabelled cases has {found}; expected {tuple(image.shape[1:])}, as of the labelled "
-                "ones. Use the same preprocessing for both."
-            )
-        return unlabeled
+    Raises:
+        DataError: if they have other channels or another size.
+    """
+    unlabeled = trainer.moved(batchdata["unlabeled"], "image")
+    if unlabeled is None or unlabeled.shape[1:] != image.shape[1:]:
+        found = "no image" if unlabeled is None else f"images of shape {tuple(unlabeled.shape[1:])}"
+        raise DataError(
+            f"the batch of unlabelled cases has {found}; expected {tuple(image.shape[1:])}, as of the labelled "
+            "ones. Use the same preprocessing for both."
+        )
+    return unlabeled
 
 
 def _unchanged(x: Tensor) -> Tensor:

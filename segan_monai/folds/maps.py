@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from monai.bundle import ConfigParser
 
 from segan_monai.ensembles import Predictions
 from segan_monai.ensembles.average import mean_of_case
 from segan_monai.errors import DataError
-from segan_monai.folds.runs import REPEAT, FoldRun
+from segan_monai.folds.runs import FoldRun
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
-from segan_monai.reproduce.runs import config_files_of
+from segan_monai.reproduce.labels import load_cases
+from segan_monai.reproduce.plan import config_files_of
+from segan_monai.reproduce.results import REPEAT
 
 Regions = dict[str, list[int]]
 
@@ -50,20 +51,10 @@ def labelled_cases(plan: Plan, run: FoldRun) -> Iterator[tuple[dict[str, Any], d
         run: result of ``run_fold``.
 
     Yields:
-        ``case``, ``label`` (1, H, W[, D]) and what else a case has; and the settings ``ignore_label`` and
-        ``spacing_known`` of the evaluation.
+        See ``load_cases``.
     """
-    parser = ConfigParser()
-    parser.read_config(config_files_of(plan, run.row, "evaluating", run.evaluation))
-    settings = {key: parser.get_parsed_content(key) if key in parser else default for key, default in _DEFAULTS.items()}
-    load = parser.get_parsed_content("preprocessing#transforms#0")
     scored = set(pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})["case"])
-    for case in parser.get_parsed_content("chosen_cases"):
-        if case["case"] in scored:
-            yield load(case), settings
-
-
-_DEFAULTS = {"ignore_label": None, "spacing_known": True}
+    yield from load_cases(config_files_of(plan, run.row, "evaluating", run.evaluation), scored, "chosen_cases")
 
 
 def mean_map(members: Sequence[Predictions], case: str, shape: Sequence[int]) -> np.ndarray:

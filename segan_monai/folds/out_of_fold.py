@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import DataError
-from segan_monai.folds.runs import REPEAT, FoldRun
+from segan_monai.folds.runs import FoldRun
 from segan_monai.json_files import read_json_object
 from segan_monai.metrics.summary import listed
+from segan_monai.reproduce.results import REPEAT
 
 OF_RUN = ["row", "seed", "fold"]
 

@@ -13,9 +13,8 @@ import pandas as pd
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
+from segan_monai.reproduce.results import REPEAT
 from segan_monai.reproduce.runs import evaluate_row, train_row
-
-REPEAT = "Delete its folder: the same command then runs it again."
 
 
 @dataclass(frozen=True)

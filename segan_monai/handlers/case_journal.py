@@ -21,6 +21,7 @@ from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
 from segan_monai.files import append_line, cannot_write, whole_file
+from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
 from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.metrics.volumes import region_volumes
 from segan_monai.parts import parse_part
@@ -29,15 +30,6 @@ from segan_monai.quality.file import has_quality_file, quality_file
 
 logger = logging.getLogger(__name__)
 
-VOLUMES = "volumes.csv"
-QUALITY = "quality.csv"
-KINDS = {
-    "_seg": "label map",
-    "_overlay": "picture of the label map's outlines",
-    "_probabilities": "probabilities",
-    "_probability_": "probability of a region",
-    "_normalized": "normalized image",
-}
 # config keys for places, resources and permissions, which do not affect the results
 _WITHOUT_EFFECT = (
     "allow_other_settings",
@@ -251,36 +243,6 @@ class CaseJournal:
     def _is_finished(self, case: str, line: Mapping[str, Any]) -> bool:
         same = line["status"] == "finished" and line["key"] == self.keys.get(case)
         return same and all((self.output_dir / file).is_file() for file in line["files"])
-
-
-def written(output_dir: Path, lines: Sequence[Mapping[str, Any]], record_dir: Path | None = None) -> list[str]:
-    """Return lines of text that say what an inference has written where.
-
-    Args:
-        output_dir: folder of the files.
-        lines: lines of the journal, one per case that was reached.
-        record_dir: folder of ``inference.json`` and ``volumes.csv``; None for ``output_dir``.
-    """
-    record_dir = record_dir or output_dir
-    finished = [line for line in lines if line["status"] == "finished"]
-    failed = len(lines) - len(finished)
-    text = [f"{len(finished)} of {len(lines)} cases segmented{f', {failed} failed' if failed else ''}; written:"]
-    of_ending: dict[str, list[str]] = {}
-    for line in finished:
-        for file in line["files"]:
-            of_ending.setdefault(file.removeprefix(line["case"]), []).append(file)
-    for ending, files in of_ending.items():
-        name, count = (files[0], "") if len(files) == 1 else (f"*{ending}", f"{len(files)} files, ")
-        kind = next((kind for part, kind in KINDS.items() if ending.startswith(part)), "one per case")
-        text.append(f"  {output_dir / name}: {count}{kind}")
-    if any(line.get("ml") for line in finished):
-        text.append(f"  {record_dir / VOLUMES}: ml per case and region")
-    if any(line.get("quality") for line in finished):
-        flagged = sum(any(found["flag"] for found in (line.get("quality") or {}).values()) for line in finished)
-        text.append(
-            f"  {record_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
-        )
-    return [*text, f"  {record_dir / 'inference.json'}: status, files and error per case"]
 
 
 def _is_line(line: Any) -> bool:

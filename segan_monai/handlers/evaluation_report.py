@@ -20,7 +20,14 @@ from monai.utils import ensure_tuple
 from segan_monai.errors import DataError
 from segan_monai.metrics.evaluation import evaluate_case
 from segan_monai.metrics.label_maps import LabelMap, label_map
-from segan_monai.metrics.summary import Regions, evaluation_table, format_table, listed, write_evaluation
+from segan_monai.metrics.summary import (
+    Regions,
+    evaluation_table,
+    format_table,
+    listed,
+    remove_evaluation,
+    write_evaluation,
+)
 from segan_monai.processes import gather_objects
 from segan_monai.trained import cases_of_region_rules
 
@@ -43,7 +50,9 @@ class EvaluationReport:
 
     At the end, the rows of all processes are gathered, and rank 0 writes ``metrics.csv`` and ``summary.json`` and logs
     the table. Cases that a ``CaseEvaluator`` could not read or segment are in no mean; ``summary.json`` lists them with
-    the reasons as ``not_evaluated``. Each run of the evaluator overwrites the files.
+    the reasons as ``not_evaluated``. Each run of the evaluator overwrites the files; if no case could be evaluated, it
+    removes them. Attach this handler before ``QualitySignals`` and ``CalibrationReport``, whose files of an earlier run
+    it removes too.
 
     Args:
         output_dir: folder for the results; created if missing.
@@ -120,14 +129,18 @@ class EvaluationReport:
             raise DataError(f"case {twice} occurs in two processes; expected distinct names, each in one process")
         failed = gather_objects(getattr(engine, "failures", {}))
         failures = {case: text for of_process in failed for case, text in sorted(of_process.items())}
-        if idist.get_rank() == 0 and rows:
-            table = evaluation_table(row for case in sorted(rows) for row in rows[case])
-            seen = sorted({case for file in self.rules_of for case in cases_of_region_rules(file) if case in rows})
-            write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures, seen)
-            note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
-            if seen:
-                note += f"\nregion_rules were chosen on {len(seen)} of these cases, whose Dice is therefore too high"
-            logger.info("evaluation written to %s\n%s%s", self.output_dir, format_table(table), note)
+        if idist.get_rank() > 0:
+            return
+        if not rows:
+            remove_evaluation(self.output_dir)
+            return
+        table = evaluation_table(row for case in sorted(rows) for row in rows[case])
+        seen = sorted({case for file in self.rules_of for case in cases_of_region_rules(file) if case in rows})
+        write_evaluation(table, self.output_dir, self.regions, self.prediction_regions, failures, seen)
+        note = f"\nnot evaluated, and in no mean: {listed(failures)}" if failures else ""
+        if seen:
+            note += f"\nregion_rules were chosen on {len(seen)} of these cases, whose Dice is therefore too high"
+        logger.info("evaluation written to %s\n%s%s", self.output_dir, format_table(table), note)
 
 
 def _on_grid(name: str, tensor: torch.Tensor) -> LabelMap:

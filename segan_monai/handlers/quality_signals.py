@@ -16,7 +16,7 @@ from monai.utils import ensure_tuple
 from segan_monai.data import read_split
 from segan_monai.data.split_file import cases_of_part
 from segan_monai.processes import gather_objects
-from segan_monai.quality.table import write_signals
+from segan_monai.quality.table import SIGNALS, write_signals
 
 
 class QualitySignals:
@@ -60,9 +60,13 @@ class QualitySignals:
     def write(self) -> None:
         """Gather the cases of all processes, and write the file on rank 0."""
         cases = {case: found for part in gather_objects(self.cases) for case, found in part.items()}
-        if idist.get_rank() == 0 and cases:
-            seen = self._trained_on()
-            write_signals(self.output_dir, self.settings, cases, None if seen is None else sorted(seen & cases.keys()))
+        if idist.get_rank() > 0:
+            return
+        if not cases:
+            (self.output_dir / SIGNALS).unlink(missing_ok=True)  # of an earlier run
+            return
+        seen = self._trained_on()
+        write_signals(self.output_dir, self.settings, cases, None if seen is None else sorted(seen & cases.keys()))
 
     def _trained_on(self) -> set[str] | None:
         """Return the cases that a network saw in training, by name, content or subject; None if that is unknown."""

@@ -6,14 +6,12 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
@@ -23,6 +21,7 @@ from segan_monai.deferred import training_begins
 from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
+from segan_monai.handlers.random_state import random_state, set_random_state
 from segan_monai.networks.weights import read_checkpoint
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
@@ -43,26 +42,6 @@ def save_atomically(content: Any, file: Path) -> None:
     """
     with whole_file(file) as temporary, temporary.open("wb") as stream:
         torch.save(content, stream)
-
-
-def random_state(device: torch.device) -> dict[str, Any]:
-    """Return the state of every random generator in use, in types that ``torch.load(weights_only=True)`` accepts."""
-    name, keys, *rest = np.random.get_state(legacy=True)
-    numpy_state = (name, np.asarray(keys).tolist(), *rest)
-    state = {"python": random.getstate(), "numpy": numpy_state, "torch": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
-
-
-def set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    """Restore the states returned by ``random_state``."""
-    random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
-    torch.set_rng_state(state["torch"])
-    if "cuda" in state and device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 class RunCheckpoint:

@@ -13,6 +13,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
+from segan_monai.content import content_box
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.agreement import Agreement, attempt
@@ -203,13 +204,8 @@ class VolumeSliceInferer(Inferer):
         if not self.skip_empty:
             return every, *whole
         used = (slices != 0).any(dim=1)
-        wanted = every[used.flatten(1).any(dim=1)]
-        if not len(wanted):
+        box = content_box(used.any(dim=0), self.margin)
+        if box is None:
             return every[:1], *whole
-        rows, columns = (
-            slice(max(int(span[0]) - self.margin, 0), min(int(span[-1]) + 1 + self.margin, length))
-            for span, length in zip(
-                (used.any((0, 2)).nonzero(), used.any((0, 1)).nonzero()), used.shape[1:], strict=True
-            )
-        )
-        return wanted, rows, columns
+        rows, columns = box
+        return every[used.flatten(1).any(dim=1)], rows, columns

@@ -13,6 +13,7 @@ from monai.inferers import SlidingWindowInferer
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
+from segan_monai.content import content_box
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.finite import require_finite_output
@@ -129,15 +130,5 @@ class VolumeWindowInferer(SlidingWindowInferer):
 
     def _content(self, volume: Tensor) -> tuple[slice, ...]:
         """Return the part of (B, C, H, W, D) around its content; the whole of an empty volume."""
-        whole = (slice(None),) * 5
-        if not self.skip_empty:
-            return whole
-        used = (volume != 0).any(dim=1).any(dim=0)
-        if not used.any():
-            return whole
-        box = []
-        for axis, length in enumerate(used.shape):
-            others = [other for other in range(3) if other != axis]
-            found = used.any(dim=others[1]).any(dim=others[0]).nonzero()
-            box.append(slice(max(int(found[0]) - self.margin, 0), min(int(found[-1]) + 1 + self.margin, length)))
-        return (slice(None), slice(None), *box)
+        box = content_box((volume != 0).any(dim=1).any(dim=0), self.margin) if self.skip_empty else None
+        return (slice(None), slice(None), *(box or (slice(None),) * 3))

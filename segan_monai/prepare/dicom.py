@@ -26,6 +26,9 @@ _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"  # of a DICOMDIR
 STEP_TOLERANCE = 0.01
 """[ours] Relative tolerance of slice distances to their median; rounding by GE and Siemens scanners is smaller."""
 
+SPACING_TOLERANCE = 0.001
+"""[ours] Relative tolerance of distances of pixels: half a pixel at the end of 512; some files round them."""
+
 
 class Slice(NamedTuple):
     """Header of a DICOM slice.
@@ -35,6 +38,7 @@ class Slice(NamedTuple):
         position: Centre of the first pixel, (3,), in mm, LPS.
         axes: Directions of columns and rows, (2, 3), LPS.
         size: Numbers of columns and rows.
+        spacing: Distances of columns and of rows, in mm.
         rescale: Intercept and slope to Hounsfield units.
         number: InstanceNumber; None if absent.
         announced: Number of slices in the acquisition, according to the file; None if absent.
@@ -44,6 +48,7 @@ class Slice(NamedTuple):
     position: np.ndarray
     axes: np.ndarray
     size: tuple[int, ...]
+    spacing: tuple[float, ...]
     rescale: tuple[str, ...]
     number: int | None = None
     announced: int | None = None
@@ -154,8 +159,9 @@ def read_slices(files: Sequence[str]) -> list[Slice]:
         files: All slices of one series.
 
     Raises:
-        DataError: A file is unreadable, has no position or is in colour; slices differ in size or orientation; a slice
-            is missing, two are at one position, or distances are uneven; slices are sheared, as with a tilted gantry.
+        DataError: A file is unreadable, has no position or is in colour; slices differ in size, PixelSpacing or
+            orientation; a slice is missing, two are at one position, or distances are uneven; slices are sheared, as
+            with a tilted gantry.
     """
     return sort_slices([_slice(file) for file in files])
 
@@ -218,6 +224,7 @@ def _slice(file: str) -> Slice:
             position.reshape(3),
             axes,
             tuple(int(length) for length in reader.GetSize()[:2]),
+            reader.GetSpacing()[:2],
             tuple(tags.get(key, "").strip() for key in _RESCALE),
             _whole_number(tags.get(_NUMBER, "")),
             next(filter(None, (_whole_number(tags.get(key, "")) for key in _ANNOUNCED)), None),
@@ -253,6 +260,12 @@ def sort_slices(slices: Sequence[Slice]) -> list[Slice]:
                 f"{one.file} has {one.size[0]} x {one.size[1]} pixels along {one.axes.round(4).tolist()}, but "
                 f"{first.file} of the same series has {first.size[0]} x {first.size[1]} along "
                 f"{first.axes.round(4).tolist()}. Expected slices of one volume; move localizers elsewhere."
+            )
+        if not np.allclose(one.spacing, first.spacing, rtol=SPACING_TOLERANCE, atol=0):
+            raise DataError(
+                f"{one.file} has pixels of {one.spacing[0]:g} x {one.spacing[1]:g} mm (PixelSpacing), but {first.file} "
+                f"of the same series has {first.spacing[0]:g} x {first.spacing[1]:g} mm. Expected slices of one "
+                "volume; move those of another size elsewhere."
             )
     if len(slices) < 2:
         raise DataError(f"{first.file} is the only slice of its series. Expected a volume; download the whole series.")

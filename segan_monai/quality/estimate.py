@@ -13,6 +13,7 @@ import numpy as np
 
 from segan_monai.quality.image_distance import ImageReference, held_out_distances
 from segan_monai.quality.regression import Beside, Regression, fit_regression, held_out_expected
+from segan_monai.quality.signals import EMPTY_LOG_ML
 
 COVERAGE = 0.9
 NEVER_EMPTY = "empty, unlike every case of the fit"
@@ -27,7 +28,6 @@ REASONS = {
     EXPECTED: "low expected Dice",
 }
 """Reason of each oddity in words; that of all others is that parts disagree."""
-EMPTY_LOG_ML = math.log(0.1)
 LEAST_WIDTH = 0.01
 
 Row = dict[str, Any]

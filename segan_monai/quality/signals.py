@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -13,9 +13,13 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
+from segan_monai.content import content_box
+
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SAMPLE = 100_000
 """About the largest number of voxels, evenly spaced, whose quantiles are taken."""
+EMPTY_LOG_ML = math.log(0.1)
+"""``log_ml`` of an empty mask."""
 UNSURE = 0.05
 """Voxels whose probability is at least this count as part of what the network considered."""
 
@@ -51,21 +55,29 @@ def region_signals(
     return found
 
 
-def quality_without_fit(regions: Mapping[str, Mapping[str, float]]) -> float:
+def quality_without_fit(regions: Mapping[str, Mapping[str, float]], always: Container[str] = ()) -> float:
     """Return the expected quality of a case where too few cases have a label for a fit, from 0 to 1 [ours].
 
-    The mean, over the regions, of their signals that are a Dice: ``soft_dice`` and ``agreement_<kind>``.
+    The mean, over the regions, of their signals that are a Dice: ``soft_dice`` and ``agreement_<kind>``. A region that
+    every case should have and this one lacks counts as 0: an empty mask looks certain.
 
     Args:
         regions: result of ``region_signals``.
+        always: names of the regions that every case should have, such as those that all labelled cases have.
 
     Examples:
         >>> quality_without_fit({"lesion": {"soft_dice": 0.5, "agreement_axes": 1.0, "log_ml": 3.0}})
         0.75
+        >>> empty = {"lesion": {"soft_dice": 1.0, "log_ml": EMPTY_LOG_ML}}
+        >>> quality_without_fit(empty), quality_without_fit(empty, ["lesion"])
+        (1.0, 0.0)
     """
     means = []
-    for signals in regions.values():
-        dice = [value for name, value in signals.items() if name == "soft_dice" or name.startswith("agreement_")]
+    for name, signals in regions.items():
+        if name in always and signals["log_ml"] <= EMPTY_LOG_ML:
+            means.append(0.0)
+            continue
+        dice = [value for key, value in signals.items() if key == "soft_dice" or key.startswith("agreement_")]
         means.append(sum(dice) / len(dice))
     return sum(means) / len(means)
 
@@ -132,13 +144,8 @@ def image_features(image: Tensor, modalities: Sequence[str]) -> dict[str, float]
         levels = [float(level) for level in np.partition(content, ranks)[ranks]]
         found |= {f"{modality} {share:g}": level for share, level in zip(QUANTILES, levels, strict=True)}
         found[f"{modality} step"] = math.log((_mean_step(values) + 1e-4) / (levels[-1] - levels[0] + 1e-3))
-    used = (image != 0).any(0)
-    for axis in range(used.ndim):
-        others = [other for other in range(used.ndim) if other != axis]
-        where = used.any(dim=others[0] if len(others) == 1 else others).nonzero() if others else used.nonzero()
-        extent = int(where[-1] - where[0]) + 1 if len(where) else 1
-        found[f"extent {axis}"] = math.log(extent)
-    return found
+    box = content_box((image != 0).any(0)) or [slice(0, 1)] * (image.ndim - 1)
+    return found | {f"extent {axis}": math.log(part.stop - part.start) for axis, part in enumerate(box)}
 
 
 def _mean_step(values: Tensor) -> float:
@@ -154,8 +161,4 @@ def _mean_step(values: Tensor) -> float:
 
 def _content(probability: Tensor) -> Tensor:
     """Crop (H, W[, D]) to the voxels that the network considered, with a margin of two; one voxel if there are none."""
-    where = (probability >= UNSURE).nonzero()
-    if not len(where):
-        return probability.reshape(-1)[:1].reshape((1,) * probability.ndim)
-    low, high = where.amin(0), where.amax(0)
-    return probability[tuple(slice(max(int(a) - 2, 0), int(b) + 3) for a, b in zip(low, high, strict=True))]
+    return probability[content_box(probability >= UNSURE, margin=2) or (slice(0, 1),) * probability.ndim]

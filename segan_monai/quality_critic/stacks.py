@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import ResampleToMatch
 from torch import Tensor
 
+from segan_monai.content import content_box
 from segan_monai.quality.transforms import plain, voxel_ml
 
 SIZE = 64
@@ -53,7 +54,7 @@ def stack_of(image: Tensor, masks: Sequence[Tensor], size: int = SIZE) -> Stack:
     maps = [on_grid_of(mask, image) for mask in masks]
     voxels = [plain(image).float(), *(plain(mask).float() for mask in maps)]
     content = torch.stack([(values != 0).any(0) for values in voxels[:2]]).any(0)
-    rows, columns, slices = _box(content)
+    rows, columns, slices = content_box(content, MARGIN) or (slice(None),) * 3
     cropped = [values[:, rows, columns, slices].movedim(-1, 1) for values in voxels]
     shape = cropped[0].shape[1:]
     wanted = (min(shape[0], DEPTH), size, size)
@@ -72,12 +73,3 @@ def on_grid_of(mask: Tensor, image: Tensor) -> Tensor:
     resample = ResampleToMatch(mode="nearest", padding_mode="zeros")
     moved: Any = resample(mask.float(), image)
     return moved
-
-
-def _box(content: Tensor) -> tuple[slice, ...]:
-    """Return where a boolean volume is True, with a margin; all of it if it is nowhere."""
-    where = content.nonzero()
-    if not len(where):
-        return tuple(slice(None) for _ in content.shape)
-    low, high = where.amin(0), where.amax(0)
-    return tuple(slice(max(int(a) - MARGIN, 0), int(b) + 1 + MARGIN) for a, b in zip(low, high, strict=True))

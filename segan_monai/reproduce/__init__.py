@@ -4,8 +4,9 @@
 
 from segan_monai.reproduce.cluster import Cluster
 from segan_monai.reproduce.curve import draw_curve
+from segan_monai.reproduce.plan import Plan
 from segan_monai.reproduce.published import ResultTable, check_rows, load_tables, parse_overrides, with_labels
-from segan_monai.reproduce.runs import Plan, RunFailedError, run_row
+from segan_monai.reproduce.runs import RunFailedError, run_row
 from segan_monai.reproduce.table import format_csv, format_markdown
 from segan_monai.reproduce.tasks import Task, refuse_measured_time, run_tasks, tasks_of_part
 

@@ -13,7 +13,6 @@ import logging
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,69 +20,31 @@ import pandas as pd
 
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object
-from segan_monai.reproduce.active import POOL, choose_cases, stage_before
-from segan_monai.reproduce.published import (
-    BUNDLES,
-    DRAW_KEY,
-    NUMBER_KEY,
-    ResultTable,
-    check_rows,
-    load_tables,
-    parse_overrides,
-    recorded_name,
+from segan_monai.reproduce.active import POOL, choose_cases
+from segan_monai.reproduce.labels import regions_in_all
+from segan_monai.reproduce.overlays import changed_keys, contents_of
+from segan_monai.reproduce.plan import (
+    Plan,
+    check_overlays,
+    chosen_after,
+    config_files_of,
+    config_of,
+    overlays_of,
+    row_folder,
+    run_folder,
 )
+from segan_monai.reproduce.published import BUNDLES, DRAW_KEY, NUMBER_KEY, recorded_name
+from segan_monai.reproduce.results import REPEAT, read_evaluation, read_training
 from segan_monai.run.lock import output_folder
 from segan_monai.typed import config_values
 
-__all__ = [
-    "Plan",
-    "ResultTable",
-    "RunFailedError",
-    "check_rows",
-    "config_files_of",
-    "evaluate_row",
-    "load_tables",
-    "parse_overrides",
-    "read_evaluation",
-    "read_training",
-    "recorded_name",
-    "run_folder",
-    "run_row",
-    "train_row",
-]
-
 logger = logging.getLogger(__name__)
 
-_REPEAT = "Delete its folder: the same command then runs it again."
 CALIBRATION_EPOCHS = 10  # enough to include the epochs after a late start of the critic
 
 
 class RunFailedError(UserError):
     """Training or evaluation that ended with an error; the message has its last line and its log file."""
-
-
-@dataclass(eq=False)
-class Plan:
-    """Settings shared by all rows of a table.
-
-    Attributes:
-        table: the table.
-        dataset_dir: folder of the data.
-        output_dir: receives one folder per set of overlays and seed, so that rows shared by two tables run once.
-        datalist: decathlon JSON; by default the cases are discovered.
-        configs: overlays for all rows, merged before those of a row.
-        overrides: keys of the bundle's ``train.json`` and their values, for all rows; the row's own settings win.
-        train_seconds: train every row for this time; a short run determines the number of epochs. None for the
-            bundle's number of epochs.
-    """
-
-    table: ResultTable
-    dataset_dir: Path
-    output_dir: Path
-    datalist: Path | None = None
-    configs: list[Path] = field(default_factory=list)
-    overrides: dict[str, Any] = field(default_factory=dict)
-    train_seconds: float | None = None
 
 
 def run_row(
@@ -136,6 +97,7 @@ def train_row(
         RunFailedError: the training failed.
         ConfigError: the folder of this run holds one with other settings.
     """
+    check_overlays(plan, row)
     chosen = {} if labels is None else {NUMBER_KEY: _labelled(plan, row, seed, fold, labels), DRAW_KEY: labels[1]}
     folder = run_folder(plan, row, seed, fold, labels)
     settings = {
@@ -147,8 +109,7 @@ def train_row(
     }
     if plan.train_seconds is not None:
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
-    overlays = [recorded_name(file) for file in (*plan.configs, *plan.table.rows[row])]
-    _claim(folder, {"bundle": plan.table.bundle, "overlays": overlays, "settings": {**plan.overrides, **settings}})
+    _claim(folder, _record(plan, row, settings))
     training = folder / "training"
     if not (training / "model.pt").is_file() or not (training / "trained.txt").is_file():
         resume = (training / "last.pt").is_file()
@@ -159,20 +120,15 @@ def train_row(
 
 def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[int, int]) -> int | list[str]:
     """Return the number of labelled cases, or their names where the network of fewer labels chooses them."""
-    before = _chosen_after(plan, row, labels)
+    before = chosen_after(plan, row, labels)
     if before is None:
         return labels[0]
     folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
     if not (folder / POOL / "summary.json").is_file():
         evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
-    return choose_cases(folder / "training", folder / POOL, labels[0])
-
-
-def _chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:
-    """Return the number of labels whose network chooses the cases of a run; None if they are drawn."""
-    if labels is None or plan.table.labels is None or row != plan.table.labels.chosen:
-        return None
-    return stage_before(plan.table.labels, labels[0])
+    names = read_json_object(folder / "training" / "split.json", REPEAT)["training"]
+    always = regions_in_all(config_files_of(plan, row, "evaluating", folder / POOL), names)
+    return choose_cases(folder / "training", folder / POOL, labels[0], always)
 
 
 def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, settings: Mapping[str, Any]) -> None:
@@ -191,40 +147,12 @@ def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, setting
     _run(plan, row, "evaluating", evaluation, {**settings, "ckpt_dir": str(training)})
 
 
-def read_training(folder: Path) -> dict[str, Any]:
-    """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``."""
-    history = pd.read_csv(folder / "history.csv")
-    values = history.groupby("name")["value"].max()
-    prefix = "parameters_"
-    return {
-        "epochs": int(history["epoch"].max()),
-        "train_seconds": float(history.groupby("epoch")["seconds"].max().sum()),
-        "peak_memory_mib": float(values["peak_memory_mib"]),
-        "parameters": {str(k).removeprefix(prefix): int(v) for k, v in values.items() if str(k).startswith(prefix)},
-    }
-
-
-def read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
-    """Read the results of an evaluation, and from the training's ``split.json`` the cases that belong to a patient."""
-    split = read_json_object(training / "split.json", _REPEAT)
-    summary = read_json_object(evaluation / "summary.json", _REPEAT)
-    cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
-    metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
-    return {
-        "training_cases": len(split["training"]),
-        "regions": summary["regions"],
-        "patient_of_cases": split.get("subjects", {}),  # not in files of earlier versions
-        "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
-        **cost,
-    }
-
-
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     """Return the number of epochs that fit into the given time, measured once per row by a short run."""
-    folder = _folder(plan, row)
+    folder = row_folder(plan, row)
     file = folder / "epochs.json"
     if file.is_file():
-        found = read_json_object(file, _REPEAT)
+        found = read_json_object(file, REPEAT)
         if found["train_seconds"] == plan.train_seconds:
             return int(found["epochs"])
     short = {"epochs": CALIBRATION_EPOCHS, "val_interval": CALIBRATION_EPOCHS, "ckpt_dir": str(folder / "calibration")}
@@ -237,19 +165,35 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     return epochs
 
 
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
+def _record(plan: Plan, row: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides whether the results of a run may be kept: with the content of all files that may change."""
+    overlays = [*plan.configs, *plan.table.rows[row]]
+    train = config_of(plan, "training")
+    own = [] if train.resolve().is_relative_to(BUNDLES.resolve()) else [train]
+    return {
+        "bundle": plan.table.bundle,
+        "overlays": [recorded_name(file) for file in overlays],
+        "contents": contents_of([*overlays, *own]),
+        "settings": {**plan.overrides, **settings},
+    }
+
+
+def _claim(folder: Path, record: dict[str, Any]) -> None:
     """Record the settings of the run in its folder, or refuse the folder of a run with other settings."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "settings.json"
     if file.is_file():
-        found = read_json_object(file, _REPEAT)
-        differing = [key for key in settings["settings"] if found["settings"].get(key) != settings["settings"][key]]
-        if found != settings:
+        found = read_json_object(file, REPEAT)
+        found.setdefault("contents", record["contents"])  # earlier versions did not record it
+        settings = record["settings"]
+        differing = [key for key in settings if found["settings"].get(key) != settings[key]]
+        differing += changed_keys(found["contents"], record["contents"])
+        if found != record:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({', '.join(differing) or 'bundle, overlays or fewer keys'} "
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
-    _write_json(file, settings)
+    _write_json(file, record)
 
 
 def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
@@ -269,6 +213,9 @@ def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mappi
     if plan.overrides:
         _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
     _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
+    for file, content in overlays_of(plan, row, run_id, output_dir):
+        if content is not None:
+            _write_json(file, content)
     files = config_files_of(plan, row, run_id, output_dir)
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
@@ -283,37 +230,6 @@ def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mappi
         )
 
 
-def config_files_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[str]:
-    """Return the config files of a run, later ones winning.
-
-    Args:
-        plan: the settings shared by all rows.
-        row: name of the row.
-        run_id: ``training`` or ``evaluating``.
-        output_dir: output folder of the run, beside which its own settings lie.
-    """
-    config = {"training": "train.json", "evaluating": "evaluate.json"}[run_id]
-    shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
-    first = BUNDLES / plan.table.bundle / "configs" / config
-    files = [first, *plan.configs, *shared, *plan.table.rows[row], output_dir.with_suffix(".json")]
-    return [str(file) for file in files]
-
-
 def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
     file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
     return file
-
-
-def run_folder(plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None) -> Path:
-    """Return the folder of a run, see ``run_row`` for the arguments."""
-    name = f"seed_{seed}" + ("" if fold is None else f"_fold_{fold}")
-    if labels is not None:
-        name += f"_labels_{labels[0]}_draw_{labels[1]}"
-    if (before := _chosen_after(plan, row, labels)) is not None:
-        name += f"_chosen_after_{before}"
-    return _folder(plan, row) / name
-
-
-def _folder(plan: Plan, row: str) -> Path:
-    """Return the folder of a row's runs, named after its overlays."""
-    return plan.output_dir / ("+".join(file.stem for file in plan.table.rows[row]) or "bundle")

@@ -15,8 +15,8 @@ import torch
 
 from segan_monai._version import __version__
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
+from segan_monai.reproduce.plan import Plan
 from segan_monai.reproduce.published import ResultTable, recorded_name
-from segan_monai.reproduce.runs import Plan
 
 TITLES = {
     "dice": "Dice",

@@ -15,7 +15,8 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from segan_monai.errors import ConfigError
 from segan_monai.parts import Part
 from segan_monai.reproduce.cluster import Cluster
-from segan_monai.reproduce.runs import Plan, RunFailedError, run_folder
+from segan_monai.reproduce.plan import Plan, run_folder
+from segan_monai.reproduce.runs import RunFailedError
 
 
 @dataclass(frozen=True)

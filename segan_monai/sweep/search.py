@@ -15,6 +15,7 @@ from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.optional import require_modules
 from segan_monai.reproduce.cluster import Cluster, hide_gpus
+from segan_monai.reproduce.overlays import changed_keys
 from segan_monai.sweep.results import TRIAL
 from segan_monai.sweep.training import Sweep, Training
 
@@ -133,10 +134,12 @@ def _claim(file: Path, record: dict[str, Any]) -> None:
     """Record the settings of a sweep in its folder, or refuse the folder of one with other settings."""
     if file.is_file():
         found = read_json_object(file, "Choose another --output-dir.")
+        found.setdefault("contents", record["contents"])  # earlier versions did not record it
         differing = [key for key in record if found.get(key) != json.loads(json.dumps(record[key]))]
         if differing:
+            names = [*differing, *changed_keys(found["contents"], record["contents"])]
             raise ConfigError(
-                f"{file.parent} holds a sweep with other settings ({', '.join(differing)} differ). Choose another "
+                f"{file.parent} holds a sweep with other settings ({', '.join(names)} differ). Choose another "
                 "--output-dir, or type the same command to resume it."
             )
     with whole_file(file) as partial:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import json
 
 import nibabel
@@ -13,10 +14,10 @@ import pytest
 import torch
 from monai.losses import DiceFocalLoss
 
-from segan_monai.engines import LSNetTrainer, SegmentationTrainer
+from segan_monai.engines import LSNetTrainer, PhasedTrainer, SegmentationTrainer
 from segan_monai.networks import load_weights
 from segan_monai.reproduce import load_tables
-from tests.bundles.workflow import BUNDLES, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow, stop_after
+from tests.bundles.workflow import BUNDLES, OVERLAYS, PANCREAS, SMALL_PANCREAS, make_workflow, run_workflow, stop_after
 from tests.networks.known_lsnet import known
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -139,6 +140,16 @@ def test_one_stage_sees_no_more_pixels_than_a_stage_of_two(row):
     overlays = ["ct_pictures.json", f"experiments/lsnet_methods/{row}.json"]
     parser = make_workflow(PANCREAS, "training", overlays, slice_size=[96, 64]).parser
     assert parser.get_parsed_content("plane_size") == [96, 64]
+
+
+@pytest.mark.parametrize("row", ["unet", "fcn", "attention_unet"])
+def test_one_stage_trainers_take_the_settings_of_every_trainer(row):
+    file = OVERLAYS / "experiments" / "lsnet_methods" / f"{row}.json"
+    trainer = json.loads(file.read_text(encoding="utf-8"))["train#trainer"]
+    config = json.loads((CONFIGS / "train.json").read_text(encoding="utf-8"))
+    of_every_trainer = inspect.signature(PhasedTrainer).parameters
+    shared = {key: value for key, value in config["train"]["trainer"].items() if key in of_every_trainer}
+    assert trainer == {"_target_": "SegmentationTrainer", **shared}
 
 
 def test_tables_have_the_published_figures(monkeypatch):

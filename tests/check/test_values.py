@@ -147,6 +147,18 @@ WRONG = [
     (HIPPOCAMPUS, "mirror_axes", [1, 1], "each a whole number from 0 to 2, all different "),
     (HIPPOCAMPUS, "mirror_axes", [0, 1], "name the sides anterior and posterior, which axis 1 would exchange"),
     (SKIN, "mirror_axes", [2], "--mirror_axes [2]: a photograph has the axes 0 (left-right) and 1 (up-down) only."),
+    (
+        HIPPOCAMPUS,
+        "norm",
+        "bach",
+        "--norm bach: expected 'batch', 'instance', 'layer' or 'localresponse', or a list such",
+    ),
+    (HIPPOCAMPUS, "norm", [], "--norm []: expected 'batch', "),
+    *[
+        (BRAIN, key, value, "for several GPUs 'batch' and sync_batch_norm true")
+        for key in ("norm", "discriminator_norm")
+        for value in ("syncbatch", ["SYNCBATCH", {"eps": 1e-3}])
+    ],
     (HIPPOCAMPUS, "seed", -1, "--seed -1: expected a whole number from 0 to 4294967295 "),
     (HIPPOCAMPUS, "seed", "lucky", "--seed lucky: expected a whole number"),
     (HIPPOCAMPUS, "folds", 1, "--folds 1: expected a whole number of at least 2 "),
@@ -332,6 +344,17 @@ def test_a_term_of_unlabelled_images_without_what_it_needs(bundle, settings, mes
     }
     needed |= {"foreground_probability": 0.5, "unpaired_layers": None} if bundle is not SKIN else {}
     assert found(train(bundle), **{**settings, **needed}) == []
+
+
+@pytest.mark.parametrize("row", ["unet", "fcn", "attention_unet"])
+def test_a_baseline_without_a_teacher_refuses_its_weight(row):
+    overlay = OVERLAYS / "experiments" / "lsnet_methods" / f"{row}.json"
+    settings = {"unlabeled": "use", "consistency_weight": 0.5, "ema_decay": 0.99}
+    (problem,) = found(train(PANCREAS), overlay, **settings)
+    assert problem.startswith(
+        "--consistency_weight 0.5: this config trains with SegmentationTrainer, which learns from"
+    )
+    assert found(train(PANCREAS), **settings) == []
 
 
 def test_a_data_set_may_name_folds_of_its_own(tmp_path):

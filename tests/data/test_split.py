@@ -125,34 +125,6 @@ def test_fold_out_of_range(folds, fold):
         split_cases(brats2015(), folds=folds, fold=fold)
 
 
-@pytest.fixture
-def split_file(tmp_path):
-    split_cases(brats2015(), file=tmp_path / "split.json")
-    return tmp_path / "split.json"
-
-
-@pytest.mark.parametrize(("subset", "count"), [("validation", 28), ("training", 246), ("held_out", 29), ("all", 275)])
-def test_held_out(split_file, subset, count):
-    cases = [*brats2015(), {"case": "new", "subject": "new"}]
-    assert len(held_out(cases, split_file, subset)) == count
-
-
-def test_held_out_without_split_file(tmp_path, caplog):
-    assert len(held_out(brats2015(), tmp_path / "none.json")) == 274
-    assert "none.json: taking all 274 cases, which may have been trained on" in caplog.text
-
-
-def test_held_out_errors(split_file, tmp_path):
-    with pytest.raises(ConfigError, match="subset='unseen': choose held_out"):
-        held_out(brats2015(), split_file, "unseen")
-    with pytest.raises(DataError, match="no case is left in subset 'test' of 274 cases"):
-        held_out(brats2015(), split_file, "test")
-    with pytest.raises(DataError, match="no split file"):
-        held_out(brats2015(), tmp_path / "none.json", "training")
-    with pytest.raises(DataError, match="no case is left in subset 'validation' of 1 cases"):
-        held_out([{"case": "other", "subject": "other"}], split_file, "validation")
-
-
 def test_a_quick_look_uses_some_cases_only():
     cases = [{"case": f"c{i:02}", "subject": f"c{i:02}", "image": "", "label": ""} for i in range(40)]
     split = split_cases(cases, folds=4, seed=1, max_cases=12)

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("highdicom", reason="pip install segan-monai[dicom]")
 
+import copy
 import re
 import zipfile
 
@@ -166,6 +167,32 @@ def test_slices_of_other_orientation(folder, read):
 
     files = write_series(folder, image(), change=turn)
     refused(read, folder, rf"{files[4].name} has 12 x 10 pixels along .*Expected slices of one volume")
+
+
+def test_pixels_of_another_size(folder, read):
+    def widen(header, index):
+        if index == 4:
+            header.PixelSpacing = [0.9, 1.2]
+
+    files = write_series(folder, image(), change=widen)
+    refused(
+        read, folder, rf"{files[4].name} has pixels of 1\.2 x 0\.9 mm \(PixelSpacing\), but .* of the same series has"
+    )
+
+
+def test_frames_with_pixels_of_another_size(folder, read):
+    def widen(header):
+        shared = header.SharedFunctionalGroupsSequence[0]
+        for index, frame in enumerate(header.PerFrameFunctionalGroupsSequence):
+            frame.PixelMeasuresSequence = copy.deepcopy(shared.PixelMeasuresSequence)
+            if index == 2:
+                frame.PixelMeasuresSequence[0].PixelSpacing = [0.9, 1.2]
+        del shared.PixelMeasuresSequence
+
+    write_enhanced(folder / "enhanced", image(), change=widen)
+    refused(
+        read, folder, r"enhanced#2 has pixels of 1\.2 x 0\.9 mm \(PixelSpacing\), but .*enhanced#0 of the same series"
+    )
 
 
 def test_several_multi_frame_files(folder, read):

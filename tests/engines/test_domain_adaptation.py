@@ -150,5 +150,7 @@ def test_what_a_term_lacks_is_named(batch, unlabeled):
     with pytest.raises(ConfigError, match=r"identity_weight is 0.1, but the network has no normalizer"):
         make([batch], identity_weight=0.1, adversarial_weight=0.0, normalizer=False)
     other = {**unlabeled, "image": torch.rand(2, 1, 8, 8, 16)}
-    with pytest.raises(DataError, match=r"unlabelled images have the shape \(1, 8, 8, 16\); expected \(1, 8, 8, 8\)"):
+    with pytest.raises(
+        DataError, match=r"unlabelled cases has images of shape \(1, 8, 8, 16\); expected \(1, 8, 8, 8\)"
+    ):
         make([batch], unlabeled_data_loader=[other]).run()

@@ -9,7 +9,7 @@ import pytest
 import torch
 from ignite.engine import Events
 
-from segan_monai.engines import SegANTrainer
+from segan_monai.engines import SegANTrainer, SemiSupervisedTrainer
 from segan_monai.handlers.epoch_log import EpochLog
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
@@ -17,13 +17,13 @@ from segan_monai.report.history import read_history
 from segan_monai.report.plots import layer_shares
 
 
-def make_trainer(loss, batches=12, epochs=1, **settings):
+def make_trainer(loss, batches=12, epochs=1, kind=SegANTrainer, **settings):
     torch.manual_seed(0)
     segmentor, critic = SegANSegmentor(1, 1, base_channels=4), SegANCritics(1, 1, base_channels=4)
     data = [
         {"image": torch.rand(2, 1, 32, 32), "label": (torch.rand(2, 1, 32, 32) > 0.5).float()} for _ in range(batches)
     ]
-    return SegANTrainer(
+    return kind(
         device="cpu",
         max_epochs=epochs,
         train_data_loader=data,
@@ -76,6 +76,22 @@ def test_balanced_layers_have_gradients_of_one_order_of_magnitude():
     unbalanced, balanced = shares("per_layer"), shares("balanced")
     assert max(unbalanced) > 100 * min(unbalanced)
     assert max(balanced) < 5 * min(balanced)
+
+
+def test_what_is_unknown_counts_in_no_layer():
+    def shares(at, mask=True):
+        trainer = make_trainer(MultiScaleL1Loss(reduction="balanced"), 1, kind=SemiSupervisedTrainer)
+        (batch,) = trainer.data_loader
+        if mask:
+            batch["mask"] = torch.ones(2, 1, 32, 32)
+            batch["mask"][..., :16] = 0
+        batch["label"][..., at] = 1 - batch["label"][..., at]
+        found = {name: float(value) for name, value in measured(trainer)[0].items()}
+        return found, trainer.loss_function.gradient_norms.tolist()
+
+    assert shares(3) == shares(4), "labels that differ where they are unknown"
+    assert shares(3) != shares(20)
+    assert shares(3, mask=False) != shares(4, mask=False)
 
 
 def test_nothing_is_measured_before_the_critics_join():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -14,9 +15,13 @@ import torch
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 
+from segan_monai.engines import CaseEvaluator, FailedCasesError
 from segan_monai.errors import DataError
 from segan_monai.handlers import EvaluationReport
+from segan_monai.handlers.calibration_report import NAME
 from segan_monai.metrics import evaluate_folders
+from segan_monai.metrics.summary import BESIDE
+from segan_monai.quality.table import SIGNALS
 from tests.handlers.evaluations import AFFINE, CASES, REGIONS, box, evaluator
 
 
@@ -56,6 +61,24 @@ def test_every_run_starts_anew(tmp_path):
     engine.run()
     engine.run()
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["cases"] == 2
+
+
+def test_nothing_of_an_earlier_evaluation_stays(tmp_path):
+    assert (SIGNALS, NAME) == BESIDE
+    damaged = CaseEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader([{"case": "a", "error": "damaged"}]),
+        network=torch.nn.Identity(),
+        decollate=True,
+    )
+    results = ["metrics.csv", "model.pt", "report.html", "summary.json"]
+    for engine, left in ((evaluator(CASES[:1]), results), (damaged, ["model.pt"])):
+        for name in (*BESIDE, "report.html", "model.pt"):
+            (tmp_path / name).touch()
+        EvaluationReport(tmp_path, REGIONS).attach(engine)
+        with pytest.raises(FailedCasesError, match="a: damaged") if engine is damaged else nullcontext():
+            engine.run()
+        assert sorted(file.name for file in tmp_path.iterdir()) == left
 
 
 def test_images_of_two_dimensions(tmp_path):

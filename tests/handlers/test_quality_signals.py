@@ -62,3 +62,13 @@ def test_the_calibration_of_an_earlier_run_does_not_stay(tmp_path):
     assert list(json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))) == ["lesion"]
     engine.run([None])
     assert not (tmp_path / "calibration.json").exists()
+
+
+def test_the_signals_of_an_earlier_run_do_not_stay(tmp_path):
+    signals = [{"quality_signals": {"image": {}, "regions": {}}}]
+    engine = Engine(lambda engine, batch: signals if batch else [])
+    QualitySignals(tmp_path, {}, tmp_path / "none.json", []).attach(engine)
+    engine.run([[{"case": "a"}]])
+    assert list(json.loads((tmp_path / "signals.json").read_text(encoding="utf-8"))["cases"]) == ["a"]
+    engine.run([[]])  # as of a case that failed
+    assert not (tmp_path / "signals.json").exists()

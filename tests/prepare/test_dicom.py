@@ -96,6 +96,18 @@ def test_slices_of_other_sizes_or_orientations(stored, tmp_path):
         read_series(files[:1])
 
 
+def test_pixels_of_another_size(stored, tmp_path):
+    files = [str(file) for file in write_series(tmp_path / "a", stored, LPS)]
+    other, rounded = LPS.copy(), LPS.copy()
+    other[0, 0], rounded[0, 0] = -0.75, -0.7003
+    changed, close = (
+        str(write_series(tmp_path / name, stored, affine)[3]) for name, affine in (("b", other), ("c", rounded))
+    )
+    with pytest.raises(DataError, match=r"\d\.dcm has pixels of 0\.75 x 0\.7 mm .*, but .* has 0\.7 x 0\.7 mm"):
+        read_series([*files[:3], changed, files[4]])
+    assert read_series([*files[:3], close, files[4]]).values.shape == stored.shape
+
+
 def test_damaged_slice_is_named(stored, tmp_path):
     files = write_series(tmp_path, stored, LPS)
     files[2].write_bytes(files[2].read_bytes()[:200])

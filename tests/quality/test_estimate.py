@@ -48,6 +48,12 @@ def test_a_strange_case_is_flagged_with_the_reason(fitted, image, region, reason
     assert len(flag.split("; ")) <= 2
 
 
+def test_an_empty_mask_is_expected_to_be_wrong_where_no_case_was_empty(fitted):
+    signals = {"log_ml": EMPTY, "soft_dice": 1.0, "agreement_axes": 1.0}
+    found = fit_quality(fitted[1]).estimate(*usual(**signals))["lesion"]
+    assert (found["expected_dice"], found["lower_bound"]) == (0, 0), "although it looks certain"
+
+
 def test_the_margin_is_the_conformal_quantile():
     # signals say nothing, so every error is known: dice minus the mean of the other group
     dice = np.array([0.5] * 19 + [0.4])

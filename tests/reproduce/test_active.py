@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.quality.signals import EMPTY_LOG_ML
 from segan_monai.reproduce import Plan, load_tables, run_row, with_labels
 from segan_monai.reproduce.active import choose_cases, lowest, stage_before
-from segan_monai.reproduce.runs import run_folder
+from segan_monai.reproduce.labels import regions_in_all
+from segan_monai.reproduce.plan import run_folder
 from tests.forked import run_in_fork
 
 TABLE = load_tables("active-learning")[0]
@@ -32,6 +34,32 @@ def test_the_lowest_mean_over_regions_comes_first():
     assert lowest(cases, 3) == ["b", "d", "c"]  # .55, .55, (.8 + .45) / 2
 
 
+def test_a_region_that_is_missed_altogether_comes_first():
+    cases = {"a": signals(0.9, 0.9), "b": signals(0.5, 0.6), "c": signals(0.95, 1.0)}
+    cases["c"]["right"]["log_ml"] = EMPTY_LOG_ML
+    assert lowest(cases, 3) == ["b", "a", "c"]  # an empty mask looks certain
+    assert lowest(cases, 3, {"right"}) == ["c", "b", "a"]  # .475, .55, .9
+    assert lowest(cases, 3, {"left"}) == ["b", "a", "c"], "some labelled cases lack it too"
+
+
+def test_regions_that_all_labelled_cases_have(tmp_path):
+    cases = {"both": [1, 2, 9], "left": [1, 0, 9], "left alone": [1, 0, 0], "unlabelled": [0, 0, 0]}
+    given = [f"{{'case': '{name}', 'label': torch.tensor([[{values}]])}}" for name, values in cases.items()]
+    given[2] = given[2].replace("}", ", 'labelled_regions': ['left']}")
+    config = {
+        "cases": f"$[{', '.join(given)}]",
+        "label_regions": {"left": [1], "right": [2], "absent": [3]},
+        "ignore_label": 9,
+        "preprocessing": {"transforms": [{"_target_": "Identityd", "keys": "label"}]},
+    }
+    (tmp_path / "evaluate.json").write_text(json.dumps(config), encoding="utf-8")
+    files = [str(tmp_path / "evaluate.json")]
+    assert regions_in_all(files, ["both"]) == {"left", "right"}
+    assert regions_in_all(files, ["both", "left"]) == {"left"}
+    assert regions_in_all(files, ["both", "left alone"]) == {"left", "right"}, "it is labelled for the left one alone"
+    assert regions_in_all(files, ["other"]) == set()
+
+
 @pytest.fixture
 def stage(tmp_path):
     """Training with two labelled cases, and the evaluation of four others."""
@@ -47,6 +75,11 @@ def stage(tmp_path):
 
 def test_labelled_cases_stay_and_the_worst_join_them(stage):
     assert choose_cases(*stage, 4) == ["b", "c", "d", "x"]
+    file = stage[1] / "signals.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["cases"]["a"]["regions"]["left"] = {"soft_dice": 1.0, "log_ml": EMPTY_LOG_ML}
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert choose_cases(*stage, 5, {"left"}) == ["a", "b", "c", "d", "x"]  # (0 + .9) / 2 before .6
     with pytest.raises(ConfigError, match=r"7 labelled cases, but the training set has 6\. Use smaller --labels"):
         choose_cases(*stage, 7)
     (stage[1] / "signals.json").unlink()
@@ -91,5 +124,6 @@ def test_the_network_of_fewer_labels_chooses_the_next_ones(hippocampi, tmp_path,
     )
     found = json.loads((first / "pool" / "signals.json").read_text(encoding="utf-8"))["cases"]
     assert start not in found, "cases with a label are no candidates"
-    assert names == sorted([start, *lowest({name: of["regions"] for name, of in found.items()}, 1)])
+    regions = {name: of["regions"] for name, of in found.items()}
+    assert names == sorted([start, *lowest(regions, 1, {"anterior", "posterior"})])
     assert run_row(replace(plan), "lowest quality", 0, 0, (2, 0)) == result, "finished runs are kept"

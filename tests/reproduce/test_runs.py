@@ -10,7 +10,7 @@ import pytest
 
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
-from segan_monai.reproduce.runs import read_evaluation
+from segan_monai.reproduce.results import read_evaluation
 from tests.forked import run_in_fork
 
 pytestmark = pytest.mark.slow
@@ -30,7 +30,9 @@ def plan(phantoms, tmp_path) -> Plan:
     }
     data = tmp_path / "patients #2"  # runs get the folders' names through configs
     data.symlink_to(phantoms)
-    return Plan(load_tables("segan-vs-unet")[0], data, tmp_path / "out #1", overrides=small)
+    own = tmp_path / "own.json"  # the evaluation has no trainer
+    own.write_text('{"+train#handlers": [], "train#trainer#max_epochs": "@epochs"}', encoding="utf-8")
+    return Plan(load_tables("segan-vs-unet")[0], data, tmp_path / "out #1", configs=[own], overrides=small)
 
 
 @pytest.fixture
@@ -65,6 +67,14 @@ def test_a_row_is_trained_evaluated_and_kept(plan, forked):
 
     with pytest.raises(ConfigError, match=r"seed_1 holds a run with other settings \(epochs differ\)"):
         run_row(replace(plan, overrides={**plan.overrides, "epochs": 5}), "U-Net", 1)
+    settings = model.parent.parent / "settings.json"
+    record = json.loads(settings.read_text(encoding="utf-8"))
+    del record["contents"]
+    settings.write_text(json.dumps(record), encoding="utf-8")
+    assert run_row(plan, "U-Net", 1) == again, "records of earlier versions have no contents"
+    plan.configs[0].write_text('{"+train#handlers": [], "learning_rate": 0.5}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"\(learning_rate in .*own\.json, train#trainer#max_epochs in .* differ\)"):
+        run_row(plan, "U-Net", 1)
 
 
 def test_the_patients_of_cases_come_from_the_split(tmp_path):

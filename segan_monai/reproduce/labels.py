@@ -1,0 +1,53 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Label maps of the cases of a run, loaded as its evaluation loads them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from segan_monai.transforms import label_to_regions
+
+_DEFAULTS = {"ignore_label": None, "spacing_known": True}
+
+
+def load_cases(files: Sequence[str], names: Collection[str], key: str) -> Iterator[tuple[dict[str, Any], dict]]:
+    """Load image and label map of cases.
+
+    Args:
+        files: config files of an evaluation, see ``config_files_of``.
+        names: names of the cases.
+        key: key of the config with cases: ``cases``, those of the data set, or ``chosen_cases``.
+
+    Yields:
+        ``case``, ``label`` (1, H, W[, D]) and what else a case has; and the settings ``ignore_label`` and
+        ``spacing_known`` of the evaluation.
+    """
+    parser = _parser(files)
+    settings = {key: parser.get_parsed_content(key) if key in parser else default for key, default in _DEFAULTS.items()}
+    load = parser.get_parsed_content("preprocessing#transforms#0")
+    for case in parser.get_parsed_content(key):
+        if case["case"] in names:
+            yield load(case), settings
+
+
+def regions_in_all(files: Sequence[str], names: Collection[str]) -> set[str]:
+    """Return the regions that occur in every one of some cases that is labelled for them, see ``load_cases``."""
+    regions = _parser(files).get_parsed_content("label_regions")
+    found: dict[str, list[bool]] = {name: [] for name in regions}
+    for case, settings in load_cases(files, names, "cases"):
+        masks = label_to_regions(case["label"], regions, settings["ignore_label"])
+        labelled = case.get("labelled_regions")
+        for name, mask in zip(regions, masks, strict=True):
+            if labelled is None or name in labelled:
+                found[name].append(bool(mask.any()))
+    return {name for name, occurs in found.items() if occurs and all(occurs)}
+
+
+def _parser(files: Sequence[str]) -> ConfigParser:
+    parser = ConfigParser()
+    parser.read_config(files)
+    return parser

@@ -1,0 +1,42 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Reads the results of a run: cost of its training, and metrics of its evaluation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from segan_monai.json_files import read_json_object
+
+REPEAT = "Delete its folder: the same command then runs it again."
+
+
+def read_training(folder: Path) -> dict[str, Any]:
+    """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``."""
+    history = pd.read_csv(folder / "history.csv")
+    values = history.groupby("name")["value"].max()
+    prefix = "parameters_"
+    return {
+        "epochs": int(history["epoch"].max()),
+        "train_seconds": float(history.groupby("epoch")["seconds"].max().sum()),
+        "peak_memory_mib": float(values["peak_memory_mib"]),
+        "parameters": {str(k).removeprefix(prefix): int(v) for k, v in values.items() if str(k).startswith(prefix)},
+    }
+
+
+def read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
+    """Read the results of an evaluation, and from the training's ``split.json`` the cases that belong to a patient."""
+    split = read_json_object(training / "split.json", REPEAT)
+    summary = read_json_object(evaluation / "summary.json", REPEAT)
+    cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
+    metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
+    return {
+        "training_cases": len(split["training"]),
+        "regions": summary["regions"],
+        "patient_of_cases": split.get("subjects", {}),  # not in files of earlier versions
+        "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
+        **cost,
+    }

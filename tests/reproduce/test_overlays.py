@@ -1,0 +1,92 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Overlays of a run: the keys that a config has a place for, and their content in its record."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from segan_monai.errors import ConfigError
+from segan_monai.reproduce import Plan, load_tables, run_row
+from segan_monai.reproduce.overlays import changed_keys, contents_of, keys_with_place
+from segan_monai.reproduce.plan import config_files_of, overlays_of
+from segan_monai.sweep.search import _claim
+
+TRAIN = {"amp": True, "train": {"trainer": {"max_epochs": 3}, "handlers": [1]}}
+EVALUATE = {"amp": True, "handlers": [1]}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    (tmp_path / "own.json").write_text("{}", encoding="utf-8")
+    return Plan(load_tables("segan-vs-unet")[0], tmp_path, tmp_path / "out", configs=[tmp_path / "own.json"])
+
+
+def write(plan, **content):
+    plan.configs[0].write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_keys_below_a_part_that_the_config_lacks_are_left_out():
+    overlay = {"amp": False, "+train#handlers": [2], "train#trainer#amp": True, "handlers::0": 3, "new": 1}
+    assert keys_with_place(TRAIN, [overlay]) == [{key: overlay[key] for key in overlay if key != "handlers::0"}]
+    assert list(keys_with_place(EVALUATE, [overlay])[0]) == ["amp", "handlers::0", "new"]
+    assert TRAIN["train"]["handlers"] == [1], "the config itself is not changed"
+
+
+def test_an_earlier_overlay_may_make_the_place():
+    first, second = {"train": {"trainer": {}}}, {"train#trainer#amp": True}
+    assert keys_with_place(EVALUATE, [first, second]) == [first, second]
+    assert keys_with_place(EVALUATE, [second, first]) == [{}, first]
+
+
+def test_only_objects_and_lists_can_be_merged():
+    with pytest.raises(ConfigError, match=r"has the key '\+amp': config must be dict or list.* Omit the \+\."):
+        keys_with_place(TRAIN, [{"+amp": False}])
+
+
+def test_keys_of_the_trainer_are_no_part_of_the_evaluation(plan):
+    write(plan, **{"+train#handlers": [], "device": "cpu"})
+    own, output_dir = plan.configs[0], plan.output_dir / "run" / "evaluation"
+    assert overlays_of(plan, "U-Net", "training", output_dir)[0] == (own, None)
+    reduced = output_dir.with_name("evaluation_overlay_0.json")
+    assert overlays_of(plan, "U-Net", "evaluating", output_dir)[0] == (reduced, {"device": "cpu"})
+    assert config_files_of(plan, "U-Net", "evaluating", output_dir)[1] == str(reduced)
+
+
+@pytest.mark.parametrize(
+    ("own", "overrides", "message"),
+    [
+        ({"+trian#handlers": []}, {}, r"own\.json has the key '\+trian#handlers', and neither train\.json nor eval"),
+        ({}, {"train#trianer#amp": True}, r"--set has the key 'train#trianer#amp', .* has the part that it changes"),
+    ],
+)
+def test_a_key_without_a_place_is_an_error_before_the_training(plan, own, overrides, message):
+    write(plan, **own)
+    with pytest.raises(ConfigError, match=message):
+        run_row(replace(plan, overrides=overrides), "U-Net", 0)
+    assert not plan.output_dir.exists()
+
+
+def test_the_record_has_what_overlays_say(tmp_path):
+    file = tmp_path / "own.json"
+    file.write_text('{"_desc_": "mine", "epochs": 2, "regions": {"a": [1]}}', encoding="utf-8")
+    before = contents_of([file])
+    assert before == {str(file): {"epochs": 2, "regions": {"a": [1]}}}
+    file.write_text('{"_desc_": "ours", "epochs": 2, "regions": {"a": [2]}, "amp": null}', encoding="utf-8")
+    assert changed_keys(before, contents_of([file])) == [f"amp in {file}", f"regions in {file}"]
+    assert changed_keys({}, before) == []
+
+
+def test_a_sweep_refuses_an_edited_overlay_too(tmp_path):
+    file = tmp_path / "sweep.json"
+    record = {"overlays": ["own.json"], "contents": {"own.json": {"epochs": 2}}}
+    _claim(file, record)
+    _claim(file, record)
+    with pytest.raises(ConfigError, match=r"other settings \(contents, epochs in own\.json differ\)"):
+        _claim(file, {**record, "contents": {"own.json": {"epochs": 3}}})
+    file.write_text('{"overlays": ["own.json"]}', encoding="utf-8")
+    _claim(file, record)  # of an earlier version
+    assert json.loads(file.read_text(encoding="utf-8")) == record
