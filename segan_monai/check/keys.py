@@ -146,6 +146,7 @@ KEYS: dict[str, Key] = {
     "mirror_axes": Key(
         EMPTY | distinct(list_of(_AXIS)), "axes of the image that are mirrored in training and at inference"
     ),
+    "case_statistics": Key(_SHARE, "share of a case's own statistics in batch norm layers at inference; 0 for none"),
     "in_channels": Key(_COUNT, "input channels of the network"),
     "cases_per_epoch": Key(
         _COUNT | NULL, "training cases drawn per epoch, some again if there are fewer; null: each once"

@@ -95,6 +95,8 @@ def _step(transform: Any) -> dict[str, Any]:
 def _inferer(inferer: Any) -> dict[str, Any]:
     if isinstance(inferer, VolumeSliceInferer) and inferer.window_overlap is not None:
         raise ConfigError("window_overlap has no counterpart without MONAI for slices. Set window_overlap to null.")
+    if isinstance(inferer, VolumeSliceInferer) and inferer.case_statistics:
+        raise ConfigError("case_statistics has no counterpart in exported networks. Set case_statistics to 0.")
     if isinstance(inferer, VolumeSliceInferer):
         names = ("axes", "batch_size", "skip_empty", "margin", "empty_value", "neighbours")
         settings = {"kind": "slices", **{n: getattr(inferer, n) for n in names}, "min_size": list(inferer.min_size)}

@@ -17,6 +17,7 @@ from segan_monai.content import content_box
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.agreement import Agreement, attempt
+from segan_monai.inferers.case_statistics import check_share, evenly_spaced, with_case_statistics
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -75,12 +76,16 @@ class VolumeSliceInferer(Inferer):
         window_overlap: None to segment whole planes. A share of ``min_size`` to segment windows of that size, which
             overlap by it, and to average them with Gaussian weights (MONAI's ``sliding_window_inference``): for
             networks that depend on the extent seen in training, or planes that do not fit in memory.
+        case_statistics: share of the volume's own statistics in the network's batch norm layers, from 0 (those of the
+            training) to 1, see ``with_case_statistics``. They are taken anew for each slicing axis. Volumes with fewer
+            than 2 slices with content keep those of the training.
 
     Attributes:
         agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
 
     Raises:
-        ConfigError: if ``axis``, ``batch_size``, ``neighbours``, ``mirror_axes`` or ``window_overlap`` is out of range.
+        ConfigError: if ``axis``, ``batch_size``, ``neighbours``, ``mirror_axes``, ``window_overlap`` or
+            ``case_statistics`` is out of range, or the last two are combined.
 
     Examples:
         >>> VolumeSliceInferer()(torch.rand(1, 3, 20, 22, 5), torch.nn.Conv2d(3, 2, 1)).shape
@@ -101,6 +106,7 @@ class VolumeSliceInferer(Inferer):
         fixed_shapes: bool | None = None,
         mirror_axes: Sequence[int] = (),
         window_overlap: float | None = None,
+        case_statistics: float = 0.0,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
@@ -108,6 +114,8 @@ class VolumeSliceInferer(Inferer):
             raise ConfigError(f"neighbours is {neighbours}, expected 0 or more slices on each side.")
         if window_overlap is not None and not 0 <= window_overlap < 1:
             raise ConfigError(f"window_overlap is {window_overlap}, expected a number from 0 to below 1, or none.")
+        if case_statistics and window_overlap is not None:
+            raise ConfigError("case_statistics needs whole planes. Set window_overlap to null, or it to 0.")
         self.axes = each_axis(axis)
         self.batch_size = batch_size
         self.skip_empty = skip_empty
@@ -120,6 +128,7 @@ class VolumeSliceInferer(Inferer):
         self.fixed_shapes = fixed_shapes
         self.mirror_axes = each_mirror_axis(mirror_axes)
         self.window_overlap = window_overlap
+        self.case_statistics = check_share(case_statistics)
         self.agreement: Agreement | None = None
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -128,11 +137,14 @@ class VolumeSliceInferer(Inferer):
         ``with_less_memory`` says what happens if accelerator memory is insufficient; the result may then be on the CPU.
 
         Raises:
-            ValueError: if the input is not a batch of volumes.
+            ValueError: if the input is not a batch of volumes; with ``case_statistics``, of one volume.
+            ConfigError: if the network cannot use ``case_statistics``.
             NonFiniteOutputError: if a value of the result is NaN or infinite.
         """
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
+        if self.case_statistics and len(inputs) > 1:
+            raise ValueError(f"{len(inputs)} volumes in a batch; case_statistics expects 1.")
         if len(members_of(network)) > 1:
             with attempt(self.agreement):
                 return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
@@ -170,6 +182,10 @@ class VolumeSliceInferer(Inferer):
         left, top = padding[0], padding[2]
         dtype = autocast_dtype(volume.device, self.amp)
 
+        def cut(index: Tensor) -> Tensor:
+            batch = neighbouring_slices(stacked[..., rows, columns], index, self.neighbours)
+            return F.pad(batch, padding) if any(padding) else batch
+
         def whole(batch: Tensor) -> Tensor:
             return network(batch.contiguous(memory_format=self.memory_format), *args, **kwargs)
 
@@ -181,9 +197,13 @@ class VolumeSliceInferer(Inferer):
 
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
+            if self.case_statistics and is_compiled(network):
+                raise ConfigError("case_statistics changes the network for each case, so it cannot be compiled.")
+            if self.case_statistics and len(wanted) > 1:
+                of_case = cut(evenly_spaced(wanted)).contiguous(memory_format=self.memory_format)
+                network = with_case_statistics(network, of_case, self.case_statistics)
             for index in wanted.split(batch_size):
-                batch = neighbouring_slices(stacked[..., rows, columns], index, self.neighbours)
-                batch = F.pad(batch, padding) if any(padding) else batch
+                batch = cut(index)
                 if fixed:  # the last batch is smaller
                     batch = F.pad(batch, [0] * 7 + [batch_size - len(batch)])
                 result = mean_of_mirrored(apply, batch, self.mirror_axes, axis, self.neighbours, self.agreement)[

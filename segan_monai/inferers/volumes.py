@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from segan_monai.errors import ConfigError
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.inferers.windows import VolumeWindowInferer
 
@@ -20,6 +21,7 @@ def volume_inferer(
     amp: bool = False,
     skip_empty: bool = True,
     mirror_axes: Sequence[int] = (),
+    case_statistics: float = 0.0,
     **of_slices: Any,
 ) -> VolumeSliceInferer | VolumeWindowInferer:
     """Return the inferer that applies a 2-D or a 3-D network to volumes.
@@ -32,11 +34,24 @@ def volume_inferer(
         amp: mixed precision.
         skip_empty: skip what is 0 in every channel.
         mirror_axes: axes along which volumes are mirrored.
+        case_statistics: 2-D: share of the case's own statistics in batch norm layers; 3-D: 0.
         **of_slices: 2-D: other arguments of ``VolumeSliceInferer``.
+
+    Raises:
+        ConfigError: if ``case_statistics`` is not 0 in 3-D, or an argument is out of range.
     """
     if spatial_dims == 2:
         return VolumeSliceInferer(
-            amp=amp, skip_empty=skip_empty, mirror_axes=mirror_axes, window_overlap=window_overlap, **of_slices
+            amp=amp,
+            skip_empty=skip_empty,
+            mirror_axes=mirror_axes,
+            window_overlap=window_overlap,
+            case_statistics=case_statistics,
+            **of_slices,
+        )
+    if case_statistics:
+        raise ConfigError(
+            f"case_statistics is {case_statistics} with spatial_dims 3; it works with slices only. Set it to 0."
         )
     return VolumeWindowInferer(
         patch_size,

@@ -68,6 +68,12 @@ def test_windows_of_slices_need_monai():
         inference_recipe(bundle.parser)
 
 
+def test_statistics_of_the_case_need_monai():
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, overrides={"case_statistics": 1})
+    with pytest.raises(ConfigError, match=r"case_statistics has no counterpart in exported networks. Set"):
+        inference_recipe(bundle.parser)
+
+
 def test_messages(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"inference.json: no such file; expected the folder of a bundle"):
         ExportedBundle(tmp_path)
