@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.bundle.utils import MERGE_KEY, merge_kv
 
 from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
 from segan_monai.errors import ConfigError, UnknownKeyError
@@ -83,11 +86,11 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
 
     Raises:
         UnknownKeyError: overrides are unknown; all are listed.
-        ConfigError: a file is missing or damaged; a macro cannot be resolved.
+        ConfigError: a file is missing or damaged; a config has no place for a key of an overlay; a macro cannot be
+            resolved.
     """
     files = config_files(arguments)
-    for file in files:
-        read_config_file(file)
+    require_places(files)
     config = ConfigParser.load_config_files(files)
     overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
@@ -147,6 +150,56 @@ def read_config_file(file: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"config file {path} holds a {type(content).__name__}; expected an object of keys.")
     return content
+
+
+def keys_with_place(config: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return those keys of overlays that a config has a place for.
+
+    An id such as ``train#trainer#amp``, also with MONAI's ``+`` in front, has a place where ``train#trainer`` exists:
+    in trainings alone. MONAI would stop at it in an evaluation.
+
+    Args:
+        config: content of the bundle's config.
+        overlays: contents of the overlays, in the order in which they are merged.
+
+    Raises:
+        ConfigError: ``+`` is in front of a key that is no object or list.
+    """
+    parser = ConfigParser(deepcopy(dict(config)))
+    found = []
+    for overlay in overlays:
+        kept = {}
+        for key, value in overlay.items():
+            *sections, _ = re.split("#|::", key.removeprefix(MERGE_KEY))
+            if sections and "#".join(sections) not in parser:
+                continue
+            kept[key] = value
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of MONAI, for a key that is new
+                try:
+                    merge_kv(parser, key, deepcopy(value))
+                except ValueError as error:
+                    raise ConfigError(f"an overlay has the key '{key}': {error} Omit the {MERGE_KEY}.") from error
+        found.append(kept)
+    return found
+
+
+def require_places(files: Sequence[str | Path]) -> None:
+    """Check that the first of some config files has a place for each key of the others, see ``keys_with_place``.
+
+    Raises:
+        ConfigError: A key has none, or a file cannot be read.
+    """
+    config, *overlays = files
+    contents = [read_config_file(file) for file in overlays]
+    for file, content, kept in zip(
+        overlays, contents, keys_with_place(read_config_file(config), contents), strict=True
+    ):
+        if others := [key for key in content if key not in kept]:
+            raise ConfigError(
+                f"{file} has the key '{others[0]}', but {config} has no such part. Omit the overlay here if it is for "
+                "another run, such as the training; else correct the key."
+            )
 
 
 def run_id_of(parser: ConfigParser, run_id: str) -> str:

@@ -1,58 +1,20 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Overlays of a run: which of their keys a config has a place for, and their content in the record of the run."""
+"""Overlays of a run: whether each key has a place in a config of it, and their content in its record."""
 
 from __future__ import annotations
 
 import json
-import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-from monai.bundle.utils import MERGE_KEY, merge_kv
-
-from segan_monai.check.config_files import read_config_file
+from segan_monai.check.config_files import keys_with_place, read_config_file
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce.published import recorded_name
 
 
-def keys_with_place(config: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return those keys of overlays that a config has a place for.
-
-    An id such as ``train#trainer#amp``, also with MONAI's ``+`` in front, has a place where ``train#trainer`` exists:
-    in trainings alone. MONAI would stop at it in an evaluation.
-
-    Args:
-        config: content of the bundle's config.
-        overlays: contents of the overlays, in the order in which they are merged.
-
-    Raises:
-        ConfigError: ``+`` is in front of a key that is no object or list.
-    """
-    parser = ConfigParser(deepcopy(dict(config)))
-    found = []
-    for overlay in overlays:
-        kept = {}
-        for key, value in overlay.items():
-            *sections, _ = re.split("#|::", key.removeprefix(MERGE_KEY))
-            if sections and "#".join(sections) not in parser:
-                continue
-            kept[key] = value
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of MONAI, for a key that is new
-                try:
-                    merge_kv(parser, key, deepcopy(value))
-                except ValueError as error:
-                    raise ConfigError(f"an overlay has the key '{key}': {error} Omit the {MERGE_KEY}.") from error
-        found.append(kept)
-    return found
-
-
-def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
+def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that each key of overlays has a place in one of the configs, see ``keys_with_place``.
 
     Args:

@@ -7,10 +7,13 @@ import re
 
 import pytest
 
-from segan_monai.check.config_files import read_configs, run_id_of
+from segan_monai.check.config_files import keys_with_place, read_configs, run_id_of
 from segan_monai.errors import ConfigError
 from segan_monai.run import read_arguments
 from tests.check.good_config import GOOD
+
+TRAIN = {"amp": True, "train": {"trainer": {"max_epochs": 3}, "handlers": [1]}}
+EVALUATE = {"amp": True, "handlers": [1]}
 
 
 @pytest.mark.parametrize(
@@ -101,3 +104,32 @@ def test_a_path_that_stops_monai_is_refused_with_what_to_write(tmp_path, path):
     arguments = read_arguments([f"--config_file={tmp_path / 'train.json'}", f"--output_dir={path}"])
     with pytest.raises(ConfigError, match=rf"--output_dir {re.escape(path)}: monai.bundle takes .* Write ./"):
         read_configs(arguments)
+
+
+def test_keys_below_a_part_that_the_config_lacks_are_left_out():
+    overlay = {"amp": False, "+train#handlers": [2], "train#trainer#amp": True, "handlers::0": 3, "new": 1}
+    assert keys_with_place(TRAIN, [overlay]) == [{key: overlay[key] for key in overlay if key != "handlers::0"}]
+    assert list(keys_with_place(EVALUATE, [overlay])[0]) == ["amp", "handlers::0", "new"]
+    assert TRAIN["train"]["handlers"] == [1], "the config itself is not changed"
+
+
+def test_an_earlier_overlay_may_make_the_place():
+    first, second = {"train": {"trainer": {}}}, {"train#trainer#amp": True}
+    assert keys_with_place(EVALUATE, [first, second]) == [first, second]
+    assert keys_with_place(EVALUATE, [second, first]) == [{}, first]
+
+
+def test_only_objects_and_lists_can_be_merged():
+    with pytest.raises(ConfigError, match=r"has the key '\+amp': config must be dict or list.* Omit the \+\."):
+        keys_with_place(TRAIN, [{"+amp": False}])
+
+
+def test_an_overlay_of_another_run_is_named(tmp_path):
+    contents = {"evaluate.json": GOOD, "own.json": {"learning_rate": 0.5, "+train#handlers": []}}
+    for name, content in contents.items():
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    files = [str(tmp_path / name) for name in contents]
+    with pytest.raises(
+        ConfigError, match=r"own\.json has the key '\+train#handlers', but .*evaluate\.json has no such"
+    ):
+        read_configs({"config_file": files})

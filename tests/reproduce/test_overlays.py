@@ -11,12 +11,9 @@ import pytest
 
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, load_tables, run_row
-from segan_monai.reproduce.overlays import changed_keys, contents_of, keys_with_place
+from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import config_files_of, overlays_of
 from segan_monai.sweep.search import _claim
-
-TRAIN = {"amp": True, "train": {"trainer": {"max_epochs": 3}, "handlers": [1]}}
-EVALUATE = {"amp": True, "handlers": [1]}
 
 
 @pytest.fixture
@@ -27,24 +24,6 @@ def plan(tmp_path):
 
 def write(plan, **content):
     plan.configs[0].write_text(json.dumps(content), encoding="utf-8")
-
-
-def test_keys_below_a_part_that_the_config_lacks_are_left_out():
-    overlay = {"amp": False, "+train#handlers": [2], "train#trainer#amp": True, "handlers::0": 3, "new": 1}
-    assert keys_with_place(TRAIN, [overlay]) == [{key: overlay[key] for key in overlay if key != "handlers::0"}]
-    assert list(keys_with_place(EVALUATE, [overlay])[0]) == ["amp", "handlers::0", "new"]
-    assert TRAIN["train"]["handlers"] == [1], "the config itself is not changed"
-
-
-def test_an_earlier_overlay_may_make_the_place():
-    first, second = {"train": {"trainer": {}}}, {"train#trainer#amp": True}
-    assert keys_with_place(EVALUATE, [first, second]) == [first, second]
-    assert keys_with_place(EVALUATE, [second, first]) == [{}, first]
-
-
-def test_only_objects_and_lists_can_be_merged():
-    with pytest.raises(ConfigError, match=r"has the key '\+amp': config must be dict or list.* Omit the \+\."):
-        keys_with_place(TRAIN, [{"+amp": False}])
 
 
 def test_keys_of_the_trainer_are_no_part_of_the_evaluation(plan):
