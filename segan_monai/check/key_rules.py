@@ -230,6 +230,17 @@ def _volumes(values: Values, config: Values) -> Problems:
         yield "--augment_on_device true with --spatial_dims 3: only slices are changed on the device. Set it to false."
 
 
+def _case_statistics(values: Values, config: Values) -> Problems:
+    """Check that statistics of a case have batch norm layers to go to."""
+    norm = values.get("norm", "batch")
+    name = norm[0] if isinstance(norm, list | tuple) else norm
+    if values.get("case_statistics") and str(name).lower() != "batch":
+        yield (
+            f"--case_statistics {values['case_statistics']}: the network was built with --norm {norm}; expected batch "
+            "norm. Set case_statistics to 0."
+        )
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -248,4 +259,5 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _mirror_axes,
     _mirrored_sides,
     _volumes,
+    _case_statistics,
 )

@@ -13,6 +13,7 @@ from numbers import Integral, Real
 from typing import Any
 
 import torch
+from monai.networks.layers import Norm
 
 from segan_monai.errors import ConfigError
 from segan_monai.parts import parse_part
@@ -104,8 +105,10 @@ def _is_part(value: Any) -> bool:
 
 
 def _is_norm(value: Any) -> bool:
-    name = value[0] if isinstance(value, list | tuple) and value else value
-    return (_NORMS.takes(value) or name is not value) and str(name).lower() != "syncbatch"
+    if not isinstance(value, list | tuple):
+        return _NORMS.takes(value)
+    name = str(value[0]).upper() if value else None
+    return name in Norm.names and name != "SYNCBATCH"
 
 
 _PAIR = list_of(number(), 2)

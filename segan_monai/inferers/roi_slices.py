@@ -38,7 +38,7 @@ class RoISliceInferer(VolumeSliceInferer):
             the plane (left and right along its second axis).
 
     Raises:
-        ConfigError: if ``axis`` is more than one axis, or ``mirror_axes`` is given.
+        ConfigError: if ``axis`` is more than one axis, or ``mirror_axes`` or ``case_statistics`` is given.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -49,6 +49,10 @@ class RoISliceInferer(VolumeSliceInferer):
             )
         if self.mirror_axes:
             raise ConfigError(f"mirror_axes is {list(self.mirror_axes)}; expected []: RoIs are recorded for one view.")
+        if self.case_statistics:
+            raise ConfigError(
+                f"case_statistics is {self.case_statistics}; expected 0: RoIs are segmented by a network of their own."
+            )
         self.axis = self.axes[0]
         self.found: Tensor | None = None
 

@@ -17,7 +17,7 @@ from segan_monai.content import content_box
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.agreement import Agreement, attempt
-from segan_monai.inferers.case_statistics import check_share, evenly_spaced, with_case_statistics
+from segan_monai.inferers.case_statistics import CASE_SLICES, check_share, evenly_spaced, with_case_statistics
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
@@ -144,10 +144,15 @@ class VolumeSliceInferer(Inferer):
         if inputs.ndim != 5:
             raise ValueError(f"input has shape {tuple(inputs.shape)}, expected a batch of volumes (B, C, H, W, D).")
         if self.case_statistics and len(inputs) > 1:
-            raise ValueError(f"{len(inputs)} volumes in a batch; case_statistics expects 1.")
+            raise ValueError(f"{len(inputs)} volumes in a batch; case_statistics expects 1. Set the batch size to 1.")
         if len(members_of(network)) > 1:
             with attempt(self.agreement):
                 return infer_members(lambda member: self(inputs, member, *args, **kwargs), inputs, network)
+        if self.case_statistics and is_compiled(network):
+            raise ConfigError(
+                "case_statistics changes the network for each case, and this one is compiled. Set case_statistics to "
+                "0, or do not compile the network."
+            )
         volume = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
         def apply(batch_size: int, device: torch.device) -> Tensor:
@@ -197,10 +202,9 @@ class VolumeSliceInferer(Inferer):
 
         output: Tensor | None = None
         with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
-            if self.case_statistics and is_compiled(network):
-                raise ConfigError("case_statistics changes the network for each case, so it cannot be compiled.")
             if self.case_statistics and len(wanted) > 1:
-                of_case = cut(evenly_spaced(wanted)).contiguous(memory_format=self.memory_format)
+                count = max(2, CASE_SLICES * batch_size // self.batch_size)  # fewer where memory is insufficient
+                of_case = cut(evenly_spaced(wanted, count)).contiguous(memory_format=self.memory_format)
                 network = with_case_statistics(network, of_case, self.case_statistics)
             for index in wanted.split(batch_size):
                 batch = cut(index)

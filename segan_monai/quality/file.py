@@ -18,6 +18,8 @@ from segan_monai.quality.estimate import QualityModel
 
 NAME = "quality.json"
 VERSION = 1
+_LATER = {"case_statistics": 0.0}
+"""Settings that files of earlier versions lack, and what these versions did."""
 _AGAIN = "Fit it again with segan-monai fit-quality, or delete it."
 
 
@@ -107,12 +109,12 @@ def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[st
 
 
 def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str) -> None:
-    """Check that two sets of settings are equal.
+    """Check that two sets of settings are equal. Settings that earlier versions did not have may be missing.
 
     Raises:
         ConfigError: They differ; the message names the first difference.
     """
-    first, second = (json.loads(json.dumps(dict(settings))) for settings in (fitted, other))
+    first, second = (json.loads(json.dumps({**_LATER, **settings})) for settings in (fitted, other))
     for key in [*first, *(key for key in second if key not in first)]:
         if first.get(key) != second.get(key):
             raise ConfigError(

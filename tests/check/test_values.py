@@ -153,7 +153,7 @@ WRONG = [
         "bach",
         "--norm bach: expected 'batch', 'instance', 'layer' or 'localresponse', or a list such",
     ),
-    (HIPPOCAMPUS, "norm", [], "--norm []: expected 'batch', "),
+    *[(HIPPOCAMPUS, "norm", value, f"--norm {value}: expected 'batch', ") for value in ([], ["bach", {}], [5])],
     *[
         (BRAIN, key, value, "for several GPUs 'batch' and sync_batch_norm true")
         for key in ("norm", "discriminator_norm")
@@ -256,6 +256,7 @@ def test_a_wrong_value_of_a_3d_network(key, value, words):
         ("output_labels", [1, 256], "--output_labels [1, 256]: expected"),
         ("output_labels", [1, 2, 3], "--output_labels: values=[1, 2, 3] for 2 regions"),
         ("slice_batch_size", 0, "--slice_batch_size 0: " + WHOLE),
+        ("case_statistics", 1.5, "--case_statistics 1.5: " + SHARE),
         ("save_probabilities", "no", "--save_probabilities no: " + YES_NO),
     ],
 )
@@ -263,6 +264,15 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
     for file in ("evaluate.json", "inference.json") if key != "subset" else ("evaluate.json",):
         (message,) = found(train(HIPPOCAMPUS).with_name(file), **{key: value})
         assert message.startswith(words)
+
+
+@pytest.mark.parametrize("norm", ["instance", ["group", {"num_groups": 4}]])
+def test_statistics_of_a_case_need_batch_norm(norm):
+    inference = train(HIPPOCAMPUS).with_name("inference.json")
+    (message,) = found(inference, case_statistics=0.5, norm=norm)
+    assert message.startswith(f"--case_statistics 0.5: the network was built with --norm {norm}; expected batch norm.")
+    assert found(inference, case_statistics=0.0, norm=norm) == []
+    assert found(inference, case_statistics=0.5, norm="batch") == []
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.inferers import VolumeSliceInferer, volume_inferer
+from segan_monai.inferers import RoISliceInferer, VolumeSliceInferer, volume_inferer
 from segan_monai.inferers.case_statistics import CASE_SLICES, evenly_spaced, with_case_statistics
 from segan_monai.networks.segan import SegANSegmentor
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS
@@ -75,6 +75,32 @@ def test_a_case_with_one_slice_keeps_the_statistics_of_the_training():
         assert torch.equal(plain, own)
 
 
+class Counting(nn.BatchNorm2d):
+    """Batch norm that lists the sizes of its batches, and has memory for few slices."""
+
+    def __init__(self, most):
+        super().__init__(1, affine=False)
+        self.most, self.seen = most, []
+
+    def forward(self, batch):
+        if len(batch) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        self.seen.append(len(batch))
+        return super().forward(batch)
+
+    def __deepcopy__(self, memo):
+        copied = Counting(self.most)
+        copied.seen = self.seen
+        return copied
+
+
+@pytest.mark.parametrize(("most", "seen"), [(100, [32, 16, 16, 8]), (16, [16, 8, 8, 8, 8, 8])])
+def test_a_pass_for_the_statistics_needs_no_more_memory_than_there_is(most, seen):
+    network = Counting(most).eval()
+    VolumeSliceInferer(batch_size=16, case_statistics=1.0)(torch.rand(1, 1, 2, 2, 40), network)
+    assert network.seen == seen
+
+
 def test_few_slices_stand_for_a_long_case():
     index = torch.arange(100, 200)
     found = evenly_spaced(index)
@@ -111,8 +137,10 @@ def test_what_cannot_be_done_is_said():
         inferer(volume, lambda x: x)
     compiled = norm()
     compiled.compile(backend="eager")
-    with pytest.raises(ConfigError, match="changes the network for each case, so it cannot be compiled"):
+    with pytest.raises(ConfigError, match=r"and this one is compiled\. Set case_statistics to 0, or do not compile"):
         inferer(volume, compiled)
+    with pytest.raises(ConfigError, match="case_statistics is 1; expected 0: RoIs are segmented by a network of their"):
+        RoISliceInferer(case_statistics=1)
 
 
 def test_layers_without_statistics_of_a_training_are_no_batch_norm_here():

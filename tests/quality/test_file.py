@@ -60,6 +60,13 @@ def test_other_settings_are_refused(file):
         read_quality([file.with_name("model.pt")], {**SETTINGS, "slice_axis": 2})
 
 
+def test_a_file_of_an_earlier_version_lacks_a_setting(file):
+    weights = [file.with_name("model.pt")]
+    assert read_quality(weights, {**SETTINGS, "case_statistics": 0.0})
+    with pytest.raises(ConfigError, match=r"made with case_statistics 0\.0; expected 0\.5 as in this run"):
+        read_quality(weights, {**SETTINGS, "case_statistics": 0.5})
+
+
 def test_other_weights_are_refused(file):
     file.with_name("model.pt").write_bytes(b"trained again")
     with pytest.raises(
