@@ -32,6 +32,7 @@ from segan_monai.reproduce.plan import (
     overlays_of,
     row_folder,
     run_folder,
+    with_overlays,
 )
 from segan_monai.reproduce.published import BUNDLES, DRAW_KEY, NUMBER_KEY, recorded_name
 from segan_monai.reproduce.results import REPEAT, read_evaluation, read_training
@@ -213,10 +214,11 @@ def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mappi
     if plan.overrides:
         _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
     _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
-    for file, content in overlays_of(plan, row, run_id, output_dir):
+    overlays = overlays_of(plan, row, run_id, output_dir)
+    for file, content in overlays:
         if content is not None:
             _write_json(file, content)
-    files = config_files_of(plan, row, run_id, output_dir)
+    files = with_overlays(plan, run_id, output_dir, [file for file, _ in overlays])
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:

@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from subprocess import CompletedProcess
 
 import pytest
 
+from segan_monai.check.config_files import read_config_file
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, load_tables, run_row
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import config_files_of, overlays_of
+from segan_monai.reproduce.runs import evaluate_row
 from segan_monai.sweep.search import _claim
 
 
@@ -47,6 +50,28 @@ def test_a_key_without_a_place_is_an_error_before_the_training(plan, own, overri
     with pytest.raises(ConfigError, match=message):
         run_row(replace(plan, overrides=overrides), "U-Net", 0)
     assert not plan.output_dir.exists()
+
+
+def test_a_run_reads_its_overlays_once(plan, monkeypatch):
+    write(plan, **{"+train#handlers": [], "device": "cpu"})
+    commands, reads = [], []
+
+    def run(command, **options):
+        commands.append(command[-1])
+        return CompletedProcess(command, 0)
+
+    def read(file):
+        reads.append(file)
+        return read_config_file(file)
+
+    monkeypatch.setattr("segan_monai.reproduce.runs.subprocess.run", run)
+    monkeypatch.setattr("segan_monai.reproduce.plan.read_config_file", read)
+    folder = plan.output_dir / "run"
+    evaluate_row(plan, "U-Net", folder / "training", folder / "evaluation", {"seed": 0})
+    assert reads.count(plan.configs[0]) == 1
+    assert commands == [str(config_files_of(plan, "U-Net", "evaluating", folder / "evaluation"))]
+    reduced = json.loads((folder / "evaluation_overlay_0.json").read_text(encoding="utf-8"))
+    assert reduced == {"device": "cpu"}
 
 
 def test_the_record_has_what_overlays_say(tmp_path):
