@@ -24,7 +24,7 @@ def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[
     Raises:
         ConfigError: A key has none.
     """
-    placed = [keys_with_place(config, [*overlays.values()]) for config in configs.values()]
+    placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
     for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
         for key in content:
             if not any(key in of_config for of_config in kept):

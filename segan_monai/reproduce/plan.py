@@ -75,7 +75,8 @@ def overlays_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[tup
     shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
     files = [*plan.configs, *shared, *plan.table.rows[row]]
     contents = [read_config_file(file) for file in files]
-    kept = keys_with_place(read_config_file(config_of(plan, run_id)), contents)
+    by_name = zip(map(str, files), contents, strict=True)
+    kept = keys_with_place(read_config_file(config_of(plan, run_id)), by_name)
     return [
         (file, None) if part == content else (output_dir.with_name(f"{output_dir.name}_overlay_{number}.json"), part)
         for number, (file, content, part) in enumerate(zip(files, contents, kept, strict=True))
