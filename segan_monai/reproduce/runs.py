@@ -185,15 +185,19 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
     file = folder / "settings.json"
     if file.is_file():
         found = read_json_object(file, REPEAT)
-        found.setdefault("contents", record["contents"])  # earlier versions did not record it
+        complete = "contents" in found  # earlier versions did not record it, and what they used is not known
+        if not complete:
+            record = {key: value for key, value in record.items() if key != "contents"}
         settings = record["settings"]
         differing = [key for key in settings if found["settings"].get(key) != settings[key]]
-        differing += changed_keys(found["contents"], record["contents"])
+        if complete:
+            differing += changed_keys(found["contents"], record["contents"])
         if found != record:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({', '.join(differing) or 'bundle, overlays or fewer keys'} "
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
+        return
     _write_json(file, record)
 
 

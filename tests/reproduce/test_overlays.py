@@ -15,6 +15,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.reproduce import Plan, load_tables, run_row
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import config_files_of, overlays_of
+from segan_monai.reproduce.runs import _claim as claim_run
 from segan_monai.reproduce.runs import evaluate_row
 from segan_monai.sweep.search import _claim
 
@@ -91,6 +92,16 @@ def test_a_sweep_refuses_an_edited_overlay_too(tmp_path):
     _claim(file, record)
     with pytest.raises(ConfigError, match=r"other settings \(contents, epochs in own\.json differ\)"):
         _claim(file, {**record, "contents": {"own.json": {"epochs": 3}}})
-    file.write_text('{"overlays": ["own.json"]}', encoding="utf-8")
-    _claim(file, record)  # of an earlier version
-    assert json.loads(file.read_text(encoding="utf-8")) == record
+
+
+@pytest.mark.parametrize("claim", [_claim, lambda file, record: claim_run(file.parent, record)])
+def test_a_record_of_an_earlier_version_stays_as_it_is(tmp_path, claim):
+    """Which overlays it used is not known, so today's are not recorded as its own."""
+    file = tmp_path / "settings.json"
+    earlier = {"overlays": ["own.json"], "settings": {"epochs": 3}}
+    file.write_text(json.dumps(earlier), encoding="utf-8")
+    for epochs in (1, 2):
+        claim(file, {**earlier, "contents": {"own.json": {"epochs": epochs}}})
+    assert json.loads(file.read_text(encoding="utf-8")) == earlier
+    with pytest.raises(ConfigError, match=r"holds a .* with other settings \(.* differ\)"):
+        claim(file, {**earlier, "settings": {"epochs": 4}, "contents": {}})
