@@ -152,7 +152,9 @@ def read_config_file(file: str | Path) -> dict[str, Any]:
     return content
 
 
-def keys_with_place(config: Mapping[str, Any], overlays: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def keys_with_place(
+    config: Mapping[str, Any], overlays: Iterable[tuple[str, Mapping[str, Any]]]
+) -> list[dict[str, Any]]:
     """Return those keys of overlays that a config has a place for.
 
     An id such as ``train#trainer#amp``, also with MONAI's ``+`` in front, has a place where ``train#trainer`` exists:
@@ -160,14 +162,17 @@ def keys_with_place(config: Mapping[str, Any], overlays: Sequence[Mapping[str, A
 
     Args:
         config: content of the bundle's config.
-        overlays: contents of the overlays, in the order in which they are merged.
+        overlays: names, for messages, and contents of the overlays, in the order in which they are merged.
+
+    Returns:
+        For each overlay its keys that have a place, with their values.
 
     Raises:
-        ConfigError: ``+`` is in front of a key that is no object or list.
+        ConfigError: ``+`` is in front of a key that is no object or list, or an id leads into a value or beyond a list.
     """
     parser = ConfigParser(deepcopy(dict(config)))
     found = []
-    for overlay in overlays:
+    for name, overlay in overlays:
         kept = {}
         for key, value in overlay.items():
             *sections, _ = re.split("#|::", key.removeprefix(MERGE_KEY))
@@ -178,8 +183,13 @@ def keys_with_place(config: Mapping[str, Any], overlays: Sequence[Mapping[str, A
                 warnings.simplefilter("ignore")  # of MONAI, for a key that is new
                 try:
                     merge_kv(parser, key, deepcopy(value))
-                except ValueError as error:
-                    raise ConfigError(f"an overlay has the key '{key}': {error} Omit the {MERGE_KEY}.") from error
+                except (ValueError, IndexError, TypeError) as error:
+                    merged = key.startswith(MERGE_KEY) and key.removeprefix(MERGE_KEY) in parser
+                    repair = f"Omit the {MERGE_KEY}." if merged else "Correct the key."
+                    reason = str(error).removesuffix(".")
+                    raise ConfigError(
+                        f"{name} has the key '{key}', which cannot be set ({reason}). {repair}"
+                    ) from error
         found.append(kept)
     return found
 
@@ -192,9 +202,8 @@ def require_places(files: Sequence[str | Path]) -> None:
     """
     config, *overlays = files
     contents = [read_config_file(file) for file in overlays]
-    for file, content, kept in zip(
-        overlays, contents, keys_with_place(read_config_file(config), contents), strict=True
-    ):
+    by_name = zip(map(str, overlays), contents, strict=True)
+    for file, content, kept in zip(overlays, contents, keys_with_place(read_config_file(config), by_name), strict=True):
         if others := [key for key in content if key not in kept]:
             raise ConfigError(
                 f"{file} has the key '{others[0]}', but {config} has no such part. Omit the overlay here if it is for "

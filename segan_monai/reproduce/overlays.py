@@ -11,7 +11,6 @@ from typing import Any
 
 from segan_monai.check.config_files import keys_with_place, read_config_file
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce.published import recorded_name
 
 
 def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
@@ -24,7 +23,7 @@ def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[
     Raises:
         ConfigError: A key has none.
     """
-    placed = [keys_with_place(config, [*overlays.values()]) for config in configs.values()]
+    placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
     for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
         for key in content:
             if not any(key in of_config for of_config in kept):
@@ -34,25 +33,48 @@ def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[
                 )
 
 
-def contents_of(overlays: Iterable[Path]) -> dict[str, dict[str, Any]]:
-    """Return the content of overlays by their recorded names, without comments (keys that begin with ``_``).
+def contents_of(overlays: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
+    """Return the content of overlays by name, without comments.
+
+    Comments are keys that begin with ``_desc_``, at the top level all that begin with ``_``.
+
+    Args:
+        overlays: files by the name to record.
 
     Raises:
         ConfigError: A file cannot be read.
     """
     found = {}
-    for file in overlays:
-        content = {key: value for key, value in read_config_file(file).items() if not key.startswith("_")}
-        found[recorded_name(file)] = json.loads(json.dumps(content, default=str))  # YAML has dates
+    for name, file in overlays.items():
+        content = {key: value for key, value in read_config_file(file).items() if not str(key).startswith("_")}
+        found[name] = _without_comments(json.loads(json.dumps(content, default=str)))  # YAML has dates
+    return found
+
+
+def _without_comments(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_comments(value) for key, value in content.items() if not key.startswith("_desc_")}
+    return [_without_comments(value) for value in content] if isinstance(content, list) else content
+
+
+def by_file_name(overlays: Iterable[Path]) -> dict[str, Path]:
+    """Return overlays by their file names, which stay when their folder moves; equal names are numbered."""
+    found: dict[str, Path] = {}
+    for number, file in enumerate(overlays):
+        found[f"{file.name} ({number})" if file.name in found else file.name] = file
     return found
 
 
 def changed_keys(before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return what differs between two results of ``contents_of`` in the files of both, such as ``epochs in a.json``."""
+    """Return what differs between two results of ``contents_of``.
+
+    Returns:
+        Keys, such as ``epochs in a.json``, and then the names of files that one of them lacks.
+    """
     return [
         f"{key} in {name}"
         for name in now
         if name in before
         for key in sorted(before[name].keys() | now[name].keys())
         if (key in before[name]) != (key in now[name]) or before[name].get(key) != now[name].get(key)
-    ]
+    ] + sorted(before.keys() ^ now.keys())

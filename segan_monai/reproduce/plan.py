@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,11 @@ def config_files_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list
         run_id: ``training`` or ``evaluating``.
         output_dir: output folder of the run, beside which its own settings lie.
     """
-    overlays = [file for file, _ in overlays_of(plan, row, run_id, output_dir)]
+    return with_overlays(plan, run_id, output_dir, [file for file, _ in overlays_of(plan, row, run_id, output_dir)])
+
+
+def with_overlays(plan: Plan, run_id: str, output_dir: Path, overlays: Sequence[Path]) -> list[str]:
+    """Return the config files of a run with these overlays, see ``config_files_of``."""
     return [str(file) for file in (config_of(plan, run_id), *overlays, output_dir.with_suffix(".json"))]
 
 
@@ -70,7 +75,8 @@ def overlays_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[tup
     shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
     files = [*plan.configs, *shared, *plan.table.rows[row]]
     contents = [read_config_file(file) for file in files]
-    kept = keys_with_place(read_config_file(config_of(plan, run_id)), contents)
+    by_name = zip(map(str, files), contents, strict=True)
+    kept = keys_with_place(read_config_file(config_of(plan, run_id)), by_name)
     return [
         (file, None) if part == content else (output_dir.with_name(f"{output_dir.name}_overlay_{number}.json"), part)
         for number, (file, content, part) in enumerate(zip(files, contents, kept, strict=True))

@@ -19,7 +19,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.settings import parse_settings
 
 EXPERIMENTS = CONFIGS / "experiments"
-
+_PACKAGED = {"configs": CONFIGS, "bundles": BUNDLES}
 
 NUMBER_KEY, DRAW_KEY = "labeled_cases", "labeled_seed"
 """Keys of ``train.json``: the number of labelled training cases, and the seed that chooses them."""
@@ -189,7 +189,15 @@ def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
 
 def recorded_name(file: Path) -> str:
     """Return a name of an overlay that does not depend on where the package is installed."""
-    return f"configs/{file.relative_to(CONFIGS).as_posix()}" if file.is_relative_to(CONFIGS) else str(file)
+    for name, folder in _PACKAGED.items():
+        if file.resolve().is_relative_to(folder):
+            return f"{name}/{file.resolve().relative_to(folder).as_posix()}"
+    return str(file)
+
+
+def is_packaged(file: Path) -> bool:
+    """Return whether a config is part of this package, so that its content changes with the version alone."""
+    return any(file.resolve().is_relative_to(folder) for folder in _PACKAGED.values())
 
 
 def check_rows(tables: Sequence[ResultTable], rows: Sequence[str]) -> list[list[str]]:

@@ -24,6 +24,7 @@ from segan_monai.reproduce.active import POOL, choose_cases
 from segan_monai.reproduce.labels import regions_in_all
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import (
+    CONFIG_OF_RUN,
     Plan,
     check_overlays,
     chosen_after,
@@ -32,8 +33,9 @@ from segan_monai.reproduce.plan import (
     overlays_of,
     row_folder,
     run_folder,
+    with_overlays,
 )
-from segan_monai.reproduce.published import BUNDLES, DRAW_KEY, NUMBER_KEY, recorded_name
+from segan_monai.reproduce.published import DRAW_KEY, NUMBER_KEY, is_packaged, recorded_name
 from segan_monai.reproduce.results import REPEAT, read_evaluation, read_training
 from segan_monai.run.lock import output_folder
 from segan_monai.typed import config_values
@@ -119,10 +121,18 @@ def train_row(
 
 
 def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[int, int]) -> int | list[str]:
-    """Return the number of labelled cases, or their names where the network of fewer labels chooses them."""
+    """Return the number of labelled cases, or their names where the network of fewer labels chooses them.
+
+    The names of a run that was started are those in its record.
+    """
     before = chosen_after(plan, row, labels)
     if before is None:
         return labels[0]
+    record = run_folder(plan, row, seed, fold, labels) / "settings.json"
+    if record.is_file():
+        recorded = read_json_object(record, REPEAT)["settings"].get(NUMBER_KEY)
+        if isinstance(recorded, list):
+            return recorded
     folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
     if not (folder / POOL / "summary.json").is_file():
         evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
@@ -166,14 +176,17 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
 
 
 def _record(plan: Plan, row: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides whether the results of a run may be kept: with the content of all files that may change."""
+    """Return what decides whether the results of a run may be kept: with the content of the user's own files.
+
+    That of this package's files is left out, so that a new version keeps the results of an earlier one.
+    """
     overlays = [*plan.configs, *plan.table.rows[row]]
-    train = config_of(plan, "training")
-    own = [] if train.resolve().is_relative_to(BUNDLES.resolve()) else [train]
+    of_bundle = [config_of(plan, run_id) for run_id in CONFIG_OF_RUN]
+    own = {recorded_name(file): file for file in (*overlays, *of_bundle) if not is_packaged(file)}
     return {
         "bundle": plan.table.bundle,
         "overlays": [recorded_name(file) for file in overlays],
-        "contents": contents_of([*overlays, *own]),
+        "contents": contents_of(own),
         "settings": {**plan.overrides, **settings},
     }
 
@@ -184,15 +197,20 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
     file = folder / "settings.json"
     if file.is_file():
         found = read_json_object(file, REPEAT)
-        found.setdefault("contents", record["contents"])  # earlier versions did not record it
+        found["overlays"] = [recorded_name(Path(name)) for name in found["overlays"]]  # absolute in earlier versions
+        complete = "contents" in found  # earlier versions did not record it, and what they used is not known
+        if not complete:
+            record = {key: value for key, value in record.items() if key != "contents"}
         settings = record["settings"]
         differing = [key for key in settings if found["settings"].get(key) != settings[key]]
-        differing += changed_keys(found["contents"], record["contents"])
+        if complete:
+            differing += changed_keys(found["contents"], record["contents"])
         if found != record:
             raise ConfigError(
                 f"{folder} holds a run with other settings ({', '.join(differing) or 'bundle, overlays or fewer keys'} "
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
+        return
     _write_json(file, record)
 
 
@@ -213,10 +231,11 @@ def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mappi
     if plan.overrides:
         _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
     _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
-    for file, content in overlays_of(plan, row, run_id, output_dir):
+    overlays = overlays_of(plan, row, run_id, output_dir)
+    for file, content in overlays:
         if content is not None:
             _write_json(file, content)
-    files = config_files_of(plan, row, run_id, output_dir)
+    files = with_overlays(plan, run_id, output_dir, [file for file, _ in overlays])
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
     with log.open("w", encoding="utf-8") as stream:

@@ -134,13 +134,15 @@ def _claim(file: Path, record: dict[str, Any]) -> None:
     """Record the settings of a sweep in its folder, or refuse the folder of one with other settings."""
     if file.is_file():
         found = read_json_object(file, "Choose another --output-dir.")
-        found.setdefault("contents", record["contents"])  # earlier versions did not record it
-        differing = [key for key in record if found.get(key) != json.loads(json.dumps(record[key]))]
+        complete = "contents" in found  # earlier versions did not record it, and what they used is not known
+        compared = [key for key in record if complete or key != "contents"]
+        differing = [key for key in compared if found.get(key) != json.loads(json.dumps(record[key]))]
         if differing:
-            names = [*differing, *changed_keys(found["contents"], record["contents"])]
+            names = [*differing, *(changed_keys(found["contents"], record["contents"]) if complete else [])]
             raise ConfigError(
                 f"{file.parent} holds a sweep with other settings ({', '.join(names)} differ). Choose another "
                 "--output-dir, or type the same command to resume it."
             )
+        return
     with whole_file(file) as partial:
         partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")

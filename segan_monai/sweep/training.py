@@ -19,7 +19,7 @@ from segan_monai.errors import UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce.cluster import wait_until_free
-from segan_monai.reproduce.overlays import contents_of
+from segan_monai.reproduce.overlays import by_file_name, contents_of
 from segan_monai.sweep.results import TRIAL, validations
 from segan_monai.sweep.space import Space
 from segan_monai.typed import config_values
@@ -75,7 +75,7 @@ class Sweep:
             "dataset_dir": str(self.dataset_dir),
             "datalist": None if self.datalist is None else str(self.datalist),
             "overlays": [file.name for file in self.overlays],
-            "contents": contents_of(self.overlays),
+            "contents": contents_of(by_file_name(self.overlays)),
             "settings": dict(self.settings),
             "space": dict(self.space.ranges),
             "epochs": self.epochs,

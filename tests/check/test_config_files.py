@@ -108,20 +108,33 @@ def test_a_path_that_stops_monai_is_refused_with_what_to_write(tmp_path, path):
 
 def test_keys_below_a_part_that_the_config_lacks_are_left_out():
     overlay = {"amp": False, "+train#handlers": [2], "train#trainer#amp": True, "handlers::0": 3, "new": 1}
-    assert keys_with_place(TRAIN, [overlay]) == [{key: overlay[key] for key in overlay if key != "handlers::0"}]
-    assert list(keys_with_place(EVALUATE, [overlay])[0]) == ["amp", "handlers::0", "new"]
+    own = [("own.json", overlay)]
+    assert keys_with_place(TRAIN, own) == [{key: overlay[key] for key in overlay if key != "handlers::0"}]
+    assert list(keys_with_place(EVALUATE, own)[0]) == ["amp", "handlers::0", "new"]
     assert TRAIN["train"]["handlers"] == [1], "the config itself is not changed"
 
 
 def test_an_earlier_overlay_may_make_the_place():
     first, second = {"train": {"trainer": {}}}, {"train#trainer#amp": True}
-    assert keys_with_place(EVALUATE, [first, second]) == [first, second]
-    assert keys_with_place(EVALUATE, [second, first]) == [{}, first]
+    assert keys_with_place(EVALUATE, [("a", first), ("b", second)]) == [first, second]
+    assert keys_with_place(EVALUATE, [("b", second), ("a", first)]) == [{}, first]
 
 
-def test_only_objects_and_lists_can_be_merged():
-    with pytest.raises(ConfigError, match=r"has the key '\+amp': config must be dict or list.* Omit the \+\."):
-        keys_with_place(TRAIN, [{"+amp": False}])
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("+amp", r"config must be dict or list.*: False\). Omit the \+"),
+        ("+amp#x", r"invalid literal .*\). Correct the key"),
+        ("amp#x", r"invalid literal .*\). Correct the key"),
+        ("amp#0", r".* item assignment\). Correct the key"),
+        ("train#handlers#first", r"invalid literal .*\). Correct the key"),
+        ("train#handlers#99", r".* out of range\). Correct the key"),
+    ],
+)
+def test_a_key_that_cannot_be_set_is_named_with_its_file(key, reason):
+    message = rf"^own\.json has the key '{re.escape(key)}', which cannot be set \({reason}\.$"
+    with pytest.raises(ConfigError, match=message):
+        keys_with_place(TRAIN, [("first.json", {}), ("own.json", {key: False})])
 
 
 def test_an_overlay_of_another_run_is_named(tmp_path):

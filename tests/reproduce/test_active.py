@@ -17,6 +17,7 @@ from segan_monai.reproduce import Plan, load_tables, run_row, with_labels
 from segan_monai.reproduce.active import choose_cases, lowest, stage_before
 from segan_monai.reproduce.labels import regions_in_all
 from segan_monai.reproduce.plan import run_folder
+from segan_monai.reproduce.runs import _labelled
 from tests.forked import run_in_fork
 
 TABLE = load_tables("active-learning")[0]
@@ -108,6 +109,19 @@ def test_parts_and_clusters_cannot_divide_it(tmp_path):
     for option in (("--part", "1/2"), ("--ray", "local")):
         error = CliRunner().invoke(app, [*command, *option]).exception
         assert f"{option[0]} cannot divide 'active-learning': its later runs need those before" in str(error)
+
+
+def test_the_cases_of_a_run_that_was_started_are_not_chosen_again(tmp_path, monkeypatch):
+    """Neither are label maps read, nor the runs before it."""
+    plan = Plan(TABLE, tmp_path, tmp_path / "out")
+    folder = run_folder(plan, "lowest quality", 0, 0, (10, 1))
+    folder.mkdir(parents=True)
+    record = {"settings": {"labeled_cases": ["b", "x"]}}
+    (folder / "settings.json").write_text(json.dumps(record), encoding="utf-8")
+    monkeypatch.setattr("segan_monai.reproduce.runs.train_row", None)
+    monkeypatch.setattr("segan_monai.reproduce.runs.regions_in_all", None)
+    assert _labelled(plan, "lowest quality", 0, 0, (10, 1)) == ["b", "x"]
+    assert _labelled(plan, "random order", 0, 0, (10, 1)) == 10
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from segan_monai.bundles_by_name import find_overlay
+from segan_monai.bundles_by_name import BUNDLES, find_overlay
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce import check_rows, load_tables, parse_overrides
 from segan_monai.reproduce.published import recorded_name
@@ -88,6 +88,8 @@ def test_tables_and_overlays_are_found_from_any_folder(tmp_path, monkeypatch):
     assert all(file.is_file() for files in table.rows.values() for file in files)
     assert recorded_name(table.rows["SegAN"][0]) == "configs/experiments/segan_components/s3_3c.json"
     assert recorded_name(find_overlay(Path("configs/cpu.json"))) == "configs/cpu.json"
+    evaluate = BUNDLES / table.bundle / "configs" / "evaluate.json"
+    assert recorded_name(evaluate) == f"bundles/{table.bundle}/configs/evaluate.json"
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "cpu.json").write_text("{}", encoding="utf-8")
     assert find_overlay(Path("configs/cpu.json")) == Path("configs/cpu.json")  # the user's own comes first
