@@ -93,23 +93,23 @@ def _refuse(folder):
 
 def test_a_table_in_parts_one_of_which_is_killed(tmp_path, oblique, write_volume):
     data = write_hippocampi(tmp_path / "Task04_Hippocampus", oblique, write_volume)
-    out, overlay = tmp_path / "out", tmp_path / "small.json"
+    out, overlay, who = tmp_path / "out", tmp_path / "small.json", tmp_path / "who"
     small = {"device": "cpu", "base_channels": 4, "slice_size": [16, 16], "batch_size": 2, "slices_per_volume": 2}
     small |= {"folds": 2, "epochs": 1, "val_interval": 1, "num_workers": 0}
-    killing = {"+train#handlers": [KILL]}
+    kill = {**KILL, "_disabled_": f"$open('{who}').read() != 'killed'"}  # another overlay would be refused
+    overlay.write_text(json.dumps({**small, "+train#handlers": [kill]}), encoding="utf-8")
     words = ["reproduce", "segan-vs-unet", "--bundle", "hippocampus_mri_segan_segmentation", "--row", "U-Net"]
     words += ["--seeds", "0,1", "--dataset-dir", str(data), "--output-dir", str(out), "--config", str(overlay)]
 
     def start(name, *more):
+        who.write_text(name, encoding="utf-8")
         process = SERVER.Process(target=_segan_monai, args=([*words, *more], tmp_path / f"{name}.txt"))
         process.start()
         return process
 
-    overlay.write_text(json.dumps(small), encoding="utf-8")
     beside = start("beside", "--part", "2/2")
     beside.join(SECONDS)
     assert beside.exitcode == 0, (tmp_path / "beside.txt").read_text(encoding="utf-8")
-    overlay.write_text(json.dumps({**small, **killing}), encoding="utf-8")
     killed = start("killed", "--part", "1/2")
     killed.join(SECONDS)
     log = (tmp_path / "killed.txt").read_text(encoding="utf-8")
@@ -120,7 +120,6 @@ def test_a_table_in_parts_one_of_which_is_killed(tmp_path, oblique, write_volume
     model = out / "unet" / "seed_1" / "training" / "model.pt"
     trained = model.stat().st_mtime_ns
 
-    overlay.write_text(json.dumps(small), encoding="utf-8")
     again = start("again", "--part", "1/2")
     again.join(SECONDS)
     assert again.exitcode == 0, (tmp_path / "again.txt").read_text(encoding="utf-8")
