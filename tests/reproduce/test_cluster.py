@@ -180,7 +180,10 @@ def test_a_table_goes_on_when_a_node_is_killed(nodes, tmp_path, oblique, write_v
     out, overlay = tmp_path / "out", tmp_path / "small.json"
     small = {"device": "cpu", "base_channels": 4, "slice_size": [16, 16], "batch_size": 2, "slices_per_volume": 2}
     small |= {"folds": 2, "epochs": 2, "val_interval": 1, "num_workers": 0}
+    waiting = tmp_path / "waiting"  # an overlay whose content changes would be refused
+    waiting.touch()
     gate = {"_target_": "tests.faults.hooks.WaitFor", "pipe": f"$'{tmp_path}/gate_' + str(@seed)", "iteration": 3}
+    gate["_disabled_"] = f"$not __import__('os').path.exists('{waiting}')"
     overlay.write_text(json.dumps({**small, "+train#handlers": [gate]}), encoding="utf-8")
     gates = {seed: tmp_path / f"gate_{seed}" for seed in SEEDS}
     for file in gates.values():
@@ -203,9 +206,7 @@ def test_a_table_goes_on_when_a_node_is_killed(nodes, tmp_path, oblique, write_v
     tree = tree_of(second)
     (lost,) = (seed for seed in held if any(f"/seed_{seed}/" in words for words in tree.values()))
     kill(tree)
-    overlay.write_text(
-        json.dumps(small), encoding="utf-8"
-    )  # the next ones do not wait, and evaluations have no trainer
+    waiting.unlink()  # the next ones do not wait
     for descriptor in held.values():
         os.close(descriptor)
     try:
