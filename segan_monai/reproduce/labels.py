@@ -26,25 +26,29 @@ def load_cases(files: Sequence[str], names: Collection[str], key: str) -> Iterat
         ``case``, ``label`` (1, H, W[, D]) and what else a case has; and the settings ``ignore_label`` and
         ``spacing_known`` of the evaluation.
     """
-    parser = _parser(files)
-    settings = {key: parser.get_parsed_content(key) if key in parser else default for key, default in _DEFAULTS.items()}
-    load = parser.get_parsed_content("preprocessing#transforms#0")
-    for case in parser.get_parsed_content(key):
-        if case["case"] in names:
-            yield load(case), settings
+    yield from _load(_parser(files), names, key)
 
 
 def regions_in_all(files: Sequence[str], names: Collection[str]) -> set[str]:
     """Return the regions that occur in every one of some cases that is labelled for them, see ``load_cases``."""
-    regions = _parser(files).get_parsed_content("label_regions")
+    parser = _parser(files)
+    regions = parser.get_parsed_content("label_regions")
     found: dict[str, list[bool]] = {name: [] for name in regions}
-    for case, settings in load_cases(files, names, "cases"):
+    for case, settings in _load(parser, names, "cases"):
         masks = label_to_regions(case["label"], regions, settings["ignore_label"])
         labelled = case.get("labelled_regions")
         for name, mask in zip(regions, masks, strict=True):
             if labelled is None or name in labelled:
                 found[name].append(bool(mask.any()))
     return {name for name, occurs in found.items() if occurs and all(occurs)}
+
+
+def _load(parser: ConfigParser, names: Collection[str], key: str) -> Iterator[tuple[dict[str, Any], dict]]:
+    settings = {name: parser.get_parsed_content(name) if name in parser else value for name, value in _DEFAULTS.items()}
+    load = parser.get_parsed_content("preprocessing#transforms#0")
+    for case in parser.get_parsed_content(key):
+        if case["case"] in names:
+            yield load(case), settings
 
 
 def _parser(files: Sequence[str]) -> ConfigParser:
