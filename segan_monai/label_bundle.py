@@ -26,7 +26,7 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import refuse_byte_order_mark
-from segan_monai.label_strategy import QUALITY
+from segan_monai.member_weights import QUALITY
 from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
 

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
-from segan_monai.files import append_line, cannot_write, whole_file
+from segan_monai.files import append_line, cannot_write, sha256_of, whole_file
 from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
 from segan_monai.json_files import read_json_lines, read_json_object
 from segan_monai.metrics.volumes import region_volumes
@@ -228,10 +227,10 @@ class CaseJournal:
         record = self.record_dir / "run.json"
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-        members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
+        members = [sha256_of(file) for file in self.weights]
         parts = [settings, members[0] if len(members) == 1 else members]
         if has_quality_file(self.weights):  # results have estimates by it
-            parts.append(hashlib.sha256(quality_file(self.weights).read_bytes()).hexdigest())
+            parts.append(sha256_of(quality_file(self.weights)))
         return digest(parts)
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
+from segan_monai.files import sha256_of, whole_file
 from segan_monai.json_files import read_json_object
 
 logger = logging.getLogger(__name__)
@@ -40,7 +39,7 @@ def write_trained_settings(weights: Path, record: Mapping[str, Any]) -> None:
         OutputError: The file cannot be written.
     """
     files = {"weights": weights, "split": weights.with_name("split.json")}
-    digests = {name: {"file": file.name, "sha256": _digest(file)} for name, file in files.items() if file.is_file()}
+    digests = {name: {"file": file.name, "sha256": sha256_of(file)} for name, file in files.items() if file.is_file()}
     with whole_file(settings_file(weights)) as file:
         file.write_text(json.dumps({**record, **digests}, indent=4) + "\n", encoding="utf-8")
 
@@ -118,7 +117,7 @@ def _compare_digest(file: Path, entry: Any) -> None:
     if not isinstance(entry, dict):
         return
     described = file.with_name(Path(str(entry.get("file"))).name)
-    if described.is_file() and _digest(described) != entry.get("sha256"):
+    if described.is_file() and sha256_of(described) != entry.get("sha256"):
         logger.warning(
             "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
             "delete the one here.",
@@ -126,10 +125,6 @@ def _compare_digest(file: Path, entry: Any) -> None:
             file,
             file.name,
         )
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _is_plain(value: Any) -> bool:
