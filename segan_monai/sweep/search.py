@@ -67,11 +67,16 @@ def _new_tuner(sweep: Sweep, trainable: Any, trials: int, retries: int, min_epoc
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    goal = {"metric": "value", "mode": "max" if sweep.largest else "min"}
+    mode = "max" if sweep.largest else "min"
     early = ASHAScheduler(
-        time_attr="epoch", max_t=sweep.epochs, grace_period=min_epochs, reduction_factor=REDUCTION, **goal
+        time_attr="epoch",
+        metric="value",
+        mode=mode,
+        max_t=sweep.epochs,
+        grace_period=min_epochs,
+        reduction_factor=REDUCTION,
     )
-    search = OptunaSearch(sweep.space.distributions(), seed=seed, **goal)
+    search = OptunaSearch(sweep.space.distributions(), metric="value", mode=mode, seed=seed)
     return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(num_samples=trials, search_alg=search, scheduler=early),
