@@ -20,6 +20,7 @@ from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce.cluster import wait_until_free
 from segan_monai.reproduce.overlays import by_file_name, contents_of
+from segan_monai.reproduce.published import is_packaged
 from segan_monai.sweep.results import TRIAL, validations
 from segan_monai.sweep.space import Space
 from segan_monai.typed import config_values
@@ -69,13 +70,16 @@ class Sweep:
         return self.output_dir / "trials" / trial
 
     def record(self) -> dict[str, Any]:
-        """Return the settings on which the results depend."""
+        """Return the settings on which the results depend, with the content of the user's own overlays.
+
+        That of this package's overlays is left out, as in ``reproduce``: a new version goes on with an earlier sweep.
+        """
         return {
             "bundle": self.bundle.name,
             "dataset_dir": str(self.dataset_dir),
             "datalist": None if self.datalist is None else str(self.datalist),
             "overlays": [file.name for file in self.overlays],
-            "contents": contents_of(by_file_name(self.overlays)),
+            "contents": contents_of(by_file_name(file for file in self.overlays if not is_packaged(file))),
             "settings": dict(self.settings),
             "space": dict(self.space.ranges),
             "epochs": self.epochs,
