@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ import typer
 
 from segan_monai.cli.reproduce import cluster_of, parse_numbers, run_part
 from segan_monai.cli.run_options import Bundle, PartOption, Ray, RayCpus, RayGpus, RayRetries, output_dir_option
+from segan_monai.json_files import write_json
 
 
 def folds(
@@ -161,8 +161,7 @@ def folds(
         record_file.unlink(missing_ok=True)  # of an earlier choice
         if choice is not None:
             record = record_of_choice(plan, runs, scores, choice, rules)
-            with whole_file(record_file) as file:
-                file.write_text(json.dumps(record, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+            write_json(record_file, record, allow_nan=False)
             typer.echo(f"written: {record_file}")
             for command in record["predict"]:
                 typer.echo(f"next:    {command}")

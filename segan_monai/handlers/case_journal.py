@@ -21,7 +21,7 @@ from monai.utils import ensure_tuple
 from segan_monai.data.case_cache import digest
 from segan_monai.files import append_line, cannot_write, sha256_of, whole_file
 from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
-from segan_monai.json_files import read_json_lines, read_json_object
+from segan_monai.json_files import read_json_lines, read_json_object, write_json
 from segan_monai.metrics.volumes import region_volumes
 from segan_monai.parts import parse_part
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
@@ -196,8 +196,7 @@ class CaseJournal:
             "cases": cases,
         }
         self.record_dir.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.record_dir / "inference.json") as file:
-            file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_json(self.record_dir / "inference.json", content)
         lines = [self.lines[case] for case in self.cases if case in self.lines]
         qualities = [
             (line["case"], region, *found.values())

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from segan_monai.files import whole_file
+from segan_monai.json_files import write_json
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.parts import PARTS, describe_parts, summarize_parts
 
@@ -163,8 +163,7 @@ def remove_evaluation(folder: Path) -> None:
 
 def write_summary(file: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json`` atomically; NaN, which JSON does not allow, raises ValueError."""
-    with whole_file(file) as partial:
-        partial.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(file, summary, allow_nan=False)
 
 
 def format_table(table: pd.DataFrame) -> str:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import DataError
-from segan_monai.files import sha256_of, whole_file
+from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json, read_json_lines
 
 MANIFEST = "manifest.json"
@@ -80,12 +79,6 @@ def _of_journal(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Read the records of cases prepared with these options; the last line may be truncated."""
     lines = (line for line in read_json_lines(file) if isinstance(line, list) and len(line) == 3)
     return {str(case): record for made_with, case, record in lines if made_with == options}
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically."""
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

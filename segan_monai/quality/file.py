@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import sha256_of, whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.member_weights import QUALITY
 from segan_monai.quality.estimate import QualityModel
 
@@ -63,8 +63,7 @@ def write_quality(
         "model": model.record(),
         "fit": dict(fit),
     }
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(file, content, indent=1, allow_nan=False)
     return file
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import sha256_of, whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.quality.estimate import FitCase
 from segan_monai.quality.file import VERSION, require_settings
 
@@ -50,8 +49,7 @@ def write_signals(
         "metrics_sha256": sha256_of(folder / "metrics.csv"),
         "cases": dict(sorted(cases.items())),
     }
-    with whole_file(folder / SIGNALS) as file:
-        file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / SIGNALS, content, allow_nan=False, indent=None)
 
 
 def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitCase]]:

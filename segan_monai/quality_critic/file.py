@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from torch import nn
 
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import sha256_of, whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality import QualityModel
 from segan_monai.quality.file import require_settings
@@ -74,8 +73,7 @@ def write_critic(
         "model": critic.model.record(),
         "fit": dict(fit),
     }
-    with whole_file(folder / "critic.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / "critic.json", content, indent=1, allow_nan=False)
     return folder
 
 
