@@ -79,31 +79,48 @@ def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[st
             by another version; or its weights or settings differ.
     """
     file = quality_file(weights)
-    try:
-        content = read_json_object(file, _AGAIN)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{file} does not exist, and estimate_quality is true. Fit it with segan-monai fit-quality, or set "
-            "--estimate_quality false."
-        ) from error
-    except DataError as error:
-        raise ConfigError(str(error)) from error
-    if content.get("version") != VERSION:
-        raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
+    missing = (
+        f"{file} does not exist, and estimate_quality is true. Fit it with segan-monai fit-quality, or set "
+        "--estimate_quality false."
+    )
+    content = read_fit(file, VERSION, missing, _AGAIN)
     if content.get("weights_sha256") != sha256_of(Path(weights[0])):
         raise ConfigError(
             f"{file} was fitted for other weights than {Path(weights[0]).name}; expected those of the fit "
             f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
             "segan-monai fit-quality."
         )
-    fitted = content.get("settings")
-    if not isinstance(fitted, dict):
-        raise ConfigError(f"{file} has no 'settings'; expected an object. {_AGAIN}")
-    require_settings(fitted, settings, str(file), "Set --estimate_quality false, or fit it again under these settings.")
+    remedy = "Set --estimate_quality false, or fit it again under these settings."
+    require_settings(content["settings"], settings, str(file), remedy)
     try:
         return QualityModel.of_record(content["model"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f"{file} has no complete 'model' ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def read_fit(file: Path, version: int, missing: str, again: str) -> dict[str, Any]:
+    """Read the record of a fit beside weights.
+
+    Args:
+        file: JSON file with ``version`` and ``settings``, and what else the fit wrote.
+        version: the version that is read.
+        missing: message if the file does not exist.
+        again: sentence that ends the message if it cannot be used.
+
+    Raises:
+        ConfigError: The file does not exist, is damaged or of another version, or has no settings.
+    """
+    try:
+        content = read_json_object(file, again)
+    except FileNotFoundError as error:
+        raise ConfigError(missing) from error
+    except DataError as error:
+        raise ConfigError(str(error)) from error
+    if content.get("version") != version:
+        raise ConfigError(f"{file} has version {content.get('version')!r}; expected {version}. {again}")
+    if not isinstance(content.get("settings"), dict):
+        raise ConfigError(f"{file} has no 'settings'; expected an object. {again}")
+    return content
 
 
 def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str) -> None:

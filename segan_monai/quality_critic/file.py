@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError
 from segan_monai.files import sha256_of, whole_file
-from segan_monai.json_files import read_json_object, write_json
+from segan_monai.json_files import write_json
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality import QualityModel
-from segan_monai.quality.file import require_settings
+from segan_monai.quality.file import read_fit, require_settings
 from segan_monai.quality_critic.network import CriticNetwork
 
 FOLDER = "quality_critic"
@@ -88,27 +88,18 @@ def read_critic(weights_dir: Path, settings: Mapping[str, Any]) -> Critic:
         ConfigError: There is no critic; a file is damaged, or of another version; or the settings differ.
     """
     file = weights_dir / FOLDER / "critic.json"
-    try:
-        content = read_json_object(file, _AGAIN)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{file} does not exist; expected a quality critic beside the weights. Fit it: segan-monai "
-            f"fit-quality-critic FOLDS/*/seed_0_fold_*/out_of_fold -o {weights_dir}"
-        ) from error
-    except DataError as error:
-        raise ConfigError(str(error)) from error
-    if content.get("version") != VERSION:
-        raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
+    missing = (
+        f"{file} does not exist; expected a quality critic beside the weights. Fit it: segan-monai "
+        f"fit-quality-critic FOLDS/*/seed_0_fold_*/out_of_fold -o {weights_dir}"
+    )
+    content = read_fit(file, VERSION, missing, _AGAIN)
     weights = file.with_name("critic.pt")
     if not weights.is_file() or content.get("critic_sha256") != sha256_of(weights):
         raise ConfigError(
             f"{weights} is missing or not the file of {file.name}; expected SHA-256 {content.get('critic_sha256')}. "
             f"Copy the whole folder again. {_AGAIN}"
         )
-    fitted = content.get("settings")
-    if not isinstance(fitted, dict):
-        raise ConfigError(f"{file} has no 'settings'; expected an object. {_AGAIN}")
-    require_settings(fitted, of_images(settings), str(file), _AGAIN)
+    require_settings(content["settings"], of_images(settings), str(file), _AGAIN)
     try:
         network = CriticNetwork(content["channels"], len(content["regions"]))
         network.load_state_dict(read_checkpoint(weights))
