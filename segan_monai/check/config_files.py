@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,8 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
             resolved.
     """
     files = config_files(arguments)
-    require_places(files)
+    first, *overlays = files
+    require_places({first: read_config_file(first)}, {file: read_config_file(file) for file in overlays})
     config = ConfigParser.load_config_files(files)
     overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
@@ -194,21 +195,42 @@ def keys_with_place(
     return found
 
 
-def require_places(files: Sequence[str | Path]) -> None:
-    """Check that the first of some config files has a place for each key of the others, see ``keys_with_place``.
+def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
+    """Check that each key of overlays has a place in one of the configs, see ``keys_with_place``.
+
+    Args:
+        configs: contents by name, as for the message.
+        overlays: contents by name, in the order in which they are merged.
 
     Raises:
-        ConfigError: A key has none, or a file cannot be read.
+        ConfigError: A key has none; the message suggests the nearest ones.
     """
-    config, *overlays = files
-    contents = [read_config_file(file) for file in overlays]
-    by_name = zip(map(str, overlays), contents, strict=True)
-    for file, content, kept in zip(overlays, contents, keys_with_place(read_config_file(config), by_name), strict=True):
-        if others := [key for key in content if key not in kept]:
-            raise ConfigError(
-                f"{file} has the key '{others[0]}', but {config} has no such part. Omit the overlay here if it is for "
-                "another run, such as the training; else correct the key."
-            )
+    placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
+    for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
+        for key in content:
+            if not any(key in of_config for of_config in kept):
+                raise ConfigError(
+                    f"{name} has the key '{key}', and {' and '.join(configs)} "
+                    f"{'has' if len(configs) == 1 else 'have'} no place for it. {_nearest(key, configs.values())}"
+                    "Correct the key, or omit the overlay here if it is for another run, such as the training."
+                )
+
+
+def _nearest(key: str, configs: Iterable[Mapping[str, Any]]) -> str:
+    """Return ``Did you mean ...? `` for the first part of an id that a config lacks."""
+    plus = MERGE_KEY if key.startswith(MERGE_KEY) else ""
+    parts = re.split("#|::", key.removeprefix(MERGE_KEY))
+    for config in configs:
+        inside: Any = config
+        for depth, part in enumerate(parts):
+            if not isinstance(inside, Mapping):
+                break
+            if part not in inside:
+                if found := near(part, inside, plus + "".join(f"{section}#" for section in parts[:depth])):
+                    return found
+                break
+            inside = inside[part]
+    return ""
 
 
 def run_id_of(parser: ConfigParser, run_id: str) -> str:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Overlays of a run: whether each key has a place in a config of it, and their content in its record."""
+"""Content of overlays in the record of a run."""
 
 from __future__ import annotations
 
@@ -9,28 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from segan_monai.check.config_files import keys_with_place, read_config_file
-from segan_monai.errors import ConfigError
-
-
-def require_a_place(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that each key of overlays has a place in one of the configs, see ``keys_with_place``.
-
-    Args:
-        configs: contents by name, as for the message.
-        overlays: contents by name, in the order in which they are merged.
-
-    Raises:
-        ConfigError: A key has none.
-    """
-    placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
-    for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
-        for key in content:
-            if not any(key in of_config for of_config in kept):
-                raise ConfigError(
-                    f"{name} has the key '{key}', and neither {' nor '.join(configs)} has the part that it changes. "
-                    "Correct the key."
-                )
+from segan_monai.check.config_files import read_config_file
 
 
 def contents_of(overlays: Mapping[str, Path]) -> dict[str, dict[str, Any]]:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segan_monai.check.config_files import keys_with_place, read_config_file
+from segan_monai.check.config_files import keys_with_place, read_config_file, require_places
 from segan_monai.reproduce.active import stage_before
-from segan_monai.reproduce.overlays import require_a_place
 from segan_monai.reproduce.published import BUNDLES, ResultTable
 
 CONFIG_OF_RUN = {"training": "train.json", "evaluating": "evaluate.json"}
@@ -92,7 +91,7 @@ def check_overlays(plan: Plan, row: str) -> None:
     configs = {file: read_config_file(config_of(plan, run_id)) for run_id, file in CONFIG_OF_RUN.items()}
     contents = {str(file): read_config_file(file) for file in plan.configs}
     of_row = {str(file): read_config_file(file) for file in plan.table.rows[row]}
-    require_a_place(configs, {**contents, "--set": plan.overrides, **of_row})
+    require_places(configs, {**contents, "--set": plan.overrides, **of_row})
 
 
 def chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:

@@ -137,12 +137,18 @@ def test_a_key_that_cannot_be_set_is_named_with_its_file(key, reason):
         keys_with_place(TRAIN, [("first.json", {}), ("own.json", {key: False})])
 
 
-def test_an_overlay_of_another_run_is_named(tmp_path):
-    contents = {"evaluate.json": GOOD, "own.json": {"learning_rate": 0.5, "+train#handlers": []}}
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("+zzz#handlers", r"has no place for it\. Correct the key, or omit the overlay here if it is for another"),
+        ("+transfroms#x", r"has no place for it\. Did you mean \+transforms"),
+        ("transforms#tranforms#0", r"has no place for it\. Did you mean transforms#transforms\? Correct the key"),
+    ],
+)
+def test_a_key_without_a_place_is_named_with_its_file_and_the_nearest_key(tmp_path, key, message):
+    contents = {"evaluate.json": GOOD, "own.json": {"learning_rate": 0.5, key: []}}
     for name, content in contents.items():
         (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
     files = [str(tmp_path / name) for name in contents]
-    with pytest.raises(
-        ConfigError, match=r"own\.json has the key '\+train#handlers', but .*evaluate\.json has no such"
-    ):
+    with pytest.raises(ConfigError, match=rf"own\.json has the key '{re.escape(key)}', and .*evaluate\.json {message}"):
         read_configs({"config_file": files})
