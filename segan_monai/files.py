@@ -1,15 +1,18 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Atomic file writes."""
+"""Atomic file writes, and digests of files."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from segan_monai.errors import OutputError
+
+_CHUNK = 1 << 20
 
 
 def lies_in(path: str | os.PathLike[str], folder: str | os.PathLike[str]) -> bool:
@@ -30,6 +33,17 @@ def writing(file: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(file, error.strerror or str(error)) from error
+
+
+def sha256_of(file: Path) -> str | None:
+    """Return the SHA-256 of the content of a file, in hexadecimal digits; None if it does not exist."""
+    if not file.is_file():
+        return None
+    digest = hashlib.sha256()
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def cannot_write(file: str | os.PathLike[str], reason: str) -> OutputError:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -13,6 +12,7 @@ from typing import Any
 
 from segan_monai._version import __version__
 from segan_monai.bundles_by_name import BUNDLES, bundle_names
+from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json_object
 from segan_monai.optional import EXTRAS
 
@@ -72,7 +72,7 @@ def describe_bundle(folder: Path) -> dict[str, Any]:
             {
                 "file": file.relative_to(folder).as_posix(),
                 "bytes": file.stat().st_size,
-                "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+                "sha256": sha256_of(file),
                 "license": metadata.get("weights_license"),
             }
             for file in sorted((folder / "models").rglob("*.pt"))

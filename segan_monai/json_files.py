@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Readers for external JSON files: any Unicode encoding, with or without a byte order mark, possibly damaged."""
+"""JSON files: read in any Unicode encoding, with or without a byte order mark, possibly damaged; written atomically."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import whole_file
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,23 @@ def read_json_object(file: str | os.PathLike[str], remedy: str = "Correct the fi
     if not isinstance(content, dict):
         raise DataError(f"{file} contains a {type(content).__name__}. Expected a JSON object {{...}}. {remedy}")
     return content
+
+
+def write_json(file: str | os.PathLike[str], content: Any, **options: Any) -> None:
+    """Write a value as JSON in UTF-8, atomically, see ``whole_file``.
+
+    Args:
+        file: destination; its folder must exist.
+        content: the value.
+        options: options of ``json.dumps``; by default, ``indent`` is 4.
+
+    Raises:
+        OutputError: The file cannot be written.
+        TypeError, ValueError: ``json.dumps`` cannot write the value. The file is unchanged.
+    """
+    text = json.dumps(content, **{"indent": 4, **options}) + "\n"
+    with whole_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_json_lines(file: Path) -> Iterator[Any]:

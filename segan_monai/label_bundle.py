@@ -25,8 +25,8 @@ from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
-from segan_monai.json_files import refuse_byte_order_mark
-from segan_monai.label_strategy import QUALITY
+from segan_monai.json_files import refuse_byte_order_mark, write_json
+from segan_monai.member_weights import QUALITY
 from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
 
@@ -126,7 +126,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     for file in (bundle / "configs").iterdir():
         shutil.copy(file, placed / "configs")
     for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
-        (placed / "configs" / f"{file_name}.json").write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_json(placed / "configs" / f"{file_name}.json", content)
     if members:
         _place_ensemble(network, placed)
     elif weights.parent != placed / "models":

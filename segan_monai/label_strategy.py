@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -12,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, UserError
+from segan_monai.files import sha256_of
+from segan_monai.member_weights import QUALITY
 
 logger = logging.getLogger(__name__)
 
 NAME = "lowest_quality"
-QUALITY = "quality.json"
-"""The quality estimate of weights, beside them."""
 NEW_PER_REQUEST = 20
 """Largest number of images that are segmented for one request."""
 
@@ -39,7 +38,7 @@ class LowestQuality:
         self.model = model
         self.models_dir = models_dir
         self.infer = infer
-        self.weights = ""
+        self.weights: str | None = None
         self.expected: dict[str, float] = {}
 
     def info(self) -> dict[str, Any]:
@@ -61,7 +60,7 @@ class LowestQuality:
                 f"the strategy {NAME} needs {self.models_dir / QUALITY}, which a training has removed with the "
                 "weights of its fit. Fit it to the new weights, or choose the strategy random."
             )
-        weights = hashlib.sha256((self.models_dir / "model.pt").read_bytes()).hexdigest()
+        weights = sha256_of(self.models_dir / "model.pt")
         if weights != self.weights:
             self.weights, self.expected = weights, {}
         failure = self._segment([image for image in images if image not in self.expected][:NEW_PER_REQUEST])

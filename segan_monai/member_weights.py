@@ -10,6 +10,9 @@ from pathlib import Path
 
 from segan_monai.errors import ConfigError
 
+QUALITY = "quality.json"
+"""Name of the model of quality beside weights."""
+
 StrPath = str | os.PathLike[str]
 
 

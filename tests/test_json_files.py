@@ -9,7 +9,7 @@ import pytest
 from segan_monai.command_line import read_arguments
 from segan_monai.data import decathlon_cases, read_split
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.json_files import read_json, read_json_lines, read_json_object, refuse_byte_order_mark
+from segan_monai.json_files import read_json, read_json_lines, read_json_object, refuse_byte_order_mark, write_json
 
 CONTENT = {"training": [{"image": "ä.nii.gz"}]}
 
@@ -65,3 +65,16 @@ def test_a_config_with_a_mark_is_refused_in_words(encoding, name, tmp_path):
         read_arguments(["training", "--args_file", str(file)])
     file.write_text("{}", encoding="utf-8")
     refuse_byte_order_mark(file)
+
+
+def test_what_is_written_is_read_again_and_a_value_that_json_lacks_changes_nothing(tmp_path):
+    file = tmp_path / "a.json"
+    write_json(file, CONTENT)
+    before = file.read_bytes()
+    assert before == b'{\n    "training": [\n        {\n            "image": "\\u00e4.nii.gz"\n        }\n    ]\n}\n'
+    assert read_json(file) == CONTENT
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(file, {"dice": float("nan")}, allow_nan=False)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.json", before)]
+    write_json(file, [1, "x"], indent=None)
+    assert file.read_bytes() == b'[1, "x"]\n'

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from segan_monai.json_files import write_json
 
 Level = Literal["error", "warning"]
 
@@ -124,4 +125,4 @@ class Report:
             "findings": [asdict(finding) for finding in self.findings],
         }
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(content, indent=4, default=str) + "\n", encoding="utf-8")
+        write_json(file, content, default=str)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import Annotated
@@ -65,25 +64,14 @@ def folds(
     Example: segan-monai folds hippocampus Task04_Hippocampus -o OUT --row 2-D=axial_slices --row 2.5-D=
     """
     from segan_monai.bundles_by_name import find_overlay
-    from segan_monai.errors import DataError
-    from segan_monai.files import whole_file
     from segan_monai.folds import (
         FoldRun,
         bundle_folds,
         can_save_maps,
-        check_complete,
-        choose_region_rules,
-        choose_row,
         configurations,
-        describe_rules,
-        ensemble_name,
-        ensembles_of,
         evaluation_keys,
-        format_result,
-        out_of_fold_scores,
-        record_of_choice,
         run_fold,
-        score_ensemble,
+        write_results,
     )
     from segan_monai.parts import parse_part
     from segan_monai.places import require_results_outside
@@ -109,7 +97,6 @@ def folds(
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)
     errors: dict[str, str] = {}
-    notes: list[str] = []
     ensembles = ensembles and can_save_maps(plan) and len(table.rows) > 1
     region_rules = region_rules and can_save_maps(plan) and "region_rules" in evaluation_keys(plan)
     tasks = [Task(plan, name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
@@ -136,35 +123,11 @@ def folds(
         runs = [results[task] for task in tasks if task in results]
         if not runs:
             raise typer.Exit(1)
-        candidates = [name for name in table.rows if name not in errors]
-        for members in ensembles_of(candidates) if ensembles else ():
-            of_members = [[run for run in runs if run.row == name] for name in members]
-            try:
-                runs += [score_ensemble(plan, of_fold) for of_fold in zip(*of_members, strict=True)]
-                candidates.append(ensemble_name(members))
-            except DataError as error:
-                notes.append(f"**{ensemble_name(members)} failed**: {error} It is no candidate.")
-        scores = out_of_fold_scores(runs)
-        choice = choose_row(scores, candidates) if candidates else None
-        rules = None
-        if choice is not None and region_rules:
-            rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
-            notes.append(describe_rules(rules))
-        result = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
-        with whole_file(output_dir / "folds.md") as file:
-            file.write_text(result, encoding="utf-8")
-        with whole_file(output_dir / "folds.csv") as file:
-            scores.to_csv(file, index=False, float_format="%.9g")
-        typer.echo(result)
-        typer.echo(f"written: {output_dir / 'folds.md'}, {output_dir / 'folds.csv'}")
-        record_file = output_dir / "folds.json"
-        record_file.unlink(missing_ok=True)  # of an earlier choice
-        if choice is not None:
-            record = record_of_choice(plan, runs, scores, choice, rules)
-            with whole_file(record_file) as file:
-                file.write_text(json.dumps(record, indent=4, allow_nan=False) + "\n", encoding="utf-8")
-            typer.echo(f"written: {record_file}")
-            for command in record["predict"]:
-                typer.echo(f"next:    {command}")
+        found = write_results(plan, runs, errors, ensembles, region_rules)
+    typer.echo(found.text)
+    names = ["folds.md", "folds.csv", *(["folds.json"] if found.record else [])]
+    typer.echo(f"written: {', '.join(str(output_dir / name) for name in names)}")
+    for command in found.record["predict"] if found.record else ():
+        typer.echo(f"next:    {command}")
     if errors:
         raise typer.Exit(1)

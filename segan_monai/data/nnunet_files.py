@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.json_files import write_json
 
 
 def write_nnunet(
@@ -93,5 +93,5 @@ def _ending(path: str) -> str:
 
 def _written(file: Path, content: Any) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+    write_json(file, content)
     return file

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections import Counter
@@ -15,8 +14,7 @@ from typing import Any
 from segan_monai.data.case_digest import case_digest
 from segan_monai.deferred import write_in_time
 from segan_monai.errors import DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json
+from segan_monai.json_files import read_json, write_json
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
@@ -72,8 +70,7 @@ def write_split(
 
 def _write(file: Path, record: Mapping[str, Any]) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+    write_json(file, record)
 
 
 def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:

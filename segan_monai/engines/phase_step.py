@@ -111,12 +111,12 @@ class PhaseStep:
         The same message tells all processes whether a signal requests a stop.
         """
         trainer = self.trainer
-        trainer.requests = torch.full((), float(bool(trainer.signals.received)), device=trainer.state.device)
+        told = trainer.stops.told()
         if trainer.losses.finite is None:  # the host has read the losses
-            self.exchange.complete([trainer.requests])
+            self.exchange.complete([told])
             yield
             return
         share = trainer.losses.finite.float()  # becomes the share of processes with finite losses
-        self.exchange.complete([trainer.requests, share])
+        self.exchange.complete([told, share])
         with unchanged_unless(share == 1, weights_of(self.optimizer)):
             yield

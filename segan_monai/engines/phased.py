@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import ignite.distributed as idist
 import torch
 from ignite.engine import Events
 from monai.engines import SupervisedTrainer
@@ -27,11 +26,11 @@ from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
 from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import running_statistics
 from segan_monai.engines.phase_step import PhaseStep
-from segan_monai.engines.stop_signals import StopSignals
+from segan_monai.engines.stop_requests import StopRequests
 from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.errors import ConfigError
-from segan_monai.processes import any_rank, average_over_processes, copy_from_first_process
+from segan_monai.processes import average_over_processes, copy_from_first_process
 
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
@@ -170,13 +169,9 @@ class PhasedTrainer(SupervisedTrainer):
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         # a gradient scaler waits for the device in each step anyway
         self.look_every = LOOK_EVERY if device.type == "cuda" and self.autocast_dtype != torch.float16 else 1
-        self.signals = StopSignals()
-        self._asked: tuple[int, bool] = (-1, False)
-        self.requests = torch.zeros(())  # share of processes that a signal has reached
         self.exchanges: dict[str, GradientExchange] = {}
-        # attached last, so that the given handlers have completed the iteration or epoch
-        self.add_event_handler(Events.ITERATION_COMPLETED, self._stop_if_asked, at_epoch_end=False)
-        self.add_event_handler(Events.EPOCH_COMPLETED, self._stop_if_asked, at_epoch_end=True)
+        self.stops = StopRequests(self)
+        self.stops.attach()  # last, see there
 
     def run(self) -> None:
         """Train.
@@ -185,10 +180,10 @@ class PhasedTrainer(SupervisedTrainer):
             SystemExit: with status 128 + signal, if a signal stopped the training.
         """
         self.losses.reset()
-        with self.signals:
+        with self.stops.signals as signals:
             super().run()
-        if self.should_terminate and self.signals.received:
-            raise SystemExit(128 + self.signals.received)
+        if self.should_terminate and signals.received:
+            raise SystemExit(128 + signals.received)
 
     @property
     def averaged(self) -> nn.Module | None:
@@ -198,18 +193,7 @@ class PhasedTrainer(SupervisedTrainer):
     @property
     def stop_requested(self) -> bool:
         """Whether a signal requests a stop; the same value for all handlers and processes within an iteration."""
-        number = self.state.iteration
-        if self._asked[0] != number:
-            self._asked = number, self._requested_by_any(number)
-            if self._asked[1]:
-                self.losses.look()  # before a checkpoint is written
-        return self._asked[1]
-
-    def _requested_by_any(self, number: int) -> bool:
-        """Return whether a signal has reached any process; within an epoch, as the last gradients brought it along."""
-        if idist.get_world_size() == 1 or number % (self.state.epoch_length or 1) == 0:
-            return any_rank(bool(self.signals.received))  # a signal may have come since, during validation
-        return number % self.look_every == 0 and bool(self.requests > 0)
+        return self.stops.any()
 
     @property
     def look_every(self) -> int:
@@ -228,13 +212,6 @@ class PhasedTrainer(SupervisedTrainer):
         version that weights were frozen since (pytorch issue 139476). The gradients would then be missing silently.
         """
         return torch.compile(function, **self.compile_settings) if self.compile_settings else function
-
-    def _stop_if_asked(self, at_epoch_end: bool) -> None:
-        """Stop after an iteration if requested; after the last one of an epoch, only once its handlers have run."""
-        ended = self.state.iteration % (self.state.epoch_length or 1) == 0
-        complete = ended and self.state.epoch == self.state.max_epochs
-        if ended == at_epoch_end and not complete and self.stop_requested:
-            self.terminate(skip_completed=True)
 
     def autocast(self) -> torch.autocast:
         """Return the mixed-precision context of this run, which is disabled without ``amp``."""

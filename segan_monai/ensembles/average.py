@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,7 @@ from tqdm import tqdm
 
 from segan_monai.ensembles.predictions import Predictions, read_predictions
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.transforms import RegionRulesd, RegionsToLabelMapd, SaveCased, SaveProbabilitiesd
 
 RECORD = "ensemble.json"
@@ -74,8 +72,7 @@ def average_predictions(
         "cases": cases,
         "trained_on": {case: file for member in members for case, file in member.trained_on.items()},
     }
-    with whole_file(output_dir / RECORD) as file:
-        file.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+    write_json(output_dir / RECORD, record)
     return cases
 
 

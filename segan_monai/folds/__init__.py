@@ -8,11 +8,13 @@ from segan_monai.folds.ensembles import ensemble_name, ensembles_of, score_ensem
 from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores, summarize_rows
 from segan_monai.folds.region_rules import choose_region_rules, describe_rules
 from segan_monai.folds.report import format_result, record_of_choice
+from segan_monai.folds.results import Results, write_results
 from segan_monai.folds.runs import FoldRun, can_save_maps, evaluation_keys, run_fold
 
 __all__ = [
     "Choice",
     "FoldRun",
+    "Results",
     "bundle_folds",
     "can_save_maps",
     "check_complete",
@@ -29,4 +31,5 @@ __all__ = [
     "run_fold",
     "score_ensemble",
     "summarize_rows",
+    "write_results",
 ]

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ import ignite.distributed as idist
 import numpy as np
 from ignite.engine import Engine, Events
 
-from segan_monai.files import whole_file
+from segan_monai.json_files import write_json
 from segan_monai.processes import gather_objects
 from segan_monai.quality.calibration import calibration_error, fit_temperature
 
@@ -74,5 +73,4 @@ class CalibrationReport:
                     "temperature": round(temperature, 4),
                     "error_at_temperature": round(calibration_error(counts, temperature), 5),
                 }
-        with whole_file(self.output_dir / NAME) as file:
-            file.write_text(json.dumps(found, indent=4) + "\n", encoding="utf-8")
+        write_json(self.output_dir / NAME, found)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import logging
 import os
@@ -20,9 +19,9 @@ from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
-from segan_monai.files import append_line, cannot_write, whole_file
+from segan_monai.files import append_line, cannot_write, sha256_of, whole_file
 from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
-from segan_monai.json_files import read_json_lines, read_json_object
+from segan_monai.json_files import read_json_lines, read_json_object, write_json
 from segan_monai.metrics.volumes import region_volumes
 from segan_monai.parts import parse_part
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
@@ -197,8 +196,7 @@ class CaseJournal:
             "cases": cases,
         }
         self.record_dir.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.record_dir / "inference.json") as file:
-            file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+        write_json(self.record_dir / "inference.json", content)
         lines = [self.lines[case] for case in self.cases if case in self.lines]
         qualities = [
             (line["case"], region, *found.values())
@@ -228,10 +226,10 @@ class CaseJournal:
         record = self.record_dir / "run.json"
         config = read_json_object(record, "Delete it.").get("config", {}) if record.is_file() else {}
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
-        members = [hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None for file in self.weights]
+        members = [sha256_of(file) for file in self.weights]
         parts = [settings, members[0] if len(members) == 1 else members]
         if has_quality_file(self.weights):  # results have estimates by it
-            parts.append(hashlib.sha256(quality_file(self.weights).read_bytes()).hexdigest())
+            parts.append(sha256_of(quality_file(self.weights)))
         return digest(parts)
 
     def _read(self) -> dict[str, dict[str, Any]]:

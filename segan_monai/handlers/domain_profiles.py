@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Sequence
@@ -17,8 +16,7 @@ from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 from torch import Tensor
 
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.processes import gather_objects, process_rank
 
 logger = logging.getLogger(__name__)
@@ -120,8 +118,7 @@ class DomainProfiles:
             name: [values for domain, values in found if domain == name] for name in sorted({d for d, _ in found})
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.file) as temporary:
-            temporary.write_text(json.dumps({"profiles": record}) + "\n", encoding="utf-8")
+        write_json(self.file, {"profiles": record}, indent=None)
 
 
 class ScannerCheck:

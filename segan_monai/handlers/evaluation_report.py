@@ -51,8 +51,7 @@ class EvaluationReport:
     At the end, the rows of all processes are gathered, and rank 0 writes ``metrics.csv`` and ``summary.json`` and logs
     the table. Cases that a ``CaseEvaluator`` could not read or segment are in no mean; ``summary.json`` lists them with
     the reasons as ``not_evaluated``. Each run of the evaluator overwrites the files; if no case could be evaluated, it
-    removes them. Attach this handler before ``QualitySignals`` and ``CalibrationReport``, whose files of an earlier run
-    it removes too.
+    removes them. Attach this handler before ``QualitySignals``, which records the digest of ``metrics.csv``.
 
     Args:
         output_dir: folder for the results; created if missing.

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
+from segan_monai.json_files import write_json
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
 from segan_monai.processes import gather_objects
 
@@ -89,7 +89,7 @@ class NormalizationReport:
             },
         }
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        (self.output_dir / "normalization.json").write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+        write_json(self.output_dir / "normalization.json", record)
         self.draw(record["jensen_shannon_divergence_nats"])
 
     def draw(self, divergence: dict[str, dict[str, float]]) -> None:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
 from segan_monai.engines.mixed_precision import autocast_dtype
-from segan_monai.files import whole_file
+from segan_monai.json_files import write_json
 from segan_monai.processes import gather_objects, process_rank, shard
 
 logger = logging.getLogger(__name__)
@@ -110,8 +109,7 @@ class PatchReport:
                 of_domains[domain] = {"patches": int(mask.sum())}
                 of_domains[domain]["regions"] = dice_of_patches(counts[mask], self.regions)
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(self.file) as file:
-            file.write_text(json.dumps({**record, "domains": of_domains}, indent=4) + "\n", encoding="utf-8")
+        write_json(self.file, {**record, "domains": of_domains})
         table = "  ".join(f"{name} {of_region['dice']}" for name, of_region in record["regions"].items())
         logger.info("Dice of %d patches: %s (%s)", len(found), table, self.file)
 

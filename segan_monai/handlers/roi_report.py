@@ -16,8 +16,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 from numpy.typing import NDArray
 
-from segan_monai.files import whole_file
 from segan_monai.inferers.roi_slices import RoISliceInferer
+from segan_monai.json_files import write_json
 from segan_monai.metrics.summary import write_summary
 from segan_monai.networks.keypoints import object_boxes
 from segan_monai.processes import gather_objects
@@ -111,8 +111,7 @@ class RoIReport:
                 "_desc_": "bounds: continuous voxel indices of the input, 0 is the outer edge of the first; mm: RAS+",
                 "rois": rois,
             }
-            with whole_file(self.output_dir / f"{name}_rois.json") as file:
-                file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
+            write_json(self.output_dir / f"{name}_rois.json", content)
             if self.compare:
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis)
 

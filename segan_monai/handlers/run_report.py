@@ -11,6 +11,7 @@ from pathlib import Path
 import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
+from segan_monai.errors import UserError
 from segan_monai.report import write_report
 
 logger = logging.getLogger(__name__)
@@ -39,5 +40,7 @@ class RunReport:
             return
         try:
             logger.info("report: %s", write_report([self.output_dir]))
+        except UserError as error:  # such as no results, because all cases failed
+            logger.error("no report: %s", error)
         except Exception:  # an error in the report must not fail days of training
             logger.exception("the report of %s cannot be written; the run itself is complete", self.output_dir)

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -18,7 +17,7 @@ from monai.handlers import MLFlowHandler
 
 from segan_monai.errors import ConfigError, DataError, UserError
 from segan_monai.handlers.live_view import current_learning_rates, epoch_scalars
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.optional import require_modules
 from segan_monai.processes import process_rank
 
@@ -100,7 +99,7 @@ class TrackedRun(MLFlowHandler):
                 f"the MLflow run cannot start ({type(error).__name__}: {str(error).splitlines()[0]}). Check that the "
                 "server is running, or omit --mlflow; training does not need it."
             ) from error
-        self.file.write_text(json.dumps({"run_id": self.cur_run.info.run_id}) + "\n", encoding="utf-8")
+        write_json(self.file, {"run_id": self.cur_run.info.run_id})
 
     def _earlier_run(self) -> str:
         remedy = "Delete the file; the resumed training then starts a new MLflow run."

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from segan_monai.files import whole_file
+from segan_monai.json_files import write_json
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.parts import PARTS, describe_parts, summarize_parts
 
@@ -27,8 +27,6 @@ SHAPES = tuple(
     for mask in ("reference", "prediction")
 )
 COLUMNS = ("case", "region", *OVERLAPS, *DISTANCES, "reference_ml", "prediction_ml", *SHAPES)
-BESIDE = ("signals.json", "calibration.json")
-"""Files of one evaluation that other handlers write beside ``metrics.csv``."""
 FAILURE_RULE = "A case fails in a region when exactly one of the two masks is empty, or when they do not overlap."
 
 
@@ -138,12 +136,10 @@ def write_evaluation(
 
     In the CSV file, infinite distances are ``inf`` and unknown values are empty. Columns of the shape and of
     the parts that ``table`` lacks are omitted. The cases in ``not_evaluated``, with the reasons, are added to the
-    summary, as are the evaluated cases on which post-processing was chosen. ``BESIDE`` of an earlier evaluation is
-    removed: it would be read as of these results.
+    summary, as are the evaluated cases on which post-processing was chosen.
     """
     output_dir = Path(output_dir)
     output_dir.mkdir(parents=True, exist_ok=True)
-    _remove(output_dir, BESIDE)
     with whole_file(output_dir / "metrics.csv") as file:
         table.to_csv(
             file,
@@ -161,18 +157,13 @@ def write_evaluation(
 
 def remove_evaluation(folder: Path) -> None:
     """Remove the results of an earlier evaluation, and the report that shows them, where a new one has none."""
-    _remove(folder, (*BESIDE, "metrics.csv", "summary.json", "report.html"))
-
-
-def _remove(folder: Path, names: Iterable[str]) -> None:
-    for name in names:
+    for name in ("metrics.csv", "summary.json", "report.html"):
         (folder / name).unlink(missing_ok=True)
 
 
 def write_summary(file: Path, summary: Mapping[str, Any]) -> None:
     """Write ``summary.json`` atomically; NaN, which JSON does not allow, raises ValueError."""
-    with whole_file(file) as partial:
-        partial.write_text(json.dumps(summary, indent=4, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(file, summary, allow_nan=False)
 
 
 def format_table(table: pd.DataFrame) -> str:

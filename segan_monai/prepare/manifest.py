@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import DataError
-from segan_monai.files import whole_file
+from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json, read_json_lines
 
 MANIFEST = "manifest.json"
@@ -21,7 +19,6 @@ JOURNAL = ".manifest.jsonl"
 """One line per case since the last write of the manifest; rewriting the manifest per case would take minutes."""
 MADE_BY = "segan-monai prepare"
 _PACKAGES = ("segan-monai", "monai", "nibabel", "numpy", "pillow", "SimpleITK")
-_CHUNK = 2**20
 
 
 def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
@@ -39,7 +36,7 @@ def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str,
             status = part.stat()
             path = os.path.relpath(part, root) if part.is_relative_to(root) else str(part)
             mark = (path, status.st_size, status.st_mtime_ns)
-            sha256 = earlier.get(mark) or _sha256(part)
+            sha256 = earlier.get(mark) or sha256_of(part)
             records.append(dict(zip(("path", "bytes", "modified_ns", "sha256"), (*mark, sha256), strict=True)))
     return records
 
@@ -51,14 +48,6 @@ def _beside(file: Path) -> list[Path]:
     if file.suffix.lower() == ".hdr":
         return [path for ending in (".img", ".IMG") if (path := file.with_suffix(ending)).exists()][:1]
     return []
-
-
-def _sha256(file: Path) -> str:
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def same_content(records: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:
@@ -90,12 +79,6 @@ def _of_journal(file: Path, options: Mapping[str, Any]) -> dict[str, Any]:
     """Read the records of cases prepared with these options; the last line may be truncated."""
     lines = (line for line in read_json_lines(file) if isinstance(line, list) and len(line) == 3)
     return {str(case): record for made_with, case, record in lines if made_with == options}
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write JSON atomically."""
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
 
 
 def versions() -> dict[str, str]:

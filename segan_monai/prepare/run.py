@@ -25,10 +25,11 @@ from segan_monai.data.cases import find_cases
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import is_picture
 from segan_monai.files import append_line, lies_in
+from segan_monai.json_files import write_json
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
 from segan_monai.prepare.convert import prepare_case
-from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions, write_json
+from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
 from segan_monai.run.lock import LOCK_FILE, output_folder

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object, write_json
+from segan_monai.member_weights import QUALITY
 from segan_monai.quality.estimate import QualityModel
 
-NAME = "quality.json"
 VERSION = 1
 _LATER = {"case_statistics": 0.0}
 """Settings that files of earlier versions lack, and what these versions did."""
@@ -31,10 +30,10 @@ def quality_file(weights: Sequence[str | os.PathLike[str]]) -> Path:
     """
     if len(weights) > 1:
         raise ConfigError(
-            f"estimate_quality: the run has {len(weights)} weights; expected one network, because {NAME} is fitted to "
-            "the predictions of single networks. Set --estimate_quality false."
+            f"estimate_quality: the run has {len(weights)} weights; expected one network, because {QUALITY} is fitted "
+            "to the predictions of single networks. Set --estimate_quality false."
         )
-    return Path(weights[0]).with_name(NAME)
+    return Path(weights[0]).with_name(QUALITY)
 
 
 def has_quality_file(weights: Sequence[str | os.PathLike[str]]) -> bool:
@@ -59,13 +58,12 @@ def write_quality(
     file = quality_file([weights])
     content = {
         "version": VERSION,
-        "weights_sha256": digest_of(Path(weights)),
+        "weights_sha256": sha256_of(Path(weights)),
         "settings": dict(settings),
         "model": model.record(),
         "fit": dict(fit),
     }
-    with whole_file(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(file, content, indent=1, allow_nan=False)
     return file
 
 
@@ -92,7 +90,7 @@ def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[st
         raise ConfigError(str(error)) from error
     if content.get("version") != VERSION:
         raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
-    if content.get("weights_sha256") != digest_of(Path(weights[0])):
+    if content.get("weights_sha256") != sha256_of(Path(weights[0])):
         raise ConfigError(
             f"{file} was fitted for other weights than {Path(weights[0]).name}; expected those of the fit "
             f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
@@ -121,8 +119,3 @@ def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: 
                 f"{name} was made with {key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as "
                 f"in this run. {remedy}"
             )
-
-
-def digest_of(weights: Path) -> str | None:
-    """Return the SHA-256 of a file; None if it does not exist."""
-    return hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.quality.estimate import FitCase
 from segan_monai.quality.file import VERSION, require_settings
 
@@ -32,7 +31,7 @@ def write_signals(
     cases: Mapping[str, Mapping[str, Any]],
     trained_on: Sequence[str] | None = (),
 ) -> None:
-    """Write the signals of cases.
+    """Write the signals of cases, with the SHA-256 of the ``metrics.csv`` that the evaluation wrote before.
 
     Args:
         folder: output folder of the evaluation.
@@ -47,10 +46,10 @@ def write_signals(
         "version": VERSION,
         "settings": dict(settings),
         "trained_on": None if trained_on is None else list(trained_on),
+        "metrics_sha256": sha256_of(folder / "metrics.csv"),
         "cases": dict(sorted(cases.items())),
     }
-    with whole_file(folder / SIGNALS) as file:
-        file.write_text(json.dumps(content, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / SIGNALS, content, allow_nan=False, indent=None)
 
 
 def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitCase]]:
@@ -127,6 +126,12 @@ def _content(folder: Path) -> dict[str, Any]:
     content = read_json_object(folder / SIGNALS, remedy)
     if content.get("version") != VERSION or not {"settings", "cases"} <= content.keys():
         raise DataError(f"{folder / SIGNALS} is of another version ({content.get('version')!r}). {remedy}")
+    metrics = content.get("metrics_sha256")  # earlier versions did not record it
+    if metrics is not None and metrics != sha256_of(folder / "metrics.csv"):
+        raise DataError(
+            f"{folder / 'metrics.csv'} has changed since {SIGNALS} was written beside it, such as by an evaluation of "
+            f"other label maps; expected the file of the same evaluation. {remedy}"
+        )
     if content["settings"].get("members", 1) != 1:
         raise ConfigError(
             f"{folder / SIGNALS} is of an ensemble of {content['settings']['members']} networks; expected one network, "

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of, whole_file
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality import QualityModel
-from segan_monai.quality.file import digest_of, require_settings
+from segan_monai.quality.file import require_settings
 from segan_monai.quality_critic.network import CriticNetwork
 
 FOLDER = "quality_critic"
@@ -69,7 +68,7 @@ def write_critic(
         torch.save(critic.network.state_dict(), temporary)
     content = {
         "version": VERSION,
-        "critic_sha256": digest_of(folder / "critic.pt"),
+        "critic_sha256": sha256_of(folder / "critic.pt"),
         "channels": channels,
         "regions": critic.regions,
         "size": critic.size,
@@ -77,8 +76,7 @@ def write_critic(
         "model": critic.model.record(),
         "fit": dict(fit),
     }
-    with whole_file(folder / "critic.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_json(folder / "critic.json", content, indent=1, allow_nan=False)
     return folder
 
 
@@ -105,7 +103,7 @@ def read_critic(weights_dir: Path, settings: Mapping[str, Any]) -> Critic:
     if content.get("version") != VERSION:
         raise ConfigError(f"{file} has version {content.get('version')!r}; expected {VERSION}. {_AGAIN}")
     weights = file.with_name("critic.pt")
-    if not weights.is_file() or content.get("critic_sha256") != digest_of(weights):
+    if not weights.is_file() or content.get("critic_sha256") != sha256_of(weights):
         raise ConfigError(
             f"{weights} is missing or not the file of {file.name}; expected SHA-256 {content.get('critic_sha256')}. "
             f"Copy the whole folder again. {_AGAIN}"

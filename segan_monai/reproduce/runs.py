@@ -8,7 +8,6 @@ random state belong to that run alone. Finished runs are kept, and interrupted o
 
 from __future__ import annotations
 
-import json
 import logging
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.errors import ConfigError, UserError
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.reproduce.active import POOL, choose_cases
 from segan_monai.reproduce.labels import regions_in_all
 from segan_monai.reproduce.overlays import changed_keys, contents_of
@@ -171,7 +170,7 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     seconds.loc[1] = seconds.loc[2]  # the first epoch includes warm-up
     an_epoch = float(seconds.mean())
     epochs = max(1, round((plan.train_seconds or 0) / an_epoch))
-    _write_json(file, {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs})
+    write_json(file, {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs})
     return epochs
 
 
@@ -211,7 +210,7 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
         return
-    _write_json(file, record)
+    write_json(file, record)
 
 
 def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
@@ -229,12 +228,12 @@ def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[
 def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:
     """Run a bundle in a folder that no other process uses."""
     if plan.overrides:
-        _write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
-    _write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
+        write_json(output_dir.with_name("overrides.json"), config_values(plan.overrides))
+    write_json(output_dir.with_suffix(".json"), config_values({**settings, "output_dir": str(output_dir)}))
     overlays = overlays_of(plan, row, run_id, output_dir)
     for file, content in overlays:
         if content is not None:
-            _write_json(file, content)
+            write_json(file, content)
     files = with_overlays(plan, run_id, output_dir, [file for file, _ in overlays])
     logger.info("%s, seed %s: %s", row, settings["seed"], run_id if run_id == "evaluating" else output_dir.stem)
     log = output_dir.with_suffix(".log")
@@ -247,8 +246,3 @@ def _run_in(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mappi
             f"row '{row}', seed {settings['seed']}: {run_id} ended with status {done.returncode}: "
             f"{lines[-1] if lines else 'it printed nothing'}. See {log}; the same command goes on where it stopped."
         )
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> Path:
-    file.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")
-    return file

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.json_files import write_json
 from segan_monai.optional import require_modules
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.simulated_data import MARK
@@ -210,4 +210,4 @@ atlases for pediatric studies, NeuroImage 54 (2011) 313-327, https://doi.org/10.
         "training": [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names],
         "test": [],
     }
-    (folder / "dataset.json").write_text(json.dumps(description, indent=4) + "\n", encoding="utf-8")
+    write_json(folder / "dataset.json", description)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from segan_monai.errors import DataError
 from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.report.history import read_history
 
 TRIAL = "trial.json"
@@ -146,6 +146,5 @@ def write_results(output_dir: Path, trials: Sequence[SweepTrial], metric: str) -
     ]
     with whole_file(output_dir / "sweep.csv") as file:
         pd.DataFrame(lines).to_csv(file, index=False, float_format="%.6g")
-    with whole_file(output_dir / "best.json") as file:
-        file.write_text(json.dumps(trials[0].settings, indent=4) + "\n", encoding="utf-8")
+    write_json(output_dir / "best.json", trials[0].settings)
     return [output_dir / "sweep.csv", output_dir / "best.json"]

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.optional import require_modules
 from segan_monai.reproduce.cluster import Cluster, hide_gpus
 from segan_monai.reproduce.overlays import changed_keys
@@ -67,11 +66,16 @@ def _new_tuner(sweep: Sweep, trainable: Any, trials: int, retries: int, min_epoc
     from ray.tune.schedulers import ASHAScheduler
     from ray.tune.search.optuna import OptunaSearch
 
-    goal = {"metric": "value", "mode": "max" if sweep.largest else "min"}
+    mode = "max" if sweep.largest else "min"
     early = ASHAScheduler(
-        time_attr="epoch", max_t=sweep.epochs, grace_period=min_epochs, reduction_factor=REDUCTION, **goal
+        time_attr="epoch",
+        metric="value",
+        mode=mode,
+        max_t=sweep.epochs,
+        grace_period=min_epochs,
+        reduction_factor=REDUCTION,
     )
-    search = OptunaSearch(sweep.space.distributions(), seed=seed, **goal)
+    search = OptunaSearch(sweep.space.distributions(), metric="value", mode=mode, seed=seed)
     return tune.Tuner(
         trainable,
         tune_config=tune.TuneConfig(num_samples=trials, search_alg=search, scheduler=early),
@@ -124,8 +128,7 @@ def _follows(sweep: Sweep) -> Any:
             record = {**read_json_object(file), "ended": True}
             if "failed" in record:
                 logger.error("trial %s failed: %s", trial.trial_id, record["failed"])
-            with whole_file(file) as partial:
-                partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+            write_json(file, record)
 
     return Follow()
 
@@ -144,5 +147,4 @@ def _claim(file: Path, record: dict[str, Any]) -> None:
                 "--output-dir, or type the same command to resume it."
             )
         return
-    with whole_file(file) as partial:
-        partial.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+    write_json(file, record)

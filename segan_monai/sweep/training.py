@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import UserError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.reproduce.cluster import wait_until_free
 from segan_monai.reproduce.overlays import by_file_name, contents_of
+from segan_monai.reproduce.published import is_packaged
 from segan_monai.sweep.results import TRIAL, validations
 from segan_monai.sweep.space import Space
 from segan_monai.typed import config_values
@@ -69,13 +68,16 @@ class Sweep:
         return self.output_dir / "trials" / trial
 
     def record(self) -> dict[str, Any]:
-        """Return the settings on which the results depend."""
+        """Return the settings on which the results depend, with the content of the user's own overlays.
+
+        That of this package's overlays is left out, as in ``reproduce``: a new version goes on with an earlier sweep.
+        """
         return {
             "bundle": self.bundle.name,
             "dataset_dir": str(self.dataset_dir),
             "datalist": None if self.datalist is None else str(self.datalist),
             "overlays": [file.name for file in self.overlays],
-            "contents": contents_of(by_file_name(self.overlays)),
+            "contents": contents_of(by_file_name(file for file in self.overlays if not is_packaged(file))),
             "settings": dict(self.settings),
             "space": dict(self.space.ranges),
             "epochs": self.epochs,
@@ -108,7 +110,7 @@ class Training:
         record = self.folder / TRIAL
         earlier = read_json_object(record) if record.is_file() else {}
         started = earlier.get("started") or datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        _write(record, {"drawn": dict(drawn), "settings": settings, "started": started})
+        write_json(record, {"drawn": dict(drawn), "settings": settings, "started": started})
         wait_until_free(self.training)
         values = validations(self.training, sweep.metric)
         if not (len(values) and values.index.max() >= sweep.epochs):
@@ -130,7 +132,7 @@ class Training:
             raise
         except TrainingFailedError as error:
             record = self.folder / TRIAL
-            _write(record, {**read_json_object(record), "failed": str(error)})
+            write_json(record, {**read_json_object(record), "failed": str(error)})
             return {"done": True}
 
     def _next_validation(self) -> dict[str, Any]:
@@ -177,7 +179,7 @@ class Training:
             "resume": (self.training / "last.pt").is_file(),
         }
         own = self.folder / "training.json"
-        _write(own, config_values(config))
+        write_json(own, config_values(config))
         files = [str(file) for file in (sweep.bundle / "configs" / "train.json", *sweep.overlays, own)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
         with self.log.open("w", encoding="utf-8") as stream:
@@ -197,8 +199,3 @@ class Training:
             f"{self.folder}: the training ended with status {status}: {lines[-1] if lines else 'it printed nothing'}. "
             f"See {self.log}."
         )
-
-
-def _write(file: Path, content: Mapping[str, Any]) -> None:
-    with whole_file(file) as partial:
-        partial.write_text(json.dumps(content, indent=4) + "\n", encoding="utf-8")

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -13,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
-from segan_monai.json_files import read_json_object
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +38,8 @@ def write_trained_settings(weights: Path, record: Mapping[str, Any]) -> None:
         OutputError: The file cannot be written.
     """
     files = {"weights": weights, "split": weights.with_name("split.json")}
-    digests = {name: {"file": file.name, "sha256": _digest(file)} for name, file in files.items() if file.is_file()}
-    with whole_file(settings_file(weights)) as file:
-        file.write_text(json.dumps({**record, **digests}, indent=4) + "\n", encoding="utf-8")
+    digests = {name: {"file": file.name, "sha256": sha256_of(file)} for name, file in files.items() if file.is_file()}
+    write_json(settings_file(weights), {**record, **digests})
 
 
 def write_region_rules(weights: Path, rules: Mapping[str, Any], chosen: Mapping[str, Any]) -> None:
@@ -61,8 +58,7 @@ def write_region_rules(weights: Path, rules: Mapping[str, Any], chosen: Mapping[
     record = read_json_object(settings_file(weights))
     record["settings"][RULES] = dict(rules) or None
     record[CHOSEN] = dict(chosen)
-    with whole_file(settings_file(weights)) as file:
-        file.write_text(json.dumps(record, indent=4) + "\n", encoding="utf-8")
+    write_json(settings_file(weights), record)
 
 
 def cases_of_region_rules(weights: str | os.PathLike[str]) -> list[str]:
@@ -118,7 +114,7 @@ def _compare_digest(file: Path, entry: Any) -> None:
     if not isinstance(entry, dict):
         return
     described = file.with_name(Path(str(entry.get("file"))).name)
-    if described.is_file() and _digest(described) != entry.get("sha256"):
+    if described.is_file() and sha256_of(described) != entry.get("sha256"):
         logger.warning(
             "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
             "delete the one here.",
@@ -126,10 +122,6 @@ def _compare_digest(file: Path, entry: Any) -> None:
             file,
             file.name,
         )
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _is_plain(value: Any) -> bool:

@@ -120,7 +120,7 @@ def test_losses_are_read_after_so_many_phases_and_before_a_checkpoint():
 
     trainer = make_trainer("segmentation", batches)
     trainer.look_every = 100
-    trainer.signals.received = 15
+    trainer.stops.signals.received = 15
     trainer.state.epoch = trainer.state.iteration = 1
     trainer._iteration(trainer, batches[0])
     with pytest.raises(NonFiniteLossError, match="loss term 'mask' of the segmentor"):

@@ -140,6 +140,17 @@ def test_an_evaluation_that_serves_no_fit_is_refused(tmp_path, changes, message)
         read_evaluations([folder])
 
 
+def test_metrics_of_another_evaluation_are_refused(tmp_path):
+    folder = evaluation(tmp_path / "0")
+    content = json.loads((folder / "signals.json").read_text(encoding="utf-8"))
+    write_signals(folder, content["settings"], content["cases"])
+    assert len(read_evaluations([folder])[1]) == 50
+    with (folder / "metrics.csv").open("a", encoding="utf-8") as file:
+        file.write("other,lesion,0.5\n")
+    with pytest.raises(DataError, match=r"metrics\.csv has changed since signals\.json was written beside it, .*"):
+        read_evaluations([folder])
+
+
 def test_a_region_with_few_labels_is_refused(tmp_path):
     folder = evaluation(tmp_path / "0")
     lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()

@@ -122,7 +122,7 @@ def test_a_sweep_is_resumed_after_its_overlays_moved(tmp_path):
     _claim(tmp_path / "sweep.json", replace(sweep, overlays=(files[1],)).record())
     with pytest.raises(ConfigError, match=r"\(contents, epochs in own\.json differ\)"):
         _claim(tmp_path / "sweep.json", replace(sweep, overlays=(files[2],)).record())
-    both = replace(sweep, overlays=(files[0], files[2])).record()["contents"]
+    both = replace(sweep, overlays=(files[0], CONFIGS / "cpu.json", files[2])).record()["contents"]
     assert both == {"own.json": {"epochs": 2}, "own.json (1)": {"epochs": 3}}
 
 

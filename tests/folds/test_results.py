@@ -1,0 +1,36 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from segan_monai.folds import configurations, write_results
+from segan_monai.reproduce import Plan
+from tests.folds.results import one_region, write_fold
+
+
+@pytest.fixture
+def plan(tmp_path) -> Plan:
+    return Plan(configurations("hippocampus", ["2-D=axial_slices", "2.5-D="]), Path("Task04"), tmp_path)
+
+
+def test_the_files_have_scores_and_choice(tmp_path, plan):
+    runs = [
+        write_fold(tmp_path, row, fold, one_region(**dict.fromkeys(cases, dice)))
+        for row, dice in (("2-D", 0.5), ("2.5-D", 0.75))
+        for fold, cases in enumerate(("ab", "cd"))
+    ]
+    found = write_results(plan, runs, {}, ensembles=False, region_rules=False)
+    assert found.record is not None
+    assert found.record["winner"] == "2.5-D"  # better by .25 in all four
+    assert json.loads((tmp_path / "folds.json").read_text(encoding="utf-8")) == found.record
+    assert (tmp_path / "folds.md").read_text(encoding="utf-8") == found.text
+    table = pd.read_csv(tmp_path / "folds.csv")
+    assert table.groupby("row")["dice"].agg(["count", "mean"]).to_dict("index") == {
+        "2-D": {"count": 4, "mean": 0.5},
+        "2.5-D": {"count": 4, "mean": 0.75},
+    }
