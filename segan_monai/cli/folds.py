@@ -69,7 +69,6 @@ def folds(
     from segan_monai.files import whole_file
     from segan_monai.folds import (
         FoldRun,
-        bundle_folds,
         can_save_maps,
         check_complete,
         choose_region_rules,
@@ -79,6 +78,7 @@ def folds(
         ensemble_name,
         ensembles_of,
         evaluation_keys,
+        folds_of,
         format_result,
         out_of_fold_scores,
         record_of_choice,
@@ -104,7 +104,7 @@ def folds(
     plan = Plan(
         table, data, output_dir, datalist, [find_overlay(file) for file in config or []], overrides, train_seconds
     )
-    parts = parse_numbers(folds, "folds") if folds else bundle_folds(table, overrides)
+    parts = parse_numbers(folds, "folds") if folds else folds_of(plan)
     numbers = parse_numbers(seeds, "seeds")
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)
