@@ -20,7 +20,7 @@ def export(
         Path, typer.Option("--output", "-o", help="File to write: .ts, .onnx or .pt2; for map, a new folder.")
     ],
     weights: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Weights; default: models/model.pt of the bundle.")
+        Path | None, typer.Option(help="File of weights, or folder of a training; default: models of the bundle.")
     ] = None,
     config: Annotated[
         list[Path] | None,

@@ -66,10 +66,10 @@ def folds(
     from segan_monai.bundles_by_name import find_overlay
     from segan_monai.folds import (
         FoldRun,
-        bundle_folds,
         can_save_maps,
         configurations,
         evaluation_keys,
+        folds_of,
         run_fold,
         write_results,
     )
@@ -92,7 +92,7 @@ def folds(
     plan = Plan(
         table, data, output_dir, datalist, [find_overlay(file) for file in config or []], overrides, train_seconds
     )
-    parts = parse_numbers(folds, "folds") if folds else bundle_folds(table, overrides)
+    parts = parse_numbers(folds, "folds") if folds else folds_of(plan)
     numbers = parse_numbers(seeds, "seeds")
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)

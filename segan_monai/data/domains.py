@@ -101,7 +101,7 @@ def split_domains(
         fold: which of them is the validation set, from 0.
         seed: of the shuffle.
         file: write the split of all domains to this JSON file.
-        max_cases: use so many cases of each domain only, drawn with the seed.
+        max_cases: use so many cases of each domain only, drawn with the seed; and largest number of unlabelled ones.
         train_domains: only the cases of these domains are returned; the file lists all, so that runs that train on
             different domains are evaluated on the same cases. None for all.
         by: ``subject`` or ``patch``.
@@ -136,7 +136,8 @@ def split_domains(
         )
     elif given is None:
         drawn = {"seed": seed, "folds": folds, "fold": fold}
-    if max_cases is not None and max_cases >= max(Counter(case["domain"] for case in usable).values(), default=0):
+    of_domains = Counter(case["domain"] for case in usable)
+    if max_cases is not None and max_cases >= max(*of_domains.values(), len(unlabelled), 0):
         max_cases = None  # it has no effect
     drawn |= {"max_cases": max_cases, "split_by": by}
     if by == "patch" and patch_stride is not None:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segan_monai.data.split_file import Case, cases_of_part, read_split
+from segan_monai.data.split_file import Case, cases_of_part, of_trained_patients, read_split
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
         cases: all cases.
         split_files: the split with which each member was trained. ``held_out`` takes a member without its split file
             as trained on none of the cases, and logs a warning.
-        subset: ``held_out``, every case that no member was trained on; ``validation``, the validation cases of every
-            member; ``training``, the cases that any member was trained on; ``all``, or ``test`` for the section of that
-            name in the data set.
+        subset: ``held_out``, every case that no member was trained on, and whose patient was not (see
+            ``of_trained_patients``); ``validation``, the validation cases of every member; ``training``, the cases that
+            any member was trained on; ``all``, or ``test`` for the section of that name in the data set.
         split_by: must be ``subject``.
 
     Returns:
@@ -46,6 +46,7 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
         )
     trained: dict[str, set[str]] = {}
     validated: list[set[str]] = []
+    of_patients: set[str] = set()
     for file in split_files:
         if not Path(file).is_file() and subset not in ("training", "validation"):
             logger.warning("no split file %s: its member may have been trained on any of the cases", file)
@@ -56,6 +57,7 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
             raise ConfigError(f"{file} is a split by patch, so its member has seen every case. Evaluate it by itself.")
         trained[file] = names[0] | names[1]
         validated.append(names[2])
+        of_patients |= of_trained_patients(cases, split) if subset == "held_out" else set()
     seen = set().union(*trained.values())
     if subset == "training":
         chosen = [case for case in cases if case["case"] in seen]
@@ -63,7 +65,7 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
         of_all = set.intersection(*validated)
         chosen = [case for case in cases if case["case"] in of_all]
     elif subset == "held_out":
-        chosen = [case for case in cases if case["case"] not in seen]
+        chosen = [case for case in cases if case["case"] not in seen | of_patients]
     else:
         chosen = [case for case in cases if subset == "all" or case.get("section") == "test"]
         _refuse_trained([case["case"] for case in chosen], trained, subset)

@@ -87,7 +87,7 @@ def split_cases(
     given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
         how = {"seed": seed, **({"folds": folds, "fold": fold} if held_out is None else {"held_out": held_out})}
-    if max_cases is not None and max_cases >= len(usable):
+    if max_cases is not None and max_cases >= max(len(usable), len(unlabelled)):
         max_cases = None  # it has no effect
     how["max_cases"] = max_cases
     if labeled_cases is not None:
@@ -97,7 +97,7 @@ def split_cases(
         split = continue_split(in_sections, Path(file), how, new_cases, given or ())
         check_unlabeled(split, require_unlabeled)
         return split
-    if max_cases is not None:
+    if max_cases is not None and max_cases < len(usable):
         drawn = random.Random(f"{seed} {max_cases}").sample(range(len(usable)), max(max_cases, 0))
         usable = [usable[index] for index in sorted(drawn)]
     if given is not None:

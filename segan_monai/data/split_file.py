@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Case = dict[str, Any]
 PARTS = ("training", "validation")
+TRAINED_ON = ("training", "unlabeled")
 
 
 def write_split(
@@ -136,3 +137,34 @@ def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -
             continue
         found.append(case)
     return found
+
+
+def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
+    """Return the names of cases in no part of a split that are of a patient whose other cases were trained on.
+
+    A split keeps the cases of a patient together. Those that it does not have, because of ``max_cases`` or because they
+    were added later, may still be of such a patient. A warning says so.
+
+    Args:
+        cases: the current cases.
+        record: what ``read_split`` returns.
+    """
+    names = {part: {case["case"] for case in cases_of_part(cases, record, part)} for part in (*TRAINED_ON, PARTS[1])}
+    trained = names["training"] | names["unlabeled"]
+    subjects = {_subject(case) for case in cases if case["case"] in trained}
+    subjects |= {record["subjects"].get(name, name) for part in TRAINED_ON for name in record[part]}
+    known = trained | names["validation"]
+    found = [case for case in cases if case["case"] not in known and _subject(case) in subjects]
+    if found:
+        logger.warning(
+            "%d cases are not held out, although none of them was trained on: other cases of their patients were, such "
+            "as those of %s (case %s)",
+            len(found),
+            _subject(found[0]),
+            found[0]["case"],
+        )
+    return {case["case"] for case in found}
+
+
+def _subject(case: Case) -> str:
+    return str(case.get("subject", case["case"]))

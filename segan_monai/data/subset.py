@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.ensemble_split import held_out_by_all
-from segan_monai.data.split_file import Case, cases_of_part, read_split
+from segan_monai.data.split_file import TRAINED_ON, Case, cases_of_part, of_trained_patients, read_split
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -29,9 +29,9 @@ def held_out(
         cases: all cases.
         split_file: the split with which the model was trained; of an ensemble a list, see ``held_out_by_all``. Without
             it, ``held_out`` returns all cases and logs a warning.
-        subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name;
-            ``training``, ``validation`` or ``all``; ``unlabeled``, training cases whose labels were hidden; or
-            ``test``, the section of that name in the data set.
+        subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name, and
+            whose patient was not (see ``of_trained_patients``); ``training``, ``validation`` or ``all``; ``unlabeled``,
+            training cases whose labels were hidden; or ``test``, the section of that name in the data set.
         split_by: ``subject``, or ``patch`` for a split of patches: then all its cases are returned, whatever the
             subset, because each has patches of every part, see ``patches_of_split``.
 
@@ -62,8 +62,9 @@ def held_out(
                 f"{split_file} is a split by patch: every case has training patches, so none is held out. Pass "
                 "--split_by patch to score its test patches, or --subset all."
             )
-        parts = ("training", "unlabeled") if subset == "held_out" else (subset,)
+        parts = TRAINED_ON if subset == "held_out" else (subset,)
         names = {case["case"] for part in parts for case in cases_of_part(cases, split, part)}
+        names |= of_trained_patients(cases, split) if subset == "held_out" else set()
         chosen = [case for case in cases if (case["case"] in names) != (subset == "held_out")]
     if not chosen:
         raise DataError(

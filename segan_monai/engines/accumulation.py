@@ -46,6 +46,19 @@ def split(tensors: Sequence[Tensor | None], steps: int) -> list[Part]:
     return [Part(row, samples[i] / sum(samples), i == steps - 1) for i, row in enumerate(rows)]
 
 
+def repeated(rows: Tensor, parts: int) -> Tensor:
+    """Return indices, repeated until each of several parts gets the same number of them.
+
+    Examples:
+        >>> repeated(torch.tensor([4, 7, 9]), 2)
+        tensor([4, 7, 9, 4])
+        >>> repeated(torch.tensor([5]), 3)
+        tensor([5, 5, 5])
+    """
+    each = -(-len(rows) // parts)
+    return rows[torch.arange(each * parts, device=rows.device) % len(rows)]
+
+
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Return the tensors of all parts as those of the batch; a single one is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,12 +15,12 @@ from torch import Tensor, nn
 from segan_monai.engines.accumulation import Part, TwoPasses
 from segan_monai.engines.gradient_balance import balancing_factors, last_weight
 from segan_monai.engines.parameters import frozen
+from segan_monai.engines.reference_samples import ReferenceSamples
 from segan_monai.engines.schedule import ramp
 from segan_monai.engines.segan import SegANTrainer, as_float32, final_logits
 from segan_monai.engines.unlabeled_images import UnlabeledImages, unlabeled_images
 from segan_monai.engines.unpaired_masks import Unpaired, UnpairedMasks
 from segan_monai.losses import PatchScoreLoss, UnpairedL1Loss, loss_of_known_pixels
-from segan_monai.processes import any_rank
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
@@ -57,7 +58,8 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
 
     r must be drawn as u is. Slices chosen by their label, because they have foreground, would let C tell true masks by
     the presence of an organ. If the batch has ``uniform`` (B,), false for samples chosen by their label, r is the other
-    samples (see ``RandSlicesd``); else r is x. See ``UnpairedMasks`` for other differences.
+    samples (see ``RandSlicesd``); else r is x. Without any r, an iteration omits the unpaired and the patch term, see
+    ``ReferenceSamples``. See ``UnpairedMasks`` for other differences.
 
     If batches have ``mask`` (B, K, H, W), 1 where the label is known, the supervised loss uses known pixels only (see
     ``loss_of_known_pixels``). In the critic's terms, predicted and true masks are multiplied by it.
@@ -132,6 +134,8 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         self.unlabeled_critic_start = unlabeled_critic_start
         self.unlabeled_critic_ramp = unlabeled_critic_ramp
         self.balance_gradients = balance_gradients
+        self.references = ReferenceSamples()
+        self.references.attach(self)
         self.draws = False  # whether this iteration has the unpaired or patch terms
         self.last_weight: nn.Parameter | None = None
         self.comparable = UnpairedMasks(mask_blur, mask_noise, self.state.device)
@@ -150,12 +154,11 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
             self.state.output["mask"] = known
         needed = self.consistency or self.unlabeled_critic_plays
         unlabeled = unlabeled_images(self, batchdata, image) if needed else None
-        uniform = torch.as_tensor(batchdata["uniform"]) if "uniform" in batchdata else None
+        rows = self._rows_of_references(batchdata, image, unlabeled)
         self.network.train()
         self.critic.train()
-        parts = self.split(image, target, known, unlabeled, uniform)
-        self.draws = self.unlabeled_critic_plays and self._all_have_uniform(parts)
-        segmented = TwoPasses(self._segment, parts, self.network, self.state.device)
+        parts = self.split(image, target, known, unlabeled, rows)
+        segmented = TwoPasses(partial(self._segment, (image, target, known)), parts, self.network, self.state.device)
         if self.critic_plays or self.draws:
             self._step_critic(segmented.first())
         engine.fire_event(IterationEvents.FORWARD_COMPLETED)
@@ -171,16 +174,17 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
 
         return self.finish(predictions, step.loss)
 
-    def _segment(self, *tensors: Any) -> Segmented:
-        """Return what the critic and the segmentor need of a part of the batch."""
-        image, target, known, unlabeled, uniform = tensors
+    def _segment(self, batch: Sequence[Any], *tensors: Any) -> Segmented:
+        """Return what the critic and the segmentor need of a part of the batch (image, label map, known labels)."""
+        image, target, known, unlabeled, rows = tensors
         with self.autocast():
             outputs, of_unlabeled = self._predict(image, unlabeled)
             prediction = final_logits(outputs).sigmoid()
         pair = (image, prediction, target) if known is None else (image, prediction * known, target * known)
         drawn = None
         if self.draws:
-            drawn = self._draw(uniform, unlabeled, of_unlabeled.sigmoid(), (image, target, known))
+            references = (image, target, known) if rows is None else [x if x is None else x[rows] for x in batch]
+            drawn = self._compared(unlabeled, of_unlabeled.sigmoid(), references)
         return Segmented(outputs, of_unlabeled, pair, drawn)
 
     def _terms(self, part: Part, found: Segmented) -> dict[str, Tensor]:
@@ -214,19 +218,19 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         with self.autocast():
             return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
-    def _all_have_uniform(self, parts: Sequence[Part]) -> bool:
-        """Return whether all parts of all processes have a uniformly drawn sample, so that they have the same terms."""
-        drawn = [part.tensors[4] for part in parts]
-        if drawn[0] is None:
-            return True
-        return not any_rank(not all(bool(uniform.any()) for uniform in drawn))
+    def _rows_of_references(self, batchdata: dict[str, Any], image: Tensor, unlabeled: Any) -> Tensor | None:
+        """Decide whether this iteration has the unpaired and patch terms, and return the rows of their references."""
+        self.draws = False
+        if not self.unlabeled_critic_plays:
+            return None
+        parts = min(self.accumulation_steps, len(image), len(unlabeled))
+        rows = self.references.choose(batchdata.get("uniform"), parts)
+        self.draws = self.references.found
+        return None if rows is None else rows.to(image.device, non_blocking=True)
 
-    def _draw(self, uniform: Tensor | None, image: Any, predicted: Tensor, labelled: Sequence[Any]) -> Unpaired:
-        """Return unlabelled images with predicted masks, and labelled ones, uniformly drawn, with true masks."""
-        if uniform is not None:
-            rows = uniform.nonzero().flatten().to(image.device, non_blocking=True)
-            labelled = [x if x is None else x[rows] for x in labelled]
-        reference, true, known = labelled
+    def _compared(self, image: Any, predicted: Tensor, references: Sequence[Any]) -> Unpaired:
+        """Return unlabelled images with predicted masks, and references with true masks, comparable for the critic."""
+        reference, true, known = references
         since = self.epochs_done - self.unlabeled_critic_start + 1
         left = max(0.0, 1 - since / self.unlabeled_critic_ramp) if self.unlabeled_critic_ramp else 0.0
         predicted, true = self.comparable(predicted, true, known, left)

@@ -19,6 +19,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.json_files import refuse_byte_order_mark
+from segan_monai.member_weights import single_weights
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
 from segan_monai.trained import apply_trained_settings, given_keys, read_trained_settings
@@ -43,13 +44,13 @@ class ExportedBundle:
 
     Args:
         bundle: Folder of the bundle.
-        weights: File of weights; by default ``models/model.pt`` of the bundle.
+        weights: File of weights, or folder with ``model.pt``; by default ``models`` of the bundle.
         overlays: Config files merged over ``inference.json``.
         overrides: Config keys and their values.
 
     Raises:
-        ConfigError: The bundle does not exist, or the weights are missing or of another architecture; or an overlay or
-            override contradicts the settings of the training in ``model.json``.
+        ConfigError: The bundle does not exist, or the weights are missing, of another architecture or those of an
+            ensemble; or an overlay or override contradicts the settings of the training in ``model.json``.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class ExportedBundle:
         for file in (self.files[0], self.meta_file):
             if not Path(file).is_file():
                 raise ConfigError(f"{file}: no such file; expected the folder of a bundle, with configs/ in it.")
-        self.weights = Path(weights) if weights else self.bundle / "models" / "model.pt"
+        self.weights = single_weights(weights, self.bundle / "models")
+        if (overrides or {}).get("weights") is not None:
+            raise ConfigError(f"weights={(overrides or {})['weights']} has no effect here. Pass --weights FILE.")
         self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
         self.trained: dict[str, Any] = {}  # settings of the training, once the config is read
 

@@ -3,7 +3,7 @@
 """Cross-validation of configurations: trains all folds, scores every case out of fold, and chooses a configuration."""
 
 from segan_monai.folds.choice import Choice, choose_row
-from segan_monai.folds.configurations import bundle_folds, configurations
+from segan_monai.folds.configurations import configurations, folds_of
 from segan_monai.folds.ensembles import ensemble_name, ensembles_of, score_ensemble
 from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores, summarize_rows
 from segan_monai.folds.region_rules import choose_region_rules, describe_rules
@@ -15,7 +15,6 @@ __all__ = [
     "Choice",
     "FoldRun",
     "Results",
-    "bundle_folds",
     "can_save_maps",
     "check_complete",
     "choose_region_rules",
@@ -25,6 +24,7 @@ __all__ = [
     "ensemble_name",
     "ensembles_of",
     "evaluation_keys",
+    "folds_of",
     "format_result",
     "out_of_fold_scores",
     "record_of_choice",

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from segan_monai.bundles_by_name import find_bundle, find_overlay
+from segan_monai.check.config_files import read_config_file
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import read_json_object
-from segan_monai.reproduce import ResultTable
+from segan_monai.reproduce import Plan, ResultTable
 
 BUNDLE_ROW = "bundle"
 """Name of the configuration without overlays."""
@@ -64,14 +64,31 @@ def configurations(bundle: str, rows: Sequence[str]) -> ResultTable:
     )
 
 
-def bundle_folds(table: ResultTable, overrides: Mapping[str, Any]) -> list[int]:
-    """Return the numbers of all folds, from the key ``folds`` of the bundle or of the user's settings.
+def folds_of(plan: Plan) -> list[int]:
+    """Return the numbers of all folds, from the key ``folds`` of the overlays, the user's settings or the bundle.
+
+    Args:
+        plan: bundle, overlays for all rows, settings, and the overlays of each row. Later ones win.
 
     Raises:
-        ConfigError: The key is no number of folds.
+        ConfigError: The key is no number of folds, or rows have different numbers.
     """
-    settings = read_json_object(Path(table.bundle) / "configs" / "train.json")
-    count = overrides.get("folds", settings["folds"])
-    if not isinstance(count, int) or count < 2:
-        raise ConfigError(f"folds is {count!r}; expected a number of at least 2, such as --set folds=5.")
-    return list(range(count))
+    shared = [read_config_file(file) for file in plan.configs] + [plan.overrides]
+    settings = read_json_object(Path(plan.table.bundle) / "configs" / "train.json")
+    for content in shared:
+        settings |= content
+    found = {}
+    for name, overlays in plan.table.rows.items():
+        merged = dict(settings)
+        for file in overlays:
+            merged |= read_config_file(file)
+        found[name] = merged["folds"]
+        if not isinstance(found[name], int) or found[name] < 2:
+            raise ConfigError(f"folds is {found[name]!r}; expected a number of at least 2, such as --set folds=5.")
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"{count} in '{name}'" for name, count in found.items())
+        raise ConfigError(
+            f"the rows have different numbers of folds ({listed}), so their cases could not be compared. Remove the "
+            "key 'folds' from their overlays, and pass --set folds=5."
+        )
+    return list(range(next(iter(found.values()))))

@@ -6,22 +6,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
-from ignite.engine import Engine, Events
 
+from segan_monai.handlers.per_case import PerCase
 from segan_monai.json_files import write_json
-from segan_monai.processes import gather_objects
 from segan_monai.quality.calibration import calibration_error, fit_temperature
 
 NAME = "calibration.json"
 
 
-class CalibrationReport:
+class CalibrationReport(PerCase[np.ndarray | None]):
     """Writes ``calibration.json`` from what ``CalibrationCountsd`` counted in all cases together.
 
     Each region has ``expected_calibration_error``, the ``temperature`` that fits the cases, and
@@ -34,43 +32,27 @@ class CalibrationReport:
     """
 
     def __init__(self, output_dir: str | os.PathLike[str], regions: Sequence[str]) -> None:
+        super().__init__()
         self.output_dir = Path(output_dir)
         self.regions = list(regions)
-        self.counts: np.ndarray | None = None
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, self.start)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.write)
+    def of_case(self, case: Mapping[str, Any], result: Mapping[str, Any]) -> np.ndarray | None:
+        """Return the counts of a case; None without any."""
+        return result.get("calibration_counts")
 
-    def start(self, engine: Engine) -> None:
-        """Forget an earlier run."""
-        self.counts = None
-
-    def collect(self, engine: Engine) -> None:
-        """Add the counts of one iteration's cases."""
-        output: Any = engine.state.output
-        for found in output:
-            counts = found.get("calibration_counts")
-            if counts is not None:
-                self.counts = counts if self.counts is None else self.counts + counts
-
-    def write(self) -> None:
-        """Add the counts of all processes, and write the file on rank 0."""
-        parts = [counts for counts in gather_objects(self.counts) if counts is not None]
-        if idist.get_rank() > 0:
+    def write(self, found: Mapping[str, np.ndarray | None]) -> None:
+        """Add the counts of all cases, and write the file; without counts, remove that of an earlier run."""
+        counts_of_cases = [counts for counts in found.values() if counts is not None]
+        if not counts_of_cases:
+            (self.output_dir / NAME).unlink(missing_ok=True)
             return
-        if not parts:
-            (self.output_dir / NAME).unlink(missing_ok=True)  # of an earlier run
-            return
-        found = {}
-        for region, counts in zip(self.regions, np.sum(parts, axis=0), strict=True):
+        record = {}
+        for region, counts in zip(self.regions, np.sum(counts_of_cases, axis=0), strict=True):
             error, temperature = calibration_error(counts), fit_temperature(counts)
             if not math.isnan(error):
-                found[region] = {
+                record[region] = {
                     "expected_calibration_error": round(error, 5),
                     "temperature": round(temperature, 4),
                     "error_at_temperature": round(calibration_error(counts, temperature), 5),
                 }
-        write_json(self.output_dir / NAME, found)
+        write_json(self.output_dir / NAME, record)

@@ -9,17 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
-from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
 
 from segan_monai.data import read_split
 from segan_monai.data.split_file import cases_of_part
-from segan_monai.processes import gather_objects
+from segan_monai.handlers.per_case import PerCase
 from segan_monai.quality.table import SIGNALS, write_signals
 
 
-class QualitySignals:
+class QualitySignals(PerCase[dict[str, Any]]):
     """Writes ``signals.json``: what ``QualitySignalsd`` found for each case of an evaluation.
 
     Args:
@@ -37,36 +35,23 @@ class QualitySignals:
         split_file: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         cases: Sequence[Mapping[str, Any]],
     ) -> None:
+        super().__init__()
         self.output_dir = Path(output_dir)
         self.settings = settings
         self.split_files = [Path(file) for file in ensure_tuple(split_file)]
         self.evaluated = [dict(case) for case in cases]
-        self.cases: dict[str, dict[str, Any]] = {}
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, lambda: self.cases.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.write)
+    def of_case(self, case: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the patient and the signals of a case."""
+        return {"patient": case.get("subject", case["case"]), **result["quality_signals"]}
 
-    def collect(self, engine: Engine) -> None:
-        """Keep the signals of one iteration's cases."""
-        batch: Any = engine.state.batch
-        output: Any = engine.state.output
-        for case, found in zip(batch, output, strict=True):
-            patient = case.get("subject", case["case"])
-            self.cases[case["case"]] = {"patient": patient, **found["quality_signals"]}
-
-    def write(self) -> None:
-        """Gather the cases of all processes, and write the file on rank 0."""
-        cases = {case: found for part in gather_objects(self.cases) for case, found in part.items()}
-        if idist.get_rank() > 0:
-            return
-        if not cases:
-            (self.output_dir / SIGNALS).unlink(missing_ok=True)  # of an earlier run
+    def write(self, found: Mapping[str, dict[str, Any]]) -> None:
+        """Write the file; without cases, remove that of an earlier run."""
+        if not found:
+            (self.output_dir / SIGNALS).unlink(missing_ok=True)
             return
         seen = self._trained_on()
-        write_signals(self.output_dir, self.settings, cases, None if seen is None else sorted(seen & cases.keys()))
+        write_signals(self.output_dir, self.settings, found, None if seen is None else sorted(seen & found.keys()))
 
     def _trained_on(self) -> set[str] | None:
         """Return the cases that a network saw in training, by name, content or subject; None if that is unknown."""

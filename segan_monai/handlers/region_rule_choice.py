@@ -11,14 +11,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
-from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.handlers.per_case import PerCase
 from segan_monai.places import require_outside_package
-from segan_monai.processes import gather_objects
 from segan_monai.trained import settings_file, write_region_rules
 from segan_monai.transforms.known_labels import known_voxels
 from segan_monai.transforms.region_rules import RegionRule, kept_components, label_components, threshold_mask
@@ -40,7 +38,7 @@ LEAST_GAIN = 0.002
 """A rule replaces the default only if it increases the mean Dice by this much [ours]."""
 
 
-class RegionRuleChoice:
+class RegionRuleChoice(PerCase[np.ndarray]):
     """Chooses a ``RegionRule`` per region by the mean Dice of validation cases, and writes it to ``model.json``.
 
     Evaluation, inference and exports then use it, because settings of ``model.json`` travel with the weights. Each
@@ -69,11 +67,11 @@ class RegionRuleChoice:
         subset: str,
         ignore_label: int | None = None,
     ) -> None:
+        super().__init__()
         files = ensure_tuple(weights)
         self.weights = Path(files[0])
         self.ignore_label = ignore_label
         self.regions = regions
-        self.dice: dict[str, np.ndarray] = {}
         if subset != "validation":
             raise ConfigError(
                 f"learn_region_rules: subset is {subset}; expected validation, so that no test case decides the rules. "
@@ -91,33 +89,24 @@ class RegionRuleChoice:
                 "--ckpt_dir to the folder of a training, or train again: earlier versions did not write it."
             )
 
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
-        engine.add_event_handler(Events.STARTED, lambda: self.dice.clear())
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.collect)
-        engine.add_event_handler(Events.COMPLETED, self.write)
+    def of_case(self, case: Mapping[str, Any], result: Mapping[str, Any]) -> np.ndarray:
+        """Return the Dice of every region and candidate for a case."""
+        return dice_of_case(case, result["probabilities"].cpu().numpy(), self.regions, self.ignore_label)
 
-    def collect(self, engine: Engine) -> None:
-        """Compute the Dice of every candidate for the cases of one iteration."""
-        batch: Any = engine.state.batch
-        output: Any = engine.state.output
-        for case, found in zip(batch, output, strict=True):
-            probabilities = found["probabilities"].cpu().numpy()
-            self.dice[case["case"]] = dice_of_case(case, probabilities, self.regions, self.ignore_label)
+    def write(self, found: Mapping[str, np.ndarray]) -> None:
+        """Choose the rules, and write them.
 
-    def write(self) -> None:
-        """Choose the rules from the cases of all processes, and write them on rank 0."""
-        dice = {case: values for part in gather_objects(self.dice) for case, values in part.items()}
-        if idist.get_rank() > 0:
-            return
-        if not dice:
+        Raises:
+            DataError: No case could be evaluated.
+        """
+        if not found:
             raise DataError("learn_region_rules: no case could be evaluated, so no rule is chosen.")
-        rules, gains = choose_rules([dice[case] for case in sorted(dice)], self.regions)
-        write_region_rules(self.weights, rules, {"cases": sorted(dice), "regions": gains})
+        rules, gains = choose_rules(list(found.values()), self.regions)
+        write_region_rules(self.weights, rules, {"cases": list(found), "regions": gains})
         logger.info(
             "%s of %d validation cases written to %s; evaluation and inference use them (--region_rules null: not)",
             "rules" if rules else "the finding that no rule helps",
-            len(dice),
+            len(found),
             settings_file(self.weights),
         )
 

@@ -12,6 +12,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform
 
 from segan_monai.quality.calibration import calibration_counts
+from segan_monai.quality.signals import without_background
 from segan_monai.transforms.known_labels import known_voxels
 from segan_monai.transforms.regions import label_to_regions
 
@@ -23,7 +24,7 @@ class CalibrationCountsd(MapTransform):
     nothing is added; the evaluation then says what is wrong.
 
     Args:
-        keys: probabilities (K, H, W[, D]).
+        keys: probabilities (K, H, W[, D]), or (1 + K, H, W[, D]) with the background first, as of a softmax.
         regions: label values of each of the K regions.
         ignore_label: value of voxels whose label is unknown; None for none.
         label_key: the label map (1, H, W[, D]).
@@ -51,6 +52,8 @@ class CalibrationCountsd(MapTransform):
             references = label_to_regions(label, self.regions, self.ignore_label).cpu().numpy() > 0
             of_case = (case.get("labelled_regions"), str(case.get("case", "")))
             known = known_voxels(label, self.regions, self.ignore_label, *of_case).cpu().numpy() > 0
-            of_regions = zip(probabilities.cpu().numpy(), references, known, strict=True)
+            of_regions = zip(
+                without_background(probabilities, len(references)).cpu().numpy(), references, known, strict=True
+            )
             case["calibration_counts"] = np.stack([calibration_counts(*of_region) for of_region in of_regions])
         return case

@@ -36,15 +36,23 @@ def region_signals(
     - ``agreement_<kind>``: pairwise Dice of the outputs that were averaged, see ``Agreement``.
 
     Args:
-        probabilities: (K, H, W[, D]), values from 0 to 1; a mask is where they are above 0.5.
+        probabilities: (K, H, W[, D]) of a sigmoid, values from 0 to 1: a mask is where they are above 0.5; or (1 + K,
+            H, W[, D]) of a softmax, background first: a mask is where its class is the most probable.
         regions: names of the K regions.
         agreement: pairwise Dice of the K regions by kind.
         voxel_ml: volume of a voxel in ml.
+
+    Raises:
+        ValueError: there are neither K nor 1 + K channels.
     """
+    of_regions = without_background(probabilities, len(regions))
+    classes = probabilities.argmax(0) if len(probabilities) > len(regions) else None
     found = {}
     for index, region in enumerate(regions):
-        probability = _content(probabilities[index].detach().float())
-        mask = probability > 0.5
+        whole = of_regions[index].detach().float()
+        inside = whole > 0.5 if classes is None else classes == index + 1
+        box = content_box((whole >= UNSURE) | inside, margin=2) or (slice(0, 1),) * whole.ndim
+        probability, mask = whole[box], inside[box]
         found[region] = {
             "soft_dice": soft_dice(probability, mask),
             "outline_certainty": 1 - outline_entropy(probability, mask),
@@ -53,6 +61,24 @@ def region_signals(
             **{f"agreement_{kind}": float(dice[index]) for kind, dice in sorted(agreement.items())},
         }
     return found
+
+
+def without_background(probabilities: Tensor, count: int) -> Tensor:
+    """Return the channels (K, H, W[, D]) of K regions.
+
+    Args:
+        probabilities: these channels, of a sigmoid, or (1 + K, H, W[, D]), background first, of a softmax.
+        count: K.
+
+    Raises:
+        ValueError: there are neither K nor 1 + K channels.
+    """
+    if len(probabilities) not in (count, count + 1):
+        raise ValueError(
+            f"probabilities have {len(probabilities)} channels; expected one of each of {count} regions, and at most "
+            "one of the background before them."
+        )
+    return probabilities[-count:]
 
 
 def quality_without_fit(regions: Mapping[str, Mapping[str, float]], always: Container[str] = ()) -> float:
@@ -157,8 +183,3 @@ def _mean_step(values: Tensor) -> float:
         total += float((values.diff(dim=axis).abs() * both).sum(dtype=torch.float64))
         count += int(both.sum())
     return total / count if count else 0.0
-
-
-def _content(probability: Tensor) -> Tensor:
-    """Crop (H, W[, D]) to the voxels that the network considered, with a margin of two; one voxel if there are none."""
-    return probability[content_box(probability >= UNSURE, margin=2) or (slice(0, 1),) * probability.ndim]

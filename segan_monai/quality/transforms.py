@@ -29,7 +29,7 @@ class QualitySignalsd(MapTransform):
     one grid.
 
     Args:
-        keys: probabilities (K, H, W[, D]).
+        keys: probabilities (K, H, W[, D]), or (1 + K, H, W[, D]) with the background first, as of a softmax.
         image_key: the preprocessed image (C, H, W[, D]).
         inferer: the inferer of the run, which this step asks to compare the outputs that it averages.
         regions: names of the K regions.

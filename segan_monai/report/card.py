@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Model card of a bundle: the fields of the model zoo and the topics of CLAIM 2024, from the files of its runs.
 
-CLAIM is the Checklist for Artificial Intelligence in Medical Imaging, 2024 update (Tejani et al. 2024, Radiology:
-Artificial Intelligence 6(4):e240300). Its topics are in its order, in our words and without its item numbers.
+The topics are in our words; ``segan_monai.report.claim`` has the numbers of the items.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Any
 
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.report.claim import OF_RESULTS, items_of
 
 BLANK = "**to be filled in**"
 
@@ -55,13 +55,14 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
     blanks = sum(_text(value) == BLANK for fields in sections.values() for value in fields.values())
     count = sum(map(len, sections.values()))
     lines += [
-        "Fields of MONAI's model zoo and topics of CLAIM 2024 (Tejani et al. 2024, doi:10.1148/ryai.240300). "
-        f"{count - blanks} of {count} fields follow from the files of the bundle and its runs; {blanks} are {BLANK}.",
+        "Fields of MONAI's model zoo and topics of CLAIM 2024 (Tejani et al. 2024, doi:10.1148/ryai.240300), with the "
+        f"numbers of its items. {count - blanks} of {count} fields follow from the files of the bundle and its runs; "
+        f"{blanks} are {BLANK}.",
         "",
     ]
     for title, fields in sections.items():
-        lines += [f"## {title}", "", "| field | value |", "|---|---|"]
-        lines += [f"| {name} | {_text(value)} |" for name, value in fields.items()]
+        lines += [f"## {title}", "", "| field | value | item |", "|---|---|---|"]
+        lines += [f"| {name} | {_text(value)} | {items_of(title, name)} |" for name, value in fields.items()]
         lines.append("")
     return "\n".join([*lines, *_results(summary)])
 
@@ -221,10 +222,11 @@ def _other(about: Fields) -> Fields:
 def _results(summary: Fields) -> Sequence[str]:
     """Return a table of the means of each region."""
     regions = summary.get("regions", {})
+    title = [f"## Results (items {', '.join(map(str, OF_RESULTS))})", ""]
     if not regions:
-        return ["## Results", "", BLANK, ""]
+        return [*title, BLANK, ""]
     names = {"dice": "Dice", "iou": "IoU", "precision": "precision", "sensitivity": "sensitivity"}
-    lines = ["## Results", "", "Mean ± standard deviation over the cases; HD95 is a median in mm.", ""]
+    lines = [*title, "Mean ± standard deviation over the cases; HD95 is a median in mm.", ""]
     lines += [f"| region | cases | {' | '.join(names.values())} | HD95 |", "|---" * (len(names) + 3) + "|"]
     for region, found in regions.items():
         cells = [_mean(found[name]) for name in names]

@@ -59,6 +59,7 @@ OF_EACH_BUNDLE = {
     *("epochs", "batch_size", "num_workers", "learning_rate", "learning_rate_decay", "val_interval", "folds"),
     *("cases", "split", "chosen_cases", "preprocessing", "postprocessing", "handlers"),  # its kind of images
     *("initialize", "network_def", "optimizer", "lr_scheduler", "loss", "train", "validate", "inferer"),  # its method
+    "quality_settings",  # its images and its method
     "journal",  # a photograph has no volume
     "evaluator",  # a photograph is no volume: mixed precision is not the inferer's
 }
@@ -100,6 +101,9 @@ WITHOUT_EFFECT_ON_QUALITY = {
     *(
         "in_channels",
         "max_channels",
+        "normalizer_base_channels",
+        "normalizer_residual",
+        "gain_and_offset",
         "structure",
         "localizer_depth",
         "localizer_masks",
@@ -201,7 +205,7 @@ def test_settings_are_at_the_top_in_titled_sections(bundle, name):
 
 
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, PANCREAS, SKIN])
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
 def test_quality_is_estimated_under_the_settings_of_its_fit(bundle, name):
     config = read(bundle, name)
     keys = list(config)
@@ -210,7 +214,7 @@ def test_quality_is_estimated_under_the_settings_of_its_fit(bundle, name):
         {*of_network, *({"region_rules"} & config.keys())} - WITHOUT_EFFECT_ON_QUALITY - {"regions", "ignore_label"}
     )
     assert wanted <= config["quality_settings"].keys()
-    for key in wanted - {"region_rules"}:
+    for key in wanted - {"region_rules", "simulation"}:  # of transforms, the names
         assert config["quality_settings"][key] == f"@{key}"
 
 

@@ -14,7 +14,7 @@ import torch
 from segan_monai.errors import causes
 from segan_monai.networks import SegANSegmentor
 from segan_monai.quality import FitCase, fit_quality, write_quality
-from tests.bundles.workflow import HIPPOCAMPUS, run_workflow
+from tests.bundles.workflow import BRAIN, HIPPOCAMPUS, SMALL_BRAIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -83,3 +83,32 @@ def test_without_a_model_nothing_is_estimated(evaluated, tmp_path):
     assert workflow.parser.get_parsed_content("evaluator").inferer.agreement is None
     assert not (tmp_path / "inference" / "quality.csv").exists()
     assert not (tmp_path / "inference" / "report.html").exists()
+
+
+def test_a_softmax_is_estimated_alike(brains, tmp_path):
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), **SMALL_BRAIN}
+    torch.manual_seed(0)
+    network = make_workflow(BRAIN, "inference", **settings).parser.get_parsed_content("network_def")
+    (tmp_path / "models").mkdir()
+    torch.save(network.state_dict(), tmp_path / "models" / "model.pt")
+    evaluation = tmp_path / "evaluation"
+    run_workflow(BRAIN, "evaluating", output_dir=str(evaluation), subset="all", **settings)
+    content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
+    with (evaluation / "metrics.csv").open(encoding="utf-8") as stream:
+        volumes = {(row["case"], row["region"]): float(row["prediction_ml"]) for row in csv.DictReader(stream)}
+    signals = content["cases"]["iSEG_subject-1"]["regions"]
+    for region in ("CSF", "GM", "WM"):  # the mask of the signals is the label map, which has the network's spacing
+        assert np.exp(signals[region]["log_ml"]) - 0.1 == pytest.approx(volumes["iSEG_subject-1", region], rel=1e-3)
+        assert set(signals[region]) == {"soft_dice", "outline_certainty", "largest_part", "log_ml"}
+    assert set(json.loads((evaluation / "calibration.json").read_text(encoding="utf-8"))) == {"CSF", "GM", "WM"}
+    cases = [
+        FitCase(number % 10, of_case["image"], of_case["regions"], {"CSF": 0.5, "GM": 0.6, "WM": 0.7})
+        for number, of_case in enumerate([*content["cases"].values()] * 10)
+    ]
+    write_quality(tmp_path / "models" / "model.pt", fit_quality(cases), content["settings"], {})
+    run_workflow(BRAIN, "inference", output_dir=str(tmp_path / "inference"), **settings)
+    with (tmp_path / "inference" / "quality.csv").open(encoding="utf-8") as stream:
+        rows = {(row["case"], row["region"]): row for row in csv.DictReader(stream)}
+    assert set(rows) == {(case, region) for case in content["cases"] for region in ("CSF", "GM", "WM")}
+    assert float(rows["iSEG_subject-1", "GM"]["expected_dice"]) == pytest.approx(0.6)
+    assert (tmp_path / "inference" / "report.html").is_file()

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from segan_monai.data import held_out, patches_of_split, split_cases
@@ -24,6 +26,31 @@ def test_held_out(split_file, subset, count):
 def test_held_out_without_split_file(tmp_path, caplog):
     assert held_out(CASES, tmp_path / "none.json") == CASES
     assert "none.json: taking all 30 cases, which may have been trained on" in caplog.text
+
+
+def test_further_cases_of_trained_patients_are_not_held_out(tmp_path, caplog):
+    """Of 30 slices of ten patients, ``max_cases`` uses eight: the others of a trained patient are of no new patient."""
+    slices = [{"case": f"p{patient}-{n}", "subject": f"p{patient}"} for patient in range(10) for n in range(3)]
+    split = split_cases(slices, folds=2, file=tmp_path / "split.json", max_cases=8)
+    trained = {case["subject"] for case in split["training"]}
+    assert 1 < len(trained) < 8, "what follows would say nothing"
+    expected = [case for case in slices if case["subject"] not in trained]
+    of_trained = 3 * len(trained) - len(split["training"])
+    later = {"case": "p0 again", "subject": min(trained)}
+    assert held_out([*slices, later], tmp_path / "split.json") == expected
+    message = f"{of_trained + 1} cases are not held out, although none of them was trained on: other cases of their"
+    assert message in caplog.text
+    assert held_out([*slices, later], [str(tmp_path / "split.json")] * 2) == expected
+    assert held_out([later, slices[-1]], tmp_path / "split.json", "all") == [later, slices[-1]]
+
+
+def test_a_patient_is_known_by_the_record_where_its_cases_are_elsewhere(tmp_path):
+    split_cases(
+        [{"case": f"{name}-1", "subject": name} for name in "abcd"], folds=2, file=tmp_path / "split.json", seed=1
+    )
+    validated = {name[0] for name in json.loads((tmp_path / "split.json").read_text(encoding="utf-8"))["validation"]}
+    others = [{"case": f"{name}-2", "subject": name} for name in "abcde"]
+    assert {case["subject"] for case in held_out(others, tmp_path / "split.json")} == {*validated, "e"}
 
 
 def test_held_out_errors(split_file, tmp_path):

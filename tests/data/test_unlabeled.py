@@ -18,6 +18,7 @@ from segan_monai.data import (
     nnunet_cases,
     read_split,
     split_cases,
+    split_domains,
 )
 from segan_monai.errors import ConfigError, DataError
 
@@ -156,6 +157,21 @@ def test_max_cases_limits_both_kinds():
     assert [len(split[part]) for part in ("training", "validation", "unlabeled")] == [2, 2, 4]
     without = split_cases(labelled(*map(str, range(10))), folds=2, max_cases=4)
     assert ids(split["training"]) == ids(without["training"]), "labelled cases are drawn as without the others"
+
+
+def test_a_limit_above_the_number_of_labelled_cases_limits_the_others(tmp_path):
+    """Few labelled cases beside many images, the usual case of few labels."""
+    cases = [*labelled(*map(str, range(4))), *unlabelled(*(f"u{n}" for n in range(10)))]
+    split = split_cases(cases, folds=2, max_cases=6, file=tmp_path / "split.json")
+    assert [len(split[part]) for part in ("training", "validation", "unlabeled")] == [2, 2, 6]
+    assert read_split(tmp_path / "split.json")["max_cases"] == 6
+    assert split_cases(cases, folds=2, max_cases=10) == split_cases(cases, folds=2)
+
+
+def test_a_limit_above_the_labelled_cases_of_each_domain_too():
+    cases = [*labelled(*map(str, range(4))), *unlabelled(*(f"u{n}" for n in range(10)))]
+    split = split_domains([{**case, "domain": "a"} for case in cases], folds=2, max_cases=6)
+    assert [len(split[part]) for part in ("training", "validation", "unlabeled")] == [2, 2, 6]
 
 
 def test_labels_are_hidden_by_number_and_seed(tmp_path):

@@ -60,6 +60,24 @@ def test_every_weight_changes_as_with_the_whole_batch(name, steps):
         assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith(player))
 
 
+@pytest.mark.parametrize("uniform", [[True, False, True, False], [False, True, False, False]])
+def test_parts_share_the_references_of_their_batch(uniform):
+    """Each of four parts has one sample, often one chosen by its label; the batch has two references, or one."""
+
+    def run(steps):
+        batches = [{**batch, "uniform": torch.tensor(uniform)} for batch in make_batches("semi_supervised")]
+        trainer = make_trainer("semi_supervised", batches, accumulation_steps=steps)
+        trainer.run()
+        return state_of(trainer), trainer.state.output["terms"]
+
+    (whole, terms), (parts, others) = run(1), run(4)
+    assert "critic_patch" in terms
+    for name in terms:
+        torch.testing.assert_close(others[name], terms[name], atol=1e-5, rtol=1e-4)
+    for key in whole:
+        torch.testing.assert_close(parts[key], whole[key], atol=2e-6, rtol=1e-4)
+
+
 def test_the_warm_up_of_the_normalizer_too():
     before, whole, _, most = trained("normalization", 1, warm_up_epochs=1)
     _, parts, _, fewer = trained("normalization", 2, warm_up_epochs=1)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from segan_monai.bundles_by_name import BUNDLES, CONFIGS
 from segan_monai.errors import ConfigError
-from segan_monai.folds import bundle_folds, configurations
-from segan_monai.reproduce import parse_overrides
+from segan_monai.folds import configurations, folds_of
+from segan_monai.reproduce import Plan, parse_overrides
 
 
 def test_rows_are_overlays_of_a_bundle():
     table = configurations("hippocampus", ["2-D=axial_slices,cpu.json", "2.5-D="])
     assert table.bundle == str(BUNDLES / "hippocampus_mri_segan_segmentation")
     assert table.rows == {"2-D": [CONFIGS / "axial_slices.json", CONFIGS / "cpu.json"], "2.5-D": []}
-    assert bundle_folds(table, {}) == [0, 1, 2, 3, 4]
-    assert bundle_folds(table, parse_overrides(["folds=3"], table)) == [0, 1, 2]
     assert configurations("hippocampus", []).rows == {"bundle": []}
 
 
@@ -54,6 +53,34 @@ def test_rows_that_cannot_be_read(rows, message):
         configurations("hippocampus", rows)
 
 
+def plan_of(rows, configs=(), settings=()):
+    table = configurations("hippocampus", rows)
+    return Plan(table, Path("data"), Path("out"), None, list(configs), parse_overrides(settings, table))
+
+
+@pytest.fixture
+def overlay(tmp_path):
+    def write(name, **content):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+        return tmp_path / name
+
+    return write
+
+
+def test_numbers_of_folds(overlay):
+    """The bundle has five; a setting wins over an overlay for all rows, and the overlay of a row over both."""
+    four = overlay("four.json", folds=4)
+    assert folds_of(plan_of([])) == [0, 1, 2, 3, 4]
+    assert folds_of(plan_of([], [four])) == [0, 1, 2, 3]
+    assert folds_of(plan_of([], [four], ["folds=3"])) == [0, 1, 2]
+    assert folds_of(plan_of([f"mine={overlay('two.json', folds=2)}"], [four], ["folds=3"])) == [0, 1]
+
+
+def test_rows_with_different_numbers_of_folds(overlay):
+    with pytest.raises(ConfigError, match=r"different numbers of folds \(5 in 'a', 2 in 'b'\).*Remove the key 'folds'"):
+        folds_of(plan_of(["a=", f"b={overlay('two.json', folds=2)}"]))
+
+
 def test_a_number_of_folds_that_is_none():
     with pytest.raises(ConfigError, match="folds is 1; expected a number of at least 2"):
-        bundle_folds(configurations("hippocampus", []), {"folds": 1})
+        folds_of(plan_of([], settings=["folds=1"]))

@@ -56,11 +56,11 @@ def test_without_a_split_they_are_unknown(split_file, tmp_path):
 
 
 def test_the_calibration_of_an_earlier_run_does_not_stay(tmp_path):
-    engine = Engine(lambda engine, counts: [{} if counts is None else {"calibration_counts": counts}])
+    engine = Engine(lambda engine, batch: [{key: v for key, v in case.items() if key != "case"} for case in batch])
     CalibrationReport(tmp_path, ["lesion"]).attach(engine)
-    engine.run([np.ones((1, 2, len(LOGITS)))])
+    engine.run([[{"case": "a", "calibration_counts": np.ones((1, 2, len(LOGITS)))}], [{"case": "b"}]])
     assert list(json.loads((tmp_path / "calibration.json").read_text(encoding="utf-8"))) == ["lesion"]
-    engine.run([None])
+    engine.run([[{"case": "b"}]])
     assert not (tmp_path / "calibration.json").exists()
 
 

@@ -132,4 +132,4 @@ def test_messages(weights, tmp_path):
     with pytest.raises(ConfigError, match=r"other\.json does not exist, and receives the rules"):
         RegionRuleChoice(tmp_path / "other.pt", REGIONS, "validation")
     with pytest.raises(DataError, match="no case could be evaluated, so no rule is chosen"):
-        RegionRuleChoice(weights, REGIONS, "validation").write()
+        RegionRuleChoice(weights, REGIONS, "validation").finish()

@@ -44,6 +44,19 @@ def test_signals_of_each_region():
     assert [found[name]["agreement_axes"] for name in "ab"] == [0.9, 0.4]
 
 
+def test_masks_of_a_softmax_are_where_a_class_is_the_most_probable():
+    probabilities = torch.zeros(3, 4, 4, 4)  # background, a, b
+    probabilities[0] = 1
+    probabilities[:, 0, 0, 0] = torch.tensor([0.3, 0.45, 0.25])  # a, though below a half
+    probabilities[:, 0, 0, 3] = torch.tensor([0.1, 0.3, 0.6])
+    found = region_signals(probabilities, ["a", "b"], {}, voxel_ml=1)
+    assert [found[name]["log_ml"] for name in "ab"] == pytest.approx([math.log(1.1)] * 2)
+    assert found["a"]["soft_dice"] == pytest.approx((2 * 0.45 + 1) / (0.45 + 0.3 + 1 + 1))
+    assert found["b"]["soft_dice"] == pytest.approx((2 * 0.6 + 1) / (0.25 + 0.6 + 1 + 1))
+    with pytest.raises(ValueError, match="have 3 channels; expected one of each of 1 regions"):
+        region_signals(probabilities, ["a"], {})
+
+
 def test_image_features_see_noise_and_extent_but_not_the_background():
     values = torch.zeros(1, 20, 10, 8)
     values[:, 2:12, 1:9, 2:6] = torch.linspace(0.1, 1, 10)[:, None, None]

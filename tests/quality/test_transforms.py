@@ -36,6 +36,6 @@ def test_the_signals_of_a_case_are_those_of_it_alone(inferer_and_step):
     with pytest.raises(NonFiniteOutputError):
         signals(*inferer_and_step, broken, network)
     assert signals(*inferer_and_step, image, network) == expected
-    with pytest.raises(IndexError):  # in the step itself
+    with pytest.raises(ValueError, match="have 1 channels; expected one of each of 2 regions"):  # in the step itself
         signals(*inferer_and_step, 1 - image, network, regions=1)
     assert signals(*inferer_and_step, image, network) == expected

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from segan_monai.cli.main import app
 from segan_monai.errors import DataError
 from segan_monai.report.card import BLANK, model_card
+from segan_monai.report.claim import ITEMS, OF_ARTICLES, OF_RESULTS
 
 
 @pytest.fixture
@@ -33,13 +34,24 @@ def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
         "| task | Lesion segmentation \\| MRI |",
         "| cases | training 2, validation 4 |",
         "| failures per region | lesion 1 |",
-        f"| funding | {BLANK} |",
+        f"| funding | {BLANK} | 44 |",
+        f"| registration and protocol | {BLANK} | 34, 42 |",
         "| changes | 0.1 first |",
         "| lesion | 4 | 0.650 ± 0.451 |",
     ):
         assert line in card, line
     blanks = card.count(f"| {BLANK} |")
     assert f"; {blanks} are {BLANK}." in card
+
+
+def test_every_item_of_claim_is_of_a_field(bundle):
+    card = model_card(bundle)
+    sections = {part.splitlines()[0]: part for part in card.split("## ")[1:]}
+    for section, fields in ITEMS.items():
+        for field in fields:
+            assert f"\n| {field} | " in sections[section], (section, field)
+    numbers = {number for fields in ITEMS.values() for items in fields.values() for number in items}
+    assert numbers | {*OF_RESULTS, *OF_ARTICLES} == set(range(1, 45))
 
 
 @pytest.mark.parametrize(
@@ -60,7 +72,7 @@ def test_the_card_says_what_the_parts_share(bundle, tmp_path, changes, level):
 
 def test_without_runs_the_results_are_blank(bundle):
     card = model_card(bundle)
-    assert f"## Results\n\n{BLANK}\n" in card
+    assert f"## Results (items 37, 38)\n\n{BLANK}\n" in card
     assert f"| architecture | {BLANK} |" in card
 
 

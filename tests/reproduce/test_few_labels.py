@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from segan_monai.errors import ConfigError
+from segan_monai.losses.domain_adversarial import KINDS
 from segan_monai.reproduce import Plan, draw_curve, format_csv, format_markdown, load_tables, with_labels
 from segan_monai.reproduce.curve import curve_points
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
@@ -157,3 +159,18 @@ def test_the_table_of_an_unlabelled_scanner():
     assert (table.baseline, table.oracle, len(table.rows)) == ("source only", "target labelled", 7)
     hidden = {row: any(file.stem == "target_labelled" for file in files) for row, files in table.rows.items()}
     assert [row for row, given in hidden.items() if given] == ["target labelled"]
+
+
+def test_each_loss_of_the_discriminator_has_one_row():
+    (table,) = load_tables("discriminator-losses")
+    settings = {}
+    for row, files in table.rows.items():
+        merged = {}
+        for file in files:
+            merged |= json.loads(file.read_text(encoding="utf-8"))
+        settings[row] = merged
+    assert settings.pop(table.baseline)["adversarial_weight"] == 0
+    assert sorted(merged.pop("adversarial_loss") for merged in settings.values()) == sorted(KINDS)
+    others = [{key: value for key, value in merged.items() if key != "_desc_"} for merged in settings.values()]
+    assert all(other == others[0] for other in others), "the rows differ in nothing else"
+    assert others[0]["adversarial_weight"] > 0
