@@ -20,6 +20,9 @@ SAMPLE = 100_000
 """About the largest number of voxels, evenly spaced, whose quantiles are taken."""
 EMPTY_LOG_ML = math.log(0.1)
 """``log_ml`` of an empty mask."""
+LEAST_STEP, LEAST_RANGE = 1e-7, 1e-3
+"""Added to the mean step of an image and to the range of its quantiles, so that an image of one value, which has
+neither, is far from every other [ours]."""
 UNSURE = 0.05
 """Voxels whose probability is at least this count as part of what the network considered."""
 
@@ -169,7 +172,7 @@ def image_features(image: Tensor, modalities: Sequence[str]) -> dict[str, float]
         ranks = [round(share * (len(content) - 1)) for share in QUANTILES]
         levels = [float(level) for level in np.partition(content, ranks)[ranks]]
         found |= {f"{modality} {share:g}": level for share, level in zip(QUANTILES, levels, strict=True)}
-        found[f"{modality} step"] = math.log((_mean_step(values) + 1e-4) / (levels[-1] - levels[0] + 1e-3))
+        found[f"{modality} step"] = math.log((_mean_step(values) + LEAST_STEP) / (levels[-1] - levels[0] + LEAST_RANGE))
     box = content_box((image != 0).any(0)) or [slice(0, 1)] * (image.ndim - 1)
     return found | {f"extent {axis}": math.log(part.stop - part.start) for axis, part in enumerate(box)}
 

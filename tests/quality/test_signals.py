@@ -69,5 +69,13 @@ def test_image_features_see_noise_and_extent_but_not_the_background():
     assert image_features(noisy, ["T1"])["T1 step"] > found["T1 step"] + 0.5
 
 
+def test_an_image_of_one_value_is_far_from_every_other():
+    ramp = torch.linspace(0.3, 0.7, 10_000).reshape(1, 100, 100)  # the smoothest that has a range
+    assert (
+        image_features(torch.full((1, 100, 100), 0.5), ["grey"])["grey step"]
+        < image_features(ramp, ["grey"])["grey step"] - 3
+    )
+
+
 def test_an_empty_image_has_features():
     assert all(map(math.isfinite, image_features(torch.zeros(2, 4, 4, 4), ["a", "b"]).values()))
