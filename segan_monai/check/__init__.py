@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from segan_monai.check.audit import audit_config, format_audit
-from segan_monai.check.config_files import run_id_of, unknown_overrides
+from segan_monai.check.config_files import check_overlay_files, run_id_of, unknown_overrides
 from segan_monai.check.report import Finding, Report
 from segan_monai.check.runs import check_cases_before_run, check_command_line, check_configs_before_run
 from segan_monai.check.values import refuse_wrong_values
@@ -19,6 +19,7 @@ __all__ = [
     "check_cases_before_run",
     "check_command_line",
     "check_configs_before_run",
+    "check_overlay_files",
     "format_audit",
     "read_arguments",
     "read_literals",

@@ -4,29 +4,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import warnings
-from collections.abc import Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
-from monai.bundle.utils import MERGE_KEY, merge_kv
 
+from segan_monai.check.nearest import near
+from segan_monai.check.overlay_keys import is_run, require_places
 from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
 from segan_monai.errors import ConfigError, UnknownKeyError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import config_values, typed_values
-
-_NO_RUNS = ("imports", "initialize", "finalize")  # evaluated by MONAI itself
-
-
-def near(name: str, known: Iterable[str], prefix: str = "") -> str:
-    """Return ``Did you mean a or b? ``, or an empty string if no known name is similar."""
-    found = difflib.get_close_matches(name, sorted(set(known)), n=3, cutoff=0.5)
-    return f"Did you mean {' or '.join(prefix + other for other in found)}? " if found else ""
 
 
 def unknown_overrides(files: Any, config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
@@ -90,8 +80,7 @@ def read_configs(arguments: Mapping[str, Any]) -> ConfigParser:
             resolved.
     """
     files = config_files(arguments)
-    first, *overlays = files
-    require_places({first: read_config_file(first)}, {file: read_config_file(file) for file in overlays})
+    check_overlay_files(files)
     config = ConfigParser.load_config_files(files)
     overrides = overrides_of(arguments)
     if unknown := unknown_overrides(arguments["config_file"], config, overrides):
@@ -153,84 +142,14 @@ def read_config_file(file: str | Path) -> dict[str, Any]:
     return content
 
 
-def keys_with_place(
-    config: Mapping[str, Any], overlays: Iterable[tuple[str, Mapping[str, Any]]]
-) -> list[dict[str, Any]]:
-    """Return those keys of overlays that a config has a place for.
-
-    An id such as ``train#trainer#amp``, also with MONAI's ``+`` in front, has a place where ``train#trainer`` exists:
-    in trainings alone. MONAI would stop at it in an evaluation.
+def check_overlay_files(files: Sequence[str]) -> None:
+    """Check that each key of overlays has a place in the config that they are merged over, see ``require_places``.
 
     Args:
-        config: content of the bundle's config.
-        overlays: names, for messages, and contents of the overlays, in the order in which they are merged.
-
-    Returns:
-        For each overlay its keys that have a place, with their values.
-
-    Raises:
-        ConfigError: ``+`` is in front of a key that is no object or list, or an id leads into a value or beyond a list.
+        files: the config, then the overlays.
     """
-    parser = ConfigParser(deepcopy(dict(config)))
-    found = []
-    for name, overlay in overlays:
-        kept = {}
-        for key, value in overlay.items():
-            *sections, _ = re.split("#|::", key.removeprefix(MERGE_KEY))
-            if sections and "#".join(sections) not in parser:
-                continue
-            kept[key] = value
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of MONAI, for a key that is new
-                try:
-                    merge_kv(parser, key, deepcopy(value))
-                except (ValueError, IndexError, TypeError) as error:
-                    merged = key.startswith(MERGE_KEY) and key.removeprefix(MERGE_KEY) in parser
-                    repair = f"Omit the {MERGE_KEY}." if merged else "Correct the key."
-                    reason = str(error).removesuffix(".")
-                    raise ConfigError(
-                        f"{name} has the key '{key}', which cannot be set ({reason}). {repair}"
-                    ) from error
-        found.append(kept)
-    return found
-
-
-def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
-    """Check that each key of overlays has a place in one of the configs, see ``keys_with_place``.
-
-    Args:
-        configs: contents by name, as for the message.
-        overlays: contents by name, in the order in which they are merged.
-
-    Raises:
-        ConfigError: A key has none; the message suggests the nearest ones.
-    """
-    placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
-    for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
-        for key in content:
-            if not any(key in of_config for of_config in kept):
-                raise ConfigError(
-                    f"{name} has the key '{key}', and {' and '.join(configs)} "
-                    f"{'has' if len(configs) == 1 else 'have'} no place for it. {_nearest(key, configs.values())}"
-                    "Correct the key, or omit the overlay here if it is for another run, such as the training."
-                )
-
-
-def _nearest(key: str, configs: Iterable[Mapping[str, Any]]) -> str:
-    """Return ``Did you mean ...? `` for the first part of an id that a config lacks."""
-    plus = MERGE_KEY if key.startswith(MERGE_KEY) else ""
-    parts = re.split("#|::", key.removeprefix(MERGE_KEY))
-    for config in configs:
-        inside: Any = config
-        for depth, part in enumerate(parts):
-            if not isinstance(inside, Mapping):
-                break
-            if part not in inside:
-                if found := near(part, inside, plus + "".join(f"{section}#" for section in parts[:depth])):
-                    return found
-                break
-            inside = inside[part]
-    return ""
+    config, *overlays = files
+    require_places({config: read_config_file(config)}, {file: read_config_file(file) for file in overlays})
 
 
 def run_id_of(parser: ConfigParser, run_id: str) -> str:
@@ -242,19 +161,10 @@ def run_id_of(parser: ConfigParser, run_id: str) -> str:
         UnknownKeyError: the config lacks the id, or there is nothing to run.
     """
     config: Mapping[str, Any] = parser.get()
-    known = [name for name in config if _is_run(name, config[name])]
-    if run_id in parser and _is_run(run_id, parser[run_id]):
+    known = [name for name in config if is_run(name, config[name])]
+    if run_id in parser and is_run(run_id, parser[run_id]):
         return run_id
     found = f"'{run_id}' is a part of the config that does not run anything"
     if run_id not in parser:
         found = f"nothing to run is called '{run_id}'"
     raise UnknownKeyError(f"{found}. {near(run_id, known)}This config has {', '.join(known) or 'none'}.")
-
-
-def _is_run(name: str, content: Any) -> bool:
-    """Return whether a part of a config is a run: a list of expressions, or an expression that calls ``run``."""
-    if name in _NO_RUNS:
-        return False
-    if isinstance(content, str):
-        return content.startswith("$") and ".run(" in content
-    return isinstance(content, list) and bool(content) and all(str(item).startswith("$") for item in content)

@@ -15,15 +15,15 @@ from typing import Any
 from monai.bundle import ConfigComponent, ConfigExpression, ConfigItem, ConfigParser, ReferenceResolver
 from monai.bundle.properties import InferProperties, TrainProperties
 
-from segan_monai.check.config_files import near, read_configs, run_id_of, unknown_overrides
+from segan_monai.check.config_files import read_configs, run_id_of, unknown_overrides
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
+from segan_monai.check.nearest import near
 from segan_monai.check.report import Report
 
 __all__ = [
     "check_properties",
     "check_used",
     "dumped",
-    "near",
     "read_configs",
     "run_id_of",
     "unknown_overrides",

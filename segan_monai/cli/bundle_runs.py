@@ -80,7 +80,7 @@ def run_bundle(arguments: Mapping[str, Any], verbose: bool = False) -> None:
     """
     from monai.bundle import ConfigWorkflow
 
-    from segan_monai.check.config_files import read_config_file, require_places
+    from segan_monai.check.config_files import check_overlay_files
     from segan_monai.command_line import given_arguments, overrides_of
     from segan_monai.run.failures import end_process, what_to_do
     from segan_monai.typed import config_values
@@ -97,8 +97,7 @@ def run_bundle(arguments: Mapping[str, Any], verbose: bool = False) -> None:
     try:
         with given_arguments(arguments):
             with _quiet(verbose):
-                first, *overlays = files
-                require_places({first: read_config_file(first)}, {file: read_config_file(file) for file in overlays})
+                check_overlay_files(files)
                 overrides = config_values(overrides_of(arguments))
                 workflow = ConfigWorkflow(config_file=files, run_id=arguments["run_id"], **overrides)
             workflow.initialize()

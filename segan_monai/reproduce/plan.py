@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from segan_monai.check.config_files import keys_with_place, read_config_file, require_places
+from segan_monai.check.config_files import read_config_file
+from segan_monai.check.overlay_keys import keys_with_place, require_places
 from segan_monai.reproduce.active import stage_before
 from segan_monai.reproduce.published import BUNDLES, ResultTable
 
@@ -88,7 +89,8 @@ def check_overlays(plan: Plan, row: str) -> None:
     Raises:
         ConfigError: One has none, or an overlay cannot be read.
     """
-    configs = {file: read_config_file(config_of(plan, run_id)) for run_id, file in CONFIG_OF_RUN.items()}
+    files = [config_of(plan, run_id) for run_id in CONFIG_OF_RUN]
+    configs = {str(file): read_config_file(file) for file in files}
     contents = {str(file): read_config_file(file) for file in plan.configs}
     of_row = {str(file): read_config_file(file) for file in plan.table.rows[row]}
     require_places(configs, {**contents, "--set": plan.overrides, **of_row})

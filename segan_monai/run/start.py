@@ -18,6 +18,7 @@ from monai.utils import set_determinism
 from segan_monai.check import (
     check_cases_before_run,
     check_configs_before_run,
+    check_overlay_files,
     refuse_wrong_values,
     run_id_of,
     unknown_overrides,
@@ -132,6 +133,7 @@ def _apply_command_line(parser: ConfigParser, output_dir: str) -> tuple[dict[str
     if files is not None and (unknown := unknown_overrides(arguments["config_file"], files, overrides)):
         raise UnknownKeyError(" ".join(unknown))
     if arguments:
+        check_overlay_files(config_files(arguments))
         run_id_of(parser, str(arguments.get("run_id") or "run"))
     as_read = parser.ref_resolver.resolved_content.get("output_dir")
     typed = set_typed_values(parser, files, overrides)

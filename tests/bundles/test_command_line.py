@@ -84,6 +84,12 @@ def test_a_typo_stops_the_run_and_the_last_line_says_what_to_type(phantoms, tmp_
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("error: unknown key --learning_rte: ")
     assert "Did you mean --learning_rate" in last
+    (tmp_path / "own.json").write_text('{"learning_rte": 9}', encoding="utf-8")
+    result = monai_bundle("training", BRATS, "train.json", *options, overlay=tmp_path / "own.json")
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert "own.json has the key 'learning_rte', which nothing reads" in last
+    assert "Did you mean learning_rate" in last
 
 
 @pytest.mark.real_data
