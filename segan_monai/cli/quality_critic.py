@@ -157,7 +157,7 @@ def _values(parser: Any, names: list[str], regions: str | None) -> Mapping[str, 
     from segan_monai.transforms.regions import merged_regions
 
     if regions is None:
-        return merged_regions(parser.get_parsed_content("label_regions"), parser.get("output_labels"))
+        return merged_regions(parser.get_parsed_content("label_regions"), parser.get("output_labels", "consecutive"))
     given = parse_regions(regions)
     if set(given) != set(names):
         raise ConfigError(f"--regions names {', '.join(given)}; expected the critic's regions {', '.join(names)}.")
