@@ -142,6 +142,8 @@ def _parsed(bundle: str, images: Path, output_dir: Path | None) -> tuple[Any, Pa
     parser = read_configs(arguments)
     if "quality_settings" not in parser:
         raise ConfigError(f"{bundle} has no quality_settings in its inference.json; expected a bundle that estimates.")
+    if "pad_small_images" in parser:
+        parser["pad_small_images"] = True  # the critic takes no patches, so no image is too small
     apply_settings_of_weights(parser, arguments)
     return parser, Path(parser.get_parsed_content("ckpt_dir")), output
 
