@@ -142,6 +142,8 @@ def _parsed(bundle: str, images: Path, output_dir: Path | None) -> tuple[Any, Pa
     parser = read_configs(arguments)
     if "quality_settings" not in parser:
         raise ConfigError(f"{bundle} has no quality_settings in its inference.json; expected a bundle that estimates.")
+    if "pad_small_images" in parser:
+        parser["pad_small_images"] = True  # the critic takes no patches, so no image is too small
     apply_settings_of_weights(parser, arguments)
     return parser, Path(parser.get_parsed_content("ckpt_dir")), output
 
@@ -157,7 +159,7 @@ def _values(parser: Any, names: list[str], regions: str | None) -> Mapping[str, 
     from segan_monai.transforms.regions import merged_regions
 
     if regions is None:
-        return merged_regions(parser.get_parsed_content("label_regions"), parser.get("output_labels"))
+        return merged_regions(parser.get_parsed_content("label_regions"), parser.get("output_labels", "consecutive"))
     given = parse_regions(regions)
     if set(given) != set(names):
         raise ConfigError(f"--regions names {', '.join(given)}; expected the critic's regions {', '.join(names)}.")

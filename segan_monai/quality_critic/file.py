@@ -24,7 +24,7 @@ FOLDER = "quality_critic"
 VERSION = 1
 OF_IMAGES = (
     *("modalities", "spacing_mm", "intensity_window", "skull_stripped", "test_crop_size", "hu_window", "regions"),
-    *("zero_is_background", "intensity", "intensity_unit", "simulation", "pad_small_images"),
+    *("zero_is_background", "intensity", "intensity_unit", "simulation"),
 )
 """Settings of an inference on which image and regions depend; the others may differ, since any mask will do."""
 _AGAIN = "Fit it again with segan-monai fit-quality-critic."

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from segan_monai.bundles_by_name import BUNDLES
 from segan_monai.cli.main import app
+from segan_monai.cli.quality_critic import _parsed, _values
 from segan_monai.errors import ConfigError
 from segan_monai.quality import image_features
 from segan_monai.quality_critic.cases import is_plain, require_volumes
@@ -186,3 +187,16 @@ def test_expressions_of_a_run_are_not_plain():
     assert not is_plain(["a", {"b": "$c"}])
     assert not is_plain({"a": "@d"})
     assert not is_plain({"_target_": "os.system", "command": "touch executed"})
+
+
+def test_a_bundle_without_output_labels_has_consecutive_values():
+    parser = ConfigParser()
+    parser.read_config(BUNDLES / "brain_mri_adversarial_normalization_segmentation" / "configs" / "inference.json")
+    assert _values(parser, ["CSF", "GM", "WM"], None) == {"CSF": [1], "GM": [2], "WM": [3]}
+
+
+def test_no_image_is_too_small_for_the_critic(tmp_path):
+    (tmp_path / "images").mkdir()
+    bundle = "brain_mri_adversarial_normalization_segmentation"
+    parser, _, _ = _parsed(bundle, tmp_path / "images", tmp_path / "out")
+    assert parser.get_parsed_content("fits") == []  # the step that refuses images smaller than a patch

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import time
@@ -14,8 +15,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 
+from segan_monai.label_strategy import NAME as LOWEST_QUALITY
+from segan_monai.quality import FitCase, fit_quality, write_quality
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
-from tests.monai_label.cases import CLAIMING, SMALL, write_case, write_overlay
+from tests.monai_label.cases import CLAIMING, SMALL, copy_with_weights, write_case, write_overlay
 from tests.monai_label.reading import labels_of, read_as_monai_label
 from tests.monai_label.serving import bounded_requests, check_geometry, label_server, say
 
@@ -171,3 +174,51 @@ def test_a_viewers_session(server, trained, tmp_path, oblique, write_volume):
     say("train on a label map with the value 9:", status["status"], status["details"][-1])
     assert status["status"] == "ERROR"
     assert "found label values 9" in status["details"][-1]
+
+
+@pytest.fixture
+def estimated(tmp_path, oblique):
+    """A bundle with an estimate of quality, its overlay, studies, and the expected Dice of each by an inference."""
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    studies, entries = tmp_path / "studies", []
+    for index in range(4):
+        image, label = write_case(HIPPOCAMPUS, studies, f"study_{index}", index, oblique)
+        file = tmp_path / "labels" / image.name
+        file.parent.mkdir(exist_ok=True)
+        nibabel.save(nibabel.Nifti1Image(label, oblique), file)
+        entries.append({"image": f"studies/{image.name}", "label": f"labels/{image.name}"})
+    (tmp_path / "datalist.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
+    weights = {"ckpt_dir": str(bundle / "models")}
+    datalist = str(tmp_path / "datalist.json")
+    run_in_process(
+        HIPPOCAMPUS, "evaluating", datalist=datalist, output_dir=str(tmp_path / "evaluation"), subset="all", **weights
+    )
+    content = json.loads((tmp_path / "evaluation" / "signals.json").read_text(encoding="utf-8"))
+    cases = [
+        FitCase(group, found["image"], found["regions"], {"anterior": 0.3 + 0.1 * number, "posterior": 0.5})
+        for number, found in enumerate(content["cases"].values())
+        for group in range(10)
+    ]
+    write_quality(bundle / "models" / "model.pt", fit_quality(cases), content["settings"], {})
+    run_in_process(HIPPOCAMPUS, "inference", dataset_dir=str(studies), output_dir=str(tmp_path / "table"), **weights)
+    expected: dict[str, float] = {}
+    with (tmp_path / "table" / "quality.csv").open(encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            expected[row["case"]] = expected.get(row["case"], 0.0) + float(row["expected_dice"]) / 2
+    return bundle, overlay, studies, expected
+
+
+def test_the_next_image_is_that_of_the_lowest_expected_quality(estimated, tmp_path):
+    bundle, overlay, studies, expected = estimated
+    order = sorted(expected, key=expected.__getitem__)
+    say(f"\n== {LOWEST_QUALITY}: expected Dice by an inference", {name: round(expected[name], 4) for name in order})
+    assert len(set(expected.values())) == 4
+    with label_server(tmp_path, bundle, studies, overlay) as (url, _):
+        client = client_module.MONAILabelClient(url, tmpdir=str(tmp_path))
+        assert LOWEST_QUALITY in client.info()["strategies"]
+        for name in order[:2]:
+            sample = client.next_sample(LOWEST_QUALITY, {})
+            say("next sample:", sample["id"], "weight", sample["weight"])
+            assert sample["id"] == name
+            assert sample["weight"] == pytest.approx(1 - expected[name], abs=2e-4)
+            client.save_label(name, str(tmp_path / "labels" / f"{name}.nii.gz"), tag="final")
