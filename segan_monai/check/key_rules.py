@@ -82,17 +82,22 @@ def _in_channels(values: Values, config: Values) -> Problems:
 
 
 def _levels(values: Values, config: Values) -> Problems:
-    """Check that the plane can be halved once per level; with too many levels, most of it would be padding."""
+    """Check that each axis can be halved as often as levels do; with too many levels, most would be padding."""
     if not _has(values, "num_levels"):
         return
     levels = values["num_levels"]
     dims = values.get("spatial_dims")
+    strides = values.get("level_strides") or []
     for key in ("patch_size",) if dims == 3 else ("slice_size", "image_size"):
-        if _has(values, key) and 2**levels > 2 * min(values[key]):
-            yield (
-                f"--num_levels {levels}: each level halves the plane, and --{key} {list(values[key])} can be halved "
-                f"at most {min(values[key]).bit_length()} times, with padding. Lower --num_levels."
-            )
+        for axis, side in enumerate(values.get(key, ())):
+            halved = levels - sum(stride[axis : axis + 1] == [1] for stride in strides[:levels])
+            if (too_many := halved - side.bit_length()) > 0:
+                yield (
+                    f"--num_levels {levels}: the levels halve axis {axis} {halved} times, and --{key} "
+                    f"{list(values[key])} can be halved at most {side.bit_length()} times, with padding. Lower "
+                    f"--num_levels{_kept_axis(dims, axis, levels - halved + too_many)}."
+                )
+                break
     if _has(values, "patch_size") and dims is None:
         if levels < 2:
             yield f"--num_levels {levels}: expected at least 2 levels, between which the U-Nets halve a patch."
@@ -101,6 +106,14 @@ def _levels(values: Values, config: Values) -> Problems:
                 f"--patch_size {list(values['patch_size'])}: with --num_levels {levels} a patch is halved {levels - 1} "
                 f"times; expected multiples of {2 ** (levels - 1)}."
             )
+
+
+def _kept_axis(dims: int | None, axis: int, count: int) -> str:
+    """Return the strides that keep an axis in the first levels, as a remedy; nothing for networks without strides."""
+    if dims is None:
+        return ""
+    kept = [1 if place == axis else 2 for place in range(dims)]
+    return f', or keep that axis in the first levels: --level_strides "{[kept] * count}"'
 
 
 def _widths(values: Values, config: Values) -> Problems:

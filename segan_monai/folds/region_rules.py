@@ -59,5 +59,6 @@ def describe_rules(chosen: Mapping[str, Any]) -> str:
         parts.append(f"{region}: {f'{rule} ({change})' if rule else 'no rule helps'}")
     return (
         f"Post-processing of the chosen configuration, by the Dice of all {len(chosen['cases'])} cases: "
-        f"{'; '.join(parts)}. The tables are without it."
+        f"{'; '.join(parts)}. Each region is judged by itself, before all are merged into one label map. The tables "
+        "are of label maps without it."
     )

@@ -150,8 +150,11 @@ def _needs_label_values(regions: Any, is_given: bool, parser: ConfigParser) -> b
 def _refusal(file: Path, refused: Mapping[str, str]) -> str:
     names = list(refused)
     these = "it" if len(names) == 1 else "them"
+    if any(not text.startswith("--") for text in refused.values()):
+        these += ", or the whole overlay"
+    value = "the trained value is" if len(names) == 1 else "the trained values are"
     return (
-        f"{'; '.join(refused.values())} ({file}). Omit {these}: the trained value is used. For an intended change, "
+        f"{'; '.join(refused.values())} ({file}). Omit {these}: {value} used. For an intended change, "
         f'add --{ALLOWED} "{names}".'
     )
 

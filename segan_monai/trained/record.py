@@ -26,7 +26,10 @@ FREE = frozenset(
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""
 
-ADJUSTABLE = frozenset({"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"})
+OF_RESULTS = frozenset({"spacing_known"})
+"""Keys that only later runs have. They are recorded if an overlay of the training sets them."""
+
+ADJUSTABLE = OF_RESULTS | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"}
 """Keys that later runs take from the training, and that a user may set otherwise: they change no weight."""
 
 OF_CASES = ("cases", "split", "domains", "label_regions")
@@ -43,7 +46,7 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     """Return everything that a training's network depends on and that later runs need.
 
     The settings are all keys that network, preprocessing and inferer refer to, directly or through other items, except
-    paths and ``FREE``. ``regions`` are the label values by name also if the config has ``"auto"``.
+    paths and ``FREE``; and ``OF_RESULTS``. ``regions`` are the label values by name also if the config has ``"auto"``.
 
     Args:
         parser: the parser of the training config.
@@ -57,7 +60,7 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     referred = _referred_by(parser, ("network_def", preprocessing, "validate::preprocessing", "validate::inferer"))
     settings = {}
     for key in user_settings(config):
-        if key not in referred or key in FREE or is_path_key(key):
+        if key not in referred | OF_RESULTS or key in FREE or is_path_key(key):
             continue
         value = parser.get_parsed_content("label_regions" if key == "regions" and "label_regions" in parser else key)
         try:

@@ -129,7 +129,7 @@ WRONG = [
         HIPPOCAMPUS,
         "num_levels",
         9,
-        "--num_levels 9: each level halves the plane, and --slice_size [48, 48] can be halved at most 6",
+        "--num_levels 9: the levels halve axis 0 9 times, and --slice_size [48, 48] can be halved at most 6",
     ),
     (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),
@@ -236,11 +236,24 @@ def test_a_wrong_value_is_refused_by_name(bundle, key, value, words):
         ("level_strides", [[1, 1, 1]], "--level_strides [[1, 1, 1]]: with --spatial_dims 3, expected 3 numbers"),
         ("augment_on_device", True, "--augment_on_device true with --spatial_dims 3: only slices are changed"),
         ("num_levels", 9, "--patch_size [48, 64, 48] can be halved at most 6 times"),
+        ("patch_size", [48, 48, 4], 'keep that axis in the first levels: --level_strides "[[2, 2, 1]]"'),
+        ("patch_size", [1, 48, 48], '--level_strides "[[1, 2, 2], [1, 2, 2], [1, 2, 2]]"'),
     ],
 )
 def test_a_wrong_value_of_a_3d_network(key, value, words):
     messages = found(train(HIPPOCAMPUS), **{"spatial_dims": 3, key: value})
     assert any(words in message for message in messages), messages
+
+
+def test_strides_that_keep_an_axis_allow_thin_patches():
+    """Four levels halve the last axis as often as its strides say: 4 voxels can be halved 3 times, 2 voxels twice."""
+    thin = {"spatial_dims": 3, "patch_size": [48, 48, 4]}
+    assert found(train(HIPPOCAMPUS), **thin, level_strides=[[2, 2, 1]]) == []
+    thinner = {**thin, "patch_size": [48, 48, 2]}
+    assert found(train(HIPPOCAMPUS), **thinner, level_strides=[[2, 2, 1]] * 2) == []
+    (message,) = found(train(HIPPOCAMPUS), **thinner, level_strides=[[2, 2, 1]])
+    assert "halve axis 2 3 times" in message
+    assert '--level_strides "[[2, 2, 1], [2, 2, 1]]"' in message
 
 
 @pytest.mark.parametrize(

@@ -80,5 +80,6 @@ def test_rules_in_words():
     chosen = {"rules": {"a": {"smallest_voxels": 30, "fill_holes": True}}, "regions": gains, "cases": ["x", "y"]}
     assert describe_rules(chosen) == (
         "Post-processing of the chosen configuration, by the Dice of all 2 cases: a: smallest_voxels 30, fill_holes 1 "
-        "(Dice 0.8000 to 0.8100); b: no rule helps. The tables are without it."
+        "(Dice 0.8000 to 0.8100); b: no rule helps. Each region is judged by itself, before all are merged into one "
+        "label map. The tables are of label maps without it."
     )

@@ -24,6 +24,7 @@ from segan_monai.trained import (
     cases_of_region_rules,
     contradictions,
     read_trained_settings,
+    record_of_training,
     write_region_rules,
     write_trained_settings,
 )
@@ -100,6 +101,21 @@ def test_rules_of_regions_travel_and_null_switches_them_off(tmp_path):
     write_trained_settings(weights, {"settings": {"neighbours": 1}})  # the next training's
     assert cases_of_region_rules(weights) == []
     assert "region_rules" not in read_trained_settings(weights)
+
+
+@pytest.mark.parametrize(("overlay", "recorded"), [({"spacing_known": False}, {"spacing_known": False}), ({}, {})])
+def test_what_an_overlay_says_of_distances_travels(overlay, recorded, tmp_path):
+    """No part of a training uses it; an evaluation without the overlay must not take pixels for mm."""
+    network = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": "@width", "kernel_size": 1}
+    validate = {"preprocessing": {"_target_": "monai.transforms.Compose", "transforms": []}, "inferer": None}
+    config = {"width": 2, "unused": 3, **overlay, "initialize": [], "network_def": network, "validate": validate}
+    record = record_of_training(ConfigParser(config))
+    assert record["settings"] == {"width": 2, **recorded}
+    write_trained_settings(tmp_path / "model.pt", record)
+    for given, expected in (({}, not overlay), ({"spacing_known": "--spacing_known"}, True)):
+        later = ConfigParser({"width": 1, "spacing_known": True, "initialize": []})
+        apply_trained_settings(later, tmp_path / "model.pt", given)
+        assert (later["width"], later["spacing_known"]) == (2, expected)
 
 
 def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
@@ -234,6 +250,10 @@ def test_exports_and_monai_label_take_them_from_there(trained, tmp_path):
     assert exported.network(torch.zeros(1, 2, 32, 32)).shape == (1, 1, 32, 32)
     with pytest.raises(ConfigError, match="base_channels is 8, but the network was trained with 4"):
         _ = ExportedBundle(BUNDLE, trained / "model.pt", overrides={"base_channels": 8}).network
+    overlay = tmp_path / "overlay.json"
+    overlay.write_text(json.dumps({"base_channels": 8}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"overlay\.json is 8, but .* with 4 .*Omit it, or the whole overlay: the tr"):
+        _ = ExportedBundle(BUNDLE, trained / "model.pt", overlays=[overlay]).network
 
     bundle = shutil.copytree(BUNDLE, tmp_path / BRATS)
     (bundle / "models").mkdir(exist_ok=True)
