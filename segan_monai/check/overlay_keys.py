@@ -8,6 +8,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,7 @@ from monai.bundle.utils import MERGE_KEY, merge_kv
 
 from segan_monai.check.keys import KEYS
 from segan_monai.check.nearest import near
-from segan_monai.errors import ConfigError, DataError
-from segan_monai.json_files import read_json_object
+from segan_monai.errors import ConfigError
 
 OF_MONAI = ("imports", "initialize", "finalize")
 """Keys that MONAI itself evaluates."""
@@ -105,13 +105,10 @@ def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[s
 def _keys_beside(file: str) -> list[str]:
     """Return the keys of the other configs of a bundle, such as those of its training beside its evaluation."""
     found: list[str] = []
-    for other in sorted(Path(file).parent.glob("*.json")):
-        if other.name == "metadata.json":
-            continue
-        try:
-            found += read_json_object(other)
-        except DataError:  # it is not what runs
-            continue
+    for other in sorted(Path(file).parent.glob("*")):
+        if other.suffix in (".json", ".yaml", ".yml") and other.name != "metadata.json":
+            with suppress(Exception):  # of JSON and YAML; a damaged file is not what runs
+                found += ConfigParser.load_config_file(other)
     return found
 
 
