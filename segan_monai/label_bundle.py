@@ -21,11 +21,13 @@ import torch
 from monai.bundle import ConfigParser
 
 import segan_monai
+from segan_monai.check.config_files import read_config_file
+from segan_monai.check.overlay_keys import require_places
 from segan_monai.console import escape_what_cannot_be_printed
 from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
-from segan_monai.json_files import refuse_byte_order_mark, write_json
+from segan_monai.json_files import write_json
 from segan_monai.member_weights import QUALITY
 from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
@@ -90,8 +92,10 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if not weights.is_file():
         weights = bundle / "models" / "model.pt"
 
-    for overlay in overlays:
-        refuse_byte_order_mark(overlay)
+    runs = [str(bundle / "configs" / file) for file in ("inference.json", "train.json")]
+    require_places(
+        {file: read_config_file(file) for file in runs}, {str(file): read_config_file(file) for file in overlays}
+    )
     inference, training = (
         ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
         for file in ("inference.json", "train.json")

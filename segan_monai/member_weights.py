@@ -11,7 +11,7 @@ from pathlib import Path
 from segan_monai.errors import ConfigError
 
 QUALITY = "quality.json"
-"""Name of the model of quality beside weights."""
+"""Name of the quality model's file beside the weights."""
 
 StrPath = str | os.PathLike[str]
 

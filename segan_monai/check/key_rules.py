@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,9 @@ def _levels(values: Values, config: Values) -> Problems:
             halved = levels - sum(stride[axis : axis + 1] == [1] for stride in strides[:levels])
             if (too_many := halved - side.bit_length()) > 0:
                 yield (
-                    f"--num_levels {levels}: the levels halve axis {axis} {halved} times, and --{key} "
+                    f"--num_levels {levels}: axis {axis} is halved {halved} times, and --{key} "
                     f"{list(values[key])} can be halved at most {side.bit_length()} times, with padding. Lower "
-                    f"--num_levels{_kept_axis(dims, axis, levels - halved + too_many)}."
+                    f"--num_levels{_kept_axis(dims, axis, levels - halved + too_many, strides)}."
                 )
                 break
     if _has(values, "patch_size") and dims is None:
@@ -108,12 +108,14 @@ def _levels(values: Values, config: Values) -> Problems:
             )
 
 
-def _kept_axis(dims: int | None, axis: int, count: int) -> str:
+def _kept_axis(dims: int | None, axis: int, count: int, strides: Sequence[Sequence[int]]) -> str:
     """Return the strides that keep an axis in the first levels, as a remedy; nothing for networks without strides."""
     if dims is None:
         return ""
-    kept = [1 if place == axis else 2 for place in range(dims)]
-    return f', or keep that axis in the first levels: --level_strides "{[kept] * count}"'
+    kept = [list(stride) for stride in strides] + [[2] * dims for _ in range(count - len(strides))]
+    for stride in kept[:count]:
+        stride[axis] = 1
+    return f', or keep that axis in the first levels: --level_strides "{kept}"'
 
 
 def _widths(values: Values, config: Values) -> Problems:

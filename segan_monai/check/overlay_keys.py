@@ -10,15 +10,21 @@ import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 from monai.bundle.utils import MERGE_KEY, merge_kv
 
+from segan_monai.bundles_by_name import BUNDLES, bundle_names
 from segan_monai.check.keys import KEYS
 from segan_monai.check.nearest import near
 from segan_monai.errors import ConfigError
+from segan_monai.json_files import read_json_object
+
+OF_RUNS = ("train", "evaluate", "inference")
+"""Names of the configs of a bundle."""
 
 OF_MONAI = ("imports", "initialize", "finalize")
 """Keys that MONAI itself evaluates."""
@@ -66,13 +72,34 @@ def keys_with_place(
     return found
 
 
+def unread_keys(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the keys at the top of overlays that nothing reads; MONAI adds them silently, whatever their name.
+
+    Read are the keys of the configs, of the other runs of their bundle and of the bundles of this package; runs; and
+    keys that one of the contents refers to. Names that begin with an underscore are comments.
+
+    Args:
+        configs: contents by file.
+        overlays: contents by name.
+
+    Returns:
+        The keys as the overlays have them, without an id that leads into another part.
+    """
+    known = {*_keys_of_package(), *(key for file, config in configs.items() for key in (*config, *_keys_beside(file)))}
+    contents = json.dumps([*configs.values(), *overlays.values()], default=str)
+    found = []
+    for content in overlays.values():
+        for key, value in content.items():
+            top = re.split("#|::", key.removeprefix(MERGE_KEY))[0]
+            if not (top in known or top.startswith("_") or is_run(top, value) or _refers_to(contents, top)):
+                found.append(key)
+    return found
+
+
 def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[str, Mapping[str, Any]]) -> None:
     """Check that each key of overlays has a place in one of the configs, and that something can read it.
 
-    An id needs the part that it leads into, see ``keys_with_place``. MONAI adds a key at the top whatever its name, so
-    a typing error would change nothing, silently. Such a key must be a key of a config, of another config in the same
-    folder or of a bundle of this package; a run; or a key that one of the contents refers to. Names that begin with an
-    underscore are comments.
+    See ``keys_with_place`` for ids that lead into a part, and ``unread_keys`` for keys at the top.
 
     Args:
         configs: contents by file.
@@ -81,39 +108,44 @@ def require_places(configs: Mapping[str, Mapping[str, Any]], overlays: Mapping[s
     Raises:
         ConfigError: A key has no place, or nothing reads it; the message suggests the nearest ones.
     """
+    if not overlays:
+        return
     placed = [keys_with_place(config, overlays.items()) for config in configs.values()]
-    known = {*KEYS, *OF_MONAI, *(key for file, config in configs.items() for key in (*config, *_keys_beside(file)))}
-    contents = json.dumps([*configs.values(), *overlays.values()], default=str)
+    unread = unread_keys(configs, overlays)
+    have = f"{' and '.join(configs)} {'has' if len(configs) == 1 else 'have'}"
     for (name, content), *kept in zip(overlays.items(), *placed, strict=True):
-        for key, value in content.items():
-            if not any(key in of_config for of_config in kept):
-                raise ConfigError(
-                    f"{name} has the key '{key}', and {' and '.join(configs)} "
-                    f"{'has' if len(configs) == 1 else 'have'} no place for it. {_nearest_place(key, configs.values())}"
-                    "Correct the key, or omit the overlay here if it is for another run, such as the training."
-                )
-            top = re.split("#|::", key.removeprefix(MERGE_KEY))[0]
-            if top in known or top.startswith("_") or is_run(top, value) or _refers_to(contents, top):
+        for key in content:
+            has_place = any(key in of_config for of_config in kept)
+            if has_place and key not in unread:
                 continue
+            reason = f"and {have} no place for it"
+            if has_place:
+                reason = f"which nothing reads: {have} no such key, and no part of them refers to it"
             raise ConfigError(
-                f"{name} has the key '{key}', which nothing reads: {' and '.join(configs)} "
-                f"{'has' if len(configs) == 1 else 'have'} no such key, and no part of them refers to it. "
-                f"{near(top, known)}Correct the key, or omit it; a comment begins with an underscore."
+                f"{name} has the key '{key}', {reason}. {_nearest_place(key, configs.values())}"
+                "Correct the key, or omit the overlay here if it is for another run, such as the training."
             )
 
 
+@cache
+def _keys_of_package() -> frozenset[str]:
+    files = (BUNDLES / name / "configs" / f"{run}.json" for name in bundle_names() for run in OF_RUNS)
+    return frozenset((*KEYS, *OF_MONAI, *(key for file in files for key in read_json_object(file))))
+
+
 def _keys_beside(file: str) -> list[str]:
-    """Return the keys of the other configs of a bundle, such as those of its training beside its evaluation."""
+    """Return the keys of the other runs of a bundle, such as those of its training beside its evaluation."""
     found: list[str] = []
-    for other in sorted(Path(file).parent.glob("*")):
-        if other.suffix in (".json", ".yaml", ".yml") and other.name != "metadata.json":
+    for other in (Path(file).with_name(run + end) for run in OF_RUNS for end in (".json", ".yaml", ".yml")):
+        if other.is_file():
             with suppress(Exception):  # of JSON and YAML; a damaged file is not what runs
-                found += ConfigParser.load_config_file(other)
+                content = ConfigParser.load_config_file(other)
+                found += content if isinstance(content, dict) else []
     return found
 
 
 def _refers_to(contents: str, key: str) -> bool:
-    return re.search(rf"[@%:]{re.escape(key)}(?![0-9A-Za-z_])", contents) is not None
+    return re.search(rf"[@%:#]{re.escape(key)}(?![0-9A-Za-z_])", contents) is not None
 
 
 def _nearest_place(key: str, configs: Iterable[Mapping[str, Any]]) -> str:

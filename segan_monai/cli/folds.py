@@ -92,7 +92,8 @@ def folds(
     plan = Plan(
         table, data, output_dir, datalist, [find_overlay(file) for file in config or []], overrides, train_seconds
     )
-    parts = parse_numbers(folds, "folds") if folds else folds_of(plan)
+    of_bundle = folds_of(plan)
+    parts = parse_numbers(folds, "folds") if folds else of_bundle
     numbers = parse_numbers(seeds, "seeds")
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)

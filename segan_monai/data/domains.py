@@ -101,7 +101,7 @@ def split_domains(
         fold: which of them is the validation set, from 0.
         seed: of the shuffle.
         file: write the split of all domains to this JSON file.
-        max_cases: use so many cases of each domain only, drawn with the seed; and largest number of unlabelled ones.
+        max_cases: at most this many cases of each domain, drawn with the seed, and of the unlabelled ones.
         train_domains: only the cases of these domains are returned; the file lists all, so that runs that train on
             different domains are evaluated on the same cases. None for all.
         by: ``subject`` or ``patch``.

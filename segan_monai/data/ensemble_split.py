@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segan_monai.data.split_file import Case, cases_of_part, of_trained_patients, read_split
+from segan_monai.data.split_file import Case, cases_of_part, of_trained_patients, read_split, trained_cases
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -52,12 +52,13 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
             logger.warning("no split file %s: its member may have been trained on any of the cases", file)
             continue
         split = read_split(file)
-        names = [{case["case"] for case in cases_of_part(cases, split, part)} for part in _PARTS]
         if split.get("split_by") == "patch":
             raise ConfigError(f"{file} is a split by patch, so its member has seen every case. Evaluate it by itself.")
-        trained[file] = names[0] | names[1]
-        validated.append(names[2])
-        of_patients |= of_trained_patients(cases, split) if subset == "held_out" else set()
+        trained[file] = trained_cases(cases, split)
+        if subset == "validation":
+            validated.append({case["case"] for case in cases_of_part(cases, split, subset)})
+        elif subset == "held_out":
+            of_patients |= of_trained_patients(cases, split, trained[file])
     seen = set().union(*trained.values())
     if subset == "training":
         chosen = [case for case in cases if case["case"] in seen]
@@ -76,9 +77,6 @@ def held_out_by_all(cases: Sequence[Case], split_files: Sequence[str], subset: s
             "cases, or each fold by itself."
         )
     return chosen
-
-
-_PARTS = ("training", "unlabeled", "validation")
 
 
 def _refuse_trained(names: Sequence[str], trained: Mapping[str, set[str]], subset: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,12 @@ def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -
     return found
 
 
-def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
+def trained_cases(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
+    """Return the names of the cases that a split trains on, with or without their label, see ``cases_of_part``."""
+    return {case["case"] for part in TRAINED_ON for case in cases_of_part(cases, record, part)}
+
+
+def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any], trained: Collection[str]) -> set[str]:
     """Return the names of cases in no part of a split that are of a patient whose other cases were trained on.
 
     A split keeps the cases of a patient together. Those that it does not have, because of ``max_cases`` or because they
@@ -148,12 +153,11 @@ def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any]) -> set
     Args:
         cases: the current cases.
         record: what ``read_split`` returns.
+        trained: what ``trained_cases`` returns.
     """
-    names = {part: {case["case"] for case in cases_of_part(cases, record, part)} for part in (*TRAINED_ON, PARTS[1])}
-    trained = names["training"] | names["unlabeled"]
     subjects = {_subject(case) for case in cases if case["case"] in trained}
     subjects |= {record["subjects"].get(name, name) for part in TRAINED_ON for name in record[part]}
-    known = trained | names["validation"]
+    known = {*trained, *record["validation"]}
     found = [case for case in cases if case["case"] not in known and _subject(case) in subjects]
     if found:
         logger.warning(

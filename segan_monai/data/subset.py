@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.ensemble_split import held_out_by_all
-from segan_monai.data.split_file import TRAINED_ON, Case, cases_of_part, of_trained_patients, read_split
+from segan_monai.data.split_file import Case, cases_of_part, of_trained_patients, read_split, trained_cases
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -62,10 +62,12 @@ def held_out(
                 f"{split_file} is a split by patch: every case has training patches, so none is held out. Pass "
                 "--split_by patch to score its test patches, or --subset all."
             )
-        parts = TRAINED_ON if subset == "held_out" else (subset,)
-        names = {case["case"] for part in parts for case in cases_of_part(cases, split, part)}
-        names |= of_trained_patients(cases, split) if subset == "held_out" else set()
-        chosen = [case for case in cases if (case["case"] in names) != (subset == "held_out")]
+        if subset == "held_out":
+            trained = trained_cases(cases, split)
+            excluded = trained | of_trained_patients(cases, split, trained)
+            chosen = [case for case in cases if case["case"] not in excluded]
+        else:
+            chosen = cases_of_part(cases, split, subset)
     if not chosen:
         raise DataError(
             f"no case is left in subset {subset!r} of {len(cases)} cases (split file {split_file}). Check that "

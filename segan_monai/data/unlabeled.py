@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from segan_monai.data.case_digest import case_digest
+from segan_monai.data.split_file import TRAINED_ON
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ def labelled_training_cases(cases: Sequence[Case], split: Mapping[str, Sequence[
         split: result of ``split_cases``.
     """
     labelled = {case["case"] for case in cases if "label" in case}
-    return sum(case["case"] in labelled for part in ("training", "unlabeled") for case in split.get(part, ()))
+    return sum(case["case"] in labelled for part in TRAINED_ON for case in split.get(part, ()))
 
 
 def not_held_out(

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 
 from segan_monai.data import read_split, resolve_regions
+from segan_monai.data.split_file import TRAINED_ON
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.member_weights import split_of
@@ -103,5 +104,5 @@ def _trained_on(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for file in splits:
         split = read_split(file) if file.is_file() else {"training": (), "unlabeled": ()}
-        found |= {case: str(file) for part in ("training", "unlabeled") for case in split[part]}
+        found |= {case: str(file) for part in TRAINED_ON for case in split[part]}
     return found

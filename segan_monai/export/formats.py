@@ -15,11 +15,11 @@ import torch
 from monai.bundle import ConfigParser, ckpt_export, onnx_export
 from torch import Tensor, nn
 
+from segan_monai.check import check_overlay_files
 from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
-from segan_monai.json_files import refuse_byte_order_mark
-from segan_monai.member_weights import single_weights
+from segan_monai.member_weights import single_weights, weight_files
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
 from segan_monai.trained import apply_trained_settings, given_keys, read_trained_settings
@@ -66,17 +66,25 @@ class ExportedBundle:
         for file in (self.files[0], self.meta_file):
             if not Path(file).is_file():
                 raise ConfigError(f"{file}: no such file; expected the folder of a bundle, with configs/ in it.")
-        self.weights = single_weights(weights, self.bundle / "models")
+        self._weights = weights
         if (overrides or {}).get("weights") is not None:
             raise ConfigError(f"weights={(overrides or {})['weights']} has no effect here. Pass --weights FILE.")
         self.overrides = config_values({"bundle_root": str(self.bundle), "device": "cpu", **(overrides or {})})
         self.trained: dict[str, Any] = {}  # settings of the training, once the config is read
 
     @cached_property
+    def weights(self) -> Path:
+        """The file of weights.
+
+        Raises:
+            ConfigError: The bundle includes an ensemble, or ``weights`` names one.
+        """
+        return single_weights(self._weights, self.bundle / "models")
+
+    @cached_property
     def parser(self) -> ConfigParser:
         """The inference config with overlays, overrides and metadata."""
-        for file in self.files:
-            refuse_byte_order_mark(file)
+        check_overlay_files(self.files)
         parser = ConfigParser()
         parser.read_config(self.files)
         parser.read_meta(self.meta_file)
@@ -84,7 +92,8 @@ class ExportedBundle:
             parser[key] = value
         if "cases" in parser:
             parser["cases"] = []  # exports need no data
-        self.trained = apply_trained_settings(parser, self.weights, given_keys(self.files[1:], self.overrides))
+        first = weight_files(None, self.bundle / "models")[0] if self._weights is None else self.weights
+        self.trained = apply_trained_settings(parser, first, given_keys(self.files[1:], self.overrides))
         return parser
 
     @cached_property

@@ -14,9 +14,7 @@ import numpy as np
 
 from segan_monai.handlers.per_case import PerCase
 from segan_monai.json_files import write_json
-from segan_monai.quality.calibration import calibration_error, fit_temperature
-
-NAME = "calibration.json"
+from segan_monai.quality.calibration import CALIBRATION, calibration_error, fit_temperature
 
 
 class CalibrationReport(PerCase[np.ndarray | None]):
@@ -44,7 +42,7 @@ class CalibrationReport(PerCase[np.ndarray | None]):
         """Add the counts of all cases, and write the file; without counts, remove that of an earlier run."""
         counts_of_cases = [counts for counts in found.values() if counts is not None]
         if not counts_of_cases:
-            (self.output_dir / NAME).unlink(missing_ok=True)
+            (self.output_dir / CALIBRATION).unlink(missing_ok=True)
             return
         record = {}
         for region, counts in zip(self.regions, np.sum(counts_of_cases, axis=0), strict=True):
@@ -55,4 +53,4 @@ class CalibrationReport(PerCase[np.ndarray | None]):
                     "temperature": round(temperature, 4),
                     "error_at_temperature": round(calibration_error(counts, temperature), 5),
                 }
-        write_json(self.output_dir / NAME, record)
+        write_json(self.output_dir / CALIBRATION, record)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""What handlers have in common that keep something of each case of an evaluation, and write it at the end."""
+"""Base class of handlers that collect a value per case of an evaluation and write them at the end."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import optimize
 
+CALIBRATION = "calibration.json"
+"""Name of the file of a calibration in the folder of its evaluation."""
+
 LARGEST_LOGIT = 12.0
 LOGITS = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 241)
 """Logits to which voxels are rounded, in steps of 0.1."""

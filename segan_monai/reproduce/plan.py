@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.check.config_files import read_config_file
-from segan_monai.check.overlay_keys import keys_with_place, require_places
+from segan_monai.check.overlay_keys import keys_with_place, require_places, unread_keys
 from segan_monai.reproduce.active import stage_before
 from segan_monai.reproduce.published import BUNDLES, ResultTable
 
@@ -66,8 +66,8 @@ def config_of(plan: Plan, run_id: str) -> Path:
 def overlays_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[tuple[Path, dict[str, Any] | None]]:
     """Return the overlays of a run, see ``config_files_of`` for the arguments.
 
-    Where the config has no place for some keys of an overlay (see ``keys_with_place``), the run gets a file with the
-    others instead, beside its folder.
+    Where the config has no place for some keys of an overlay (see ``keys_with_place``), or nothing in it reads them
+    (see ``unread_keys``), the run gets a file with the others instead, beside its folder.
 
     Returns:
         Files, and the content to be written to such a file; None for an overlay as it is.
@@ -75,8 +75,11 @@ def overlays_of(plan: Plan, row: str, run_id: str, output_dir: Path) -> list[tup
     shared = [output_dir.with_name("overrides.json")] if plan.overrides else []
     files = [*plan.configs, *shared, *plan.table.rows[row]]
     contents = [read_config_file(file) for file in files]
-    by_name = zip(map(str, files), contents, strict=True)
-    kept = keys_with_place(read_config_file(config_of(plan, run_id)), by_name)
+    own = config_of(plan, run_id)
+    config = read_config_file(own)
+    kept = keys_with_place(config, zip(map(str, files), contents, strict=True))
+    unread = unread_keys({str(own): config}, dict(zip(map(str, files), kept, strict=True)))
+    kept = [{key: value for key, value in content.items() if key not in unread} for content in kept]
     return [
         (file, None) if part == content else (output_dir.with_name(f"{output_dir.name}_overlay_{number}.json"), part)
         for number, (file, content, part) in enumerate(zip(files, contents, kept, strict=True))

@@ -59,7 +59,7 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     preprocessing = "preprocessing" if "preprocessing" in config else "validate::preprocessing"
     referred = _referred_by(parser, ("network_def", preprocessing, "validate::preprocessing", "validate::inferer"))
     settings = {}
-    for key in user_settings(config):
+    for key in dict.fromkeys([*user_settings(config), *(key for key in config if key in OF_RESULTS)]):
         if key not in referred | OF_RESULTS or key in FREE or is_path_key(key):
             continue
         value = parser.get_parsed_content("label_regions" if key == "regions" and "label_regions" in parser else key)

@@ -129,7 +129,7 @@ WRONG = [
         HIPPOCAMPUS,
         "num_levels",
         9,
-        "--num_levels 9: the levels halve axis 0 9 times, and --slice_size [48, 48] can be halved at most 6",
+        "--num_levels 9: axis 0 is halved 9 times, and --slice_size [48, 48] can be halved at most 6",
     ),
     (HIPPOCAMPUS, "num_levels", 0, "--num_levels 0: " + WHOLE),
     (HIPPOCAMPUS, "base_channels", 0, "--base_channels 0: " + WHOLE),
@@ -252,7 +252,7 @@ def test_strides_that_keep_an_axis_allow_thin_patches():
     thinner = {**thin, "patch_size": [48, 48, 2]}
     assert found(train(HIPPOCAMPUS), **thinner, level_strides=[[2, 2, 1]] * 2) == []
     (message,) = found(train(HIPPOCAMPUS), **thinner, level_strides=[[2, 2, 1]])
-    assert "halve axis 2 3 times" in message
+    assert "axis 2 is halved 3 times" in message
     assert '--level_strides "[[2, 2, 1], [2, 2, 1]]"' in message
 
 

@@ -108,7 +108,7 @@ def test_what_an_overlay_says_of_distances_travels(overlay, recorded, tmp_path):
     """No part of a training uses it; an evaluation without the overlay must not take pixels for mm."""
     network = {"_target_": "torch.nn.Conv2d", "in_channels": 1, "out_channels": "@width", "kernel_size": 1}
     validate = {"preprocessing": {"_target_": "monai.transforms.Compose", "transforms": []}, "inferer": None}
-    config = {"width": 2, "unused": 3, **overlay, "initialize": [], "network_def": network, "validate": validate}
+    config = {"width": 2, "unused": 3, "initialize": [], "network_def": network, "validate": validate, **overlay}
     record = record_of_training(ConfigParser(config))
     assert record["settings"] == {"width": 2, **recorded}
     write_trained_settings(tmp_path / "model.pt", record)
