@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shutil
+
 import nibabel
 import numpy as np
 import pytest
@@ -58,3 +60,15 @@ def test_a_file_that_cannot_be_used_is_named(tmp_path):
 def test_a_folder_that_is_no_bundle(load, tmp_path):
     with pytest.raises(ConfigError, match="expected the folder of a bundle, with configs/ in it"):
         getattr(segan_monai, load)(tmp_path)
+
+
+def test_a_bundle_that_includes_an_ensemble_has_an_inferer_and_no_single_network(tmp_path):
+    bundle = tmp_path / "bundle"
+    shutil.copytree(HIPPOCAMPUS / "configs", bundle / "configs")
+    for member in ("fold_0", "fold_1"):
+        shutil.copytree(HIPPOCAMPUS / "models", bundle / "models" / member)
+    assert segan_monai.load_inferer(bundle).axes == segan_monai.load_inferer(HIPPOCAMPUS).axes
+    with pytest.raises(
+        ConfigError, match="2 files of weights, an ensemble; expected one, because an exported file has"
+    ):
+        segan_monai.load_network(bundle)

@@ -85,7 +85,7 @@ def test_messages(weights, tmp_path):
     with pytest.raises(ConfigError, match="no such file; expected trained weights"):
         ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "none.pt").export("onnx", tmp_path / "x")
     with pytest.raises(ConfigError, match=r"a\.pt, b\.pt: 2 files of weights, an ensemble; expected one"):
-        ExportedBundle(BUNDLES / HIPPOCAMPUS, "a.pt,b.pt")
+        ExportedBundle(BUNDLES / HIPPOCAMPUS, "a.pt,b.pt").export("onnx", tmp_path / "x")
     with pytest.raises(ConfigError, match=r"weights=\['a'\] has no effect here\. Pass --weights FILE"):
         ExportedBundle(BUNDLES / HIPPOCAMPUS, overrides={"weights": ["a"]})
     assert not (tmp_path / "x").exists()
