@@ -136,7 +136,7 @@ def split_domains(
         )
     elif given is None:
         drawn = {"seed": seed, "folds": folds, "fold": fold}
-    of_domains = Counter(case["domain"] for case in usable)
+    of_domains = Counter(case.get("domain", ONLY_DOMAIN) for case in usable)
     if max_cases is not None and max_cases >= max(*of_domains.values(), len(unlabelled), 0):
         max_cases = None  # it has no effect
     drawn |= {"max_cases": max_cases, "split_by": by}

@@ -33,7 +33,7 @@ def write(plan, **content):
 
 
 def test_keys_of_the_trainer_are_no_part_of_the_evaluation(plan):
-    write(plan, **{"+train#handlers": [], "device": "cpu"})
+    write(plan, **{"+train#handlers": ["@interval"], "interval": 5, "device": "cpu"})
     own, output_dir = plan.configs[0], plan.output_dir / "run" / "evaluation"
     assert overlays_of(plan, "U-Net", "training", output_dir)[0] == (own, None)
     reduced = output_dir.with_name("evaluation_overlay_0.json")
