@@ -96,10 +96,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     require_places(
         {file: read_config_file(file) for file in runs}, {str(file): read_config_file(file) for file in overlays}
     )
-    inference, training = (
-        ConfigParser.load_config_files([bundle / "configs" / file, *overlays])
-        for file in ("inference.json", "train.json")
-    )
+    inference, training = (ConfigParser.load_config_files([file, *overlays]) for file in runs)
     overlaid = given_keys(overlays, ())
     members = _members(inference, bundle)
     if members:

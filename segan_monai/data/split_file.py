@@ -144,6 +144,16 @@ def trained_cases(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
     return {case["case"] for part in TRAINED_ON for case in cases_of_part(cases, record, part)}
 
 
+def trained_patients(record: Mapping[str, Any]) -> set[str]:
+    """Return the patients that a split trains on; a case without one is a patient of its own."""
+    return {record["subjects"].get(name, name) for part in TRAINED_ON for name in record[part]}
+
+
+def patient_of(case: Mapping[str, Any]) -> str:
+    """Return the patient of a case; its own name if none is known."""
+    return str(case.get("subject", case["case"]))
+
+
 def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any], trained: Collection[str]) -> set[str]:
     """Return the names of cases in no part of a split that are of a patient whose other cases were trained on.
 
@@ -155,20 +165,15 @@ def of_trained_patients(cases: Sequence[Case], record: Mapping[str, Any], traine
         record: what ``read_split`` returns.
         trained: what ``trained_cases`` returns.
     """
-    subjects = {_subject(case) for case in cases if case["case"] in trained}
-    subjects |= {record["subjects"].get(name, name) for part in TRAINED_ON for name in record[part]}
+    patients = trained_patients(record) | {patient_of(case) for case in cases if case["case"] in trained}
     known = {*trained, *record["validation"]}
-    found = [case for case in cases if case["case"] not in known and _subject(case) in subjects]
+    found = [case for case in cases if case["case"] not in known and patient_of(case) in patients]
     if found:
         logger.warning(
             "%d cases are not held out, although none of them was trained on: other cases of their patients were, such "
             "as those of %s (case %s)",
             len(found),
-            _subject(found[0]),
+            patient_of(found[0]),
             found[0]["case"],
         )
     return {case["case"] for case in found}
-
-
-def _subject(case: Case) -> str:
-    return str(case.get("subject", case["case"]))

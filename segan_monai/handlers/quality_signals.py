@@ -12,7 +12,7 @@ from typing import Any
 from monai.utils import ensure_tuple
 
 from segan_monai.data import read_split
-from segan_monai.data.split_file import TRAINED_ON, cases_of_part
+from segan_monai.data.split_file import patient_of, trained_cases, trained_patients
 from segan_monai.handlers.per_case import PerCase
 from segan_monai.quality.table import SIGNALS, write_signals
 
@@ -59,8 +59,7 @@ class QualitySignals(PerCase[dict[str, Any]]):
             return None
         seen: set[str] = set()
         for split in map(read_split, self.split_files):
-            for part in TRAINED_ON:
-                subjects = {split["subjects"].get(name, name) for name in split[part]}
-                seen |= {case["case"] for case in cases_of_part(self.evaluated, split, part)}
-                seen |= {case["case"] for case in self.evaluated if case.get("subject", case["case"]) in subjects}
+            patients = trained_patients(split)
+            seen |= trained_cases(self.evaluated, split)
+            seen |= {case["case"] for case in self.evaluated if patient_of(case) in patients}
         return seen
