@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inferers": {"engines", "networks", "transforms"},
     "quality": {"inferers", "transforms"},
     "quality_critic": {"metrics", "networks", "quality", "trained", "transforms"},
-    "report": {"metrics"},
+    "report": {"data", "metrics"},
     "pictures": {"inferers", "metrics", "networks", "report", "transforms"},
     "handlers": {
         "data", "engines", "inferers", "metrics", "networks", "pictures", "quality", "report", "trained", "transforms",
@@ -40,9 +40,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": {"check", "quality", "run", "transforms"},
+    "reproduce": {"check", "data", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
-    "folds": {"check", "ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
+    "folds": {"check", "data", "ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",

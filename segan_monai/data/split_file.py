@@ -14,7 +14,7 @@ from typing import Any
 from segan_monai.data.case_digest import case_digest
 from segan_monai.deferred import write_in_time
 from segan_monai.errors import DataError
-from segan_monai.json_files import read_json, write_json
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.processes import process_rank
 
 logger = logging.getLogger(__name__)
@@ -73,8 +73,12 @@ def _write(file: Path, record: Mapping[str, Any]) -> None:
     write_json(file, record)
 
 
-def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
+def read_split(file: str | os.PathLike[str], remedy: str = "Write it again by training.") -> dict[str, Any]:
     """Read a split that ``segan_monai.data.split_cases`` wrote.
+
+    Args:
+        file: the file.
+        remedy: sentence that ends the error message if the file is damaged.
 
     Returns:
         ``training``, ``validation`` and ``unlabeled``: lists of names of cases, the last often empty; ``digests``: name
@@ -85,18 +89,25 @@ def read_split(file: str | os.PathLike[str]) -> dict[str, Any]:
         DataError: no such file, or not one of this form.
     """
     try:
-        record = read_json(file, "Write it again by training.")
+        record = read_json_object(file, remedy)
     except FileNotFoundError as error:
         raise DataError(f"no split file {file}. Training writes it to its output folder.") from error
-    if not isinstance(record, dict) or not all(_are_names(record.get(part)) for part in PARTS):
-        raise DataError(f"{file} is not a split file: expected lists 'training' and 'validation' of names of cases.")
-    if not _are_names(record.setdefault("unlabeled", [])):
-        raise DataError(f"{file} is not a split file: expected 'unlabeled' to be a list of names of cases.")
+    record.setdefault("unlabeled", [])
+    for part in (*PARTS, "unlabeled"):
+        if not _are_names(record.get(part)):
+            raise _not_a_split(file, record, part, "a list of names of cases", remedy)
     for key in ("digests", "subjects"):
         of_cases = record.setdefault(key, {})
         if not isinstance(of_cases, dict) or not _are_names(list(of_cases.values())):
-            raise DataError(f"{file} is not a split file: expected '{key}' to map names of cases to text.")
+            raise _not_a_split(file, record, key, "names of cases, each with a text", remedy)
     return record
+
+
+def _not_a_split(
+    file: str | os.PathLike[str], record: Mapping[str, Any], key: str, expected: str, remedy: str
+) -> DataError:
+    found = f"'{key}' is {str(record[key])[:100]}" if key in record else f"it has no '{key}'"
+    return DataError(f"{file} is not a split file: {found}; expected {expected}. {remedy}")
 
 
 def _are_names(value: Any) -> bool:

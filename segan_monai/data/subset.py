@@ -89,7 +89,17 @@ def patch_split(split_file: str | os.PathLike[str] | None) -> dict[str, Any]:
             f"--split_by patch: {split_file} has no record of the patches of a training by patch. Omit --split_by, or "
             "train with --split_by patch."
         )
+    stride, seed = split.get("patch_stride"), split["patch_seed"]
+    if not isinstance(seed, int) or not _is_stride(stride):
+        raise DataError(
+            f"{split_file} is not a split file: 'patch_seed' is {seed!r} and 'patch_stride' {stride!r}; expected a "
+            "whole number, and a list of three. Write it again by training."
+        )
     return split
+
+
+def _is_stride(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(isinstance(step, int) and step > 0 for step in value)
 
 
 def patches_of_split(split_file: str | os.PathLike[str] | None, subset: str, split_by: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.folds.runs import FoldRun
 from segan_monai.json_files import read_json_object
@@ -36,8 +37,8 @@ def out_of_fold_scores(runs: Iterable[FoldRun]) -> pd.DataFrame:
         table = pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})
         patients: dict[str, str] = {}
         for member in run.members or (run,):
-            split = read_json_object(member.training / "split.json", REPEAT)
-            patients |= split.get("subjects", {})
+            split = read_split(member.training / "split.json", REPEAT)
+            patients |= split["subjects"]
             if seen := sorted(set(split["training"]) & set(table["case"])):
                 raise DataError(
                     f"{run.evaluation} scores {len(seen)} cases that its network was trained on, such as {seen[0]}. "
@@ -74,7 +75,7 @@ def check_complete(runs: Sequence[FoldRun]) -> list[str]:
         held_out: set[str] = set()
         failed: dict[str, str] = {}
         for run in of_row:
-            split = read_json_object(run.training / "split.json", REPEAT)
+            split = read_split(run.training / "split.json", REPEAT)
             known |= {*split["training"], *split["validation"]}
             held_out |= set(split["validation"])
             failed |= read_json_object(run.evaluation / "summary.json", REPEAT).get("not_evaluated", {})

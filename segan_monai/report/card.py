@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.report.claim import OF_RESULTS, items_of
@@ -35,7 +36,8 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
     if not (bundle / "configs" / "metadata.json").is_file():
         raise DataError(f"{bundle} has no configs/metadata.json; expected the folder of a bundle.")
     about = read_json_object(bundle / "configs" / "metadata.json")
-    run, split, model = (_record(training, name) for name in ("run.json", "split.json", "model.json"))
+    run, model = _record(training, "run.json"), _record(training, "model.json")
+    split = read_split(training / "split.json") if training and (training / "split.json").is_file() else {}
     summary, evaluated = _record(evaluation, "summary.json"), _record(evaluation, "run.json")
     if evaluation is not None and not summary:
         raise DataError(f"{evaluation} has no summary.json; expected the output folder of an evaluation.")

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.metrics.summary import COLUMNS
@@ -66,7 +67,7 @@ def read_run(folder: Path) -> RunFolder:
     """
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
-    run.split = _json(folder / "split.json")
+    run.split = _split(folder / "split.json")
     run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
     run.calibration = _json(folder / "calibration.json")
     history = _table(folder / "history.csv", _HISTORY)
@@ -125,6 +126,13 @@ def _json(file: Path, objects: Sequence[str] = ()) -> dict[str, Any]:
         if not isinstance(content.get(key, {}), dict):
             raise _damaged(file, f"'{key}' is {str(content[key])[:100]}")
     return content
+
+
+def _split(file: Path) -> dict[str, Any]:
+    try:
+        return read_split(file, remedy="") if file.is_file() else {}
+    except DataError as error:
+        raise _damaged(file, error) from error
 
 
 def _table(file: Path, columns: Sequence[str]) -> pd.DataFrame | None:

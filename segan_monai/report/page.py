@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai._version import __version__
+from segan_monai.data.unlabeled import count_text
 from segan_monai.files import whole_file
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.parts import describe_parts
@@ -161,11 +162,11 @@ def _counts(run: RunFolder) -> str:
     if run.metrics is not None:
         failed = len(run.summary.get("not_evaluated", {}))
         return f"{run.metrics['case'].nunique()} evaluated" + (f", {failed} failed and in no mean" if failed else "")
-    parts = {name: cases for name, cases in run.split.items() if isinstance(cases, list) and name != "unlabeled"}
-    named = [f"{len(cases)} {name}" for name, cases in parts.items()]
-    if without := run.split.get("unlabeled"):
-        named[0] = f"{len(parts.get('training', ()))} labelled, {len(without)} unlabelled for training"
-    return ", ".join(named)
+    if not run.split:
+        return ""
+    training, validation, unlabelled = (len(run.split[part]) for part in ("training", "validation", "unlabeled"))
+    trained_on = f"{count_text(training, unlabelled)} for" if unlabelled else str(training)
+    return f"{trained_on} training, {validation} validation"
 
 
 def _split(run: RunFolder, config: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
+from segan_monai.data import read_split
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.quality import quality_without_fit
@@ -41,8 +42,7 @@ def choose_cases(training: Path, pool: Path, number: int, always: Container[str]
         DataError: The evaluation has no signals.
         ConfigError: There are fewer cases than ``number``.
     """
-    split = read_json_object(training / "split.json", REPEAT)
-    labelled = list(split["training"])
+    labelled = read_split(training / "split.json", REPEAT)["training"]
     file = pool / SIGNALS
     if not file.is_file():
         raise DataError(

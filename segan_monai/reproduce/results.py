@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from segan_monai.data import read_split
 from segan_monai.json_files import read_json_object
 
 REPEAT = "Delete its folder: the same command then runs it again."
@@ -29,14 +30,14 @@ def read_training(folder: Path) -> dict[str, Any]:
 
 def read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
     """Read the results of an evaluation, and from the training's ``split.json`` the cases that belong to a patient."""
-    split = read_json_object(training / "split.json", REPEAT)
+    split = read_split(training / "split.json", REPEAT)
     summary = read_json_object(evaluation / "summary.json", REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
     metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
     return {
         "training_cases": len(split["training"]),
         "regions": summary["regions"],
-        "patient_of_cases": split.get("subjects", {}),  # not in files of earlier versions
+        "patient_of_cases": split["subjects"],
         "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
         **cost,
     }

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from segan_monai.data import read_split
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.reproduce.active import POOL, choose_cases
@@ -135,7 +136,7 @@ def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[i
     folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
     if not (folder / POOL / "summary.json").is_file():
         evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
-    names = read_json_object(folder / "training" / "split.json", REPEAT)["training"]
+    names = read_split(folder / "training" / "split.json", REPEAT)["training"]
     always = regions_in_all(config_files_of(plan, row, "evaluating", folder / POOL), names)
     return choose_cases(folder / "training", folder / POOL, labels[0], always)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import pytest
 
@@ -117,6 +118,11 @@ def test_a_split_by_patch_records_how_to_find_its_patches(tmp_path):
     assert [case["case"] for case in held_out(cases, by_patch, "held_out", "patch")] == ["c0", "c1", "c2", "c3"]
     with pytest.raises(ConfigError, match=r"split by patch: every case has training patches.*Pass --split_by patch"):
         held_out(cases, by_patch)
+    record = json.loads(by_patch.read_text(encoding="utf-8"))
+    for stride in (None, 4, [4, 4], [4, 4, "8"], [4, 4, 0]):
+        (tmp_path / "damaged.json").write_text(json.dumps({**record, "patch_stride": stride}), encoding="utf-8")
+        with pytest.raises(DataError, match=rf"'patch_stride' {re.escape(repr(stride))}; expected a whole number, and"):
+            patches_of_split(tmp_path / "damaged.json", "held_out", "patch")
     for file in (by_subject, old):
         with pytest.raises(ConfigError, match=r"no record of the patches of a training by patch. Omit --split_by"):
             held_out(cases, file, "held_out", "patch")

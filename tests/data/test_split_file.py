@@ -76,16 +76,22 @@ def test_an_image_that_is_not_there_is_known_by_its_name(split_file, tmp_path):
     ("content", "message"),
     [
         ("{", "is not valid JSON"),
-        ("{}", "is not a split file: expected lists"),
-        ('{"training": [], "validation": [], "digests": ["a"]}', "expected 'digests' to map names"),
-        ('{"training": [], "validation": [], "digests": {"a": 1}}', "expected 'digests' to map names"),
-        ('{"training": [], "validation": [], "subjects": {"a": 1}}', "expected 'subjects' to map names"),
+        ("", "is not valid JSON"),
+        ("[]", r"contains a list\. Expected a JSON object"),
+        ("{}", "it has no 'training'; expected a list of names of cases"),
+        ('{"training": [], "validation": [1]}', r"'validation' is \[1\]; expected a list of names of cases"),
+        ('{"training": [], "validation": [], "unlabeled": 3}', "'unlabeled' is 3; expected a list of names of cases"),
+        ('{"training": [], "validation": [], "digests": ["a"]}', r"'digests' is \['a'\]; expected names of cases"),
+        ('{"training": [], "validation": [], "digests": {"a": 1}}', "'digests' is {'a': 1}; expected names of cases"),
+        ('{"training": [], "validation": [], "subjects": {"a": 1}}', "'subjects' is {'a': 1}; expected names of cases"),
     ],
 )
 def test_damaged_split_file(tmp_path, content, message):
     (tmp_path / "split.json").write_text(content, encoding="utf-8")
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=rf"split\.json .*{message}.* Write it again by training\.$"):
         read_split(tmp_path / "split.json")
+    with pytest.raises(DataError, match=rf"split\.json .*{message}.* Delete its folder\.$"):
+        read_split(tmp_path / "split.json", "Delete its folder.")
 
 
 def test_the_subjects_of_cases_are_recorded_where_they_differ(tmp_path):

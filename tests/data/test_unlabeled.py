@@ -292,13 +292,6 @@ def test_a_training_case_whose_label_map_is_gone(tmp_path):
         split_cases([*labelled(judged), *unlabelled(trained, "u")], folds=2, file=file, resume=True)
 
 
-def test_a_damaged_split_file(tmp_path):
-    file = tmp_path / "split.json"
-    file.write_text('{"training": [], "validation": [], "unlabeled": 3}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"expected 'unlabeled' to be a list of names"):
-        read_split(file)
-
-
 @pytest.mark.parametrize("value", ["core", [], [1]])
 def test_labelled_regions_that_are_no_list_of_names(tmp_path, value):
     write(tmp_path, "a.nii", "a_seg.nii")

@@ -46,6 +46,14 @@ def test_a_case_that_was_trained_on_is_refused(tmp_path):
         out_of_fold_scores([run])
 
 
+def test_a_damaged_split_is_named(tmp_path):
+    run = write_fold(tmp_path, "A", 0, one_region(a=1.0, b=1.0), training=["c"])
+    (run.training / "split.json").write_text('{"training": ["c"]}', encoding="utf-8")
+    for read in (out_of_fold_scores, check_complete):
+        with pytest.raises(DataError, match=r"split\.json .* it has no 'validation'; expected .* Delete its folder"):
+            read([run])
+
+
 def test_a_case_of_two_folds_is_refused(tmp_path):
     runs = [write_fold(tmp_path, "A", fold, one_region(a=1.0), training=["x"]) for fold in (0, 1)]
     with pytest.raises(DataError, match=r"row 'A': case a was scored in folds 0, 1; expected one fold"):

@@ -70,6 +70,20 @@ def test_the_card_says_what_the_parts_share(bundle, tmp_path, changes, level):
     assert f"| level at which partitions are disjoint | {level} |" in model_card(bundle, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ("", "is not valid JSON"),
+        ("[]", r"contains a list\. Expected a JSON object"),
+        ('{"training": 3, "validation": []}', "'training' is 3; expected a list of names of cases"),
+    ],
+)
+def test_a_damaged_split_is_named(bundle, tmp_path, content, found):
+    (tmp_path / "split.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"split\.json .*{found}.* Write it again by training"):
+        model_card(bundle, tmp_path)
+
+
 def test_without_runs_the_results_are_blank(bundle):
     card = model_card(bundle)
     assert f"## Results (items 37, 38)\n\n{BLANK}\n" in card

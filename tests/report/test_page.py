@@ -185,6 +185,12 @@ def test_a_damaged_file_is_named(runs):
         ("run.json", b"\xff\x00\x81", r"run\.json \(.*is not valid JSON"),
         ("summary.json", b'{"regions": []}', r"summary\.json \('regions' is \[\]\)"),
         ("split.json", b"3", r"split\.json \(.*contains a int"),
+        ("split.json", b"", r"split\.json \(.*is not valid JSON"),
+        ("split.json", b"[]", r"split\.json \(.*contains a list\. Expected a JSON object"),
+        ("split.json", b'{"training": ["x", "y"], "vali', r"split\.json \(.*is not valid JSON"),
+        ("split.json", b'{"unlabeled": ["x"]}', r"split\.json \(.*it has no 'training'; expected a list of names"),
+        ("split.json", b'{"training": 3}', r"split\.json \(.*'training' is 3; expected a list of names"),
+        ("split.json", b'{"training": [], "validation": [], "unlabeled": 3}', r"split\.json \(.*'unlabeled' is 3;"),
         ("history.csv", b"\xff\xfe\x00", r"history\.csv \("),
         ("history.csv", b"", r"history\.csv \("),
         ("history.csv", b"a,b\n1,2\n", r"history\.csv \(it has no column epoch, seconds, name, value\)"),
@@ -198,6 +204,16 @@ def test_what_is_damaged_and_what_to_do(name, content, message, runs):
     (folder / name).write_bytes(content)
     with pytest.raises(DataError, match=rf"a file of the run cannot be read: {message}.* or delete that file"):
         write_report([folder])
+
+
+def test_the_report_counts_the_cases_of_the_split(runs):
+    assert "2 training, 4 validation" in text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
+    split = json.loads((runs[0] / "split.json").read_text(encoding="utf-8"))
+    split = {"labeled_cases": ["x", "y"], **split, "unlabeled": ["u", "v", "w"]}
+    (runs[0] / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    text = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
+    assert "2 labelled, 3 unlabelled for training, 4 validation" in text
+    assert "labeled_cases" not in text
 
 
 def test_a_last_row_that_was_cut_off_and_a_byte_order_mark(runs):

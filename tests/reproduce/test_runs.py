@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
 from segan_monai.reproduce.results import read_evaluation
 from tests.forked import run_in_fork
@@ -82,12 +82,18 @@ def test_the_patients_of_cases_come_from_the_split(tmp_path):
     """Results of earlier versions have none."""
     (tmp_path / "metrics.csv").write_text("case,region,dice\n01-1,a,0.5\n01-1,b,0.7\n01-2,a,0.1\n", encoding="utf-8")
     (tmp_path / "summary.json").write_text('{"regions": {}}', encoding="utf-8")
-    split = {"training": ["x"], "subjects": {"01-1": "01", "01-2": "01"}}
-    for given in (split, {"training": ["x"]}):
+    split = {"training": ["x"], "validation": ["01-1", "01-2"], "subjects": {"01-1": "01", "01-2": "01"}}
+    for given in (split, {key: split[key] for key in ("training", "validation")}):
         (tmp_path / "split.json").write_text(json.dumps(given), encoding="utf-8")
         found = read_evaluation(tmp_path, tmp_path)
         assert found["dice_of_cases"] == {"01-1": pytest.approx(0.6), "01-2": 0.1}
         assert found["patient_of_cases"] == given.get("subjects", {})
+    (tmp_path / "split.json").write_text('{"training": ["x"]', encoding="utf-8")
+    with pytest.raises(DataError, match=r"split\.json is not valid JSON .* Delete its folder: the same command then"):
+        read_evaluation(tmp_path, tmp_path)
+    (tmp_path / "split.json").write_text('{"validation": []}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"split\.json .* it has no 'training'; expected a list .* Delete its folder"):
+        read_evaluation(tmp_path, tmp_path)
 
 
 def test_equal_time_sets_the_epochs(plan, forked):
