@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
-    "reproduce": {"check", "data", "quality", "run", "transforms"},
+    "reproduce": {"check", "data", "metrics", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
     "folds": {"check", "data", "ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation"},

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
+from segan_monai.metrics.summary import DISTANCES
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
 from segan_monai.reproduce.plan import Plan
 from segan_monai.reproduce.published import ResultTable, recorded_name
@@ -69,7 +70,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         failed: row to error message, for rows with a failed run.
 
     Returns:
-        Markdown table, followed by notes on how to read and repeat it.
+        Markdown table, followed by notes on how to read and repeat it. Distances are left out where the spacing is
+        unknown.
     """
     table = plan.table
     by_row: dict[str, list[Mapping[str, Any]]] = {}
@@ -90,6 +92,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."
         )
+        if unknown := [_title(metric) for metric in table.metrics if any(_is_unknown(run, metric) for run in runs)]:
+            notes.append(f"{' and '.join(unknown)} left out: the spacing of the images is unknown.")
         if folds:
             notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were held out in turn.")
         if len(seeds) > 1 or len(folds) > 1 or (table.labels and len(table.labels.draws) > 1):
@@ -162,6 +166,8 @@ def _paired(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> list[str]:
 def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     cells = {}
     for metric in table.metrics:
+        if any(_is_unknown(run, metric) for run in runs):
+            continue
         title = _title(metric)
         regions = [name for name, found in runs[0]["regions"].items() if metric in found]
         values = pd.DataFrame([{name: mean_of(run["regions"][name], metric) for name in regions} for run in runs])
@@ -186,7 +192,15 @@ def mean_of(region: Mapping[str, Any], metric: str) -> float:
     found = region[metric]
     if found["mean"] is not None:
         return float(found["mean"])
-    return float("inf") if found.get("infinite") else float("nan")
+    infinite = found.get("infinite", 0)
+    unknown = infinite < region["cases"] and found.get("mean_of_finite", 0) is None  # empty masks are known in any unit
+    return float("inf") if infinite and not unknown else float("nan")
+
+
+def _is_unknown(run: Mapping[str, Any], metric: str) -> bool:
+    """Return whether a metric is a distance, and the spacing of a run's images is unknown."""
+    regions = [region for region in run["regions"].values() if metric in region]
+    return metric in DISTANCES and any(math.isnan(mean_of(region, metric)) for region in regions)
 
 
 def _published(table: ResultTable, row: str) -> dict[str, str]:

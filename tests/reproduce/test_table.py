@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pytest
+
+from segan_monai.metrics.evaluation import case_metrics
+from segan_monai.metrics.summary import summarize
 from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
 from tests.reproduce.results import result
 
@@ -49,6 +56,24 @@ def test_markdown_has_mean_spread_and_published_side_by_side():
     assert unet["HD95 mm left"] == "inf"  # a case was missed: its distance is not dropped from the mean
     assert unet["parameters M"] == "1.5"
     assert unet["published Dice whole"] == ""
+
+
+@pytest.mark.parametrize("prediction", [[[0, 1], [1, 1]], [[0, 0], [0, 0]]])
+def test_distances_of_photographs_without_spacing_are_left_out(prediction):
+    """Also where a missed lesion has an infinite distance in any unit, and others an unknown one."""
+    reference = np.array([[0, 1], [0, 1]])
+    predictions = [np.array([[1, 1], [0, 0]]), np.array(prediction)]
+    of_cases = [case_metrics(predicted, reference, None, {"lesion": [1]})[0] for predicted in predictions]
+    found = summarize(pd.DataFrame([{"case": f"{number}", **row} for number, row in enumerate(of_cases)]))
+    runs = [{**result("SegAN", seed, 0, 0), "regions": found["regions"]} for seed in (0, 1)]
+    text = format_markdown(PLAN, runs)
+    dice = (0.5 + (0.8 if np.any(prediction) else 0.0)) / 2
+    assert text.startswith("|  | Dice lesion | epochs |")
+    assert f"| SegAN | {dice:.3f} ± 0.000 |" in text
+    assert "HD95 mm left out: the spacing of the images is unknown." in text
+    assert not re.search(r"\b(nan|inf)\b", text)
+    assert [row["hd95_mm"] for row in csv.DictReader(io.StringIO(format_csv(runs)))] == ["", ""]
+    assert "left out" not in format_markdown(PLAN, RUNS)
 
 
 def test_metrics_that_some_rows_have_and_operations():
