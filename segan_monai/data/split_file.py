@@ -100,6 +100,8 @@ def read_split(file: str | os.PathLike[str], remedy: str = "Write it again by tr
         of_cases = record.setdefault(key, {})
         if not isinstance(of_cases, dict) or not _are_names(list(of_cases.values())):
             raise _not_a_split(file, record, key, "names of cases, each with a text", remedy)
+    if not _are_counts(record.get("counts", {})):
+        raise _not_a_split(file, record, "counts", "a number of cases for each part of a group", remedy)
     return record
 
 
@@ -112,6 +114,26 @@ def _not_a_split(
 
 def _are_names(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(name, str) for name in value)
+
+
+def counts_of_parts(record: Mapping[str, Any], domains: Collection[str] | None = None) -> dict[str, int]:
+    """Return the number of cases of ``training``, ``validation`` and ``unlabeled`` in a split.
+
+    Args:
+        record: what ``read_split`` returns.
+        domains: the domains that a run trains on, its ``train_domains``; the file lists the cases of all. None for all.
+    """
+    parts, counts = (*PARTS, "unlabeled"), record.get("counts", {})
+    if domains is None or not counts.keys() >= set(domains):  # cases of a single domain need not name it
+        return {part: len(record[part]) for part in parts}
+    return {part: sum(counts[domain].get(part, 0) for domain in domains) for part in parts}
+
+
+def _are_counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(of_group, dict) and all(isinstance(count, int) for count in of_group.values())
+        for of_group in value.values()
+    )
 
 
 def cases_of_part(cases: Sequence[Case], record: Mapping[str, Any], part: str) -> list[Case]:

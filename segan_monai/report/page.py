@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai._version import __version__
+from segan_monai.data.split_file import counts_of_parts
 from segan_monai.data.unlabeled import count_text
 from segan_monai.files import whole_file
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
@@ -164,9 +165,12 @@ def _counts(run: RunFolder) -> str:
         return f"{run.metrics['case'].nunique()} evaluated" + (f", {failed} failed and in no mean" if failed else "")
     if not run.split:
         return ""
-    training, validation, unlabelled = (len(run.split[part]) for part in ("training", "validation", "unlabeled"))
-    trained_on = f"{count_text(training, unlabelled)} for" if unlabelled else str(training)
-    return f"{trained_on} training, {validation} validation"
+    domains = run.record.get("config", {}).get("train_domains")
+    counts = counts_of_parts(run.split, domains if isinstance(domains, list) else None)  # no expression is evaluated
+    trained_on = str(counts["training"])
+    if counts["unlabeled"]:
+        trained_on = f"{count_text(counts['training'], counts['unlabeled'])} for"
+    return f"{trained_on} training, {counts['validation']} validation"
 
 
 def _split(run: RunFolder, config: dict[str, Any]) -> str:

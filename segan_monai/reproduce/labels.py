@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Label maps of the cases of a run, loaded as its evaluation loads them."""
+"""Label maps of the cases of a run, loaded as its evaluation loads them, and the domains of its training."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def regions_in_all(files: Sequence[str], names: Collection[str]) -> set[str]:
             if labelled is None or name in labelled:
                 found[name].append(bool(mask.any()))
     return {name for name, occurs in found.items() if occurs and all(occurs)}
+
+
+def train_domains(files: Sequence[str]) -> list[str] | None:
+    """Return the domains that a training uses, by its config files; None for all, or for a bundle without domains."""
+    parser = _parser(files)
+    domains: list[str] | None = parser.get_parsed_content("train_domains") if "train_domains" in parser else None
+    return domains
 
 
 def _load(parser: ConfigParser, names: Collection[str], key: str) -> Iterator[tuple[dict[str, Any], dict]]:

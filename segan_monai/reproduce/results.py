@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from segan_monai.data import read_split
+from segan_monai.data.split_file import counts_of_parts
 from segan_monai.json_files import read_json_object
 
 REPEAT = "Delete its folder: the same command then runs it again."
@@ -28,14 +30,22 @@ def read_training(folder: Path) -> dict[str, Any]:
     }
 
 
-def read_evaluation(training: Path, evaluation: Path) -> dict[str, Any]:
-    """Read the results of an evaluation, and from the training's ``split.json`` the cases that belong to a patient."""
+def read_evaluation(training: Path, evaluation: Path, domains: Collection[str] | None = None) -> dict[str, Any]:
+    """Read the results of an evaluation, and from the training's ``split.json`` its cases and those of each patient.
+
+    Args:
+        training: output folder of the training.
+        evaluation: output folder of the evaluation.
+        domains: the domains that it trained on; None for all.
+    """
     split = read_split(training / "split.json", REPEAT)
+    trained_on = counts_of_parts(split, domains)
     summary = read_json_object(evaluation / "summary.json", REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
     metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
     return {
-        "training_cases": len(split["training"]),
+        "training_cases": trained_on["training"],
+        "unlabeled_cases": trained_on["unlabeled"],
         "regions": summary["regions"],
         "patient_of_cases": split["subjects"],
         "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),

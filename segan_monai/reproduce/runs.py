@@ -21,7 +21,7 @@ from segan_monai.data import read_split
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.reproduce.active import POOL, choose_cases
-from segan_monai.reproduce.labels import regions_in_all
+from segan_monai.reproduce.labels import regions_in_all, train_domains
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import (
     CONFIG_OF_RUN,
@@ -63,9 +63,9 @@ def run_row(
 
     Returns:
         ``row``, ``seed``, ``fold``, ``labels`` and ``draw`` (if given), ``epochs``, ``train_seconds``,
-        ``peak_memory_mib``, ``parameters`` (name of network to number), ``training_cases``, ``regions`` (those of
-        ``summary.json``), ``dice_of_cases`` (case to its mean Dice over the regions) and ``patient_of_cases`` (case to
-        its patient, if their names differ); ``gflop_per_slice`` if it was counted.
+        ``peak_memory_mib``, ``parameters`` (name of network to number), ``training_cases`` and ``unlabeled_cases``
+        (numbers), ``regions`` (those of ``summary.json``), ``dice_of_cases`` (case to its mean Dice over the regions)
+        and ``patient_of_cases`` (case to its patient, if their names differ); ``gflop_per_slice`` if it was counted.
 
     Raises:
         RunFailedError: the training or the evaluation failed.
@@ -75,7 +75,8 @@ def run_row(
     training, evaluation = folder / "training", folder / "evaluation"
     if not (evaluation / "summary.json").is_file():
         evaluate_row(plan, row, training, evaluation, settings)
-    results = {**read_training(training), **read_evaluation(training, evaluation)}
+    domains = train_domains(config_files_of(plan, row, "training", training))
+    results = {**read_training(training), **read_evaluation(training, evaluation, domains)}
     drawn = {} if labels is None else {"labels": labels[0], "draw": labels[1]}
     return {"row": row, "seed": seed, **({} if fold is None else {"fold": fold}), **drawn, **results}
 

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from segan_monai._version import __version__
+from segan_monai.data.unlabeled import count_text
 from segan_monai.metrics.summary import DISTANCES
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
 from segan_monai.reproduce.plan import Plan
@@ -84,9 +85,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     notes = [f"{table.title}. Published: {table.source}, on {table.data}."]
     if runs:
         regions = next(iter(runs[0]["regions"].values()))
-        training_cases = max(run["training_cases"] for run in runs)
         notes.append(
-            f"Ours: {plan.dataset_dir.name}, {training_cases} training cases, {regions['cases']} held out "
+            f"Ours: {plan.dataset_dir.name}, {_training_cases(by_row)} training cases, {regions['cases']} held out "
             f"by subject, split and initialization by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
             + "".join(f", {recorded_name(file)}" for file in plan.configs)
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
@@ -123,6 +123,14 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
 def name_of(run: Mapping[str, Any]) -> str:
     """Return the name of a run's line: its row, and the number of labelled cases if it is given."""
     return f"{run['row']}, {run['labels']} labelled" if "labels" in run else run["row"]
+
+
+def _training_cases(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the number of training cases of all rows, or the different numbers of labelled and unlabelled ones."""
+    most = [max((run["training_cases"], run["unlabeled_cases"]) for run in of_row) for of_row in by_row.values()]
+    if not any(unlabelled for _, unlabelled in most):
+        return str(max(labelled for labelled, _ in most))
+    return " or ".join(dict.fromkeys(count_text(*numbers) for numbers in most))
 
 
 def has_collapsed(run: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import re
 import pytest
 
 from segan_monai.data import find_domains, held_out, in_domains, patches_of_split, read_split, split_domains
+from segan_monai.data.split_file import counts_of_parts
 from segan_monai.errors import ConfigError, DataError
 
 
@@ -101,6 +102,19 @@ def test_a_split_by_patch_says_that_it_leaks(caplog):
 def test_a_quick_look_at_as_many_of_each():
     split = split_domains(cases(a=9, b=5), folds=2, max_cases=4)
     assert sum(len(part) for part in split.values()) == 8
+
+
+def test_the_cases_of_the_domains_that_a_run_trains_on_are_counted(tmp_path):
+    file = tmp_path / "split.json"
+    given = [{**case, "image": "", "label": ""} for case in cases(a=4, b=6, c=8)]
+    split = split_domains(given, 2, file=file, train_domains=["a", "b"], unlabeled_domains=["b"])
+    assert {part: len(of_part) for part, of_part in split.items()} == {"training": 2, "validation": 5, "unlabeled": 3}
+    record = read_split(file)
+    assert counts_of_parts(record, ["a", "b"]) == {"training": 2, "validation": 5, "unlabeled": 3}
+    assert counts_of_parts(record) == {"training": 6, "validation": 9, "unlabeled": 3}, "of c, too"
+    without_names = [{"case": name, "subject": name, "image": "", "label": ""} for name in "xyz"]
+    split_domains(without_names, 3, file=file, train_domains=["all"])
+    assert counts_of_parts(read_split(file), ["all"]) == {"training": 2, "validation": 1, "unlabeled": 0}
 
 
 def test_a_split_by_patch_records_how_to_find_its_patches(tmp_path):

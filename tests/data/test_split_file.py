@@ -83,6 +83,7 @@ def test_an_image_that_is_not_there_is_known_by_its_name(split_file, tmp_path):
         ('{"training": [], "validation": [], "unlabeled": 3}', "'unlabeled' is 3; expected a list of names of cases"),
         ('{"training": [], "validation": [], "digests": ["a"]}', r"'digests' is \['a'\]; expected names of cases"),
         ('{"training": [], "validation": [], "digests": {"a": 1}}', "'digests' is {'a': 1}; expected names of cases"),
+        ('{"training": [], "validation": [], "counts": {"HGG": 3}}', "'counts' is {'HGG': 3}; expected a number of"),
         ('{"training": [], "validation": [], "subjects": {"a": 1}}', "'subjects' is {'a': 1}; expected names of cases"),
     ],
 )

@@ -214,6 +214,13 @@ def test_the_report_counts_the_cases_of_the_split(runs):
     text = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
     assert "2 labelled, 3 unlabelled for training, 4 validation" in text
     assert "labeled_cases" not in text
+    counts = {"a": {"training": 1, "validation": 3, "unlabeled": 2}, "b": {"training": 1, "validation": 1}}
+    (runs[0] / "split.json").write_text(json.dumps({**split, "counts": counts}), encoding="utf-8")
+    record = json.loads((runs[0] / "run.json").read_text(encoding="utf-8"))
+    record["config"]["train_domains"] = ["a"]
+    (runs[0] / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    text = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
+    assert "1 labelled, 2 unlabelled for training, 3 validation" in text
 
 
 def test_a_last_row_that_was_cut_off_and_a_byte_order_mark(runs):

@@ -26,5 +26,6 @@ def result(row, seed, left, right, failures=0):
         "peak_memory_mib": 500.0 + seed,
         "parameters": {"network": 1_500_000, "critic": 250_000} if row == "SegAN" else {"network": 1_500_000},
         "training_cases": 16,
+        "unlabeled_cases": 0,
         "regions": {"left": region(left), "right": region(right)},
     }

@@ -101,6 +101,19 @@ def test_markdown_says_how_to_read_it():
     assert "**Other failed**: it broke" in text
 
 
+def test_markdown_tells_labelled_and_unlabelled_cases_apart():
+    few = {"training_cases": 8, "unlabeled_cases": 57}
+    runs = [
+        {**result("source only", 0, 0.5, 0.5), **few, "training_cases": 7},
+        {**result("source only", 1, 0.5, 0.5), **few},
+        {**result("output critic", 0, 0.5, 0.5), **few},
+        {**result("target labelled", 0, 0.5, 0.5), "training_cases": 65},
+    ]
+    plan = replace(PLAN, table=replace(TABLE, published={run["row"]: {} for run in runs}))
+    assert "Ours: Task04, 8 labelled, 57 unlabelled training cases, 4 held out" in format_markdown(plan, runs[:3])
+    assert "Ours: Task04, 8 labelled, 57 unlabelled or 65 labelled training cases," in format_markdown(plan, runs)
+
+
 def test_csv_has_every_run_and_region():
     rows = list(csv.DictReader(io.StringIO(format_csv(RUNS))))
     assert len(rows) == 6
