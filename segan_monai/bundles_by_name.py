@@ -4,11 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import read_json_object
+from segan_monai.nearest import nearest
 
 # Links to ``bundles`` and ``configs`` in a checkout, copies in an installed package
 BUNDLES = (Path(__file__).parent / "bundles").resolve()
@@ -96,5 +96,4 @@ def find_overlay(name: str | Path, bundle: Path | None = None) -> Path:
 def _nearest(name: str, known: list[str]) -> str:
     """Return the bundles whose first words are similar to that of ``name``."""
     by_first_word = {other.split("_")[0]: other for other in known}
-    near = difflib.get_close_matches(name.split("_")[0].lower(), by_first_word, cutoff=0.6)
-    return " or ".join(by_first_word[word] for word in near)
+    return " or ".join(by_first_word[word] for word in nearest(name.split("_")[0].lower(), by_first_word))

@@ -48,6 +48,7 @@ def test_a_folder_of_results_does_not_hide_a_bundle(elsewhere):
             "hipocampus",
             r"no bundle 'hipocampus'\. Did you mean hippocampus_mri_segan_segmentation\? Expected one of brain",
         ),
+        ("brain2", r"Did you mean brain_mri_adversarial_normalization_segmentation or brats_mri_segan_segmentation\?"),
         ("skin_segan_segmentation", "Did you mean skin_dermoscopy_segan_segmentation"),
         ("xyz", r"no bundle 'xyz'\. Expected one of brain_.*, or the folder of a bundle or of a training run"),
         ("b", r"several bundles begin with 'b': brain_mri_\w+, brats_mri_\w+\. Type more"),

@@ -11,11 +11,11 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from segan_monai.check.nearest import near
 from segan_monai.check.overlay_keys import is_run, require_places
 from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of_path, overrides_of
 from segan_monai.errors import ConfigError, UnknownKeyError
 from segan_monai.json_files import refuse_byte_order_mark
+from segan_monai.nearest import near
 from segan_monai.typed import config_values, typed_values
 
 

@@ -17,8 +17,8 @@ from monai.bundle.properties import InferProperties, TrainProperties
 
 from segan_monai.check.config_files import read_configs, run_id_of, unknown_overrides
 from segan_monai.check.expressions import bound_names, dotted_names, follow, imported, is_import, parse_expression
-from segan_monai.check.nearest import near
 from segan_monai.check.report import Report
+from segan_monai.nearest import near
 
 __all__ = [
     "check_properties",

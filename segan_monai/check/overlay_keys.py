@@ -19,9 +19,9 @@ from monai.bundle.utils import MERGE_KEY, merge_kv
 
 from segan_monai.bundles_by_name import BUNDLES, bundle_names
 from segan_monai.check.keys import KEYS
-from segan_monai.check.nearest import near
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import read_json_object
+from segan_monai.nearest import near
 
 OF_RUNS = ("train", "evaluate", "inference")
 """Names of the configs of a bundle."""

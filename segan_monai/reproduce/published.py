@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from typing import Any
 
 from segan_monai.bundles_by_name import BUNDLES, CONFIGS
 from segan_monai.errors import ConfigError
+from segan_monai.nearest import near
 from segan_monai.settings import parse_settings
 
 EXPERIMENTS = CONFIGS / "experiments"
@@ -179,10 +179,8 @@ def parse_overrides(texts: Iterable[str], table: ResultTable) -> dict[str, Any]:
     overrides = parse_settings(texts)
     for key in overrides:
         if key.split("#")[0] not in known:
-            near = difflib.get_close_matches(key, known, n=3)
             raise ConfigError(
-                f"unknown key '{key}': train.json of {table.bundle} has no such key."
-                + (f" Did you mean {' or '.join(near)}?" if near else "")
+                f"unknown key '{key}': train.json of {table.bundle} has no such key. {near(key, known)}".rstrip()
             )
     return overrides
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from segan_monai.check.keys import KEYS
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import read_json_object
+from segan_monai.nearest import near
 
 EXPECTED = (
     'expected {"low": 1e-5, "high": 1e-3, "log": true} for a range of numbers (whole numbers if both limits are, with '
@@ -78,11 +78,7 @@ def read_space(file: Path, keys: Collection[str]) -> Space:
         raise ConfigError(f"{file} is empty; expected at least one config key, such as learning_rate.")
     for key, given in content.items():
         if key.split("#")[0] not in keys:
-            near = difflib.get_close_matches(key, keys, n=3)
-            raise ConfigError(
-                f"{file}: unknown key '{key}': train.json has no such key."
-                + (f" Did you mean {' or '.join(near)}?" if near else "")
-            )
+            raise ConfigError(f"{file}: unknown key '{key}': train.json has no such key. {near(key, keys)}".rstrip())
         if not isinstance(given, dict) or not _has_form(given):
             raise ConfigError(f"{file}: '{key}' is {json.dumps(given)}; {EXPECTED}.")
         for value in given.get("choices", (given.get("low"), given.get("high"))):

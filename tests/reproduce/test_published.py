@@ -78,6 +78,10 @@ def test_overrides_are_literals_or_text():
     }
     with pytest.raises(ConfigError, match=r"unknown key 'epoch'.*Did you mean epochs"):
         parse_overrides(["epoch=3"], table)
+    with pytest.raises(ConfigError, match=r"has no such key\. Did you mean base_channels\?$"):
+        parse_overrides(["base_width=3"], table)
+    with pytest.raises(ConfigError, match=r"has no such key\.$"):
+        parse_overrides(["xyzzy=3"], table)
     with pytest.raises(ConfigError, match="cannot parse the setting 'epochs'; expected KEY=VALUE"):
         parse_overrides(["epochs"], table)
 

@@ -29,6 +29,8 @@ def test_choices_come_back_as_they_were_written(tmp_path):
     [
         ({}, r"space\.json is empty; expected at least one config key"),
         ({"learning_rat": {"low": 1, "high": 2}}, r"unknown key 'learning_rat'.* Did you mean learning_rate\?"),
+        ({"axis": {"choices": [0, 2]}}, r"train\.json has no such key\. Did you mean slice_axis\?$"),
+        ({"xyzzy": {"choices": [0, 2]}}, r"train\.json has no such key\.$"),
         ({"learning_rate": [1, 2]}, r"'learning_rate' is \[1, 2\]; expected \{\"low\": 1e-5"),
         ({"learning_rate": {"low": 2, "high": 1}}, r"'learning_rate' is .*; expected"),
         ({"learning_rate": {"low": 0, "high": 1, "log": True}}, r"'learning_rate' is .*; expected"),
