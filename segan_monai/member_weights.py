@@ -40,34 +40,6 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     return [_file(Path(path).expanduser()) for path in given]
 
 
-def single_weights(weights: StrPath | None, ckpt_dir: StrPath) -> Path:
-    """Return the file of weights of a program that takes one network.
-
-    Args:
-        weights: file of weights, or folder that contains ``model.pt``; None for that of ``ckpt_dir``.
-        ckpt_dir: see ``weight_files``.
-
-    Returns:
-        The file, which need not exist; loading it says what to do.
-
-    Raises:
-        ConfigError: they are those of an ensemble.
-    """
-    path = Path(ckpt_dir) if weights is None else Path(weights).expanduser()
-    if path.is_dir() or weights is None:
-        files = [str(file) for file in weight_files(None, path)]
-    else:
-        listed = "," in str(weights) and not path.exists()
-        files = [name.strip(" '\"[]") for name in str(weights).split(",")] if listed else [str(path)]
-    if len(files) == 1:
-        return Path(files[0])
-    raise ConfigError(
-        f"{', '.join(files)}: {len(files)} files of weights, an ensemble; expected one, because an exported file has "
-        f"one network. Export each member, such as --weights {files[0]}, and average the probabilities of their "
-        "results, not their logits."
-    )
-
-
 def split_of(weights: StrPath) -> Path:
     """Return the split with which weights were trained: ``split.json`` beside them.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from segan_monai.errors import ConfigError
-from segan_monai.member_weights import single_weights, split_files, weight_files
+from segan_monai.member_weights import split_files, weight_files
 
 
 def test_files_and_folders_of_trainings(tmp_path):
@@ -51,30 +51,3 @@ def test_what_is_missing_is_named(given, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
         weight_files(given, "unused")
-
-
-@pytest.fixture
-def folds(tmp_path):
-    for name in ("fold_0", "fold_1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "model.pt").touch()
-    return tmp_path
-
-
-def test_weights_of_one_network(folds):
-    assert single_weights(None, folds / "fold_1") == folds / "fold_1" / "model.pt"
-    assert single_weights(folds / "fold_0", "unused") == folds / "fold_0" / "model.pt"
-    assert single_weights(folds / "other.pt", "unused") == folds / "other.pt", "loading it says what to do"
-    assert single_weights(None, folds / "models") == folds / "models" / "model.pt"
-    (folds / "a,b.pt").touch()
-    assert single_weights(folds / "a,b.pt", "unused") == folds / "a,b.pt"
-
-
-@pytest.mark.parametrize("given", [None, "", "fold_0,fold_1", "['fold_0', 'fold_1/model.pt']"])
-def test_an_ensemble_where_one_network_is_expected(folds, given):
-    weights = folds if given == "" else given
-    message = (
-        r"fold_0.*fold_1.*: 2 files of weights, an ensemble; expected one, .* --weights \S*fold_0(/model.pt)?, and"
-    )
-    with pytest.raises(ConfigError, match=message):
-        single_weights(weights, folds)

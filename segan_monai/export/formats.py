@@ -19,7 +19,8 @@ from segan_monai.check import check_overlay_files
 from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
-from segan_monai.member_weights import single_weights, weight_files
+from segan_monai.export.single_weights import single_weights
+from segan_monai.member_weights import weight_files
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
 from segan_monai.trained import apply_trained_settings, given_keys, read_trained_settings
