@@ -103,3 +103,13 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def write_text(file: str | os.PathLike[str], text: str) -> None:
+    """Write text in UTF-8, atomically, see ``whole_file``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with whole_file(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")

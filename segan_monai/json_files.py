@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import whole_file
+from segan_monai.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -64,9 +64,7 @@ def write_json(file: str | os.PathLike[str], content: Any, **options: Any) -> No
         OutputError: The file cannot be written.
         TypeError, ValueError: ``json.dumps`` cannot write the value. The file is unchanged.
     """
-    text = json.dumps(content, **{"indent": 4, **options}) + "\n"
-    with whole_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(file, json.dumps(content, **{"indent": 4, **options}) + "\n")
 
 
 def read_json_lines(file: Path) -> Iterator[Any]:

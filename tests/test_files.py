@@ -10,7 +10,7 @@ import pytest
 
 import segan_monai
 from segan_monai.errors import OutputError, UserError
-from segan_monai.files import append_line, whole_file, writing
+from segan_monai.files import append_line, whole_file, write_text, writing
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,16 @@ def test_what_cannot_be_written_is_named_with_the_reason_and_the_remedy(tmp_path
     file = tmp_path / "missing" / "table.csv"
     with pytest.raises(OutputError, match=r"missing/table\.csv cannot be written"), whole_file(file) as temporary:
         temporary.write_text("", encoding="utf-8")
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "run.json"
+    write_text(file, "Münster\n")
+    assert file.read_bytes() == b"M\xc3\xbcnster\n"
+    with pytest.raises(UnicodeEncodeError):
+        write_text(file, "half \ud800")
+    assert file.read_bytes() == b"M\xc3\xbcnster\n"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("folder", ["segan_monai", "scripts"])

@@ -29,7 +29,7 @@ def card(
     Example: segan-monai card hippocampus --evaluation OUT/evaluation -o model_card.md
     """
     from segan_monai.bundles_by_name import bundle_of_run, find_bundle
-    from segan_monai.files import whole_file
+    from segan_monai.files import write_text
     from segan_monai.report.card import BLANK, model_card
 
     source = Path(bundle).expanduser()
@@ -37,6 +37,5 @@ def card(
     folder = bundle_of_run(source) if is_run else find_bundle(bundle)
     text = model_card(folder, source if is_run else folder / "models", evaluation)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(file, text)
     typer.echo(f"written: {file}; {text.count(BLANK) - 1} fields are to be filled in")

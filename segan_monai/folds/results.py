@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from segan_monai.errors import DataError
-from segan_monai.files import whole_file
+from segan_monai.files import whole_file, write_text
 from segan_monai.folds.choice import choose_row
 from segan_monai.folds.ensembles import ensemble_name, ensembles_of, score_ensemble
 from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores
@@ -64,8 +64,7 @@ def write_results(
         rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
         notes.append(describe_rules(rules))
     text = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
-    with whole_file(plan.output_dir / "folds.md") as file:
-        file.write_text(text, encoding="utf-8")
+    write_text(plan.output_dir / "folds.md", text)
     with whole_file(plan.output_dir / "folds.csv") as file:
         scores.to_csv(file, index=False, float_format="%.9g")
     record_file = plan.output_dir / "folds.json"

@@ -13,7 +13,7 @@ from typing import Any
 
 from segan_monai.bundles_by_name import BUNDLES
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.files import writing
+from segan_monai.files import write_text, writing
 from segan_monai.label_bundle import check_bundle_name
 from segan_monai.new_bundle.choices import Choice, choose
 from segan_monai.new_bundle.description import DataDescription, describe_data
@@ -217,11 +217,11 @@ def _values(regions: Mapping[str, list[int]]) -> str:
 
 
 def _write_json(file: Path, content: dict[str, Any]) -> None:
-    """Write JSON indented by 4, with short lists of plain values on one line."""
+    """Write JSON indented by 4, with short lists of plain values on one line, as users read and edit it."""
     text = json.dumps(content, indent=4, ensure_ascii=False)
 
     def on_one_line(match: re.Match[str]) -> str:
         line = "[" + re.sub(r"\n *", " ", match[1].lstrip()) + "]"
         return line if len(line) <= _ONE_LINE else match[0]
 
-    file.write_text(re.sub(r"\[\n( +[^\[\]{}]*?)\n *\]", on_one_line, text) + "\n", encoding="utf-8")
+    write_text(file, re.sub(r"\[\n( +[^\[\]{}]*?)\n *\]", on_one_line, text) + "\n")

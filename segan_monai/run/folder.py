@@ -22,7 +22,7 @@ import torch
 
 from segan_monai.deferred import are_deferred, write_in_time
 from segan_monai.earlier_runs import launch_of_process, next_previous, was_trained_in
-from segan_monai.files import whole_file
+from segan_monai.files import write_text
 from segan_monai.simulated_data import is_simulated
 
 logger = logging.getLogger(__name__)
@@ -96,13 +96,8 @@ def write_record(folder: Path, seed: int, config: Mapping[str, Any], bundle: str
         },
         "config": config,
     }
-    text = json.dumps(record, indent=4, default=str) + "\n"
-    write_in_time(folder, partial(_write_text, folder / "run.json", text))
-
-
-def _write_text(file: Path, text: str) -> None:
-    with whole_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    text = json.dumps(record, indent=4, default=str) + "\n"  # now: the config may change before the file is written
+    write_in_time(folder, partial(write_text, folder / "run.json", text))
 
 
 class _KeptLog(logging.handlers.MemoryHandler):

@@ -17,7 +17,7 @@ from monai.bundle import ConfigParser
 
 from segan_monai import run as runs
 from segan_monai.data.split_file import write_split
-from segan_monai.deferred import training_begins
+from segan_monai.deferred import defer_writes, training_begins
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.run.folder import command_to_paste, write_record
 from segan_monai.simulated_data import MARK
@@ -163,6 +163,16 @@ def test_an_earlier_run_stays_until_training_begins_and_is_then_set_aside(tmp_pa
 
     training_begins(tmp_path)  # as in the second round of federated learning
     assert not (tmp_path / "previous_2").exists()
+
+
+def test_run_json_has_the_config_of_the_start_if_it_is_written_later(tmp_path):
+    config = {"epochs": [1, 2], "device": torch.device("cpu")}
+    defer_writes(tmp_path, lambda: None)
+    write_record(tmp_path, 7, config)
+    config["epochs"].append(3)
+    training_begins(tmp_path)
+    record = json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))
+    assert record["config"] == {"epochs": [1, 2], "device": "cpu"}
 
 
 def test_a_start_without_training_leaves_nothing_to_keep(tmp_path):
