@@ -256,6 +256,24 @@ def _case_statistics(values: Values, config: Values) -> Problems:
         )
 
 
+def doubtful_values(values: Values) -> list[str]:
+    """Return one message per combination of values that a run accepts and that does less than it says.
+
+    Args:
+        values: evaluated keys, each of the right kind.
+    """
+    key = "slices_per_volume" if "slices_per_volume" in values and values.get("spatial_dims") != 3 else None
+    key = key or "patches_per_volume"
+    batch, of_case = values.get("batch_size"), values.get(key)
+    if batch is None or of_case is None or batch % of_case == 0:
+        return []
+    what, taken = key.split("_")[0], max(1, batch // of_case) * of_case
+    return [
+        f"--batch_size {batch} with --{key} {of_case}: a batch has all {of_case} {what} of each of its cases, so it has"
+        f" {taken} {what}. Set --batch_size to a multiple of {of_case}, or --{key} to a divisor of {batch}."
+    ]
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 

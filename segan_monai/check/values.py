@@ -10,7 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigExpression, ConfigParser, ReferenceResolver
 
-from segan_monai.check.key_rules import broken_rules
+from segan_monai.check.key_rules import broken_rules, doubtful_values
 from segan_monai.check.keys import KEYS
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import check_device
@@ -44,10 +44,15 @@ def check_values(parser: ConfigParser, report: Report) -> None:
             _check_value(name, value, values, report)
     for problem in broken_rules(values, config):
         report.error("values", "several keys", problem)
+    for doubt in doubtful_values(values):
+        report.warning("values", "several keys", doubt)
 
 
-def refuse_wrong_values(parser: ConfigParser) -> None:
+def refuse_wrong_values(parser: ConfigParser) -> list[str]:
     """Check all values and the device before a run writes anything.
+
+    Returns:
+        Warnings, for the log of the run.
 
     Raises:
         ConfigError: The first wrong value and the number of others.
@@ -60,6 +65,7 @@ def refuse_wrong_values(parser: ConfigParser) -> None:
         first, *others = report.errors
         more = f" And {counted(len(others), 'more wrong value')}: segan-monai check lists all." if others else ""
         raise ConfigError(f"{first.message}{more}")
+    return [warning.message for warning in report.of_rule("values")]
 
 
 def _check_value(name: str, value: Any, values: dict[str, Any], report: Report) -> None:

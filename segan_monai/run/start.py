@@ -38,6 +38,8 @@ from segan_monai.run.parser import parser_of_this_run, set_typed_values
 from segan_monai.trained import apply_settings_of_weights
 from segan_monai.typed import JSON_LITERALS
 
+logger = logging.getLogger(__name__)
+
 
 def start_run(
     output_dir: str, seed: int, resume: bool | None = None, check: bool = False, part: str | None = None
@@ -92,8 +94,7 @@ def start_run(
     check = bool(JSON_LITERALS.get(str(check), check))
     if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         torch.cuda.set_device(device_of_process())
-    if parser is not None:
-        refuse_wrong_values(parser)
+    warnings = [] if parser is None else refuse_wrong_values(parser)
     if process_rank() > 0:
         logging.disable(logging.INFO)
         set_determinism(seed + process_rank())  # each process samples different patches and slices
@@ -120,6 +121,8 @@ def start_run(
         bundle = Path(parser.get_parsed_content("bundle_root")).resolve().name
     write_record(folder, seed, config, bundle)
     log_to(folder)
+    for warning in warnings:
+        logger.warning("%s", warning)
     if check and parser is not None:
         check_cases_before_run(parser)
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -305,6 +306,48 @@ def test_statistics_of_a_case_need_batch_norm(norm):
 )
 def test_what_is_right_passes(bundle, overrides):
     assert found(train(bundle), **overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "message"),
+    [
+        (
+            HIPPOCAMPUS,
+            {"batch_size": 4},
+            "--batch_size 4 with --slices_per_volume 8: a batch has all 8 slices of each of its cases, so it has 8 "
+            "slices. Set --batch_size to a multiple of 8, or --slices_per_volume to a divisor of 4.",
+        ),
+        (PANCREAS, {"batch_size": 20}, "--batch_size 20 with --slices_per_volume 8: .*, so it has 16 slices."),
+        (
+            BRATS,
+            {"spatial_dims": 3, "batch_size": 1},
+            "--batch_size 1 with --patches_per_volume 2: .* it has 2 patches.",
+        ),
+        (BRAIN, {"batch_size": 4}, "--batch_size 4 with --patches_per_volume 8: .*, so it has 8 patches."),
+    ],
+)
+def test_a_batch_of_another_size_than_asked_for_is_a_warning(bundle, settings, message):
+    parser = parsed(train(bundle), device="cpu", **settings)
+    report = Report()
+    check_values(parser, report)
+    (warning,) = report.findings
+    assert (warning.rule, warning.level) == ("values", "warning")
+    assert re.match(message, warning.message), warning.message
+    assert refuse_wrong_values(parser) == [warning.message]
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings"),
+    [
+        (HIPPOCAMPUS, {"batch_size": 8}),
+        (HIPPOCAMPUS, {"batch_size": 4, "slices_per_volume": 2}),
+        (HIPPOCAMPUS, {"spatial_dims": 3, "batch_size": 1}),
+        (BRAIN, {"patches_per_volume": None, "batch_size": 3}),
+        (SKIN, {"batch_size": 3}),
+    ],
+)
+def test_batches_of_the_size_asked_for(bundle, settings):
+    assert found(train(bundle), **settings) == []
 
 
 @pytest.mark.parametrize(("weight", "start"), [(0.0, 1), (1.0, 2)])

@@ -246,6 +246,12 @@ def test_a_run_that_is_started_twice_logs_once(tmp_path):
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").count("only once") == 1
 
 
+def test_a_batch_of_another_size_than_asked_for_is_in_the_log(tmp_path, monkeypatch):
+    start(tmp_path / "run", config={"batch_size": 4, "slices_per_volume": 8}, monkeypatch=monkeypatch)
+    log = (tmp_path / "run" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("WARNING segan_monai.run.start: --batch_size 4 with --slices_per_volume 8: a batch has all 8") == 1
+
+
 def test_a_folder_with_other_files_is_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine", encoding="utf-8")
     start(tmp_path, resume=False)
