@@ -11,10 +11,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from segan_monai.bundles_by_name import BUNDLES
 from segan_monai.errors import ConfigError
 from segan_monai.losses.domain_adversarial import KINDS
 from segan_monai.reproduce import Plan, draw_curve, format_csv, format_markdown, load_tables, with_labels
 from segan_monai.reproduce.curve import curve_points
+from segan_monai.reproduce.labels import train_domains
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
 from tests.reproduce.results import result
 
@@ -159,6 +161,16 @@ def test_the_table_of_an_unlabelled_scanner():
     assert (table.baseline, table.oracle, len(table.rows)) == ("source only", "target labelled", 7)
     hidden = {row: any(file.stem == "target_labelled" for file in files) for row, files in table.rows.items()}
     assert [row for row, given in hidden.items() if given] == ["target labelled"]
+
+
+def test_the_domains_that_a_row_trains_on(tmp_path):
+    (table,) = load_tables("unlabelled-scanner")
+    (tmp_path / "set.json").write_text('{"first_domain": "A", "second_domain": "B"}', encoding="utf-8")
+    train = BUNDLES / table.bundle / "configs" / "train.json"
+    files = [str(file) for file in (train, tmp_path / "set.json", *table.rows["source only"])]
+    assert train_domains(files) == ["A", "B"]
+    assert train_domains(files[:2]) is None, "all"
+    assert train_domains([str(BUNDLES / "hippocampus_mri_segan_segmentation" / "configs" / "train.json")]) is None
 
 
 def test_each_loss_of_the_discriminator_has_one_row():
