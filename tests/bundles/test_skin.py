@@ -146,6 +146,22 @@ def test_flips_on_both_axes(photographs, tmp_path):
     assert len(seen) == 4
 
 
+def test_augmentation_moves_the_mask_with_the_lesion_and_changes_colours_of_the_image_alone(photographs, tmp_path):
+    samples = draws(photographs, tmp_path, crop_probability=0.0, augmentation_probability=1.0)
+    dark = [sample["image"].mean(dim=0) for sample in samples]
+    for sample, grey in zip(samples, dark, strict=True):
+        lesion = sample["label"][0] == 1
+        assert set(sample["label"].unique().tolist()) <= {0, 1}
+        assert grey[lesion].median() < 0.8 * grey[~lesion].median()
+    areas = [float(sample["label"].sum()) for sample in samples]
+    assert max(areas[::4]) > 1.3 * min(areas[::4]), "scaled"
+    ratios = torch.stack([sample["image"][0].mean() / sample["image"][2].mean() for sample in samples[::4]])
+    unchanged = draws(photographs, tmp_path, crop_probability=0.0)
+    (ratio,) = {round(float(x["image"][0].mean() / x["image"][2].mean()), 2) for x in unchanged[::4]}
+    assert ratios.max() > 1.1 * ratio
+    assert ratios.min() < 0.9 * ratio
+
+
 def test_draws_follow_from_the_seed(photographs, tmp_path):
     first, second, other = (draws(photographs, tmp_path, seed=seed, count=8) for seed in (1, 1, 2))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, second, strict=True))
