@@ -75,6 +75,7 @@ def reproduce(
     from segan_monai.reproduce import (
         Plan,
         Task,
+        check_overrides,
         check_rows,
         load_tables,
         parse_overrides,
@@ -103,6 +104,7 @@ def reproduce(
     for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
         overrides = parse_overrides(settings or [], chosen)
         plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
+        check_overrides(plan, names)
         drawn = {name: chosen.labels.of_row(name) if chosen.labels else [None] for name in names}
         tasks = [
             Task(plan, name, seed, fold, labelled)

@@ -4,7 +4,7 @@
 
 from segan_monai.reproduce.cluster import Cluster
 from segan_monai.reproduce.curve import draw_curve
-from segan_monai.reproduce.plan import Plan
+from segan_monai.reproduce.plan import Plan, check_overrides
 from segan_monai.reproduce.published import ResultTable, check_rows, load_tables, parse_overrides, with_labels
 from segan_monai.reproduce.runs import RunFailedError, run_row
 from segan_monai.reproduce.table import format_csv, format_markdown
@@ -16,6 +16,7 @@ __all__ = [
     "ResultTable",
     "RunFailedError",
     "Task",
+    "check_overrides",
     "check_rows",
     "draw_curve",
     "format_csv",

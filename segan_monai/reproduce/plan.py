@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from segan_monai.check.config_files import read_config_file
 from segan_monai.check.overlay_keys import keys_with_place, require_places, unread_keys
+from segan_monai.errors import ConfigError
 from segan_monai.reproduce.active import stage_before
 from segan_monai.reproduce.published import BUNDLES, ResultTable
 
@@ -97,6 +98,26 @@ def check_overlays(plan: Plan, row: str) -> None:
     contents = {str(file): read_config_file(file) for file in plan.configs}
     of_row = {str(file): read_config_file(file) for file in plan.table.rows[row]}
     require_places(configs, {**contents, "--set": plan.overrides, **of_row})
+
+
+def check_overrides(plan: Plan, rows: Iterable[str]) -> None:
+    """Check that each setting reaches a row, because a row's own settings win.
+
+    Args:
+        plan: the settings shared by all rows.
+        rows: names of the rows to run.
+
+    Raises:
+        ConfigError: All rows set the key themselves.
+    """
+    of_rows = [{key: file.name for file in plan.table.rows[row] for key in read_config_file(file)} for row in rows]
+    for key in plan.overrides:
+        if all(key in of_row for of_row in of_rows):
+            files = ", ".join(sorted({of_row[key] for of_row in of_rows}))
+            raise ConfigError(
+                f"--set {key} has no effect: each row of '{plan.table.name}' sets this key itself. Omit it, or change "
+                f"the key in the rows' overlays ({files})."
+            )
 
 
 def chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:

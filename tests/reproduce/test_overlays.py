@@ -13,7 +13,7 @@ import pytest
 from segan_monai.bundles_by_name import CONFIGS
 from segan_monai.check.config_files import read_config_file
 from segan_monai.errors import ConfigError
-from segan_monai.reproduce import Plan, load_tables, run_row
+from segan_monai.reproduce import Plan, check_overrides, load_tables, run_row
 from segan_monai.reproduce.overlays import changed_keys, contents_of
 from segan_monai.reproduce.plan import config_files_of, overlays_of
 from segan_monai.reproduce.runs import _claim as claim_run
@@ -146,3 +146,14 @@ def test_a_record_of_an_earlier_version_stays_as_it_is(tmp_path, claim):
     assert json.loads(file.read_text(encoding="utf-8")) == earlier
     with pytest.raises(ConfigError, match=r"holds a .* with other settings \(.* differ\)"):
         claim(file, {**earlier, "settings": {"epochs": 4}, "contents": {}})
+
+
+def test_a_setting_that_reaches_no_row_is_refused(tmp_path):
+    (table,) = load_tables("semi-supervised")
+    refused = Plan(table, tmp_path, tmp_path, overrides={"cases_per_epoch": 3})
+    with pytest.raises(ConfigError, match=r"--set cases_per_epoch has no effect.*semi_supervised.*\(few_labels.json\)"):
+        check_overrides(refused, ["supervised", "unpaired"])
+    of_one_row = Plan(table, tmp_path, tmp_path, overrides={"unpaired_weight": 0.5, "epochs": 3})
+    check_overrides(of_one_row, ["supervised", "unpaired"])
+    with pytest.raises(ConfigError, match=r"--set unpaired_weight has no effect.*\(unpaired.json\)"):
+        check_overrides(of_one_row, ["unpaired"])
