@@ -146,6 +146,8 @@ class LabelToRegionsd(MapTransform):
 
     Raises:
         ConfigError: ``ignore_label`` is 0 or a value of a region.
+        DataError: when called, if a case lists only some ``labelled_regions`` and there is no ``mask_key``: its other
+            regions would count as background.
     """
 
     def __init__(
@@ -166,10 +168,16 @@ class LabelToRegionsd(MapTransform):
         """Replace each label map (1, H, W[, D]) by its regions (K, H, W[, D])."""
         case = dict(data)
         listed = case.pop("labelled_regions", None)  # lists of different lengths cannot be collated
+        name = str(case.get("case", "without name"))
         for key in self.key_iterator(case):
             if self.mask_key is not None:
-                name = str(case.get("case", "without name"))
                 case[self.mask_key] = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
+            elif listed is not None and set(listed) != set(self.regions):
+                raise DataError(
+                    f"{_name(case[key])}: case {name} has labelled_regions {list(listed)} in its datalist; expected all "
+                    f"of {', '.join(self.regions)}, because this bundle counts the others as background. Omit the case, "
+                    "label the other regions, or train a SegAN bundle, which uses known regions only."
+                )
             case[key] = label_to_regions(case[key], self.regions, self.ignore_label)
         return case
 
