@@ -174,9 +174,9 @@ class LabelToRegionsd(MapTransform):
                 case[self.mask_key] = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
             elif listed is not None and set(listed) != set(self.regions):
                 raise DataError(
-                    f"{_name(case[key])}: case {name} has labelled_regions {list(listed)} in its datalist; expected all "
-                    f"of {', '.join(self.regions)}, because this bundle counts the others as background. Omit the case, "
-                    "label the other regions, or train a SegAN bundle, which uses known regions only."
+                    f"{_name(case[key])}: case {name} has labelled_regions {list(listed)} in its datalist; expected "
+                    f"all of {', '.join(self.regions)}, because this bundle takes the others for background. Omit the "
+                    "case, label its other regions, or train a SegAN or L-SNet bundle, which use known regions only."
                 )
             case[key] = label_to_regions(case[key], self.regions, self.ignore_label)
         return case
@@ -278,5 +278,5 @@ def unknown_values(
         f"{name}: found label values {listed} that are in no region. Allowed are "
         f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
         "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions; if "
-        "one marks voxels whose label is unknown, pass it as --ignore_label."
+        "one marks voxels whose label is unknown, pass it as --ignore_label (SegAN and L-SNet bundles)."
     )
