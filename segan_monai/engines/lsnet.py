@@ -144,9 +144,8 @@ class LSNetTrainer(PhasedTrainer):
     def loss_in_rois(self, logits: Tensor, target: Tensor, known: Tensor | None, rois: RoIs, theta: Tensor) -> Tensor:
         """Return the loss of masks (N, K, h, w) in the RoIs of labels (B, K, H, W); beyond them, nothing is known."""
         recalibrate: Any = self.network.recalibrate
-        cropped, seen = (
-            x if x is None else recalibrate(x[rois.image], theta.detach()).round() for x in (target, known)
-        )
+        cropped = recalibrate(target[rois.image], theta.detach()).round()
+        seen = None if known is None else recalibrate(known[rois.image], theta.detach())
         return loss_of_known_pixels(self.loss_function, logits.float(), cropped, seen)
 
     def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor, Tensor]:
