@@ -47,7 +47,7 @@ def test_there_is_no_mask_unless_it_is_asked_for():
 def test_regions_that_a_case_lacks_are_never_background_without_a_mask():
     convert = LabelToRegionsd("label", REGIONS, allow_missing_keys=True)
     label = torch.tensor([[[0, 1, 2]]])
-    message = r"given label map: case a has labelled_regions \['core'\].*all of whole, core.*Omit the case, label the"
+    message = r"given label map: case a has labelled_regions \['core'\].*all of whole, core.*Omit the case, label its"
     with pytest.raises(DataError, match=message):
         convert({"case": "a", "label": label, "labelled_regions": ["core"]})
     all_of_them = convert({"case": "a", "label": label, "labelled_regions": ["core", "whole"]})
