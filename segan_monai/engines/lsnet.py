@@ -13,9 +13,10 @@ from torch import Tensor
 
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.errors import ConfigError
+from segan_monai.losses import loss_of_known_pixels
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine
-from segan_monai.networks.true_boxes import jittered, mean_box_iou, with_true_boxes
+from segan_monai.networks.true_boxes import jittered, mean_box_iou, of_whole_objects, with_true_boxes
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -46,12 +47,16 @@ class LSNetTrainer(PhasedTrainer):
 
     The target in a RoI is the label map, recalibrated in the same way and rounded; it has no gradient.
 
+    If batches have ``mask`` (B, K, H, W), 1 where the label is known, both losses use known pixels only (see
+    ``loss_of_known_pixels``). True boxes are those of objects that touch no unknown pixel; L-Net learns nothing of the
+    others, see ``of_whole_objects`` [ours].
+
     Early in training, the second step may take boxes of true objects, moved and resized at random, in place of
     predicted ones [ours]. S-Net then learns what a RoI looks like before L-Net finds any.
 
     Args:
-        localization_loss: called with the localizer's output and the label, returns terms by name; see
-            ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
+        localization_loss: called with the localizer's output, the label and where it is known, returns terms by name;
+            see ``LocalizationLoss`` and ``CoarseSegmentationLoss``.
         gradient_decay: factor of the gradient from S-Net into L-Net (paper: 0.1).
         true_box_share: share of the epochs in which true boxes are used. Their probability falls linearly from 1 in the
             first iteration to 0; 0 for predicted boxes only (the paper); None for true boxes in every iteration, as
@@ -104,25 +109,24 @@ class LSNetTrainer(PhasedTrainer):
         image, target = self.prepare(batchdata)
         network: Any = self.network
         network.train()
-        parts, inputs = self.split(image, target), []
+        parts, inputs = self.split(image, *self.labels(batchdata, target)), []
         with self.minimizing("localizer", self.optimizer) as step:
             for part in parts:
-                image, target = part.tensors
+                image, _, _, objects, seen = part.tensors
                 with self.autocast():
                     inputs.append(network.localizer_input(image))
                     found = network.localizer(inputs[-1])
-                terms = self.localization_loss(found, target)
+                terms = self.localization_loss(found, objects, seen)
                 step.add(part, terms, dict.fromkeys(terms, 1.0))
 
         predictions, ious = [], []
         with self.minimizing("segmentor", self.optimizer) as step:
             for part, small in zip(parts, inputs, strict=True):
-                image, target = part.tensors
+                image, target, known, objects, _ = part.tensors
                 with self.autocast():
-                    rois, theta, iou = self.draw_rois(small, target)
+                    rois, theta, iou = self.draw_rois(small, objects)
                     logits = network.segmentor(network.recalibrate(image[rois.image], theta))
-                cropped = network.recalibrate(target[rois.image], theta.detach()).round()
-                step.add(part, {"mask": self.loss_function(logits.float(), cropped)}, {"mask": 1.0})
+                step.add(part, {"mask": self.loss_in_rois(logits, target, known, rois, theta)}, {"mask": 1.0})
                 predictions.append(logits.detach())
                 ious.append(iou)
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
@@ -132,12 +136,24 @@ class LSNetTrainer(PhasedTrainer):
         self.state.output["terms"]["box_iou"] = torch.stack(ious).nanmean()
         return self.finish(predictions, step.loss)
 
+    def labels(self, batchdata: dict[str, Any], target: Tensor) -> tuple[Tensor, Tensor | None, Tensor, Tensor | None]:
+        """Return label and known pixels of a batch: as they are, for masks, and of whole objects, for boxes."""
+        known = self.moved(batchdata, "mask")
+        return target, known, *((target, None) if known is None else of_whole_objects(target, known))
+
+    def loss_in_rois(self, logits: Tensor, target: Tensor, known: Tensor | None, rois: RoIs, theta: Tensor) -> Tensor:
+        """Return the loss of masks (N, K, h, w) in the RoIs of labels (B, K, H, W); beyond them, nothing is known."""
+        recalibrate: Any = self.network.recalibrate
+        cropped = recalibrate(target[rois.image], theta.detach()).round()
+        seen = None if known is None else recalibrate(known[rois.image], theta.detach())
+        return loss_of_known_pixels(self.loss_function, logits.float(), cropped, seen)
+
     def draw_rois(self, small: Tensor, target: Tensor) -> tuple[RoIs, Tensor, Tensor]:
         """Draw the RoI of each labelled image in which S-Net learns.
 
         Args:
             small: images as L-Net sees them, the labelled ones first.
-            target: label (B, K, H, W) of these.
+            target: label (B, K, H, W) of these, of whole objects.
 
         Returns:
             B RoIs in pixels of the label; their affines (B, 2, 3), whose gradient into L-Net is decayed; and the mean

@@ -9,12 +9,14 @@ from typing import Any
 from monai.engines.utils import IterationEvents
 
 from segan_monai.engines.phased import PhasedTrainer
+from segan_monai.losses import loss_of_known_pixels
 
 
 class SegmentationTrainer(PhasedTrainer):
     """Trainer of one segmentor with one loss of logits and label.
 
-    Logged terms, mixed precision and stops are those of ``PhasedTrainer``.
+    Logged terms, mixed precision and stops are those of ``PhasedTrainer``. If batches have ``mask`` (B, K, H, W), 1
+    where the label is known, the loss uses known pixels only, see ``loss_of_known_pixels``.
 
     Args:
         **settings: arguments of ``PhasedTrainer`` except ``adversaries``.
@@ -30,11 +32,12 @@ class SegmentationTrainer(PhasedTrainer):
         self.network.train()
         predictions = []
         with self.minimizing("segmentor", self.optimizer) as step:
-            for part in self.split(image, target):
-                image, target = part.tensors
+            for part in self.split(image, target, self.moved(batchdata, "mask")):
+                image, target, known = part.tensors
                 with self.autocast():
                     logits = self.inferer(image, self.network)
-                step.add(part, {"mask": self.loss_function(logits.float(), target)}, {"mask": 1.0})
+                loss = loss_of_known_pixels(self.loss_function, logits.float(), target, known)
+                step.add(part, {"mask": loss}, {"mask": 1.0})
                 predictions.append(logits.detach())
             engine.fire_event(IterationEvents.FORWARD_COMPLETED)
             engine.fire_event(IterationEvents.LOSS_COMPLETED)

@@ -195,11 +195,7 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
             terms["segmentor_l1"] = self.distance_for_segmentor(*found.pair)
         if self.supervised_loss is not None and self.supervised_weight:
             of_labeled = as_float32(found.outputs)
-            terms["supervised"] = (
-                self.supervised_loss(of_labeled, target)
-                if known is None
-                else loss_of_known_pixels(self.supervised_loss, of_labeled, target, known)
-            )
+            terms["supervised"] = loss_of_known_pixels(self.supervised_loss, of_labeled, target, known)
         if self.consistency:
             terms["consistency"] = self.consistency(found.of_unlabeled.sigmoid(), self._teach(unlabeled))
         return terms | self._terms_of_critic(found.drawn) if found.drawn else terms

@@ -85,16 +85,16 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         changed = self.strong_change(unlabeled)
         network: Any = self.network
         network.train()
-        parts = self.split(image, target, unlabeled, changed)
-        taught, inputs = [self._teach(part.tensors[2]) for part in parts], []
+        parts = self.split(image, *self.labels(batchdata, target), unlabeled, changed)
+        taught, inputs = [self._teach(part.tensors[-2]) for part in parts], []
         weight = self.weight_of_consistency
         with self.minimizing("localizer", self.optimizer) as step:
             for part, of_teacher in zip(parts, taught, strict=True):
-                image, target, _, changed = part.tensors
+                image, _, _, objects, seen, _, changed = part.tensors
                 with self.autocast():
                     inputs.append(network.localizer_input(torch.cat([image, changed])))
                     found = network.localizer(inputs[-1])
-                terms = self.localization_loss(of_images(found, slice(len(image))), target)
+                terms = self.localization_loss(of_images(found, slice(len(image))), objects, seen)
                 weights = {**dict.fromkeys(terms, 1.0), "localizer_consistency": weight}
                 heat = _heat(of_images(found, slice(len(image), None)))
                 terms["localizer_consistency"] = self.consistency(heat, of_teacher.heat)
@@ -103,18 +103,17 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
         predictions, ious = [], []
         with self.minimizing("segmentor", self.optimizer) as step:
             for part, of_teacher, small in zip(parts, taught, inputs, strict=True):
-                image, target, _, changed = part.tensors
+                image, target, known, objects, _, _, changed = part.tensors
                 with self.autocast():
-                    rois, theta, iou = self.draw_rois(small, target)
+                    rois, theta, iou = self.draw_rois(small, objects)
                     crops = (
                         network.recalibrate(image[rois.image], theta),
                         network.recalibrate(changed[of_teacher.image], of_teacher.theta),
                     )
                     logits = network.segmentor(torch.cat(crops))
                 of_labeled, of_unlabeled = logits.float().split([len(crop) for crop in crops])
-                cropped = network.recalibrate(target[rois.image], theta.detach()).round()
                 both = {
-                    "mask": self.loss_function(of_labeled, cropped),
+                    "mask": self.loss_in_rois(of_labeled, target, known, rois, theta),
                     "consistency": self.consistency(of_unlabeled.sigmoid(), of_teacher.mask),
                 }
                 step.add(part, both, {"mask": 1.0, "consistency": weight})

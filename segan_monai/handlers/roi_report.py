@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -53,6 +53,8 @@ class RoIReport:
 
     A RoI is a box without its margin, on the grid of the input file. The summary receives ``roi_iou`` for each region:
 
+    Slices with voxels whose label is unknown do not count, nor do regions that a case was not labelled for.
+
     - ``mean``: mean IoU over all slices with a reference object. In each slice, the area covered by the predicted boxes
       is compared with the area covered by the boxes of the reference objects (connected components).
     - ``slices``: number of these slices.
@@ -66,6 +68,7 @@ class RoIReport:
         inferer: the evaluator's inferer.
         regions: label values of every region, in channel order.
         compare: whether label maps are available for comparison.
+        ignore_label: value of voxels whose label is unknown; None for none.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class RoIReport:
         inferer: RoISliceInferer,
         regions: Mapping[str, Sequence[int]],
         compare: bool = False,
+        ignore_label: int | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.inferer = inferer
         self.regions = regions
         self.compare = compare
+        self.ignore_label = ignore_label
         self.ious: dict[str, list[float]] = {}
         self.false_positives: dict[str, int] = {}
 
@@ -113,7 +118,8 @@ class RoIReport:
             }
             write_json(self.output_dir / f"{name}_rois.json", content)
             if self.compare:
-                self._compare(rois, batch["label"][0].cpu().numpy(), axis)
+                listed = batch.get("labelled_regions", self.regions)
+                self._compare(rois, batch["label"][0].cpu().numpy(), axis, listed)
 
     def write(self, engine: Engine) -> None:
         """Add the mean IoU over all processes to the summary, on rank 0."""
@@ -151,16 +157,17 @@ class RoIReport:
             "corners_mm": np.round((voxels @ own.T)[:, :3], 3).tolist(),
         }
 
-    def _compare(self, rois: list[dict[str, Any]], label: NDArray, axis: int) -> None:
+    def _compare(self, rois: list[dict[str, Any]], label: NDArray, axis: int, labelled: Collection[str]) -> None:
         in_plane = [other for other in range(3) if other != axis]
-        for name, values in self.regions.items():
-            truth = np.moveaxis(np.isin(label, list(values)), axis, 0)
+        known = np.flatnonzero((label != self.ignore_label).all(tuple(in_plane)))
+        for name in (name for name in self.regions if name in labelled):
+            truth = np.moveaxis(np.isin(label, list(self.regions[name])), axis, 0)
             of_slice: dict[int, list[list[float]]] = {}
             for roi in rois:
                 if roi["region"] == name:
                     (y0, x0), (y1, x1) = ([roi[side][other] for other in in_plane] for side in ("lower", "upper"))
                     of_slice.setdefault(roi["slice"], []).append([x0, y0, x1, y1])
-            for index, mask in enumerate(truth):
+            for index, mask in zip(known.tolist(), truth[known], strict=True):
                 found = np.array(of_slice.get(index, []), float).reshape(-1, 4)
                 if mask.any():
                     self.ious[name].append(boxes_iou(found, object_boxes(mask)))

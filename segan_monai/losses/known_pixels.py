@@ -15,7 +15,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.losses.exclusive import ExclusiveClassLoss
 
 
-def loss_of_known_pixels(loss: Callable, logits: Any, target: Tensor, known: Tensor) -> Tensor:
+def loss_of_known_pixels(loss: Callable, logits: Any, target: Tensor, known: Tensor | None) -> Tensor:
     """Return a loss over the pixels whose label is known, as if there were no others.
 
     The known pixels of the batch are gathered into one row, and the loss is called with it. Sums over pixels, such as
@@ -31,7 +31,7 @@ def loss_of_known_pixels(loss: Callable, logits: Any, target: Tensor, known: Ten
             ``DeepSupervisionLoss`` of such a loss.
         logits: (B, K, ...); for ``ExclusiveClassLoss`` (B, 1 + N, ...); for ``DeepSupervisionLoss`` a list of them.
         target: (B, K, ...), 0 or 1.
-        known: (B, K, ...), 1 where the label is known, else 0.
+        known: (B, K, ...), 1 where the label is known, else 0; None if it is known everywhere.
 
     Returns:
         A scalar; 0, with a gradient of 0, if no pixel is known.
@@ -39,6 +39,8 @@ def loss_of_known_pixels(loss: Callable, logits: Any, target: Tensor, known: Ten
     Raises:
         ConfigError: if the loss is computed per image (``batch`` false), because the images lose their borders.
     """
+    if known is None:
+        return loss(logits, target)
     if isinstance(loss, DeepSupervisionLoss):
         levels = logits if isinstance(logits, list) else [logits]
         terms = [loss_of_known_pixels(loss.loss, level, target, known) for level in levels]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.losses.known_pixels import loss_of_known_pixels
 from segan_monai.networks.keypoints import keypoint_targets, smallest_sigma
 from segan_monai.networks.roi_recalibration import resample
 
@@ -83,7 +84,7 @@ class LocalizationLoss(nn.Module):
         self.size = tuple(size) if size else None
         self.mask_weight = mask_weight
 
-    def forward(self, found: tuple[Tensor, Tensor], label: Tensor) -> dict[str, Tensor]:
+    def forward(self, found: tuple[Tensor, Tensor], label: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
         """Return the scalar terms ``heatmap``, ``box`` and, with coarse masks, ``coarse_mask``.
 
         ``box`` is 0 if the batch contains no object.
@@ -92,17 +93,20 @@ class LocalizationLoss(nn.Module):
             found: heatmap logits (B, K, h, w), or (B, 2 K, h, w) with those of coarse masks, and distances
                 (B, K, 4, h, w) in pixels of the network's input.
             label: (B, K, H, W), 0 or 1.
+            known: (B, K, H, W), 1 where the label is known, see ``of_whole_objects``; None if it is known everywhere.
+                A position counts if most of its pixels are known.
         """
         logits, distances = found
         logits, masks = logits.split([label.shape[1], logits.shape[1] - label.shape[1]], dim=1)
         heat, true = keypoint_targets(label, self.stride, self.sigma, self.size)
-        near = heat > self.threshold
+        seen = None if known is None else resample(known.float(), list(heat.shape[2:]))
+        near = heat > self.threshold if seen is None else (heat > self.threshold) & (seen > 0.5)
         boxes, true_boxes = distances.float().movedim(2, -1)[near], true.movedim(2, -1)[near]
         box = distance_iou(boxes, true_boxes).mean() if len(boxes) else distances.float().sum() * 0
-        terms = {"heatmap": self.map_loss(logits.float(), heat), "box": box}
+        terms = {"heatmap": loss_of_known_pixels(self.map_loss, logits.float(), heat, seen), "box": box}
         if masks.shape[1]:
             target = resample(label.float(), list(masks.shape[2:]))
-            terms["coarse_mask"] = self.mask_weight * self.map_loss(masks.float(), target)
+            terms["coarse_mask"] = self.mask_weight * loss_of_known_pixels(self.map_loss, masks.float(), target, seen)
         return terms
 
 
@@ -117,12 +121,15 @@ class CoarseSegmentationLoss(nn.Module):
         super().__init__()
         self.map_loss = map_loss
 
-    def forward(self, logits: Tensor, label: Tensor) -> dict[str, Tensor]:
+    def forward(self, logits: Tensor, label: Tensor, known: Tensor | None = None) -> dict[str, Tensor]:
         """Return the term ``coarse_mask``, a scalar.
 
         Args:
             logits: (B, K, h, w).
             label: (B, K, H, W), 0 or 1; resampled to the size of the logits and rounded.
+            known: (B, K, H, W), 1 where the label is known; None if it is known everywhere.
         """
-        label = resample(label, list(logits.shape[2:])).round()
-        return {"coarse_mask": self.map_loss(logits.float(), label)}
+        size = list(logits.shape[2:])
+        seen = None if known is None else resample(known.float(), size)
+        label = resample(label, size).round()
+        return {"coarse_mask": loss_of_known_pixels(self.map_loss, logits.float(), label, seen)}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-_TOUCHING = np.ones((3, 3), bool)  # 8-connectivity: pixels that share a corner belong to one object [ours]
+TOUCHING = np.ones((3, 3), bool)  # 8-connectivity: pixels that share a corner belong to one object [ours]
 
 
 def object_boxes(mask: NDArray) -> NDArray:
@@ -31,7 +31,7 @@ def object_boxes(mask: NDArray) -> NDArray:
     Returns:
         (N, 4): left, top, right and bottom edge of each object, in continuous pixels; N is 0 for an empty mask.
     """
-    found = ndimage.find_objects(ndimage.label(mask, _TOUCHING)[0])
+    found = ndimage.find_objects(ndimage.label(mask, TOUCHING)[0])
     edges = [(x.start, y.start, x.stop, y.stop) for y, x in found]
     return np.array(edges, np.float32).reshape(-1, 4)
 
@@ -108,7 +108,7 @@ def heatmap_peaks(heat: NDArray, threshold: float, most: int) -> list[tuple[floa
     active = heat >= threshold
     if not active.any():
         return []
-    labelled, count = ndimage.label(active, _TOUCHING)
+    labelled, count = ndimage.label(active, TOUCHING)
     peaks = []
     for component in range(1, count + 1):
         rows, columns = np.nonzero(labelled == component)

@@ -4,12 +4,35 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from monai.data.box_utils import box_iou
+from scipy import ndimage
 from torch import Tensor
 
-from segan_monai.networks.keypoints import object_boxes
+from segan_monai.networks.keypoints import TOUCHING, object_boxes
 from segan_monai.networks.localization import RoIs, from_edges
+
+
+def of_whole_objects(label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Remove objects that touch pixels without a known label: nothing is known of their box and its centre [ours].
+
+    Args:
+        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+        known: (B, K, H, W), 1 where the label is known, else 0.
+
+    Returns:
+        The label without these objects, and where it is known, without their pixels; both of the given types.
+    """
+    label = label * (known > 0.5)
+    known = known.clone()
+    for image, channel in (known <= 0.5).flatten(2).any(2).nonzero().tolist():
+        objects, _ = ndimage.label((label[image, channel] > 0.5).cpu().numpy(), TOUCHING)
+        near = ndimage.binary_dilation((known[image, channel] <= 0.5).cpu().numpy(), TOUCHING)
+        cut = torch.from_numpy((objects > 0) & np.isin(objects, objects[near])).to(label.device)
+        label[image, channel][cut] = 0
+        known[image, channel][cut] = 0
+    return label, known
 
 
 def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> RoIs:

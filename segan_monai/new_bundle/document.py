@@ -80,6 +80,13 @@ def bundle_document(
         if len(found.channels) > 1
         else ""
     )
+    unlabelled = (
+        f"Images without a label map ({found.unlabelled}) are omitted. To train with them too, pass `--unlabeled use"
+        + ("" if method == "adversarial-normalization" else " --consistency_weight 1 --ema_decay 0.99")
+        + "`.\n\n"
+        if found.unlabelled
+        else ""
+    )
     references = [reference, *([described.reference] if described.reference else [])]
     return f"""# Model Overview
 
@@ -96,7 +103,7 @@ Created by `segan-monai new-bundle` from measurements of the data. Complete the 
 `dataset_dir` accepts nnU-Net's raw format, the decathlon's format and, for inference, a plain folder of images
 (`<case>_0000.nii.gz`, or any names if there is one channel).
 
-## Training configuration
+{unlabelled}## Training configuration
 
 | key | value | reason |
 |---|---|---|
@@ -130,8 +137,8 @@ segan-monai export onnx {name} --weights RUN/model.pt --output {name}.onnx
 
 `python -m monai.bundle run training --config_file {name}/configs/train.json` starts the same training; the default of
 `--dataset_dir` is the folder that the bundle was created from. To include the weights, copy `model.pt`, `model.json`
-and `split.json` from `RUN` to `{name}/models`. Then `bash scripts/monai_label.sh {name} STUDIES`, in a checkout of
-segan-monai, serves the bundle in MONAI Label.
+and `split.json` from `RUN` to `{name}/models`, and `quality.json`, `quality_critic/` and `domains.json` where there are
+any. Then `bash scripts/monai_label.sh {name} STUDIES`, in a checkout of segan-monai, serves the bundle in MONAI Label.
 
 ## Limitations
 

@@ -66,11 +66,11 @@ def new_bundle(
     template = BUNDLES / TEMPLATES.get(method, "")
     require_results_outside(folder, data)
     described = describe_data(data, modalities, regions)
-    if described.ignore_label is not None and method != "segan":
+    if described.ignore_label is not None and method not in ("segan", "lsnet"):
         raise DataError(
             f"{described.folder / 'dataset.json'} has an 'ignore' label ({described.ignore_label}) for voxels whose "
-            f"label is unknown, which only the method segan supports. Choose it, or label these voxels and remove "
-            "'ignore' from 'labels'."
+            f"label is unknown, which the method {method} does not support. Choose segan or lsnet, or label these "
+            "voxels and remove 'ignore' from 'labels'."
         )
     if described.selects_modalities and method != "segan":
         raise ConfigError(

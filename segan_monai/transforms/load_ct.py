@@ -28,13 +28,15 @@ class LoadCTd(LoadCased):
 
     Volumes are loaded as by ``LoadCased``. Grey values 0 to 255 of a picture are mapped to the Hounsfield units of its
     window, and its axes determine the affine, so later transforms treat both alike. The pixel spacing of a picture is
-    unknown and set to 1 mm. A mask picture is 1 where its grey value exceeds 127, which is robust to lossy JPEG.
+    unknown and set to 1 mm. A mask picture is 1 where its grey value exceeds 127, which is robust to lossy JPEG. Pixels
+    of exactly ``ignore_label`` keep that value, which needs a lossless picture such as PNG.
 
     Args:
         keys: the image first, then label maps on its grid.
         picture_window: Hounsfield units of black and white in pictures.
         picture_axes: directions of the columns and rows of a picture: ``LP`` for the radiological view, ``LA`` if it is
             upside down (the back on top).
+        ignore_label: value of pixels whose label is unknown; None for none.
         **settings: arguments of ``LoadCased``.
 
     Returns:
@@ -52,6 +54,7 @@ class LoadCTd(LoadCased):
         keys: KeysCollection = ("image", "label"),
         picture_window: Sequence[float] = (0.0, 255.0),
         picture_axes: str = "LP",
+        ignore_label: int | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(keys, num_channels=settings.pop("num_channels", 1), **settings)
@@ -64,6 +67,7 @@ class LoadCTd(LoadCased):
         if not picture_window[0] < picture_window[1]:
             raise ConfigError(f"picture_window is {list(picture_window)}; expected two Hounsfield units, lower first.")
         self.picture_window = (float(picture_window[0]), float(picture_window[1]))
+        self.ignore_label = ignore_label
         self.affine = torch.zeros(4, 4, dtype=torch.float64)
         self.affine[2, 2] = self.affine[3, 3] = 1
         for column, (axis, sign) in enumerate(directions):
@@ -81,7 +85,7 @@ class LoadCTd(LoadCased):
             if key == self.keys[0]:
                 loaded.set_array(loaded.as_tensor() * ((upper - lower) / 255) + lower)
             else:
-                loaded.set_array(_mask(loaded))
+                loaded.set_array(_mask(loaded, self.ignore_label))
         return case
 
     def _seen(self, header: Header) -> Header:
@@ -140,13 +144,14 @@ def _grey(picture: Image.Image) -> np.ndarray:
     return channels[..., 0]
 
 
-def _mask(label: MetaTensor) -> torch.Tensor:
+def _mask(label: MetaTensor, ignore_label: int | None) -> torch.Tensor:
     values = label.as_tensor()
-    mask = (values > 127).float()
-    brightest = float(values.max())
+    unknown = torch.zeros_like(values, dtype=torch.bool) if ignore_label is None else values == ignore_label
+    mask = ((values > 127) & ~unknown).float()
+    brightest = float(values.masked_fill(unknown, 0).max())
     if brightest > 0 and not mask.any():
         raise DataError(
             f"{label.meta.get('source_files')}: a mask whose brightest pixel is {brightest:g}. Expected 0 and 255 (all "
             "above 127 is the organ): multiply it, or save label maps of whole numbers as NIfTI."
         )
-    return mask
+    return mask if ignore_label is None else mask.masked_fill(unknown, float(ignore_label))

@@ -146,6 +146,8 @@ class LabelToRegionsd(MapTransform):
 
     Raises:
         ConfigError: ``ignore_label`` is 0 or a value of a region.
+        DataError: when called, if a case lists only some ``labelled_regions`` and there is no ``mask_key``: its other
+            regions would count as background.
     """
 
     def __init__(
@@ -166,10 +168,16 @@ class LabelToRegionsd(MapTransform):
         """Replace each label map (1, H, W[, D]) by its regions (K, H, W[, D])."""
         case = dict(data)
         listed = case.pop("labelled_regions", None)  # lists of different lengths cannot be collated
+        name = str(case.get("case", "without name"))
         for key in self.key_iterator(case):
             if self.mask_key is not None:
-                name = str(case.get("case", "without name"))
                 case[self.mask_key] = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
+            elif listed is not None and set(listed) != set(self.regions):
+                raise DataError(
+                    f"{_name(case[key])}: case {name} has labelled_regions {list(listed)} in its datalist; expected "
+                    f"all of {', '.join(self.regions)}, because this bundle takes the others for background. Omit the "
+                    "case, label its other regions, or train a SegAN or L-SNet bundle, which use known regions only."
+                )
             case[key] = label_to_regions(case[key], self.regions, self.ignore_label)
         return case
 
@@ -270,5 +278,5 @@ def unknown_values(
         f"{name}: found label values {listed} that are in no region. Allowed are "
         f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
         "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions; if "
-        "one marks voxels whose label is unknown, pass it as --ignore_label."
+        "one marks voxels whose label is unknown, pass it as --ignore_label (SegAN and L-SNet bundles)."
     )

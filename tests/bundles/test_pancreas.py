@@ -210,6 +210,45 @@ def test_volumes_train_too_and_one_slice_is_enough(tmp_path, write_volume):
     assert len(read_rows(tmp_path / "evaluation" / "metrics.csv")) == 4
 
 
+def test_labels_that_are_known_in_part(tmp_path, write_volume):
+    """Organ and tumour in it; every other case is labelled for the organ alone, with one slice of unknown label."""
+    generator = np.random.default_rng(0)
+    entries = []
+    for index in range(4):
+        label = np.zeros((40, 44, 4), np.uint8)
+        label[10:24, 12:30, :3] = 1
+        label[14:20, 16:22, :3] = 2
+        volume = generator.normal(0, 20, label.shape) + 60 * label
+        lacking = {}
+        if index % 2:
+            label[label == 2], label[..., 1] = 1, 255
+            lacking = {"labelled_regions": ["organ"]}
+        for kind, array in (("image", volume.astype(np.float32)), ("label", label)):
+            write_volume(tmp_path / "data" / f"{kind}_{index}.nii.gz", array, np.diag([1.0, 1, 2, 1]))
+        entries.append({"image": f"image_{index}.nii.gz", "label": f"label_{index}.nii.gz", **lacking})
+    (tmp_path / "data" / "dataset.json").write_text(json.dumps({"training": entries}), encoding="utf-8")
+    common = {**settings_of(tmp_path / "data", tmp_path), "plane_size": [64, 64], "ignore_label": 255}
+    common["regions"] = {"organ": [1, 2], "tumour": [2]}
+    trained = run("training", output_dir=str(tmp_path / "run"), slices_per_volume=8, **common)
+    dataset = trained.parser.get_parsed_content("train#dataset")
+    for number, case in enumerate(dataset.data):
+        lacks_tumour = "labelled_regions" in case
+        for sample in dataset[number]:
+            assert sample["mask"].shape == sample["label"].shape == (2, 64, 64)
+            assert sample["mask"][0].any(), "the slice of unknown label is never drawn"
+            assert sample["mask"][1].any() != lacks_tumour
+    history = read_rows(tmp_path / "run" / "history.csv")
+    assert all(np.isfinite(float(row["value"])) for row in history if row["name"] != "training/box_iou")
+
+    run("evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **common)
+    rows = read_rows(tmp_path / "evaluation" / "metrics.csv")
+    regions = {str(index): [row["region"] for row in rows if row["case"].endswith(str(index))] for index in range(4)}
+    assert list(regions.values()) == [["organ", "tumour"], ["organ"]] * 2
+    summary = json.loads((tmp_path / "evaluation" / "summary.json").read_text(encoding="utf-8"))["regions"]
+    assert summary["organ"]["roi_iou"]["slices"] == 2 * 3 + 2 * 2
+    assert summary["tumour"]["roi_iou"]["slices"] == 2 * 3
+
+
 @pytest.mark.real_data
 def test_a_real_ct_volume_keeps_its_geometry(data_dir, tmp_path):
     workflow = make_workflow(PANCREAS, "inference", **SMALL_PANCREAS, output_dir=str(tmp_path))

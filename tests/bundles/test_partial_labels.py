@@ -1,9 +1,10 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The SegAN bundles train on real images whose labels are known in part."""
+"""The SegAN bundles train on images whose labels are known in part."""
 
 from __future__ import annotations
 
+import csv
 import json
 
 import nibabel as nib
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bundles.workflow import HIPPOCAMPUS, SKIN, SMALL_SKIN, run_workflow
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS, SKIN, SMALL_SKIN, run_workflow
 
-pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow, pytest.mark.real_data]
+pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
 
 def single_slices(data_dir, folder, cases=4):
@@ -36,6 +37,7 @@ def single_slices(data_dir, folder, cases=4):
     return str(folder)
 
 
+@pytest.mark.real_data
 def test_single_annotated_slices_and_missing_regions(data_dir, tmp_path):
     workflow = run_workflow(
         HIPPOCAMPUS,
@@ -57,6 +59,7 @@ def test_single_annotated_slices_and_missing_regions(data_dir, tmp_path):
             assert sample["mask"][1].any() != lacks_posterior
 
 
+@pytest.mark.real_data
 def test_photographs_with_unknown_pixels(data_dir, tmp_path):
     """Of the lower half of every mask, nothing is known."""
     for part in ("images", "masks"):
@@ -77,3 +80,30 @@ def test_photographs_with_unknown_pixels(data_dir, tmp_path):
     )
     shares = [sample["mask"].float().mean() for sample in workflow.parser.get_parsed_content("train#dataset")]
     assert shares == [0.5] * 4
+
+
+def test_nested_regions_of_which_cases_have_the_inner_one(phantoms, tmp_path):
+    """Half of the cases are labelled for the tumour core alone: nothing is known of what is around and in it."""
+    regions = {"whole_tumour": [1, 2, 4], "tumour_core": [1, 4], "enhancing_tumour": [4]}
+    entries = []
+    for number, case in enumerate(sorted(folder for folder in phantoms.iterdir() if folder.is_dir())):
+        images = [str(case / f"{case.name}_{name}.nii.gz") for name in ("t1ce", "t2", "flair")]
+        lacking = {"labelled_regions": ["tumour_core"]} if number % 2 else {}
+        entries.append({"image": images, "label": str(case / f"{case.name}_seg.nii.gz"), "case": case.name, **lacking})
+    modality = {"0": "t1c", "1": "t2", "2": "flair"}
+    (tmp_path / "list.json").write_text(json.dumps({"modality": modality, "training": entries}), encoding="utf-8")
+    common = {"dataset_dir": str(phantoms), "datalist": str(tmp_path / "list.json"), "regions": regions}
+    common["ckpt_dir"] = str(tmp_path / "models")
+    workflow = run_workflow(BRATS, "training", output_dir=str(tmp_path / "run"), critic_start=1, **common)
+    dataset = workflow.parser.get_parsed_content("train#dataset")
+    known = {"labelled_regions" in case: dataset[number] for number, case in enumerate(dataset.data)}
+    for sample in known[False]:
+        assert sample["mask"].flatten(1).any(1).all()
+    for sample in known[True]:
+        assert sample["mask"].flatten(1).any(1).tolist() == [False, True, False]
+
+    run_workflow(BRATS, "evaluating", output_dir=str(tmp_path / "evaluation"), subset="all", **common)
+    with (tmp_path / "evaluation" / "metrics.csv").open(encoding="utf-8") as stream:
+        rows = [(row["case"], row["region"]) for row in csv.DictReader(stream)]
+    expected = [(entry["case"], name) for entry in entries for name in entry.get("labelled_regions", regions)]
+    assert sorted(rows) == sorted(expected)

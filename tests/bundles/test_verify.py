@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -13,7 +14,7 @@ import pytest
 
 from segan_monai.export import run_onnx
 from segan_monai.verify import CHECKS, run_checks
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, OVERLAYS, SKIN
 from tests.export.block_torch import BLOCK_TORCH
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
@@ -42,3 +43,14 @@ def assert_the_same_without_torch(folder):
     assert np.array_equal(np.asanyarray(found.dataobj), np.asanyarray(expected.dataobj))
     np.testing.assert_allclose(found.affine, expected.affine, atol=1e-5)
     assert np.asanyarray(found.dataobj).any()
+
+
+def test_the_overlay_for_volumes(tmp_path):
+    """Training, results and TorchScript of a 3-D network whose bundle describes another one."""
+    overlay = json.loads((OVERLAYS / "volumes.json").read_text(encoding="utf-8"))
+    settings = {"spatial_dims": overlay["spatial_dims"], "num_levels": 2, "patch_size": [16, 16, 12]}
+    names = ["network", "train", "infer", "torchscript"]
+    found = list(run_checks(BUNDLES / HIPPOCAMPUS, settings, work_dir=tmp_path, names=names))
+    assert [(check.name, check.result) for check in found] == [(name, "ok") for name in names], found
+    trained = json.loads(next(tmp_path.rglob("model.json")).read_text(encoding="utf-8"))["settings"]
+    assert (trained["spatial_dims"], trained["patch_size"]) == (3, [16, 16, 12])

@@ -233,3 +233,54 @@ def test_coarse_masks_are_a_third_term_and_change_nothing_at_inference():
     assert not len(network.find_rois((heat, distances)).image)
     assert not network.fixed_rois((heat, distances))[2].any()
     assert network.draw_rois((heat, distances)).channel.max() < 2
+
+
+def terms_of(data, **settings):
+    """Terms of one iteration, whose RoIs lie within the image."""
+    trainer = make(data=data, lr=0.0, true_box_share=None, box_jitter=0.0, **settings)
+    torch.manual_seed(3)
+    trainer.run()
+    return {name: term.item() for name, term in trainer.state.output["terms"].items() if name != "box_iou"}
+
+
+@pytest.mark.parametrize("coarse", [False, True])
+def test_nothing_is_learnt_from_unknown_pixels(coarse):
+    data = batch()
+    data["label"][3] = 0
+    data["mask"] = torch.ones_like(data["label"], dtype=torch.uint8)
+    data["mask"][3] = 0
+    known = terms_of(data, coarse=coarse)
+    data["label"][3, 0, 20:50, 10:40] = 1
+    assert terms_of(data, coarse=coarse) == known, "whatever the label says there"
+    del data["mask"]
+    assert all(term != known[name] for name, term in terms_of(data, coarse=coarse).items())
+
+
+def test_a_label_that_is_known_everywhere_gives_the_terms_of_one_without_a_mask():
+    data = batch(3)
+    data["image"], data["label"] = data["image"][1:], data["label"][1:]  # true boxes with their margin are inside
+    expected = terms_of(data)
+    found = terms_of({**data, "mask": torch.ones_like(data["label"])})
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_one_stage_trainer_learns_from_known_pixels_only():
+    terms = []
+    for label_of_unknown in (0, 1):
+        torch.manual_seed(0)
+        network = ResNetSegmentor(1, 1, 18, 4)
+        data = batch()
+        data["mask"] = torch.ones_like(data["label"])
+        data["mask"][..., :20] = 0
+        data["label"][..., :20] = label_of_unknown
+        trainer = SegmentationTrainer(
+            device="cpu",
+            max_epochs=1,
+            train_data_loader=[data],
+            network=network,
+            optimizer=torch.optim.SGD(network.parameters(), lr=0.0),
+            loss_function=loss(),
+        )
+        trainer.run()
+        terms.append(trainer.state.output["loss"].item())
+    assert terms[0] == terms[1]

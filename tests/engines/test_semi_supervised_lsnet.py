@@ -129,6 +129,24 @@ def test_each_network_learns_from_its_own_term_and_the_teacher_from_none(batch, 
     assert not torch.allclose(second[1], second_taught[1]), "masks, in the second"
 
 
+def test_labels_that_are_known_in_part_teach_what_is_known(batch, unlabeled):
+    """Nothing is known of the last image, so its label changes no term; without a mask it does."""
+    found = []
+    for label in (0, 1):
+        for hidden in (True, False):
+            data = {**batch, "label": batch["label"].clone(), "mask": torch.ones_like(batch["label"])}
+            data["label"][2] *= label
+            if hidden:
+                data["mask"][2] = 0
+            trainer = with_teacher([data], unlabeled, lr=0.0, true_box_share=None, box_jitter=0.0)
+            torch.manual_seed(5)
+            trainer.run()
+            names = ("heatmap", "box", "mask")
+            found.append([trainer.state.output["terms"][name].item() for name in names])
+    assert found[0] == found[2]
+    assert all(a != b for a, b in zip(found[1], found[3], strict=True))
+
+
 def test_coarse_to_fine_learns_from_a_teacher_too(batch, unlabeled):
     trainer = with_teacher([batch] * 2, unlabeled, coarse=True, gradient_decay=0.0)
     before = copy.deepcopy(trainer.network)

@@ -68,6 +68,23 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
     assert found["false_positive_slices"] == 0
 
 
+def test_boxes_are_compared_in_known_slices_and_labelled_regions_only(tmp_path):
+    """Slice 0: a box on the object; slice 1: partly unknown; slice 2: a box without object."""
+    label = np.zeros((8, 8, 3), np.uint8)
+    label[2:4, 2:6, :2] = 1
+    label[7, 7, 1] = 255
+    report = RoIReport(tmp_path, RoISliceInferer(), {"organ": [1], "lesion": [2]}, True, ignore_label=255)
+    report.start(None)
+    rois = [
+        {"region": region, "slice": index, "lower": [2, 2, index], "upper": [4, 6, index + 1]}
+        for region in ("organ", "lesion")
+        for index in range(3)
+    ]
+    report._compare(rois, label, 2, ["organ"])
+    assert report.ious == {"organ": [1.0], "lesion": []}
+    assert report.false_positives == {"organ": 1, "lesion": 0}
+
+
 def test_operations_are_counted(tmp_path):
     network = torch.nn.Conv2d(1, 2, 3, padding=1)
     (tmp_path / "summary.json").write_text("{}", encoding="utf-8")

@@ -93,3 +93,33 @@ def test_a_coarse_mask_is_compared_at_its_own_size():
     seen = []
     CoarseSegmentationLoss(lambda logits, target: seen.append(target) or logits.sum())(logits, label)
     assert torch.equal(seen[0], (logits > 0).float())
+
+
+def test_unknown_pixels_count_neither_as_heat_nor_as_boxes():
+    """Of the second image, only the left half is known, so its loss is that of this half."""
+    label = one_object()
+    label[1, 0, 8:20, 20:28] = 1  # in the unknown half
+    known = torch.ones_like(label)
+    known[1, :, :, 16:] = 0
+    logits = torch.randn(2, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    distances = torch.full((2, 1, 4, 8, 8), 5.0)
+    loss = LocalizationLoss(torch.nn.BCEWithLogitsLoss(), sigma=4.0)
+    terms = loss((logits, distances), label, known)
+    heat, _ = keypoint_targets(label, 4, 4.0)
+    masks = torch.nn.functional.avg_pool2d(label, 4)
+    for name, found, target, weight in (("heatmap", logits[:, :1], heat, 1), ("coarse_mask", logits[:, 1:], masks, 5)):
+        each = torch.nn.functional.binary_cross_entropy_with_logits(found, target, reduction="none")
+        expected = (each[0].sum() + each[1, :, :, :4].sum()) / (64 + 32)
+        assert terms[name].item() == pytest.approx(weight * expected.item(), rel=1e-5), name
+    alone = loss((logits[:1], distances[:1]), label[:1])
+    assert terms["box"].item() == pytest.approx(alone["box"].item(), rel=1e-5)
+    assert terms["box"] > 0
+
+
+def test_the_coarse_loss_is_that_of_known_pixels():
+    logits = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    label, known = torch.zeros(2, 1, 32, 32), torch.zeros(2, 1, 32, 32)
+    label[0, :, :8], known[0] = 1, 1
+    found = CoarseSegmentationLoss(map_loss())(logits, label, known)["coarse_mask"]
+    alone = CoarseSegmentationLoss(map_loss())(logits[:1], label[:1])["coarse_mask"]
+    assert found.item() == pytest.approx(alone.item(), rel=1e-5)

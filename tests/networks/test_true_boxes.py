@@ -8,7 +8,7 @@ import torch
 
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine, roi_affine, sample_affine
-from segan_monai.networks.true_boxes import mean_box_iou, with_true_boxes
+from segan_monai.networks.true_boxes import mean_box_iou, of_whole_objects, with_true_boxes
 
 
 def predicted(count):
@@ -74,3 +74,18 @@ def test_the_mean_iou_of_boxes():
     # half of the first box, nothing in the second image, and half of the third
     assert mean_box_iou(rois, label()).item() == 0.5
     assert mean_box_iou(predicted(3), torch.zeros(3, 2, 40, 60)).isnan()
+
+
+def test_objects_that_touch_unknown_pixels_have_no_known_box():
+    """Row 0: an object beside an unknown pixel; row 2: one that is away from it. Class 1 is known everywhere."""
+    masks = torch.zeros(1, 2, 3, 7)
+    masks[0, :, 0, :3], masks[0, :, 2, :2] = 1, 1
+    masks[0, 0, 0, 3] = 1  # below the unknown pixel, of which nothing is known
+    known = torch.ones(1, 2, 3, 7, dtype=torch.uint8)
+    known[0, 0, 0, 3] = 0
+    whole, seen = of_whole_objects(masks, known)
+    assert whole[0, 0].tolist() == [[0] * 7, [0] * 7, [1, 1, 0, 0, 0, 0, 0]]
+    assert seen[0, 0].tolist() == [[0, 0, 0, 0, 1, 1, 1], [1] * 7, [1] * 7]
+    assert torch.equal(whole[0, 1], masks[0, 1])
+    assert seen[0, 1].all()
+    assert masks[0, 0, 0, 0] == known[0, 0, 0, 0] == 1, "the given ones stay as they are"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.new_bundle import new_bundle
 from segan_monai.new_bundle.write import BUNDLES, TEMPLATES, dicom_modality
 from segan_monai.verify import run_checks
@@ -197,6 +197,20 @@ def test_mri_for_lsnet_is_scaled_by_percentiles(tmp_path):
         assert "ScaleForegroundd" in steps_of(config)
         assert "ScaleIntensityRanged" not in steps_of(config)
     all_ok(results(bundle, ("network", "train", "infer")))
+
+
+def test_an_ignore_label_and_an_image_without_label(tmp_path):
+    labelled = {**MRI, "labels": {"background": 0, "organ": 1, "ignore": 2}}
+    data = write_raw(tmp_path / "data", content=labelled, values=(1, 2))
+    (data / "labelsTr" / "c3.nii.gz").unlink()
+    bundle, *_ = new_bundle("organ_segmentation", "lsnet", data, tmp_path)
+    assert [content(bundle, file)["ignore_label"] for file in ("train", "evaluate")] == [2, 2]
+    assert content(bundle, "train")["regions"] == {"organ": [1]}
+    text = (bundle / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "Images without a label map (1) are omitted." in text
+    assert "`--unlabeled use --consistency_weight 1 --ema_decay 0.99`" in text
+    with pytest.raises(DataError, match=r"'ignore' label \(2\).*adversarial-normalization does not support"):
+        new_bundle("other_segmentation", "adversarial-normalization", data, tmp_path)
 
 
 def test_the_root_of_a_bundle_is_where_its_config_lies(two_channels, tmp_path, monkeypatch):

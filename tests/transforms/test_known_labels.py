@@ -44,6 +44,17 @@ def test_there_is_no_mask_unless_it_is_asked_for():
     assert LabelToRegionsd("label", REGIONS, allow_missing_keys=True, mask_key="mask")({"image": 1}) == {"image": 1}
 
 
+def test_regions_that_a_case_lacks_are_never_background_without_a_mask():
+    convert = LabelToRegionsd("label", REGIONS, allow_missing_keys=True)
+    label = torch.tensor([[[0, 1, 2]]])
+    message = r"given label map: case a has labelled_regions \['core'\].*all of whole, core.*Omit the case, label its"
+    with pytest.raises(DataError, match=message):
+        convert({"case": "a", "label": label, "labelled_regions": ["core"]})
+    all_of_them = convert({"case": "a", "label": label, "labelled_regions": ["core", "whole"]})
+    assert all_of_them["label"].tolist() == [[[0, 1, 1]], [[0, 0, 1]]]
+    assert convert({"case": "a", "labelled_regions": ["core"]}) == {"case": "a"}, "no label map, nothing to mistake"
+
+
 @pytest.mark.parametrize(("ignore_label", "holder"), [(0, "the background"), (2, "whole"), (1, "whole")])
 def test_a_value_that_is_in_use(ignore_label, holder):
     message = rf"ignore_label is {ignore_label}, which is a value of {holder}. Set it to the value of voxels"

@@ -36,6 +36,14 @@ def test_grey_becomes_hounsfield_units_and_columns_come_first(pictures):
     assert case["image"].meta["filename_or_obj"].endswith("p-1.nii.gz")
 
 
+def test_grey_of_the_ignore_label_is_kept(pictures):
+    label = LoadCTd(ignore_label=127)(pictures)["label"]
+    assert label.unique().tolist() == [0, 1, 127]
+    assert (label == 127).nonzero().tolist() == [[0, 3, 3, 0]]
+    label = LoadCTd(ignore_label=255)(pictures)["label"]
+    assert label[0, :, 1, 0].tolist() == [0, 0, 1, 255, 0, 0, 0]
+
+
 @pytest.mark.parametrize(
     ("axes", "codes"),
     [("LP", ("L", "P", "S")), ("LA", ("L", "A", "S")), ("RA", ("R", "A", "S")), ("PL", ("P", "L", "S"))],

@@ -43,3 +43,13 @@ def test_network(edit, result):
     ((outcome, detail),) = result("network")
     assert outcome == "FAILED"
     assert "5" in detail
+
+
+def test_a_3d_network_has_the_channels_and_axes_of_the_config(edit, result):
+    """The metadata describe the 2.5-D network: 7 channels of planes."""
+    in_3d = {"spatial_dims": 3, "num_levels": 2, "patch_size": [16, 16, 12]}
+    assert result("network", overrides=in_3d) == [("ok", "as metadata.json says")]
+    edit("metadata.json", lambda meta: meta["network_data_format"]["outputs"]["pred"].update(num_channels=5))
+    ((outcome, detail),) = result("network", overrides=in_3d)
+    assert outcome == "FAILED", "the regions are still those of the metadata"
+    assert "5" in detail
