@@ -108,7 +108,10 @@ def _selections(parser: ConfigParser) -> list[dict[str, Any]]:
 def _config(exported: ExportedBundle) -> dict[str, Any]:
     config = ConfigParser.load_config_files(exported.files)
     of_the_run = {"bundle_root", "device"}
-    return {**config, **{key: value for key, value in exported.overrides.items() if key not in of_the_run}}
+    config |= {key: value for key, value in exported.overrides.items() if key not in of_the_run}
+    if "included_weights_dir" in config:
+        config["included_weights_dir"] = "$@bundle_root + '/models'"  # where they are placed
+    return config
 
 
 def _write(file: Path, content: str | dict[str, Any]) -> None:
