@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
+from segan_monai.ensembles import read_predictions
 from segan_monai.errors import ConfigError, DataError, causes
 from segan_monai.losses import WeightedDiceLoss
 from segan_monai.networks import NormalizerSegmentor
@@ -92,6 +93,20 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
             assert output.shape == image.shape[:3]
             assert output.get_data_dtype() == dtype
             np.testing.assert_allclose(output.affine, image.affine, atol=1e-5)
+    more = {"save_probabilities": True, "save_overlays": False}
+    run("inference", output_dir=str(tmp_path / "maps"), **more, **settings)
+    for case, source in sources.items():
+        maps = nibabel.load(tmp_path / "maps" / f"{case}_probabilities.nii.gz")
+        assert maps.shape == (*nibabel.load(source).shape[:3], 3)
+        of_classes = maps.get_fdata()
+        background = 1 - of_classes.sum(-1, keepdims=True)
+        classes = np.concatenate([background, of_classes], axis=-1)
+        label = np.asanyarray(nibabel.load(tmp_path / "inference" / f"{case}_seg.nii.gz").dataobj)
+        clear = np.diff(np.sort(classes)[..., -2:])[..., 0] > 1e-4
+        assert np.array_equal(classes.argmax(-1)[clear], label[clear])
+        assert (label > 0)[clear].any()
+    assert read_predictions(tmp_path / "maps").threshold is None, "the label map is that of a softmax"
+
     # the infants' images are the same for both configs, skull or not
     case = next(name for name in split["validation"] if name.startswith("iSEG"))
     for kind in ("seg", "normalized"):
