@@ -28,7 +28,7 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import write_json
-from segan_monai.member_weights import QUALITY
+from segan_monai.member_weights import DOMAINS, QUALITY
 from segan_monai.trained import (
     apply_trained_settings,
     given_keys,
@@ -70,7 +70,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
       rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
     - Training uses the images with a label map only: the loss terms of unlabelled images are switched off.
     - The settings of the training, in ``model.json`` beside the weights, are written into both.
-    - The quality estimate of the weights, ``quality.json``, is served with them.
+    - The quality estimate of the weights, ``quality.json``, is served with them; ``domains.json`` is copied too.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
     - An ensemble, of the key ``weights`` or included in the bundle, is served as one network with one file of weights.
@@ -138,7 +138,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if members:
         _place_ensemble(network, placed)
     elif weights.parent != placed / "models":
-        for file in (weights, settings_file(weights), weights.with_name(QUALITY)):
+        for file in (weights, settings_file(weights), weights.with_name(QUALITY), weights.with_name(DOMAINS)):
             if file.is_file():
                 shutil.copy(file, placed / "models")
     return placed

@@ -15,7 +15,7 @@ from segan_monai._version import __version__
 from segan_monai.errors import ConfigError
 from segan_monai.export.formats import ExportedBundle
 from segan_monai.files import writing
-from segan_monai.quality.file import has_quality_file, quality_file
+from segan_monai.member_weights import DOMAINS, QUALITY
 
 _APP = """\
 application:
@@ -77,8 +77,9 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
         shutil.copy(exported.weights, placed / "models" / "model.pt")
         if (settings := exported.weights.with_suffix(".json")).is_file():
             shutil.copy(settings, placed / "models" / "model.json")
-        if has_quality_file([exported.weights]):
-            shutil.copy(quality_file([exported.weights]), placed / "models")
+        for name_beside in (QUALITY, DOMAINS):
+            if (beside := exported.weights.with_name(name_beside)).is_file():
+                shutil.copy(beside, placed / "models")
     return folder
 
 

@@ -15,11 +15,9 @@ from segan_monai.errors import ConfigError
 from segan_monai.files import whole_file, writing
 from segan_monai.finite import is_finite
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import QUALITY, split_of, weight_files
+from segan_monai.member_weights import DOMAINS, QUALITY, split_of, weight_files
 from segan_monai.networks import read_checkpoint
 from segan_monai.trained import require_same_settings, settings_file, write_trained_settings
-
-_DOMAINS = "domains.json"
 
 
 def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: bool = False) -> list[Path]:
@@ -66,7 +64,7 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
             if len(files) == 1:
                 _copy(file.with_name(QUALITY), target / QUALITY)
         _copy(split_of(file), target / "split.json")
-        _copy(file.with_name(_DOMAINS), target / _DOMAINS)
+        _copy(file.with_name(DOMAINS), target / DOMAINS)
         write_trained_settings(target / "model.pt", read_json_object(settings_file(file)))
     return [target / "model.pt" for target in targets]
 
