@@ -31,8 +31,8 @@ PER_BUNDLE = (
 ONCE = (
     "bundles/hippocampus_mri_segan_segmentation/models/model.pt",
     "bundles/hippocampus_mri_segan_segmentation/models/*.json",
-    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/model.pt",
-    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/*.json",
+    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/model.pt",  # one, or fold_0, fold_1, ...
+    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/*.json",
     "configs/*.json",
     "configs/experiments/*/*.json",
 )

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Serves a bundle to 3D Slicer, OHIF and other clients of MONAI Label (docs/monai_label.md):
 #   bash scripts/monai_label.sh BUNDLE STUDIES [OVERLAY.json ...]
-# BUNDLE: name or folder, with trained weights in models/model.pt. STUDIES: folder of images, or URL of a DICOMweb server.
+# BUNDLE: name or folder, with trained weights in models, see below. STUDIES: folder of images, or URL of a DICOMweb server.
 # OVERLAY: config files that the weights were trained with. The server listens on 127.0.0.1 only. It needs no network
 # once installed: the package dcmqi has the program for DICOM-SEG that MONAI Label downloads otherwise.
 # SEGAN_MONAI_LABEL_PORT: port (default 8000). SEGAN_MONAI_LABEL_APP: folder of the app (default
@@ -23,9 +23,11 @@ if [ ! -f "$bundle/configs/inference.json" ]; then
     exit 1
 fi
 if [ ! -f "$bundle/models/model.pt" ] && [ ! -f "$app/model/$name/models/model.pt" ] \
-    && ! grep -qs '"weights": *\[' "$bundle/configs/inference.json" ${overlays[@]+"${overlays[@]}"}; then
+    && ! ls "$bundle"/models/fold_*/model.pt > /dev/null 2>&1 \
+    && ! grep -qs '"weights": *\[' "$bundle/configs/inference.json" ${overlays[@]+"${overlays[@]}"} \
+    && ! grep -qs '"included_weights_dir"' /dev/null ${overlays[@]+"${overlays[@]}"}; then
     cat >&2 <<MESSAGE
-error: $bundle has no trained weights (models/model.pt). Without them, MONAI Label lists no model.
+error: $bundle has no trained weights (models/model.pt, or models/fold_0/model.pt and so on). Without them, MONAI Label lists no model.
 Train the bundle, which writes them there:
     python -m monai.bundle run training --config_file $bundle/configs/train.json --bundle_root $bundle --dataset_dir DIR \\
         --ckpt_dir $bundle/models

@@ -28,8 +28,14 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import write_json
-from segan_monai.member_weights import QUALITY
-from segan_monai.trained import apply_trained_settings, given_keys, require_same_settings, settings_file
+from segan_monai.member_weights import DOMAINS, QUALITY
+from segan_monai.trained import (
+    apply_trained_settings,
+    given_keys,
+    included_weights_dir,
+    require_same_settings,
+    settings_file,
+)
 from segan_monai.unlabeled_terms import WEIGHTS, terms_in_use
 
 logger = logging.getLogger(__name__)
@@ -64,11 +70,11 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
       rate [ours], because steps at the full rate would undo earlier training (docs/monai_label.md).
     - Training uses the images with a label map only: the loss terms of unlabelled images are switched off.
     - The settings of the training, in ``model.json`` beside the weights, are written into both.
-    - The quality estimate of the weights, ``quality.json``, is served with them.
+    - The quality estimate of the weights, ``quality.json``, is served with them; ``domains.json`` is copied too.
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
-    - An ensemble (the key ``weights``) is served as one network with one file of weights. It is not trained from a
-      viewer: place the bundle without the key for that.
+    - An ensemble, of the key ``weights`` or included in the bundle, is served as one network with one file of weights.
+      It is not trained from a viewer: place one network for that.
 
     Weights from earlier training in the app are kept; otherwise those of the bundle are copied.
 
@@ -88,16 +94,15 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     bundle, name = Path(bundle), Path(bundle).resolve().name
     check_bundle_name(name)
     placed = Path(models_dir) / name
-    weights = placed / "models" / "model.pt"
-    if not weights.is_file():
-        weights = bundle / "models" / "model.pt"
-
     runs = [str(bundle / "configs" / file) for file in ("inference.json", "train.json")]
     require_places(
         {file: read_config_file(file) for file in runs}, {str(file): read_config_file(file) for file in overlays}
     )
     inference, training = (ConfigParser.load_config_files([file, *overlays]) for file in runs)
     overlaid = given_keys(overlays, ())
+    weights = placed / "models" / "model.pt"
+    if not weights.is_file():
+        weights = included_weights_dir(inference, bundle) / "model.pt"
     members = _members(inference, bundle)
     if members:
         _require_no_other_weights(placed / "models" / "model.pt")
@@ -110,6 +115,8 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     metadata = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))
     regions = segan_monai.merged_regions(resolve_regions(inference["regions"]))
     inference["output_labels"] = "consecutive"
+    if "included_weights_dir" in inference:
+        inference["included_weights_dir"] = "$@bundle_root + '/models'"  # where they are placed
     _continue_in_viewer(training, regions)
     if "regions" in {**given_keys(overlays, ()), **with_settings}:
         names = ["background", *regions]
@@ -131,7 +138,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     if members:
         _place_ensemble(network, placed)
     elif weights.parent != placed / "models":
-        for file in (weights, settings_file(weights), weights.with_name(QUALITY)):
+        for file in (weights, settings_file(weights), weights.with_name(QUALITY), weights.with_name(DOMAINS)):
             if file.is_file():
                 shutil.copy(file, placed / "models")
     return placed
@@ -152,13 +159,14 @@ def _continue_in_viewer(training: dict[str, Any], regions: Mapping[str, Sequence
 def _members(inference: Mapping[str, Any], bundle: Path) -> list[Path]:
     """Return the files of weights of an ensemble, or none for a single network."""
     if not inference.get("weights"):
-        return []
+        included = segan_monai.weight_files(None, included_weights_dir(inference, bundle))
+        return included if len(included) > 1 else []
     parser = ConfigParser({**inference, "bundle_root": str(bundle)})
     files = segan_monai.weight_files(parser.get_parsed_content("weights"), bundle / "models")
     if len(files) < 2:
         raise ConfigError(
-            f"--weights names one file, {files[0]}. Copy it with its model.json to {bundle / 'models'}, or name "
-            "several for an ensemble."
+            f"--weights names one file, {files[0]}. Copy it with its model.json to "
+            f"{included_weights_dir(inference, bundle)}, or name several for an ensemble."
         )
     return files
 

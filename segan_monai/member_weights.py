@@ -12,6 +12,8 @@ from segan_monai.errors import ConfigError
 
 QUALITY = "quality.json"
 """Name of the quality model's file beside the weights."""
+DOMAINS = "domains.json"
+"""Name of the file beside the weights with the intensity profiles of the training domains."""
 
 StrPath = str | os.PathLike[str]
 

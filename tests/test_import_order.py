@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduce": {"check", "data", "metrics", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
     "folds": {"check", "data", "ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
-    "verify": {"data", "export", "networks", "simulation"},
+    "verify": {"data", "export", "networks", "simulation", "trained"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",
         "quality_critic", "report", "reproduce", "run", "simulation", "sweep", "trained", "transforms", "verify",

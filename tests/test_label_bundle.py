@@ -83,9 +83,11 @@ def test_weights_of_a_training_in_the_app_stay(tmp_path, capsys):
 def test_the_quality_estimate_is_served_with_its_weights(tmp_path):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
     (bundle / "models" / "quality.json").write_text('{"of": "the bundle"}', encoding="utf-8")
+    (bundle / "models" / "domains.json").write_text('{"profiles": {}}', encoding="utf-8")
     placed = place_bundle(bundle, tmp_path / "model", [overlay])
     served = placed / "models" / "quality.json"
     assert served.read_text(encoding="utf-8") == '{"of": "the bundle"}'
+    assert (placed / "models" / "domains.json").read_text(encoding="utf-8") == '{"profiles": {}}'
     served.unlink()  # as a training from the viewer does
     place_bundle(bundle, tmp_path / "model", [overlay])
     assert not served.exists(), "the weights in the app are kept, and the estimate is of others"

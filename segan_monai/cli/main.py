@@ -20,6 +20,7 @@ from segan_monai.cli.ensemble import ensemble
 from segan_monai.cli.evaluate import evaluate
 from segan_monai.cli.export import export
 from segan_monai.cli.folds import folds
+from segan_monai.cli.include import include
 from segan_monai.cli.info import info
 from segan_monai.cli.new_bundle import new_bundle
 from segan_monai.cli.phantoms import phantoms
@@ -68,6 +69,7 @@ app.command()(card)
 app.command()(folds)
 app.command()(fit_quality)
 app.command()(fit_quality_critic)
+app.command()(include)
 app.command()(info)
 app.command()(new_bundle)
 app.command()(phantoms)

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from segan_monai.cli.quality import Evaluations
-from segan_monai.cli.run_options import output_dir_option
+from segan_monai.cli.run_options import Overlays, output_dir_option
 
 
 def fit_quality_critic(
@@ -34,12 +34,13 @@ def fit_quality_critic(
     Example: segan-monai fit-quality-critic OUT/bundle/seed_0_fold_*/out_of_fold -o OUT/bundle/seed_0_fold_0/training
     """
     from segan_monai.errors import ConfigError
+    from segan_monai.member_weights import weight_files
     from segan_monai.quality import read_evaluations
     from segan_monai.quality_critic import Critic, fit_critic, read_cases, write_critic
     from segan_monai.quality_critic.fit import GROUPS
 
     for folder in output_dir:
-        if not (folder / "model.pt").is_file():
+        if not weight_files(None, folder)[0].is_file():
             raise ConfigError(f"{folder} has no model.pt; expected the folder of the weights of a training.")
     if size % 16:
         raise ConfigError(f"--size {size}; expected a multiple of 16, such as 64 or 96.")
@@ -81,6 +82,7 @@ def quality(
         Path | None,
         output_dir_option("Folder for quality.csv; default: RUN_quality."),
     ] = None,
+    overlay: Overlays = None,
     regions: Annotated[
         str | None,
         typer.Option(
@@ -99,7 +101,7 @@ def quality(
     from segan_monai.errors import user_error_in
     from segan_monai.quality_critic import estimate_label_map, match_label_maps, parsed, read_critic, require_volumes
 
-    parser, weights_dir, output = _parsed(bundle, images, output_dir)
+    parser, weights_dir, output = _parsed(bundle, images, output_dir, overlay or ())
     require_volumes(parser, bundle)
     settings = parser.get_parsed_content("quality_settings")
     critic = read_critic(weights_dir, settings)
@@ -124,7 +126,7 @@ def quality(
         raise typer.Exit(1)
 
 
-def _parsed(bundle: str, images: Path, output_dir: Path | None) -> tuple[Any, Path, Path]:
+def _parsed(bundle: str, images: Path, output_dir: Path | None, overlays: Sequence[str]) -> tuple[Any, Path, Path]:
     """Return the parsed inference config with the settings of the training, the folder of its weights, and the output.
 
     Raises:
@@ -136,7 +138,7 @@ def _parsed(bundle: str, images: Path, output_dir: Path | None) -> tuple[Any, Pa
     from segan_monai.places import require_results_outside
     from segan_monai.trained import apply_settings_of_weights
 
-    arguments = run_arguments("predict", bundle, images, output_dir, (), {})
+    arguments = run_arguments("predict", bundle, images, output_dir, overlays, {})
     output = output_dir or Path(f"{Path(bundle).expanduser().resolve().name}_quality")
     require_results_outside(output, images, None)
     parser = read_configs(arguments)

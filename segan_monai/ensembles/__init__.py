@@ -3,6 +3,13 @@
 """Ensembles of networks with different settings: the mean of their saved probability maps."""
 
 from segan_monai.ensembles.average import RECORD, average_predictions, refuse_trained_cases
-from segan_monai.ensembles.predictions import Predictions, read_predictions
+from segan_monai.ensembles.predictions import Predictions, label_threshold, read_predictions
 
-__all__ = ["RECORD", "Predictions", "average_predictions", "read_predictions", "refuse_trained_cases"]
+__all__ = [
+    "RECORD",
+    "Predictions",
+    "average_predictions",
+    "label_threshold",
+    "read_predictions",
+    "refuse_trained_cases",
+]

@@ -13,7 +13,7 @@ import torch
 from monai.data import MetaTensor
 from tqdm import tqdm
 
-from segan_monai.ensembles.predictions import Predictions, read_predictions
+from segan_monai.ensembles.predictions import Predictions, label_threshold, read_predictions
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.transforms import RegionRulesd, RegionsToLabelMapd, SaveCased, SaveProbabilitiesd
@@ -56,7 +56,8 @@ def average_predictions(
     for member in members[1:]:
         _require_same(members[0], member)
     steps: list[Any] = [RegionRulesd("pred", list(regions), region_rules)] if region_rules else []
-    steps.append(RegionsToLabelMapd("pred", regions, output_labels))
+    threshold = 0.5 if region_rules else label_threshold(members)  # rules have thresholds of their own
+    steps.append(RegionsToLabelMapd("pred", regions, output_labels, threshold))
     steps.append(SaveCased("pred", output_dir=output_dir, output_postfix="seg", output_dtype=torch.uint8))
     if save_probabilities:
         steps.append(SaveProbabilitiesd("probabilities", output_dir, list(regions), save_probabilities))

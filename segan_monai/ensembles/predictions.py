@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,14 @@ class Predictions:
         regions: label values of each region, in channel order.
         files: by case, the one file of all regions, or one file per region in their order.
         trained_on: by case, the ``split.json`` of the weights that were trained on it; cases of any data set.
+        threshold: how label maps follow from the probabilities, see ``regions_to_label_map``: None for a softmax.
     """
 
     folder: Path
     regions: dict[str, list[int]]
     files: dict[str, list[Path]]
     trained_on: dict[str, str]
+    threshold: float | None
 
     def maps(self, case: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the probabilities (K, H, W[, D]) of a case in float32, and its affine (4, 4).
@@ -74,7 +77,8 @@ def read_predictions(folder: Path) -> Predictions:
             f"{folder} has no run.json; expected an output folder of segan-monai predict with --save_probabilities "
             "regions."
         )
-    regions = _regions(folder)
+    config = read_json_object(folder / "run.json").get("config", {})
+    regions = _regions(folder, config)
     files = {file.name.removesuffix(WHOLE): [file] for file in sorted(folder.glob(f"*{WHOLE}"))}
     first, *_ = endings = [f"_probability_{region_file_name(region)}.nii.gz" for region in regions]
     for file in sorted(folder.glob(f"*{first}")):
@@ -84,16 +88,40 @@ def read_predictions(folder: Path) -> Predictions:
             raise DataError(f"{missing[0]} does not exist, but {file.name} does. {_AGAIN}")
     if not files:
         raise DataError(f"{folder} has no probability maps. {_AGAIN}")
-    return Predictions(folder, regions, files, _trained_on(folder))
+    return Predictions(folder, regions, files, _trained_on(folder), None if _has_softmax(config) else 0.5)
 
 
-def _regions(folder: Path) -> dict[str, list[int]]:
+def label_threshold(members: Sequence[Predictions]) -> float | None:
+    """Return how label maps follow from the mean of members, see ``Predictions.threshold``.
+
+    Raises:
+        DataError: Some members are of a softmax, and others are not.
+    """
+    first, *others = members
+    for member in others:
+        if member.threshold != first.threshold:
+            names = ["a sigmoid", "a softmax"] if member.threshold is None else ["a softmax", "a sigmoid"]
+            raise DataError(
+                f"the probabilities in {first.folder} are of {names[0]}, those in {member.folder} of {names[1]}. "
+                "Expected predictions of one bundle, or of bundles alike."
+            )
+    return first.threshold
+
+
+def _has_softmax(config: Mapping[str, Any]) -> bool:
+    """Return whether the postprocessing of a run's config applies a softmax."""
+    postprocessing = config.get("postprocessing")
+    steps = postprocessing.get("transforms", ()) if isinstance(postprocessing, Mapping) else ()
+    return any(isinstance(step, Mapping) and bool(step.get("softmax")) for step in steps)
+
+
+def _regions(folder: Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
     """Return the regions of an evaluation's summary, which are those of its cases, or of an inference's settings."""
     summary = folder / "summary.json"
     if summary.is_file():
         found = read_json_object(summary)["regions"]
         return {name: list(of_region["reference_values"]) for name, of_region in found.items()}
-    return resolve_regions(read_json_object(folder / "run.json").get("config", {}).get("regions", "auto"))
+    return resolve_regions(config.get("regions", "auto"))
 
 
 def _trained_on(folder: Path) -> dict[str, str]:

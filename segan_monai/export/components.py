@@ -14,6 +14,8 @@ from torch import nn
 
 from segan_monai.errors import user_error_in
 from segan_monai.export.formats import ExportedBundle
+from segan_monai.member_weights import weight_files
+from segan_monai.networks import load_members, network_of_weights
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -23,12 +25,14 @@ def load_network(
 ) -> nn.Module:
     """Load the network of a bundle with its weights, in evaluation mode on the CPU.
 
+    An ensemble that the bundle includes becomes a ``NetworkEnsemble``, which the bundle's inferer takes as any network.
+
     Example:
         ``network = load_network("bundles/hippocampus_mri_segan_segmentation")``
 
     Args:
         bundle: folder of the bundle.
-        weights: file of weights; default: ``models/model.pt`` of the bundle.
+        weights: file of weights; default: those that the bundle includes.
         **settings: keys of the config and their values, such as ``base_channels=32``.
 
     Returns:
@@ -37,7 +41,10 @@ def load_network(
     Raises:
         ConfigError: The bundle does not exist, or the weights are missing or of another architecture.
     """
-    return ExportedBundle(Path(bundle), Path(weights) if weights else None, overrides=settings).network
+    exported = ExportedBundle(Path(bundle), Path(weights) if weights else None, overrides=settings)
+    files = weight_files(None, exported.included_weights_dir) if weights is None else [exported.weights]
+    network = network_of_weights(exported.parser.get_parsed_content("network_def"), files)
+    return load_members(network, files).eval()
 
 
 def load_preprocessing(bundle: str | os.PathLike[str], **settings: Any) -> Callable[[Files], MetaTensor]:

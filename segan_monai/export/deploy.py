@@ -15,7 +15,7 @@ from segan_monai._version import __version__
 from segan_monai.errors import ConfigError
 from segan_monai.export.formats import ExportedBundle
 from segan_monai.files import writing
-from segan_monai.quality.file import has_quality_file, quality_file
+from segan_monai.member_weights import DOMAINS, QUALITY
 
 _APP = """\
 application:
@@ -77,8 +77,9 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
         shutil.copy(exported.weights, placed / "models" / "model.pt")
         if (settings := exported.weights.with_suffix(".json")).is_file():
             shutil.copy(settings, placed / "models" / "model.json")
-        if has_quality_file([exported.weights]):
-            shutil.copy(quality_file([exported.weights]), placed / "models")
+        for name_beside in (QUALITY, DOMAINS):
+            if (beside := exported.weights.with_name(name_beside)).is_file():
+                shutil.copy(beside, placed / "models")
     return folder
 
 
@@ -108,7 +109,10 @@ def _selections(parser: ConfigParser) -> list[dict[str, Any]]:
 def _config(exported: ExportedBundle) -> dict[str, Any]:
     config = ConfigParser.load_config_files(exported.files)
     of_the_run = {"bundle_root", "device"}
-    return {**config, **{key: value for key, value in exported.overrides.items() if key not in of_the_run}}
+    config |= {key: value for key, value in exported.overrides.items() if key not in of_the_run}
+    if "included_weights_dir" in config:
+        config["included_weights_dir"] = "$@bundle_root + '/models'"  # where they are placed
+    return config
 
 
 def _write(file: Path, content: str | dict[str, Any]) -> None:

@@ -23,7 +23,7 @@ from segan_monai.export.single_weights import single_weights
 from segan_monai.member_weights import weight_files
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
-from segan_monai.trained import apply_trained_settings, given_keys, read_trained_settings
+from segan_monai.trained import apply_trained_settings, given_keys, included_weights_dir, read_trained_settings
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -45,7 +45,7 @@ class ExportedBundle:
 
     Args:
         bundle: Folder of the bundle.
-        weights: File of weights, or folder with ``model.pt``; by default ``models`` of the bundle.
+        weights: File of weights, or folder with ``model.pt``; by default those that the bundle includes.
         overlays: Config files merged over ``inference.json``.
         overrides: Config keys and their values.
 
@@ -80,11 +80,15 @@ class ExportedBundle:
         Raises:
             ConfigError: The bundle includes an ensemble, or ``weights`` names one.
         """
-        return single_weights(self._weights, self.bundle / "models")
+        return single_weights(self._weights, self.included_weights_dir)
 
     @cached_property
-    def parser(self) -> ConfigParser:
-        """The inference config with overlays, overrides and metadata."""
+    def included_weights_dir(self) -> Path:
+        """The folder of the weights that the bundle includes, under overlays and overrides."""
+        return included_weights_dir(self._config.config, self.bundle)  # type: ignore[arg-type]
+
+    @cached_property
+    def _config(self) -> ConfigParser:
         check_overlay_files(self.files)
         parser = ConfigParser()
         parser.read_config(self.files)
@@ -93,7 +97,13 @@ class ExportedBundle:
             parser[key] = value
         if "cases" in parser:
             parser["cases"] = []  # exports need no data
-        first = weight_files(None, self.bundle / "models")[0] if self._weights is None else self.weights
+        return parser
+
+    @cached_property
+    def parser(self) -> ConfigParser:
+        """The inference config with overlays, overrides, metadata and the settings of the training."""
+        parser = self._config
+        first = weight_files(None, self.included_weights_dir)[0] if self._weights is None else self.weights
         self.trained = apply_trained_settings(parser, first, given_keys(self.files[1:], self.overrides))
         return parser
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from monai.data.utils import to_affine_nd
 
-from segan_monai.ensembles import read_predictions
+from segan_monai.ensembles import label_threshold, read_predictions
 from segan_monai.folds.maps import labelled_cases, mean_map, regions_of
 from segan_monai.folds.runs import FoldRun
 from segan_monai.metrics import evaluate_case, label_map, write_evaluation
@@ -33,7 +33,7 @@ def ensemble_name(rows: Sequence[str]) -> str:
 def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
     """Score the mean of the probability maps of several configurations on one held-out fold, unless that exists.
 
-    A label map is made of the mean as of a single network's probabilities, with a threshold of 0.5.
+    A label map is made of the mean as of a single network's probabilities.
 
     Args:
         plan: the settings shared by all rows.
@@ -51,12 +51,13 @@ def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
     regions = regions_of(members)
     merged = merged_regions(regions, "consecutive")
     predictions = [read_predictions(member.evaluation) for member in members]
+    threshold = label_threshold(predictions)
     rows = []
     for case, settings in labelled_cases(plan, first):
         label = case["label"]
         shape = (len(regions), *label.shape[1:])
         mean = mean_map(predictions, case["case"], shape)
-        found = regions_to_label_map(torch.from_numpy(mean), regions, "consecutive")
+        found = regions_to_label_map(torch.from_numpy(mean), regions, "consecutive", threshold)
         affine = to_affine_nd(3, label.affine.cpu().numpy())
         rows += evaluate_case(
             case["case"],

@@ -50,7 +50,7 @@ class CaseJournal:
 
     - ``inference.jsonl`` receives one line as soon as a case ends, so a killed run loses no finished case.
     - ``inference.json`` lists the ``status`` (``finished``, ``failed`` or ``not reached``), ``seconds``, ``error`` and
-      ``files`` of every case, and counts each status.
+      ``files`` of every case, and counts each status; also ``nearest_domain``, if the output has it (``ScannerCheck``).
     - ``quality.csv`` has the columns ``case,region,expected_dice,lower_bound,flag``, if the output has ``quality``. If
       not, that of an earlier run is removed with its ``report.html``.
     - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
@@ -157,6 +157,7 @@ class CaseJournal:
             "files": files,
             "ml": None if error else self._volumes(output[0]["pred"]),
             "quality": None if error else output[0].get("quality"),
+            "nearest_domain": None if error else output[0].get("nearest_domain"),
             "key": self.keys.get(case),
             "ended": time.time(),
         }
@@ -189,6 +190,9 @@ class CaseJournal:
             return
         not_reached: dict[str, Any] = {"status": "not reached", "seconds": None, "error": None, "files": []}
         cases = {case: {key: self.lines.get(case, not_reached)[key] for key in not_reached} for case in self.cases}
+        for case, shown in cases.items():
+            if found := self.lines.get(case, {}).get("nearest_domain"):
+                shown["nearest_domain"] = found
         counts = Counter(line["status"] for line in cases.values())
         content = {
             "weights": str(self.weights[0]) if len(self.weights) == 1 else list(map(str, self.weights)),

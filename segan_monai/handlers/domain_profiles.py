@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.utils import ensure_tuple
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segan_monai.json_files import read_json_object, write_json
+from segan_monai.member_weights import DOMAINS
 from segan_monai.processes import gather_objects, process_rank
 
 logger = logging.getLogger(__name__)
 
-FILE = "domains.json"
 QUANTILES = np.linspace(0, 1, 33)[1:-1]
 SMALLEST_LIMIT = 0.05
 """Of an image's standard deviation: distances below it are never far, however alike the known images are."""
@@ -92,7 +93,7 @@ class DomainProfiles:
     """
 
     def __init__(self, ckpt_dir: str | os.PathLike[str], domains: Sequence[str]) -> None:
-        self.file = Path(ckpt_dir) / FILE
+        self.file = Path(ckpt_dir) / DOMAINS
         self.domains = list(domains)
         self.found: list[tuple[str, list[float]]] = []
 
@@ -127,14 +128,17 @@ class ScannerCheck:
     A network may fail on a scanner that it has never seen. The check compares intensities alone, so an image without a
     warning is not proven to be alike. Without ``domains.json``, as beside weights of earlier versions, it does nothing.
 
-    Expects decollated data with ``case`` and ``image`` in the batch, as the network receives it.
+    Expects decollated data with ``case`` and ``image`` in the batch, as the network receives it. The output of a case
+    gets ``nearest_domain``: a dictionary of the attributes of ``Nearest``, which ``CaseJournal`` records if it is
+    attached later.
 
     Args:
-        ckpt_dir: folder of the weights, with the file that ``DomainProfiles`` wrote.
+        ckpt_dir: folder of the weights, with the file that ``DomainProfiles`` wrote; or the folder of each member of an
+            ensemble, whose known images count together.
     """
 
-    def __init__(self, ckpt_dir: str | os.PathLike[str]) -> None:
-        self.file = Path(ckpt_dir) / FILE
+    def __init__(self, ckpt_dir: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> None:
+        self.files = [Path(folder) / DOMAINS for folder in ensure_tuple(ckpt_dir)]
         self.domains: list[str] = []
         self.known = np.zeros((0, len(QUANTILES)))
         self.seen = 0
@@ -153,20 +157,26 @@ class ScannerCheck:
             DataError: The file is damaged.
         """
         self.seen, self.far = 0, []
-        if not self.file.is_file():
-            return
-        record = read_json_object(self.file, "Delete it, or copy it again from the training's folder.")["profiles"]
-        self.domains = [name for name, of_domain in record.items() for _ in of_domain]
-        self.known = np.array([values for of_domain in record.values() for values in of_domain])
+        known: dict[tuple[str, tuple[float, ...]], None] = {}  # members may have validated the same image
+        for file in self.files:
+            if file.is_file():
+                record = read_json_object(file, "Delete it, or copy it again from the training's folder.")["profiles"]
+                known |= {(name, tuple(values)): None for name, of_domain in record.items() for values in of_domain}
+        self.domains = [name for name, _ in known]
+        self.known = np.array([values for _, values in known])
 
     def check(self, engine: Engine) -> None:
         """Compare the images of an iteration."""
         batch: Any = engine.state.batch
-        for case in batch if self.domains and isinstance(batch, list) else ():
+        output: Any = engine.state.output
+        if not self.domains or not isinstance(batch, list):
+            return
+        for case, result in zip(batch, output, strict=True):
             if "image" not in case:
                 continue
             self.seen += 1
             found = nearest(profile(case["image"]), self.domains, self.known)
+            result["nearest_domain"] = {**found._asdict(), "far": found.far}
             if found.far:
                 self.far.append(case["case"])
                 logger.warning(

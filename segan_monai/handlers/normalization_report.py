@@ -1,9 +1,11 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Report of normalization: intensity histograms by tissue and domain, and divergence between domains."""
+"""Report of normalization: histograms by tissue and domain, divergence between domains, change of the images."""
 
 from __future__ import annotations
 
+import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,11 +15,15 @@ import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 
-from segan_monai.json_files import write_json
+from segan_monai.json_files import read_json_object, write_json
+from segan_monai.metrics.image_change import structural_similarity, total_variation
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
 from segan_monai.processes import gather_objects
 
+logger = logging.getLogger(__name__)
+
 STAGES = ("input", "normalized")
+FIGURES = ("ssim_to_input", "total_variation_input", "total_variation_normalized")
 WHOLE = "whole image"
 
 
@@ -25,7 +31,11 @@ class NormalizationReport:
     """Writes ``normalization.json`` and ``histograms.png`` (Delisle et al. (2020), Table 2 and Fig. 4).
 
     ``normalization.json`` contains the Jensen-Shannon divergence between the domains' intensities in nats (0 to
-    log K). It is given for inputs and normalized images, over the whole image and within each region.
+    log K). It is given for inputs and normalized images, over the whole image and within each region. It also has the
+    structural similarity of the normalized images to their inputs, and the total variation of both, for each case and
+    as the mean of each domain (see ``segan_monai.metrics.image_change``). ``summary.json`` gets these means, if there
+    is one: attach this handler after ``EvaluationReport``.
+
     ``histograms.png`` has one row each for inputs and normalized images, one column per region and one histogram per
     domain.
 
@@ -61,12 +71,14 @@ class NormalizationReport:
     def start(self) -> None:
         """Clear the histograms of an earlier run."""
         self.found = {stage: {name: IntensityHistograms(self.domains) for name in self.regions} for stage in STAGES}
+        self.changes: dict[str, dict[str, Any]] = {}
 
     def collect(self, engine: Engine) -> None:
         """Add the voxels of an iteration's cases to the histograms."""
         for batch, output in zip(cast(list, engine.state.batch), cast(list, engine.state.output), strict=True):
             domain = batch.get("domain", self.domains[0])
             label = torch.as_tensor(batch["label"])[0]
+            self.changes[batch["case"]] = _change(domain, output)
             for name, values in self.regions.items():
                 mask = torch.isin(label, torch.tensor(list(values), dtype=label.dtype)) if values else None
                 for stage in STAGES:
@@ -78,6 +90,7 @@ class NormalizationReport:
         for by_region in self.found.values():
             for histograms in by_region.values():
                 histograms.counts = torch.stack(gather_objects(histograms.counts)).sum(dim=0)
+        changes = {case: change for of_process in gather_objects(self.changes) for case, change in of_process.items()}
         if idist.get_rank() > 0 or not self.found["input"][WHOLE].counts.any():  # no case could be read
             return
         record: dict[str, Any] = {
@@ -87,10 +100,26 @@ class NormalizationReport:
                 stage: {name: found.divergence(self.bins) for name, found in by_region.items()}
                 for stage, by_region in self.found.items()
             },
+            "change": self._by_domain(changes),
+            "cases": {case: changes[case] for case in sorted(changes)},
         }
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        write_json(self.output_dir / "normalization.json", record)
+        write_json(self.output_dir / "normalization.json", record, allow_nan=False)
+        if (summary := self.output_dir / "summary.json").is_file():
+            write_json(summary, {**read_json_object(summary), "normalization": record["change"]}, allow_nan=False)
+        for domain, change in record["change"].items():
+            logger.info("normalization of %s: %s", domain, ", ".join(f"{k} {v:.3f}" for k, v in change.items() if v))
         self.draw(record["jensen_shannon_divergence_nats"])
+
+    def _by_domain(self, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+        """Return the mean of each figure over the cases of each domain; None where no case has it."""
+        means: dict[str, dict[str, float | None]] = {}
+        for domain in self.domains:
+            of_domain = [changes[case] for case in sorted(changes) if changes[case]["domain"] == domain]
+            for name in FIGURES if of_domain else ():
+                values = [change[name] for change in of_domain if change[name] is not None]
+                means.setdefault(domain, {})[name] = math.fsum(values) / len(values) if values else None
+        return means
 
     def draw(self, divergence: dict[str, dict[str, float]]) -> None:
         """Write ``histograms.png``."""
@@ -116,3 +145,16 @@ class NormalizationReport:
                 axis.set_xlabel("intensity", fontsize=7)
         axes[0][0].legend(fontsize=8)
         figure.savefig(self.output_dir / "histograms.png", dpi=120)
+
+
+def _change(domain: str, output: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the domain and the figures of a case; None for those that are undefined."""
+    original, normalized = (torch.as_tensor(output[stage]).as_subclass(torch.Tensor).cpu() for stage in STAGES)
+    inside = original != 0
+    values = (
+        structural_similarity(normalized, original),
+        total_variation(original, inside),
+        total_variation(normalized, inside),
+    )
+    figures = {name: None if math.isnan(value) else value for name, value in zip(FIGURES, values, strict=True)}
+    return {"domain": domain, **figures}

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from segan_monai.report.quality import far_cases
+
 VOLUMES = "volumes.csv"
 QUALITY = "quality.csv"
 KINDS = {
@@ -46,4 +48,6 @@ def written(output_dir: Path, lines: Sequence[Mapping[str, Any]], record_dir: Pa
         text.append(
             f"  {record_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
         )
+    if compared := {line["case"]: found for line in finished if (found := line.get("nearest_domain"))}:
+        text += [f"  {sentence}" for sentence in [far_cases(compared)] if sentence]
     return [*text, f"  {record_dir / 'inference.json'}: status, files and error per case"]

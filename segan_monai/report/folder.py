@@ -37,6 +37,7 @@ class RunFolder:
         summary: ``summary.json``.
         quality: ``quality.csv`` of an inference, with one row per case and region.
         calibration: ``calibration.json``.
+        journal: ``inference.json``.
         previews: ``previews.npz``.
         pictures: other PNG files in the folder.
     """
@@ -49,6 +50,7 @@ class RunFolder:
     summary: dict[str, Any] = field(default_factory=dict)
     quality: pd.DataFrame | None = None
     calibration: dict[str, Any] = field(default_factory=dict)
+    journal: dict[str, Any] = field(default_factory=dict)
     previews: dict[str, CasePreview] = field(default_factory=dict)
     pictures: list[Path] = field(default_factory=list)
 
@@ -70,6 +72,7 @@ def read_run(folder: Path) -> RunFolder:
     run.split = _split(folder / "split.json")
     run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
     run.calibration = _json(folder / "calibration.json")
+    run.journal = _json(folder / "inference.json", ("cases",))
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)

@@ -24,7 +24,7 @@ from segan_monai.report.folder import RunFolder, read_runs
 from segan_monai.report.history import KEY_METRIC, TRAINING, VALIDATION
 from segan_monai.report.plots import TITLES, boxes, curves, dice_by_size, layer_shares
 from segan_monai.report.published import published_figures
-from segan_monai.report.quality import embedded, quality_of_cases
+from segan_monai.report.quality import embedded, far_cases, quality_of_cases
 from segan_monai.report.slices import region_colours, slice_pictures
 
 MEASURES = ("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm", "roi_iou")
@@ -136,6 +136,13 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "cases": _counts(run),
         "split": _split(run, config),
         "seed": str(record.get("seed", "")),
+        "scanners": far_cases(
+            {
+                case: line["nearest_domain"]
+                for case, line in run.journal.get("cases", {}).items()
+                if line.get("nearest_domain")
+            }
+        ),
     }
     if run.history is not None:
         per_epoch = run.history[run.history["epoch"] > 0].groupby("epoch")["seconds"].max()

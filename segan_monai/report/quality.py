@@ -5,12 +5,16 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from segan_monai.metrics.summary import listed
 from segan_monai.report.folder import RunFolder
 
 PICTURES = 6
+NAMED = 8
+"""Largest number of cases that a sentence names."""
 
 
 def quality_of_cases(run: RunFolder) -> dict[str, Any]:
@@ -35,6 +39,18 @@ def quality_of_cases(run: RunFolder) -> dict[str, Any]:
             pictures.append((f"{case}, lower bound {worst:.3f}", ", ".join(flags), embedded(file)))
     count = table["case"].nunique()
     return {"summary": f"{flagged} of {count} cases are flagged.", "lines": lines, "pictures": pictures}
+
+
+def far_cases(nearest: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a sentence on the cases that are far from every training domain; empty if none is.
+
+    Args:
+        nearest: ``domain``, ``distance``, ``limit`` and ``far`` of each compared case, as ``ScannerCheck`` finds them.
+    """
+    far = [f"{case} (nearest: {found['domain']})" for case, found in nearest.items() if found["far"]]
+    if not far:
+        return ""
+    return f"{len(far)} of {len(nearest)} cases are unlike every training domain: {listed(far, NAMED)}; inspect them"
 
 
 def embedded(file: Path) -> str:

@@ -52,7 +52,7 @@ def train_domains(files: Sequence[str]) -> list[str] | None:
 
 def _load(parser: ConfigParser, names: Collection[str], key: str) -> Iterator[tuple[dict[str, Any], dict]]:
     settings = {name: parser.get_parsed_content(name) if name in parser else value for name, value in _DEFAULTS.items()}
-    load = parser.get_parsed_content("preprocessing#transforms#0")
+    load = parser.get_parsed_content("preprocessing").transforms[0]
     for case in parser.get_parsed_content(key):
         if case["case"] in names:
             yield load(case), settings

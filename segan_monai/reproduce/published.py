@@ -59,7 +59,7 @@ class ResultTable:
         source: paper and table.
         data: data set of the published figures.
         bundle: folder name of the bundle to run.
-        metrics: metrics of ``summary.json`` to show.
+        metrics: metrics of ``summary.json`` to show; ``box_iou`` is of the training, and of no region.
         rows: overlay files by name of the row.
         published: published value by row, metric and region.
         baseline: row with which all others are compared, patient by patient; None for no such comparison.

@@ -18,14 +18,19 @@ REPEAT = "Delete its folder: the same command then runs it again."
 
 
 def read_training(folder: Path) -> dict[str, Any]:
-    """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``."""
+    """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``.
+
+    Of a network with RoIs also ``box_iou``, the mean IoU of drawn and true boxes in the last epoch of training.
+    """
     history = pd.read_csv(folder / "history.csv")
     values = history.groupby("name")["value"].max()
+    ious = history.loc[history["name"] == "training/box_iou", "value"].dropna()
     prefix = "parameters_"
     return {
         "epochs": int(history["epoch"].max()),
         "train_seconds": float(history.groupby("epoch")["seconds"].max().sum()),
         "peak_memory_mib": float(values["peak_memory_mib"]),
+        **({"box_iou": float(ious.iloc[-1])} if len(ious) else {}),
         "parameters": {str(k).removeprefix(prefix): int(v) for k, v in values.items() if str(k).startswith(prefix)},
     }
 

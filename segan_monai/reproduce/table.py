@@ -31,6 +31,7 @@ TITLES = {
     "prediction_surface_to_volume_per_mm": "surface/volume per mm",
 }
 EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # for networks with RoIs
+OF_TRAINING = {"box_iou": "box IoU"}  # the same, of the last epoch of training, over all regions
 
 
 def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
@@ -53,7 +54,7 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "failures": found["failures"],
             **{metric: mean_of(found, metric) for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
-            **{name: run[name] for name in ("gflop_per_slice",) if name in run},
+            **{name: run[name] for name in ("gflop_per_slice", *OF_TRAINING) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
         }
         for run in runs
@@ -182,6 +183,9 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
             cells[f"{title} mean"] = _mean(values.mean(axis=1))
+    for metric, title in OF_TRAINING.items():
+        if metric in table.metrics and metric in runs[0]:
+            cells[f"{title} in training"] = _mean(pd.Series([run[metric] for run in runs]))
     parameters = runs[0]["parameters"]
     others = [count for name, count in parameters.items() if name != "network"]
     return {
@@ -220,7 +224,7 @@ def _published(table: ResultTable, row: str) -> dict[str, str]:
 
 
 def _title(metric: str) -> str:
-    return {**TITLES, **EXTRA_TITLES}.get(metric, metric)
+    return {**TITLES, **EXTRA_TITLES, **OF_TRAINING}.get(metric, metric)
 
 
 def _mean(values: pd.Series) -> str:

@@ -4,10 +4,12 @@
 
 from segan_monai.trained.apply import allowed_keys, apply_settings_of_weights, apply_trained_settings, given_keys
 from segan_monai.trained.compare import contradictions
+from segan_monai.trained.included import included_weights_dir
 from segan_monai.trained.members import require_same_settings
 from segan_monai.trained.record import record_of_training, user_settings
 from segan_monai.trained.settings_file import (
     cases_of_region_rules,
+    changed_files,
     read_trained_settings,
     settings_file,
     write_region_rules,
@@ -19,8 +21,10 @@ __all__ = [
     "apply_settings_of_weights",
     "apply_trained_settings",
     "cases_of_region_rules",
+    "changed_files",
     "contradictions",
     "given_keys",
+    "included_weights_dir",
     "read_trained_settings",
     "record_of_training",
     "require_same_settings",

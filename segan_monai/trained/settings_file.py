@@ -101,20 +101,7 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{file}: the value of '{key}' is {value!r}; expected a plain value, which MONAI does not evaluate (no "
                 f"text that begins with $, @ or %, no key that begins with _). {remedy}"
             )
-    for name in ("weights", "split"):
-        _compare_digest(file, record.get(name))
-    if record.get("network") == "LSNet" and "slice_size" in settings:
-        # earlier versions resized planes to the networks' input, and cut RoIs from that
-        settings.setdefault("plane_size", settings["slice_size"])
-    return settings
-
-
-def _compare_digest(file: Path, entry: Any) -> None:
-    """Warn if the file of an entry, which lies beside the settings, has another digest."""
-    if not isinstance(entry, dict):
-        return
-    described = file.with_name(Path(str(entry.get("file"))).name)
-    if described.is_file() and sha256_of(described) != entry.get("sha256"):
+    for described in _changed(file, record):
         logger.warning(
             "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
             "delete the one here.",
@@ -122,6 +109,23 @@ def _compare_digest(file: Path, entry: Any) -> None:
             file,
             file.name,
         )
+    if record.get("network") == "LSNet" and "slice_size" in settings:
+        # earlier versions resized planes to the networks' input, and cut RoIs from that
+        settings.setdefault("plane_size", settings["slice_size"])
+    return settings
+
+
+def changed_files(weights: str | os.PathLike[str]) -> list[Path]:
+    """Return the weights, and the split beside them, if they have changed since their settings were written."""
+    file = settings_file(weights)
+    return _changed(file, read_json_object(file)) if file.is_file() else []
+
+
+def _changed(file: Path, record: Mapping[str, Any]) -> list[Path]:
+    """Return the files beside settings that have another digest than the settings say."""
+    entries = [entry for name in ("weights", "split") if isinstance(entry := record.get(name), dict)]
+    described = [(file.with_name(Path(str(entry.get("file"))).name), entry.get("sha256")) for entry in entries]
+    return [path for path, digest in described if path.is_file() and sha256_of(path) != digest]
 
 
 def _is_plain(value: Any) -> bool:

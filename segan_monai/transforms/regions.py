@@ -59,7 +59,7 @@ def regions_to_label_map(
     probabilities: torch.Tensor,
     regions: Regions,
     values: Sequence[int] | str = "consecutive",
-    threshold: float = 0.5,
+    threshold: float | None = 0.5,
 ) -> torch.Tensor:
     """Merge region probabilities into one label map.
 
@@ -75,7 +75,8 @@ def regions_to_label_map(
         values: value of each region in the result: ``"consecutive"`` for 1 to K; ``"dataset"`` for the data set's own
             convention, each region's least label value that no region within it has (BraTS 2021: 2, 1, 4; necrosis
             and non-enhancing core of BraTS 2015 cannot be told apart again: both become 1); or K values.
-        threshold: a region is where its probability is at least this.
+        threshold: a region is where its probability is at least this; None for where it is above that of the
+            background, 1 minus the sum of all, as for the softmax of exclusive regions.
 
     Returns:
         (1, H, W[, D]) in uint8, 0 for background, with the metadata of the input.
@@ -90,6 +91,10 @@ def regions_to_label_map(
             f"({', '.join(regions)}). The network's number of outputs and the setting `regions` must agree."
         )
     maps = probabilities.as_tensor() if isinstance(probabilities, MetaTensor) else probabilities
+    if threshold is None:
+        best = torch.cat([1 - maps.sum(dim=0, keepdim=True), maps]).argmax(dim=0, keepdim=True)
+        merged = torch.tensor([0, *values], dtype=torch.uint8, device=maps.device)[best]
+        return convert_to_dst_type(merged, probabilities, dtype=torch.uint8)[0]
     if len(values) > 1 and regions_are_exclusive(
         regions
     ):  # one region alone needs no comparison, and is many times as fast
@@ -190,7 +195,7 @@ class RegionsToLabelMapd(MapTransform):
         regions: label values of each region, in channel order.
         values: value of each region in the label map: ``"consecutive"`` (1 to K), ``"dataset"`` (the data set's own
             convention, see ``regions_to_label_map``), or K values.
-        threshold: a region is where its probability is at least this.
+        threshold: a region is where its probability is at least this; None for where it is above the background's.
         allow_missing_keys: whether to skip missing keys.
     """
 
@@ -199,7 +204,7 @@ class RegionsToLabelMapd(MapTransform):
         keys: KeysCollection,
         regions: Regions,
         values: Sequence[int] | str = "consecutive",
-        threshold: float = 0.5,
+        threshold: float | None = 0.5,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)

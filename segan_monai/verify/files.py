@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import jsonschema
 from monai.bundle import ConfigParser, verify_net_in_out
 
-from segan_monai.networks import load_weights
+from segan_monai.member_weights import weight_files
+from segan_monai.networks import load_members, network_of_weights
+from segan_monai.trained import apply_trained_settings, changed_files, require_same_settings
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
 from segan_monai.verify.trial import FILES, SkippedError, Trial, expect
 
@@ -67,15 +70,32 @@ def check_labels(trial: Trial) -> str:
 
 
 def check_weights(trial: Trial) -> str:
-    """Check that the weights shipped with the bundle fit its configured network."""
-    file = trial.bundle / "models" / "model.pt"
-    if not file.is_file():
+    """Check that included weights fit the network of their settings, and are those that ``model.json`` names.
+
+    Weights of an overlay lie in a folder of ``models``, and members of an ensemble in ``fold_0``, ``fold_1`` and so on.
+    """
+    models = trial.bundle / "models"
+    parents = {file.parent for file in models.rglob("model.pt")}
+    folders = {folder.parent if folder.name.startswith("fold_") else folder for folder in parents}
+    if not folders:
         raise SkippedError("no models/model.pt; the zoo asks for it (or large_files.yml): train first")
+    return "; ".join(_check_weights_in(folder, trial.bundle) for folder in sorted(folders))
+
+
+def _check_weights_in(folder: Path, bundle: Path) -> str:
+    files = weight_files(None, folder)
+    require_same_settings(files, ())
     parser = ConfigParser()
-    parser.read_config(str(trial.bundle / "configs" / "inference.json"))
+    parser.read_config(str(bundle / "configs" / "inference.json"))
     parser["device"] = "cpu"
-    load_weights(parser.get_parsed_content("network_def"), file)
-    return f"{file.stat().st_size / 2**20:.1f} MiB"
+    apply_trained_settings(parser, files[0], {})
+    load_members(network_of_weights(parser.get_parsed_content("network_def"), files), files)
+    changed = [str(other) for file in files for other in changed_files(file)]
+    expect(not changed, f"{', '.join(changed)}: another file than model.json beside it names, by its SHA-256")
+    size = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
+    members = f"{len(files)} networks, " if len(files) > 1 else ""
+    place = folder.relative_to(bundle / "models").as_posix()
+    return f"{members}{size}" if place == "." else f"{place}: {members}{size}"
 
 
 def check_network(trial: Trial) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 from monai.bundle import ConfigWorkflow
 from torch import nn
 
+from segan_monai.ensembles import read_predictions
 from segan_monai.errors import ConfigError, DataError, causes
 from segan_monai.losses import WeightedDiceLoss
 from segan_monai.networks import NormalizerSegmentor
+from segan_monai.report import write_report
 from tests.bundles.workflow import BRAIN, BUNDLES, FILES, OVERLAYS, SMALL_BRAIN, SMALL_BRAIN_TRAINING
 
 CONFIGS = BUNDLES / BRAIN / "configs"
@@ -92,11 +95,52 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
             assert output.shape == image.shape[:3]
             assert output.get_data_dtype() == dtype
             np.testing.assert_allclose(output.affine, image.affine, atol=1e-5)
+    journal = json.loads((tmp_path / "inference" / "inference.json").read_text(encoding="utf-8"))
+    known = next(name for name in split["validation"] if name.startswith("iSEG"))  # no skull to strip
+    found = journal["cases"][known]["nearest_domain"]
+    assert (found["domain"], found["far"]) == ("iSEG", False)
+    assert found["distance"] < 1e-3, "its own profile"
+
+    more = {"save_probabilities": True, "save_overlays": False}
+    run("inference", output_dir=str(tmp_path / "maps"), **more, **settings)
+    for case, source in sources.items():
+        maps = nibabel.load(tmp_path / "maps" / f"{case}_probabilities.nii.gz")
+        assert maps.shape == (*nibabel.load(source).shape[:3], 3)
+        of_classes = maps.get_fdata()
+        background = 1 - of_classes.sum(-1, keepdims=True)
+        classes = np.concatenate([background, of_classes], axis=-1)
+        label = np.asanyarray(nibabel.load(tmp_path / "inference" / f"{case}_seg.nii.gz").dataobj)
+        clear = np.diff(np.sort(classes)[..., -2:])[..., 0] > 1e-4
+        assert np.array_equal(classes.argmax(-1)[clear], label[clear])
+        assert (label > 0)[clear].any()
+    assert read_predictions(tmp_path / "maps").threshold is None, "the label map is that of a softmax"
+
     # the infants' images are the same for both configs, skull or not
     case = next(name for name in split["validation"] if name.startswith("iSEG"))
     for kind in ("seg", "normalized"):
         pair = [nibabel.load(tmp_path / of / f"{case}_{kind}.nii.gz").get_fdata() for of in ("evaluation", "inference")]
         np.testing.assert_allclose(*pair, atol=1e-5)
+
+
+def test_a_scanner_never_seen_is_named_in_the_journal_the_last_lines_and_the_report(brains, trained, tmp_path, capsys):
+    """Profiles beside the weights that no image is like, as if those had been trained on another scanner."""
+    shutil.copytree(trained / "models", tmp_path / "models")
+    profiles = json.loads((tmp_path / "models" / "domains.json").read_text(encoding="utf-8"))["profiles"]
+    assert {name: len(images) for name, images in profiles.items()} == {"MRBrainS": 1, "iSEG": 1}
+    other = {"iSEG": [[value + 9 for value in image] for image in profiles["iSEG"]]}
+    (tmp_path / "models" / "domains.json").write_text(json.dumps({"profiles": other}), encoding="utf-8")
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "save_overlays": False}
+    run("inference", output_dir=str(tmp_path / "out"), **settings)
+    assert "4 of 4 cases are unlike every training domain: " in capsys.readouterr().out
+    journal = json.loads((tmp_path / "out" / "inference.json").read_text(encoding="utf-8"))
+    found = journal["cases"]["iSEG_subject-1"]["nearest_domain"]
+    assert (found["domain"], found["far"], found["distance"] > found["limit"]) == ("iSEG", True, True)
+    (tmp_path / "out" / "quality.csv").write_text(
+        "case,region,expected_dice,lower_bound,flag\niSEG_subject-1,CSF,0.9,0.8,\n", encoding="utf-8"
+    )
+    page = write_report([tmp_path / "out"]).read_text(encoding="utf-8")
+    assert "4 of 4 cases are unlike every training domain: " in page
+    assert "iSEG_subject-1 (nearest: iSEG)" in page
 
 
 def test_regions_by_the_name_of_a_convention(brains, tmp_path):

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The key ``ema_decay`` of the bundles with SegAN's trainer."""
+"""The key ``ema_decay`` of the bundles."""
 
 from __future__ import annotations
 
@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from segan_monai.errors import ConfigError, causes
-from tests.bundles.workflow import BRATS, HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
+from tests.bundles.workflow import (
+    BRAIN,
+    BRATS,
+    HIPPOCAMPUS,
+    SKIN,
+    SMALL_BRAIN_TRAINING,
+    SMALL_SKIN,
+    make_workflow,
+    run_workflow,
+)
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
@@ -41,12 +50,20 @@ def test_validation_and_evaluation_measure_the_averaged_weights(hippocampi, tmp_
     assert any(not torch.equal(weight, last["network"][name]) for name, weight in model.items())
 
 
-@pytest.mark.parametrize(("bundle", "data"), [(BRATS, "phantoms"), (SKIN, "photographs")])
+ADABN = {"unlabeled_domains": ["MRBrainS"], "unlabeled_statistics": True}
+OF_BUNDLES = {
+    BRATS: {"learning_rate_decay": 0.0, "critic_start": 1},
+    SKIN: {**SMALL_SKIN, "learning_rate_decay": 1.0, "critic_start": 1},
+    BRAIN: {**SMALL_BRAIN_TRAINING, **ADABN, "gain_and_offset": False, "learning_rate_decay": 0.0},  # with a warm-up
+}
+
+
+@pytest.mark.parametrize(("bundle", "data"), [(BRATS, "phantoms"), (SKIN, "photographs"), (BRAIN, "brains")])
 def test_a_resumed_run_ends_with_the_same_averages(bundle, data, request, tmp_path):
-    small = SMALL_SKIN if bundle == SKIN else {}
-    settings = {"dataset_dir": str(request.getfixturevalue(data)), "ema_decay": 0.99, **small}
+    settings = {"dataset_dir": str(request.getfixturevalue(data)), "ema_decay": 0.99}
     # what depends on the number of epochs: learning rates, the epoch of the critics, the last validation
-    settings |= {"learning_rate_decay": 1.0 if bundle == SKIN else 0.0, "critic_start": 1, "val_interval": 1}
+    settings |= {**OF_BUNDLES[bundle], "val_interval": 1}
+    settings.pop("epochs", None)
     run_workflow(bundle, "training", output_dir=str(tmp_path / "whole"), epochs=4, **settings)
     for epochs in (2, 4):
         run_workflow(
@@ -54,10 +71,14 @@ def test_a_resumed_run_ends_with_the_same_averages(bundle, data, request, tmp_pa
         )
     whole, parts = (load(tmp_path / name / "last.pt") for name in ("whole", "parts"))
     assert whole["averaged"]["updates"] == parts["averaged"]["updates"] > 0
-    for of in ("network", "critic"):
+    for of in ("network", "discriminator" if bundle == BRAIN else "critic"):
         assert all(torch.equal(weight, parts[of][name]) for name, weight in whole[of].items())
     averaged = parts["averaged"]["network"]
     assert all(torch.equal(weight, averaged[name]) for name, weight in whole["averaged"]["network"].items())
+    assert any(not torch.equal(weight, averaged[name]) for name, weight in parts["network"].items())
+    best = load(tmp_path / "whole" / "model.pt")
+    assert best.keys() == averaged.keys()
+    assert all(not torch.equal(best[name], weight) for name, weight in whole["network"].items() if "running" in name)
 
 
 def test_a_decay_of_one_is_refused_before_a_run_writes_anything(phantoms, tmp_path):

@@ -158,6 +158,7 @@ def test_tables_have_the_published_figures(monkeypatch):
     assert methods.published["L-SNet (U-Net)"]["dice"]["pancreas"] == 0.8820
     assert len(methods.rows) == 7
     assert decay.published["decay 0.01"]["roi_iou"]["pancreas"] == 0.8488
+    assert decay.published["decay 0"]["box_iou"]["in training"] == 0.9203
     assert first_stage.published["L-Net"]["roi_iou"]["pancreas"] == 0.8658
     assert next(iter(choices.rows)) == "L-SNet"
     assert list(components.rows)[-1] == "S-Net + loss + L-Net + RR"

@@ -71,6 +71,21 @@ def test_label_maps_are_those_of_the_mean(folders, tmp_path):
     assert record["members"] == [str(folder) for folder in folders]
 
 
+def test_the_mean_of_a_softmax_is_compared_with_the_background(folders, tmp_path):
+    """Means of .45 and .2 leave .35 for the background, so the anterior part wins below 0.5; .15 and .2 leave .65."""
+    for folder in folders:
+        config = {"regions": REGIONS, "postprocessing": {"transforms": [{"_target_": "Activationsd", "softmax": True}]}}
+        (folder / "run.json").write_text(json.dumps({"config": config}), encoding="utf-8")
+    average_predictions(folders, tmp_path / "out")
+    found = np.asanyarray(nibabel.load(tmp_path / "out" / "c1_seg.nii.gz").dataobj)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[1, 2, 3] = expected[0, 0, 0] = 1
+    assert np.array_equal(found, expected)
+    (folders[0] / "run.json").write_text(json.dumps({"config": {"regions": REGIONS}}), encoding="utf-8")
+    with pytest.raises(DataError, match=r"are of a sigmoid, those in .* of a softmax"):
+        average_predictions(folders, tmp_path / "mixed")
+
+
 def test_rules_and_values_of_the_label_map(folders, tmp_path):
     rules = {"anterior": {"threshold": 0.4}}
     average_predictions(folders, tmp_path / "out", rules, [7, 9])

@@ -62,13 +62,12 @@ def test_a_folder_that_is_no_bundle(load, tmp_path):
         getattr(segan_monai, load)(tmp_path)
 
 
-def test_a_bundle_that_includes_an_ensemble_has_an_inferer_and_no_single_network(tmp_path):
+def test_a_bundle_that_includes_an_ensemble_has_an_inferer_and_averages_its_members(tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(HIPPOCAMPUS / "configs", bundle / "configs")
     for member in ("fold_0", "fold_1"):
         shutil.copytree(HIPPOCAMPUS / "models", bundle / "models" / member)
     assert segan_monai.load_inferer(bundle).axes == segan_monai.load_inferer(HIPPOCAMPUS).axes
-    with pytest.raises(
-        ConfigError, match="2 files of weights, an ensemble; expected one, because an exported file has"
-    ):
-        segan_monai.load_network(bundle)
+    image = torch.rand(1, 3, 64, 48, generator=torch.Generator().manual_seed(0))
+    expected = segan_monai.load_network(HIPPOCAMPUS)(image)
+    torch.testing.assert_close(segan_monai.load_network(bundle)(image), expected, atol=1e-4, rtol=1e-4)

@@ -27,6 +27,7 @@ def application(tmp_path_factory):
     torch.manual_seed(1)
     torch.save(SegANSegmentor(7, 2, base_channels=4).state_dict(), folder / "small.pt")
     (folder / "quality.json").write_text('{"of": "small.pt"}', encoding="utf-8")
+    (folder / "domains.json").write_text('{"profiles": {}}', encoding="utf-8")
     exported = ExportedBundle(BUNDLES / HIPPOCAMPUS, folder / "small.pt", overrides=SMALL)
     return write_application(exported, folder / "map")
 
@@ -43,6 +44,7 @@ def test_files(application):
     assert "cuda" in config["device"]  # not that of the export
     assert (placed / "models" / "model.pt").is_file()
     assert (placed / "models" / "quality.json").read_text(encoding="utf-8") == '{"of": "small.pt"}'
+    assert (placed / "models" / "domains.json").read_text(encoding="utf-8") == '{"profiles": {}}'
     assert (placed / "docs" / "README.md").is_file()
     assert (placed / "LICENSE").read_bytes() == (BUNDLES / HIPPOCAMPUS / "LICENSE").read_bytes()
     needed = (application / "app" / "requirements.txt").read_text(encoding="utf-8").splitlines()

@@ -57,12 +57,33 @@ def test_a_scanner_never_seen_is_named_with_the_nearest_domain(tmp_path, caplog)
     run(DomainProfiles(tmp_path, list(skewness)), None, output)
     written = json.loads((tmp_path / "domains.json").read_text(encoding="utf-8"))["profiles"]
     assert {name: len(images) for name, images in written.items()} == {"A": 4, "B": 4}
-    run(ScannerCheck(tmp_path), [{"case": "known", "image": image(9, 0.3)}])
+    run(ScannerCheck(tmp_path), [{"case": "known", "image": image(9, 0.3)}], [{}])
     assert not caplog.records
-    run(ScannerCheck(tmp_path), [{"case": "new", "image": image(9, -0.8)}, {"case": "old", "image": image(8, 0.8)}])
+    found = [{}, {}]
+    cases = [{"case": "new", "image": image(9, -0.8)}, {"case": "old", "image": image(8, 0.8)}]
+    run(ScannerCheck(tmp_path), cases, found)
+    new, old = (result["nearest_domain"] for result in found)
+    assert (new["domain"], new["far"], old["domain"], old["far"]) == ("A", True, "B", False)
+    assert new["distance"] > new["limit"] == old["limit"] > old["distance"]
     assert "case new is unlike the images of every training domain: the nearest, A, is" in caplog.text
     assert "1 of 2 cases are unlike" in caplog.text
     assert "case old" not in caplog.text
+
+
+def test_images_of_all_members_are_known_and_one_of_two_members_counts_once(tmp_path):
+    """Distances to the nearest other of the domain: 1, 1, 2; the median is 1, the limit 2."""
+    members = {"fold_0": {"A": [[0.0] * 31, [1.0] * 31]}, "fold_1": {"A": [[1.0] * 31], "B": [[9.0] * 31]}}
+    members["fold_2"] = {"A": [[3.0] * 31]}
+    for name, profiles in members.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "domains.json").write_text(json.dumps({"profiles": profiles}), encoding="utf-8")
+    found = [{}]
+    run(
+        ScannerCheck([tmp_path / name for name in (*members, "none")]),
+        [{"case": "c", "image": torch.full((1, 2, 2, 2), 8.5)}],
+        found,
+    )
+    assert found[0]["nearest_domain"] == {"domain": "B", "distance": 0.5, "limit": 2.0, "far": False}
 
 
 def test_weights_without_profiles_and_a_damaged_file(tmp_path, caplog):

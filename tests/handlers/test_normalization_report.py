@@ -12,6 +12,27 @@ from segan_monai.handlers import NormalizationReport
 from tests.handlers.normalizations import REGIONS, run
 
 
+def test_change_of_each_case_and_domain(tmp_path, caplog):
+    (tmp_path / "summary.json").write_text('{"cases": 3}', encoding="utf-8")
+    with caplog.at_level("INFO"):
+        run(NormalizationReport(tmp_path, REGIONS, ["a", "b"]))
+    found = json.loads((tmp_path / "normalization.json").read_text(encoding="utf-8"))
+    assert list(found["cases"]) == ["1", "2", "3"]
+    assert found["cases"]["1"]["ssim_to_input"] == pytest.approx(1, abs=1e-5), "domain a is normalized already"
+    assert found["cases"]["2"]["domain"] == "b"
+    assert found["change"]["b"]["ssim_to_input"] < 0.2, "inverted"
+    for stage in ("input", "normalized"):  # neither a mirrored contrast nor an offset changes it
+        assert found["change"]["b"][f"total_variation_{stage}"] == pytest.approx(
+            found["change"]["a"]["total_variation_normalized"], rel=1e-5
+        )
+    # uniform noise differs by 1/3 on average; 15 x 16 x 6, 16 x 15 x 6 and 16 x 16 x 5 pairs, 16 x 6 of them across
+    # the two halves, which differ by 1 more
+    assert found["change"]["a"]["total_variation_input"] == pytest.approx(1 / 3 + 96 / 4160 * 2 / 3, abs=0.02)
+    summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
+    assert summary == {"cases": 3, "normalization": found["change"]}
+    assert "normalization of b: ssim_to_input " in caplog.text
+
+
 def test_domains_that_differ_become_alike(tmp_path):
     run(NormalizationReport(tmp_path, REGIONS, ["a", "b"]))
     found = json.loads((tmp_path / "normalization.json").read_text(encoding="utf-8"))["jensen_shannon_divergence_nats"]

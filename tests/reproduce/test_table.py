@@ -15,6 +15,7 @@ import pytest
 from segan_monai.metrics.evaluation import case_metrics
 from segan_monai.metrics.summary import summarize
 from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
+from segan_monai.reproduce.results import read_training
 from tests.reproduce.results import result
 
 TABLE = ResultTable(
@@ -89,6 +90,35 @@ def test_metrics_that_some_rows_have_and_operations():
     rows = list(csv.DictReader(io.StringIO(format_csv([with_rois, result("U-Net", 0, 0.7, 0.5)]))))
     assert [row["roi_iou"] for row in rows] == ["0.5", "", "", ""]
     assert rows[0]["gflop_per_slice"] == "6.234"
+
+
+def test_a_figure_of_the_training_stands_beside_its_published_one():
+    runs = [{**result("SegAN", seed, 0.8, 0.6), "box_iou": 0.7 + seed / 10} for seed in (0, 2)]
+    published = {"SegAN": {"box_iou": {"in training": 0.9203}}, "U-Net": {}}
+    table = replace(TABLE, metrics=["dice", "box_iou"], published=published)
+    text = format_markdown(replace(PLAN, table=table), [*runs, result("U-Net", 0, 0.7, 0.5)])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[:4]]
+    segan, unet = (dict(zip(cells[0], row, strict=True)) for row in cells[2:])
+    # .7 and .9: their standard deviation is .2 / sqrt(2)
+    assert (segan["box IoU in training"], segan["published box IoU in training"]) == ("0.800 ± 0.141", "0.92")
+    assert (unet["box IoU in training"], unet["published box IoU in training"]) == ("", "")
+    rows = list(csv.DictReader(io.StringIO(format_csv(runs))))
+    assert [row["box_iou"] for row in rows] == ["0.7", "0.7", "0.9", "0.9"]
+    assert "box IoU" not in format_markdown(PLAN, runs), "a table that does not ask for it"
+
+
+def test_the_last_epoch_of_training_counts(tmp_path):
+    lines = [
+        "epoch,seconds,name,value",
+        "0,0,parameters_network,12",
+        "1,2,training/box_iou,0.9",
+        "2,3,peak_memory_mib,7",
+    ]
+    (tmp_path / "history.csv").write_text("\n".join([*lines, "2,3,training/box_iou,0.5"]), encoding="utf-8")
+    found = read_training(tmp_path)
+    assert (found["box_iou"], found["epochs"], found["parameters"]) == (0.5, 2, {"network": 12})
+    (tmp_path / "history.csv").write_text("\n".join([lines[0], lines[1], lines[3]]), encoding="utf-8")
+    assert "box_iou" not in read_training(tmp_path)
 
 
 def test_markdown_says_how_to_read_it():

@@ -1,0 +1,90 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of trainings, copied into a bundle."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from segan_monai.errors import ConfigError
+from segan_monai.files import whole_file, writing
+from segan_monai.finite import is_finite
+from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import DOMAINS, QUALITY, split_of, weight_files
+from segan_monai.networks import read_checkpoint
+from segan_monai.trained import require_same_settings, settings_file, write_trained_settings
+
+
+def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: bool = False) -> list[Path]:
+    """Copy the weights of trainings into a bundle, each with its ``model.json``, ``split.json`` and ``domains.json``.
+
+    One training becomes ``model.pt`` in the folder, with its ``quality.json`` if the weights stay as they are. Several
+    become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
+
+    Args:
+        trainings: output folders of trainings, or their files of weights.
+        folder: ``models`` of the bundle, or the ``included_weights_dir`` of an overlay; created.
+        half: save float32 numbers as float16, in half the space. Loading converts each to the float32 number that it
+            is.
+
+    Returns:
+        The written files of weights.
+
+    Raises:
+        ConfigError: a training has no weights, settings or split; the settings of two trainings differ; a weight is
+            too large for float16; or the folder has weights.
+        OutputError: a file cannot be written.
+    """
+    files, folder = weight_files(trainings, folder), Path(folder)
+    for file in files:
+        for needed in (settings_file(file), split_of(file)):
+            if not needed.is_file():
+                raise ConfigError(
+                    f"{needed} does not exist; expected the settings and the split of the training beside {file}. Give "
+                    "the output folder of the training."
+                )
+    require_same_settings(files, ())
+    if (found := weight_files(None, folder))[0].is_file():
+        raise ConfigError(f"{folder} has weights, {found[0]}. Move them elsewhere, or give another folder.")
+    targets = [folder if len(files) == 1 else folder / f"fold_{number}" for number in range(len(files))]
+    states = [_half(file) for file in files] if half else []  # refused before anything is written
+    for number, (file, target) in enumerate(zip(files, targets, strict=True)):
+        with writing(target):
+            target.mkdir(parents=True, exist_ok=True)
+        if half:
+            with whole_file(target / "model.pt") as temporary:
+                torch.save(states[number], temporary)
+        else:
+            _copy(file, target / "model.pt")
+            if len(files) == 1:
+                _copy(file.with_name(QUALITY), target / QUALITY)
+        _copy(split_of(file), target / "split.json")
+        _copy(file.with_name(DOMAINS), target / DOMAINS)
+        write_trained_settings(target / "model.pt", read_json_object(settings_file(file)))
+    return [target / "model.pt" for target in targets]
+
+
+def _copy(file: Path, target: Path) -> None:
+    """Copy a file if it exists."""
+    if file.is_file():
+        with whole_file(target) as temporary:
+            shutil.copyfile(file, temporary)
+
+
+def _half(file: Path) -> dict[str, Any]:
+    """Return the weights of a file with float32 numbers as float16."""
+    content = read_checkpoint(file)
+    weights = content.get("model", content)
+    state = {name: value.half() if value.dtype == torch.float32 else value for name, value in weights.items()}
+    for name, value in state.items():
+        if not is_finite(value):
+            raise ConfigError(
+                f"{file}: weight '{name}' has numbers up to {weights[name].abs().max():.3g}; expected at most 65504, "
+                "the largest of float16. Include the weights without --half."
+            )
+    return state

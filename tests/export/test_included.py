@@ -1,0 +1,107 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of trainings that are copied into a bundle."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+from segan_monai.cli.main import app
+from segan_monai.errors import ConfigError
+from segan_monai.export import include_weights
+from segan_monai.files import sha256_of
+from segan_monai.member_weights import weight_files
+from segan_monai.networks import load_members, load_weights, network_of_weights
+from segan_monai.trained import changed_files, read_trained_settings, write_trained_settings
+from segan_monai.trained.included import included_weights_dir
+
+
+def network():
+    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
+
+
+def write_training(folder, seed, **settings):
+    folder.mkdir()
+    torch.manual_seed(seed)
+    made = network()
+    made(torch.rand(2, 1, 8, 8))  # the statistics of the batch norm move
+    torch.save(made.state_dict(), folder / "model.pt")
+    (folder / "split.json").write_text(json.dumps({"training": [f"of {seed}"], "validation": []}), encoding="utf-8")
+    (folder / "quality.json").write_text("{}", encoding="utf-8")
+    (folder / "domains.json").write_text("{}", encoding="utf-8")
+    write_trained_settings(folder / "model.pt", {"settings": settings, "network": "Sequential"})
+    return folder
+
+
+def test_float16_weights_load_as_the_float32_numbers_that_they_are(tmp_path):
+    training = write_training(tmp_path / "run", 0)
+    (file,) = include_weights([training], tmp_path / "models", half=True)
+    saved = torch.load(file, weights_only=True)
+    assert {value.dtype for value in saved.values()} == {torch.float16, torch.int64}
+    loaded, original = load_weights(network(), file).state_dict(), torch.load(training / "model.pt", weights_only=True)
+    for name, value in loaded.items():
+        assert value.dtype == original[name].dtype
+        assert torch.equal(
+            value, original[name].half().to(value.dtype) if value.is_floating_point() else original[name]
+        )
+    assert not torch.equal(loaded["0.weight"], original["0.weight"])
+    assert torch.allclose(loaded["0.weight"], original["0.weight"], rtol=2**-11, atol=0)
+
+
+def test_an_ensemble_has_what_belongs_to_each_member_and_new_digests(tmp_path, caplog):
+    runs = [write_training(tmp_path / name, number, size=7) for number, name in enumerate(("a", "b"))]
+    done = CliRunner().invoke(app, ["include", *map(str, runs), "-o", str(tmp_path / "models"), "--half"])
+    assert done.exit_code == 0, repr(done.exception)
+    files = weight_files(None, tmp_path / "models")
+    assert [file.parent.name for file in files] == ["fold_0", "fold_1"]
+    for number, file in enumerate(files):
+        assert sorted(path.name for path in file.parent.iterdir()) == [
+            "domains.json", "model.json", "model.pt", "split.json",
+        ]  # fmt: skip
+        assert json.loads(file.with_name("split.json").read_text(encoding="utf-8"))["training"] == [f"of {number}"]
+        record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
+        assert record["weights"]["sha256"] == sha256_of(file) != sha256_of(runs[number] / "model.pt")
+        assert (read_trained_settings(file), changed_files(file)) == ({"size": 7}, [])
+    assert not caplog.records, "a digest of the float32 weights would be warned of"
+    ensemble = load_members(network_of_weights(network(), files), files)
+    assert [member[0].weight.dtype for member in ensemble.members] == [torch.float32] * 2
+    files[1].write_bytes(files[0].read_bytes())
+    assert changed_files(files[1]) == [files[1]]
+
+
+def test_one_training_is_copied_as_it_is(tmp_path):
+    training = write_training(tmp_path / "run", 0)
+    (file,) = include_weights([training], tmp_path / "models")
+    assert file == tmp_path / "models" / "model.pt"
+    assert file.read_bytes() == (training / "model.pt").read_bytes()
+    assert file.with_name("quality.json").is_file()
+    with pytest.raises(ConfigError, match=r"models has weights, .*model\.pt\. Move them elsewhere"):
+        include_weights([training], tmp_path / "models")
+
+
+def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path):
+    good, other = write_training(tmp_path / "good", 0, size=7), write_training(tmp_path / "other", 1, size=8)
+    with pytest.raises(ConfigError, match=r"size is 7 for .*, but 8 for"):
+        include_weights([good, other], tmp_path / "models")
+    large = write_training(tmp_path / "large", 1, size=7)
+    state = torch.load(large / "model.pt", weights_only=True)
+    state["1.running_var"][1] = 7e4
+    torch.save(state, large / "model.pt")
+    with pytest.raises(ConfigError, match=r"weight '1.running_var' has numbers up to 7e\+04; expected at most 65504"):
+        include_weights([good, large], tmp_path / "models", half=True)
+    (good / "split.json").unlink()
+    with pytest.raises(ConfigError, match=r"split\.json does not exist; expected the settings and the split"):
+        include_weights([good], tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_folder_of_an_overlay(tmp_path):
+    bundle = tmp_path / "a #1"
+    assert included_weights_dir({}, bundle) == bundle / "models"
+    config = {"included_weights_dir": "$@bundle_root + '/models/pictures'", "bundle_root": "elsewhere"}
+    assert included_weights_dir(config, bundle) == bundle / "models" / "pictures"
