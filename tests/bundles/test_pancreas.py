@@ -131,7 +131,7 @@ def test_ablations_are_what_their_names_say(slices, tmp_path):
     assert trainer(f"{folder}choices/coarse_to_fine_true_boxes.json").true_box_share is None
     own = trainer()
     assert (own.network.localizer_size, own.network.roi_size) == ([32, 32], [32, 32])
-    assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 15 / 8, False)
+    assert (own.gradient_decay, own.network.margin, own.network.hard_crop) == (0.1, 40 / 8, False)
     assert (own.loss_function.lambda_dice, own.true_box_share) == (0.2, 0)
 
 

@@ -25,6 +25,7 @@ SMALL_SKIN = {"image_size": [32, 32], "cached_size": [60, 45]}
 SMALL_PANCREAS = {
     "plane_size": [64, 64],
     "slice_size": [32, 32],
+    "roi_size": [32, 32],
     "base_channels": 4,
     "segmentor_depth": 18,
     "device": "cpu",
