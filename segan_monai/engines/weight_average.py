@@ -89,18 +89,23 @@ class WeightAverage:
     @contextmanager
     def predicting(self) -> Iterator[nn.Module]:
         """Give the averaged network for predictions in training; with its own statistics, it collects them."""
-        for layer in self._own_layers():
+        layers = self._own_layers()
+        for layer in layers:
             layer.train()
-        yield self.network
-        for layer in self._own_layers():
-            layer.eval()
+        try:
+            yield self.network
+        finally:
+            for layer in layers:
+                layer.eval()
 
     def _own_layers(self) -> list[nn.Module]:
         """Return the layers of the averaged network with statistics of their own."""
-        return [layer for layer in self.network.modules() if self.own_statistics and isinstance(layer, _BatchNorm)]
+        layers = self.network.modules() if self.own_statistics else ()
+        return [layer for layer in layers if isinstance(layer, _BatchNorm)]
 
     def _tensors(self, network: nn.Module) -> list[Tensor]:
         """Return the parameters, and the buffers that belong to the average."""
-        own = {name for name, layer in self.network.named_modules() if layer in self._own_layers()}
+        layers = set(self._own_layers())
+        own = {name for name, layer in self.network.named_modules() if layer in layers} if layers else set()
         buffers = (x for name, x in network.named_buffers() if name.rpartition(".")[0] not in own)
         return [x.detach() for x in chain(network.parameters(), buffers)]
