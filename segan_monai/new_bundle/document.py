@@ -136,15 +136,9 @@ segan-monai export onnx {name} --weights RUN/model.pt --output {name}.onnx
 ```
 
 `python -m monai.bundle run training --config_file {name}/configs/train.json` starts the same training; the default of
-<<<<<<< HEAD
-`--dataset_dir` is the folder that the bundle was created from. To include the weights, copy `model.pt`, `model.json`
-and `split.json` from `RUN` to `{name}/models`, and `quality.json`, `quality_critic/` and `domains.json` where there are
-any. Then `bash scripts/monai_label.sh {name} STUDIES`, in a checkout of segan-monai, serves the bundle in MONAI Label.
-=======
 `--dataset_dir` is the folder that the bundle was created from. `segan-monai include RUN -o {name}/models` includes the
 weights. Then `bash scripts/monai_label.sh {name} STUDIES`, in a checkout of
 segan-monai, serves the bundle in MONAI Label.
->>>>>>> w-fold
 
 ## Limitations
 
