@@ -15,6 +15,7 @@ from typing import Any
 from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import weight_files
 from segan_monai.report.claim import OF_RESULTS, items_of
 
 BLANK = "**to be filled in**"
@@ -27,7 +28,8 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
 
     Args:
         bundle: folder of the bundle, with ``configs/metadata.json``.
-        training: folder with ``model.json``, ``split.json`` and ``run.json``, as far as they exist.
+        training: folder with ``model.json``, ``split.json`` and ``run.json``, as far as they exist. Of an ensemble
+            (``fold_0``, ``fold_1`` and so on), settings and split are those of the first network.
         evaluation: output folder of an evaluation, with ``summary.json``.
 
     Raises:
@@ -36,8 +38,10 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
     if not (bundle / "configs" / "metadata.json").is_file():
         raise DataError(f"{bundle} has no configs/metadata.json; expected the folder of a bundle.")
     about = read_json_object(bundle / "configs" / "metadata.json")
-    run, model = _record(training, "run.json"), _record(training, "model.json")
-    split = read_split(training / "split.json") if training and (training / "split.json").is_file() else {}
+    files = [] if training is None else weight_files(None, training)
+    first = files[0].parent if files else None
+    run, model = _record(training, "run.json"), _record(first, "model.json")
+    split = read_split(first / "split.json") if first and (first / "split.json").is_file() else {}
     summary, evaluated = _record(evaluation, "summary.json"), _record(evaluation, "run.json")
     if evaluation is not None and not summary:
         raise DataError(f"{evaluation} has no summary.json; expected the output folder of an evaluation.")
@@ -62,6 +66,8 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         f"{blanks} are {BLANK}.",
         "",
     ]
+    if first and len(files) > 1:
+        lines += [f"Settings and partitions are those of {first.name}, the first of {len(files)} networks.", ""]
     for title, fields in sections.items():
         lines += [f"## {title}", "", "| field | value | item |", "|---|---|---|"]
         lines += [f"| {name} | {_text(value)} | {items_of(title, name)} |" for name, value in fields.items()]

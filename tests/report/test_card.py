@@ -84,6 +84,20 @@ def test_a_damaged_split_is_named(bundle, tmp_path, content, found):
         model_card(bundle, tmp_path)
 
 
+def test_settings_of_an_ensemble_are_those_of_its_first_network(bundle):
+    for fold in range(2):
+        folder = bundle / "models" / f"fold_{fold}"
+        folder.mkdir(parents=True)
+        (folder / "model.pt").touch()
+        (folder / "model.json").write_text(json.dumps({"network": f"SegAN {fold}"}), encoding="utf-8")
+        split = {"training": ["a"] * (3 + fold), "validation": ["b"]}
+        (folder / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    card = model_card(bundle, bundle / "models")
+    assert "\nSettings and partitions are those of fold_0, the first of 2 networks.\n" in card
+    assert "| architecture | SegAN 0 |" in card
+    assert "| cases | training 3, validation 1 |" in card
+
+
 def test_without_runs_the_results_are_blank(bundle):
     card = model_card(bundle)
     assert f"## Results (items 37, 38)\n\n{BLANK}\n" in card
@@ -103,3 +117,4 @@ def test_the_command_says_how_many_fields_are_left(bundle, tmp_path):
     assert done.exit_code == 0, done.output
     blanks = file.read_text(encoding="utf-8").count(BLANK) - 1
     assert f"{blanks} fields are to be filled in" in " ".join(done.output.split())
+    assert f"{bundle / 'models'} has no weights with a model.json" in done.stderr
