@@ -39,7 +39,7 @@ def card(
     folder = bundle_of_run(source) if is_run else find_bundle(bundle)
     training = source if is_run else folder / "models"
     if not settings_file(weight_files(None, training)[0]).is_file():
-        typer.echo(f"{training} has no weights with a model.json, so the fields that follow from it are blank", err=True)
+        typer.echo(f"{training} has no weights with a model.json: fields that follow from it are blank", err=True)
     text = model_card(folder, training, evaluation)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
