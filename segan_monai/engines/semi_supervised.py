@@ -211,9 +211,8 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
     @torch.no_grad()
     def _teach(self, unlabeled: Any) -> Tensor:
         """Return the teacher's probabilities of unlabelled images."""
-        average: Any = self.weight_average
-        with self.autocast(), average.predicting() as teacher:
-            return self.inferer(unlabeled, teacher).sigmoid()
+        with self.autocast():
+            return self.inferer(unlabeled, self.averaged).sigmoid()  # type: ignore[arg-type]
 
     def _rows_of_references(self, batchdata: dict[str, Any], image: Tensor, unlabeled: Any) -> Tensor | None:
         """Decide whether this iteration has the unpaired and patch terms, and return the rows of their references."""

@@ -130,8 +130,8 @@ class SemiSupervisedLSNetTrainer(UnlabeledImages, LSNetTrainer):
     @torch.no_grad()
     def _teach(self, unlabeled: Tensor) -> Taught:
         """Return what the teacher predicts for unlabelled images (B, C, H, W)."""
-        average: Any = self.weight_average
-        with self.autocast(), average.predicting() as teacher:
+        teacher: Any = self.averaged
+        with self.autocast():
             found = teacher.localizer(teacher.localizer_input(unlabeled))
             rois: RoIs = teacher.in_input(teacher.localizer.draw_rois(found), unlabeled.shape[2:])
             theta = self.affine(rois, unlabeled)

@@ -22,8 +22,7 @@ class UnlabeledImages(PhasedTrainer):
 
     Each batch of labelled images carries a batch of unlabelled ones, see ``JoinedLoaders``. The teacher T is the
     network with the moving average of its weights (``ema_decay``): Tarvainen and Valpola (2017). The network must
-    predict for the strongly changed u what the teacher predicts for the unchanged one. T's batch norm collects the
-    statistics of the unchanged u: those of the network are of changed images, which evaluation never sees.
+    predict for the strongly changed u what the teacher predicts for the unchanged one.
 
     Args:
         needs: values by which ``unmet_needs`` judges the terms; the weights among them say which terms are used.
@@ -64,8 +63,6 @@ class UnlabeledImages(PhasedTrainer):
         self.consistency_weight = consistency_weight
         self.consistency_ramp = consistency_ramp
         self.consistency = ConsistencyLoss(consistency_loss) if consistency_weight else None
-        if self.consistency and self.weight_average:
-            self.weight_average.own_statistics = True  # of unchanged images, as in evaluation
         self.strong_change = strong_change if consistency_weight and strong_change else _unchanged
         loader = self.data_loader
         if isinstance(loader, JoinedLoaders):

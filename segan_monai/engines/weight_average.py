@@ -5,14 +5,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from segan_monai.errors import ConfigError
@@ -26,8 +24,7 @@ class WeightAverage:
     TensorFlow's ``ExponentialMovingAverage``).
 
     Running statistics of batch norm are averaged as the weights are: a mean of statistics belongs to a mean of weights,
-    and the result needs no further pass over the data, which would draw random numbers. Counters are copied. A teacher
-    has statistics of its own (``own_statistics``), because the network in training sees changed images.
+    and the result needs no further pass over the data, which would draw random numbers. Counters are copied.
 
     The update is PyTorch's ``get_ema_multi_avg_fn``. Its ``AveragedModel`` also averages counters, and waits for the
     GPU in every step. Ignite's ``EMAHandler`` (0.5.5) has no state dict, so a resumed run would begin a new average and
@@ -41,8 +38,6 @@ class WeightAverage:
     Attributes:
         network: the averaged network: a copy with the same keys, in evaluation mode and without gradients.
         updates: number of steps averaged so far.
-        own_statistics: whether batch norm layers of the average collect statistics of the images that it predicts in
-            training, see ``predicting``, in place of averaged ones; false at first.
 
     Raises:
         ConfigError: if ``decay`` is out of range.
@@ -57,7 +52,6 @@ class WeightAverage:
         self.updates = 0
         self.source = network
         self.network = copy.deepcopy(network).requires_grad_(False).eval()
-        self.own_statistics = False
 
     def begin(self) -> None:
         """Start from the weights of the network as they are now, unless the average has begun."""
@@ -68,7 +62,7 @@ class WeightAverage:
     def update(self) -> None:
         """Include the network's present weights; call it after each step of its optimizer."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        averaged, current = self._tensors(self.network), self._tensors(self.source)
+        averaged, current = _tensors(self.network), _tensors(self.source)
         floating = [index for index, tensor in enumerate(averaged) if tensor.is_floating_point()]
         average = get_ema_multi_avg_fn(decay)
         average([averaged[index] for index in floating], [current[index] for index in floating], self.updates)
@@ -86,26 +80,7 @@ class WeightAverage:
         self.network.load_state_dict(state["network"])
         self.updates = state["updates"]
 
-    @contextmanager
-    def predicting(self) -> Iterator[nn.Module]:
-        """Give the averaged network for predictions in training; with its own statistics, it collects them."""
-        layers = self._own_layers()
-        for layer in layers:
-            layer.train()
-        try:
-            yield self.network
-        finally:
-            for layer in layers:
-                layer.eval()
 
-    def _own_layers(self) -> list[nn.Module]:
-        """Return the layers of the averaged network with statistics of their own."""
-        layers = self.network.modules() if self.own_statistics else ()
-        return [layer for layer in layers if isinstance(layer, _BatchNorm)]
-
-    def _tensors(self, network: nn.Module) -> list[Tensor]:
-        """Return the parameters, and the buffers that belong to the average."""
-        layers = set(self._own_layers())
-        own = {name for name, layer in self.network.named_modules() if layer in layers} if layers else set()
-        buffers = (x for name, x in network.named_buffers() if name.rpartition(".")[0] not in own)
-        return [x.detach() for x in chain(network.parameters(), buffers)]
+def _tensors(network: nn.Module) -> list[Tensor]:
+    """Return parameters and buffers."""
+    return [tensor.detach() for tensor in chain(network.parameters(), network.buffers())]

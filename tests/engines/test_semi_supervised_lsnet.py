@@ -69,7 +69,7 @@ def test_without_a_weight_it_is_the_trainer_of_lsnet_bit_for_bit(batch, unlabele
 def test_terms_by_hand(batch, unlabeled, kind):
     """With a learning rate of 0, both steps have the same network."""
     trainer = with_teacher([batch], unlabeled, lr=0.0, consistency_loss=kind, strong_change=lambda x: 1 - x)
-    network, teacher = copy.deepcopy(trainer.network).train(), copy.deepcopy(trainer.network).train()
+    network, teacher = copy.deepcopy(trainer.network).train(), copy.deepcopy(trainer.network).eval()
     torch.manual_seed(5)
     trainer.run()
 

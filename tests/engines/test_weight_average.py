@@ -55,25 +55,6 @@ def test_running_statistics_are_averaged_and_counters_copied():
     assert average.network.num_batches_tracked.item() == 40, "no tensor is shared"
 
 
-def test_own_statistics_are_those_of_the_images_that_the_average_predicts():
-    network = nn.Sequential(nn.BatchNorm1d(1), nn.Linear(1, 1))
-    average = WeightAverage(network, 0.99)
-    average.own_statistics = True
-    network.train()
-    network(torch.tensor([[10.0], [30.0]]))  # changed images; running mean 0.9 * 0 + 0.1 * 20 = 2
-    nn.init.constant_(network[1].weight, 3.0)
-    before = average.network[1].weight.item()
-    with average.predicting() as teacher:
-        found = teacher(torch.tensor([[1.0], [3.0]]))  # running mean 0.1 * 2 = 0.2
-    assert found.diff(dim=0).item() == pytest.approx(2 * before, rel=1e-4), "normalized by the batch"
-    average.update()
-    assert network[0].running_mean.item() == pytest.approx(2.0)
-    assert average.network[0].running_mean.item() == pytest.approx(0.2)
-    assert average.network[0].num_batches_tracked.item() == 1
-    assert average.network[1].weight.item() == pytest.approx(0.1 * before + 0.9 * 3)
-    assert not average.network[0].training
-
-
 def test_the_averaged_network_is_ready_for_use():
     network = SegANSegmentor(1, 1, base_channels=4)
     averaged = WeightAverage(network, 0.9).network
