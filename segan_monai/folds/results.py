@@ -32,7 +32,12 @@ class Results(NamedTuple):
 
 
 def write_results(
-    plan: Plan, runs: Sequence[FoldRun], errors: Mapping[str, str], ensembles: bool, region_rules: bool
+    plan: Plan,
+    runs: Sequence[FoldRun],
+    errors: Mapping[str, str],
+    ensembles: bool,
+    region_rules: bool,
+    skipped: Sequence[str] = (),
 ) -> Results:
     """Score all cases out of fold, choose a configuration, and write ``folds.md``, ``folds.csv`` and ``folds.json``.
 
@@ -44,11 +49,12 @@ def write_results(
         errors: configuration to error messages of its failed folds; these are no candidates.
         ensembles: whether ensembles of the configurations are candidates too; the runs then have saved maps.
         region_rules: whether to choose the post-processing of the winner on all cases; the runs then have saved maps.
+        skipped: result of ``skipped_steps``.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    runs, notes = list(runs), []
+    runs, notes = list(runs), list(skipped)
     candidates = [name for name in plan.table.rows if name not in errors]
     for members in ensembles_of(candidates) if ensembles else ():
         of_members = [[run for run in runs if run.row == name] for name in members]
