@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from segan_monai.errors import DataError
 from segan_monai.files import whole_file, write_text
+from segan_monai.folds.calibration import describe_calibration, pooled_calibration
 from segan_monai.folds.choice import choose_row
 from segan_monai.folds.ensembles import ensemble_name, ensembles_of, score_ensemble
 from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores
@@ -69,6 +70,8 @@ def write_results(
     if choice is not None and region_rules:
         rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
         notes.append(describe_rules(rules))
+    calibration, without = pooled_calibration(runs)
+    notes += [*without, *describe_calibration(calibration)]
     text = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
     write_text(plan.output_dir / "folds.md", text)
     with whole_file(plan.output_dir / "folds.csv") as file:
@@ -77,6 +80,6 @@ def write_results(
     record_file.unlink(missing_ok=True)  # of an earlier choice
     if choice is None:
         return Results(text, None)
-    record = record_of_choice(plan, runs, scores, choice, rules)
+    record = record_of_choice(plan, runs, scores, choice, rules, calibration)
     write_json(record_file, record, allow_nan=False)
     return Results(text, record)
