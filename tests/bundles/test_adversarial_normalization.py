@@ -99,6 +99,20 @@ def test_train_resume_evaluate_and_infer(brains, trained, tmp_path):
         np.testing.assert_allclose(*pair, atol=1e-5)
 
 
+def test_inference_warns_of_images_unlike_those_of_the_training(brains, trained, tmp_path, caplog):
+    profiles = json.loads((trained / "models" / "domains.json").read_text(encoding="utf-8"))["profiles"]
+    assert {name: len(images) for name, images in profiles.items()} == {"MRBrainS": 1, "iSEG": 1}, "validation cases"
+    split = json.loads((trained / "run" / "split.json").read_text(encoding="utf-8"))
+    known = next(name for name in split["validation"] if name.startswith("iSEG"))
+    settings = {"dataset_dir": str(brains), "ckpt_dir": str(trained / "models"), "save_overlays": False}
+    run("inference", output_dir=str(tmp_path / "same"), **settings)
+    assert f"case {known} is unlike" not in caplog.text
+    other_scanner = {"_target_": "AdjustContrastd", "keys": "image", "gamma": 6.0}
+    run("inference", output_dir=str(tmp_path / "other"), simulation=[other_scanner], **settings)
+    assert f"case {known} is unlike the images of every training domain" in caplog.text
+    assert "4 of 4 cases are unlike the images of every training domain" in caplog.text
+
+
 def test_regions_by_the_name_of_a_convention(brains, tmp_path):
     settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "regions": "brats2023"}
     run("training", output_dir=str(tmp_path / "run"), epochs=1, **settings)
