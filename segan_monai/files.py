@@ -105,11 +105,17 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[Path]:
             os.close(folder)
 
 
-def write_text(file: str | os.PathLike[str], text: str) -> None:
+def write_text(file: str | os.PathLike[str], text: str, errors: str = "strict") -> None:
     """Write text in UTF-8, atomically, see ``whole_file``.
+
+    Args:
+        file: destination; its folder must exist.
+        text: the content.
+        errors: what to do with characters that UTF-8 lacks, such as those of file names in other encodings; see
+            ``str.encode``.
 
     Raises:
         OutputError: The file cannot be written.
     """
     with whole_file(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=errors)

@@ -12,6 +12,8 @@ from segan_monai.errors import ConfigError
 
 QUALITY = "quality.json"
 """Name of the quality model's file beside the weights."""
+QUALITY_CRITIC = "quality_critic"
+"""Name of the folder beside the weights with the critic that estimates the quality of label maps of any origin."""
 DOMAINS = "domains.json"
 """Name of the file beside the weights with the intensity profiles of the training domains."""
 

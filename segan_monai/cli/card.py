@@ -23,19 +23,24 @@ def card(
 ) -> None:
     """Write a model card with the fields of MONAI's model zoo and the topics of CLAIM 2024.
 
-    It is filled from metadata.json, model.json, split.json, run.json and summary.json. What they do not say is marked
-    as blank, to be filled in by you.
+    It is filled from metadata.json, data_license.txt, model.json, split.json, run.json and summary.json. What they do
+    not say is marked as blank, to be filled in by you.
 
     Example: segan-monai card hippocampus --evaluation OUT/evaluation -o model_card.md
     """
     from segan_monai.bundles_by_name import bundle_of_run, find_bundle
     from segan_monai.files import write_text
+    from segan_monai.member_weights import weight_files
     from segan_monai.report.card import BLANK, model_card
+    from segan_monai.trained import settings_file
 
     source = Path(bundle).expanduser()
     is_run = (source / "run.json").is_file()
     folder = bundle_of_run(source) if is_run else find_bundle(bundle)
-    text = model_card(folder, source if is_run else folder / "models", evaluation)
+    training = source if is_run else folder / "models"
+    if not settings_file(weight_files(None, training)[0]).is_file():
+        typer.echo(f"{training} has no weights with a model.json: fields that follow from it are blank", err=True)
+    text = model_card(folder, training, evaluation)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)
     typer.echo(f"written: {file}; {text.count(BLANK) - 1} fields are to be filled in")

@@ -135,6 +135,7 @@ def _run_table(
     plan: Plan, tasks: Sequence[Task], run: Callable[[Task], dict[str, Any]], cluster: Cluster | None
 ) -> bool:
     """Run a table and write it after each run; return whether a run failed."""
+    from segan_monai.files import write_text
     from segan_monai.reproduce import RunFailedError, draw_curve, format_csv, format_markdown, run_tasks
 
     table = plan.table
@@ -150,10 +151,10 @@ def _run_table(
             results[task] = outcome
         runs = [results[task] for task in tasks if task in results]
         if runs:
-            markdown.write_text(format_markdown(plan, runs, errors), encoding="utf-8")
-            csv.write_text(format_csv(runs), encoding="utf-8")
+            write_text(markdown, format_markdown(plan, runs, errors))
+            write_text(csv, format_csv(runs))
             if table.labels:
-                curve.write_text(draw_curve(table, runs), encoding="utf-8")
+                write_text(curve, draw_curve(table, runs))
     if runs:
         typer.echo(format_markdown(plan, runs, errors))
         typer.echo(format_csv(runs))

@@ -56,7 +56,9 @@ def average_predictions(
     for member in members[1:]:
         _require_same(members[0], member)
     steps: list[Any] = [RegionRulesd("pred", list(regions), region_rules)] if region_rules else []
-    threshold = 0.5 if region_rules else label_threshold(members)  # rules have thresholds of their own
+    threshold = label_threshold(members)  # also refuses a sigmoid beside a softmax
+    if region_rules:
+        threshold = 0.5  # rules have thresholds of their own
     steps.append(RegionsToLabelMapd("pred", regions, output_labels, threshold))
     steps.append(SaveCased("pred", output_dir=output_dir, output_postfix="seg", output_dtype=torch.uint8))
     if save_probabilities:

@@ -14,7 +14,7 @@ from monai.bundle import ConfigParser
 from segan_monai._version import __version__
 from segan_monai.errors import ConfigError
 from segan_monai.export.formats import ExportedBundle
-from segan_monai.files import writing
+from segan_monai.files import write_text, writing
 from segan_monai.member_weights import DOMAINS, QUALITY
 
 _APP = """\
@@ -117,4 +117,4 @@ def _config(exported: ExportedBundle) -> dict[str, Any]:
 
 def _write(file: Path, content: str | dict[str, Any]) -> None:
     text = content if isinstance(content, str) else json.dumps(content, indent=4) + "\n"
-    file.write_text(text, encoding="utf-8")
+    write_text(file, text)

@@ -12,19 +12,19 @@ from typing import Any
 import torch
 
 from segan_monai.errors import ConfigError
-from segan_monai.files import whole_file, writing
+from segan_monai.files import sha256_of, whole_file, writing
 from segan_monai.finite import is_finite
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import DOMAINS, QUALITY, split_of, weight_files
+from segan_monai.member_weights import DOMAINS, QUALITY, QUALITY_CRITIC, split_of, weight_files
 from segan_monai.networks import read_checkpoint
-from segan_monai.trained import require_same_settings, settings_file, write_trained_settings
+from segan_monai.trained import changed_files, require_same_settings, settings_file, write_trained_settings
 
 
 def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: bool = False) -> list[Path]:
     """Copy the weights of trainings into a bundle, each with its ``model.json``, ``split.json`` and ``domains.json``.
 
-    One training becomes ``model.pt`` in the folder, with its ``quality.json`` if the weights stay as they are. Several
-    become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
+    One training becomes ``model.pt`` in the folder, with its ``quality_critic``, and its ``quality.json`` if the
+    weights stay as they are. Several become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
 
     Args:
         trainings: output folders of trainings, or their files of weights.
@@ -36,11 +36,11 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
         The written files of weights.
 
     Raises:
-        ConfigError: a training has no weights, settings or split; the settings of two trainings differ; a weight is
-            too large for float16; or the folder has weights.
+        ConfigError: a training has no weights, settings or split, or they do not belong together; two trainings are
+            the same, or their settings differ; a weight is too large for float16; or the folder has weights.
         OutputError: a file cannot be written.
     """
-    files, folder = weight_files(trainings, folder), Path(folder)
+    files, folder = [_weights_of(Path(training).expanduser()) for training in trainings], Path(folder)
     for file in files:
         for needed in (settings_file(file), split_of(file)):
             if not needed.is_file():
@@ -48,7 +48,18 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
                     f"{needed} does not exist; expected the settings and the split of the training beside {file}. Give "
                     "the output folder of the training."
                 )
-    require_same_settings(files, ())
+        if changed := changed_files(file):
+            raise ConfigError(
+                f"{', '.join(map(str, changed))}: another file than {settings_file(file)} names, by its SHA-256. Copy "
+                "the output folder of the training again as a whole."
+            )
+    known: dict[str | None, Path] = {}
+    for file in files:
+        if (other := known.setdefault(sha256_of(file), file)) is not file:
+            raise ConfigError(f"{other} and {file} are the same weights; expected different members of an ensemble.")
+    require_same_settings(
+        files, (), "Do not include them: name these members by --weights of each run, and set --{key} there."
+    )
     if (found := weight_files(None, folder))[0].is_file():
         raise ConfigError(f"{folder} has weights, {found[0]}. Move them elsewhere, or give another folder.")
     targets = [folder if len(files) == 1 else folder / f"fold_{number}" for number in range(len(files))]
@@ -63,10 +74,20 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
             _copy(file, target / "model.pt")
             if len(files) == 1:
                 _copy(file.with_name(QUALITY), target / QUALITY)
+        if len(files) == 1 and (critic := file.with_name(QUALITY_CRITIC)).is_dir():
+            with writing(target / QUALITY_CRITIC):
+                shutil.copytree(critic, target / QUALITY_CRITIC, dirs_exist_ok=True)
         _copy(split_of(file), target / "split.json")
         _copy(file.with_name(DOMAINS), target / DOMAINS)
         write_trained_settings(target / "model.pt", read_json_object(settings_file(file)))
     return [target / "model.pt" for target in targets]
+
+
+def _weights_of(training: Path) -> Path:
+    file = training / "model.pt" if training.is_dir() else training
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist; expected the output folder of a finished training, with model.pt.")
+    return file
 
 
 def _copy(file: Path, target: Path) -> None:

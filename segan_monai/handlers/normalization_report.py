@@ -108,7 +108,8 @@ class NormalizationReport:
         if (summary := self.output_dir / "summary.json").is_file():
             write_json(summary, {**read_json_object(summary), "normalization": record["change"]}, allow_nan=False)
         for domain, change in record["change"].items():
-            logger.info("normalization of %s: %s", domain, ", ".join(f"{k} {v:.3f}" for k, v in change.items() if v))
+            found = ", ".join(f"{name} {value:.3f}" for name, value in change.items() if value is not None)
+            logger.info("normalization of %s: %s", domain, found)
         self.draw(record["jensen_shannon_divergence_nats"])
 
     def _by_domain(self, changes: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:

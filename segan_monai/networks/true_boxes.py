@@ -17,21 +17,28 @@ from segan_monai.networks.localization import RoIs, from_edges
 def of_whole_objects(label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Remove objects that touch pixels without a known label: nothing is known of their box and its centre [ours].
 
+    The centre may lie beside the visible pixels of an object, so the background in the box around them is hidden too.
+
     Args:
         label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
         known: (B, K, H, W), 1 where the label is known, else 0.
 
     Returns:
-        The label without these objects, and where it is known, without their pixels; both of the given types.
+        The label without these objects, and where it is known, without the boxes of these objects, but with the pixels
+        of others in them; both of the given types.
     """
     label = label * (known > 0.5)
     known = known.clone()
     for image, channel in (known <= 0.5).flatten(2).any(2).nonzero().tolist():
         objects, _ = ndimage.label((label[image, channel] > 0.5).cpu().numpy(), TOUCHING)
         near = ndimage.binary_dilation((known[image, channel] <= 0.5).cpu().numpy(), TOUCHING)
-        cut = torch.from_numpy((objects > 0) & np.isin(objects, objects[near])).to(label.device)
-        label[image, channel][cut] = 0
-        known[image, channel][cut] = 0
+        cut, boxes = np.unique(objects[near & (objects > 0)]), ndimage.find_objects(objects)
+        whole = (objects > 0) & ~np.isin(objects, cut)
+        hidden = np.zeros_like(whole)
+        for number in cut:
+            hidden[boxes[number - 1]] = True
+        label[image, channel] *= torch.from_numpy(whole).to(label)
+        known[image, channel][torch.from_numpy(hidden & ~whole).to(known.device)] = 0
     return label, known
 
 

@@ -96,10 +96,8 @@ def new_bundle(
         _write_json(folder / "configs" / "metadata.json", adapt_metadata(metadata, method, described, found, chosen))
         reasons = {key: choice._asdict() for key, choice in chosen.items()}
         _write_json(folder / "fingerprint.json", {"data": found.as_json(), "choices": reasons})
-        (folder / "docs" / "README.md").write_text(
-            bundle_document(name, method, described, found, chosen), encoding="utf-8"
-        )
-        (folder / "docs" / "data_license.txt").write_text(_licence(described), encoding="utf-8")
+        write_text(folder / "docs" / "README.md", bundle_document(name, method, described, found, chosen))
+        write_text(folder / "docs" / "data_license.txt", _licence(described))
     return folder, found, chosen
 
 

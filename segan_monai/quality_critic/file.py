@@ -15,12 +15,12 @@ from torch import nn
 from segan_monai.errors import ConfigError
 from segan_monai.files import sha256_of, whole_file
 from segan_monai.json_files import write_json
+from segan_monai.member_weights import QUALITY_CRITIC
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality import QualityModel
 from segan_monai.quality.file import read_fit, require_settings
 from segan_monai.quality_critic.network import CriticNetwork
 
-FOLDER = "quality_critic"
 VERSION = 1
 OF_IMAGES = (
     *("modalities", "spacing_mm", "intensity_window", "skull_stripped", "test_crop_size", "hu_window", "regions"),
@@ -62,7 +62,7 @@ def write_critic(
     Raises:
         OutputError: A file cannot be written.
     """
-    folder = weights_dir / FOLDER
+    folder = weights_dir / QUALITY_CRITIC
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "critic.pt") as temporary:
         torch.save(critic.network.state_dict(), temporary)
@@ -90,7 +90,7 @@ def read_critic(weights_dir: Path, settings: Mapping[str, Any]) -> Critic:
     Raises:
         ConfigError: There is no critic; a file is damaged, or of another version; or the settings differ.
     """
-    file = weights_dir / FOLDER / "critic.json"
+    file = weights_dir / QUALITY_CRITIC / "critic.json"
     missing = (
         f"{file} does not exist; expected a quality critic beside the weights. Fit it: segan-monai "
         f"fit-quality-critic FOLDS/*/seed_0_fold_*/out_of_fold -o {weights_dir}"

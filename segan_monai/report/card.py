@@ -15,6 +15,7 @@ from typing import Any
 from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import weight_files
 from segan_monai.report.claim import OF_RESULTS, items_of
 
 BLANK = "**to be filled in**"
@@ -27,7 +28,8 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
 
     Args:
         bundle: folder of the bundle, with ``configs/metadata.json``.
-        training: folder with ``model.json``, ``split.json`` and ``run.json``, as far as they exist.
+        training: folder with ``model.json``, ``split.json`` and ``run.json``, as far as they exist. Of an ensemble
+            (``fold_0``, ``fold_1`` and so on), settings and split are those of the first network.
         evaluation: output folder of an evaluation, with ``summary.json``.
 
     Raises:
@@ -36,8 +38,10 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
     if not (bundle / "configs" / "metadata.json").is_file():
         raise DataError(f"{bundle} has no configs/metadata.json; expected the folder of a bundle.")
     about = read_json_object(bundle / "configs" / "metadata.json")
-    run, model = _record(training, "run.json"), _record(training, "model.json")
-    split = read_split(training / "split.json") if training and (training / "split.json").is_file() else {}
+    files = [] if training is None else weight_files(None, training)
+    first = files[0].parent if files else None
+    run, model = _record(training, "run.json"), _record(first, "model.json")
+    split = read_split(first / "split.json") if first and (first / "split.json").is_file() else {}
     summary, evaluated = _record(evaluation, "summary.json"), _record(evaluation, "run.json")
     if evaluation is not None and not summary:
         raise DataError(f"{evaluation} has no summary.json; expected the output folder of an evaluation.")
@@ -48,10 +52,10 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         "Reference standard": _reference(about),
         "Partitions": _partitions(split),
         "Network": _network(about, model, run),
-        "Training": _training(run),
+        "Training": _training(run, split, _members(training, evaluated)),
         "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
         "Discussion": _discussion(about),
-        "Other information": _other(about),
+        "Other information": _other(about, bundle / "docs" / "data_license.txt"),
     }
     lines = [f"# Model card: {about.get('name', bundle.name)}", ""]
     blanks = sum(_text(value) == BLANK for fields in sections.values() for value in fields.values())
@@ -62,6 +66,8 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         f"{blanks} are {BLANK}.",
         "",
     ]
+    if first and len(files) > 1:
+        lines += [f"Settings and partitions are those of {first.name}, the first of {len(files)} networks.", ""]
     for title, fields in sections.items():
         lines += [f"## {title}", "", "| field | value | item |", "|---|---|---|"]
         lines += [f"| {name} | {_text(value)} | {items_of(title, name)} |" for name, value in fields.items()]
@@ -167,12 +173,48 @@ def _network(about: Fields, model: Fields, run: Fields) -> Fields:
         "settings": settings,
         "output": about.get("pred_classes"),
         "software": model.get("versions") or run.get("versions") or about.get("required_packages_version"),
-        "initial weights": None,
+        "initial weights": _initial_weights(_config_of_training(run)),
     }
 
 
-def _training(run: Fields) -> Fields:
-    config = run.get("config", {}) if "epochs" in run.get("config", {}) else {}
+def _config_of_training(run: Fields) -> Fields:
+    config = run.get("config", {})
+    return config if "epochs" in config else {}
+
+
+def _initial_weights(config: Fields) -> str | None:
+    """Return from which weights a training began; None if its config does not say it."""
+    # a viewer sets the epochs by an expression, and loads the weights that it serves
+    if not isinstance(config.get("epochs"), int) or "load_" in json.dumps(config):
+        return None
+    files = [f"{key} {config[key]}" for key in ("localizer_weights", "segmentor_weights") if config.get(key)]
+    return ", ".join([*files, f"{'else ' if files else ''}random, seed {config.get('seed')}"])
+
+
+def _selection(config: Fields, split: Fields) -> str | None:
+    """Return how a training chose the weights among those of its epochs; None if its files do not say it."""
+    interval, cases = config.get("val_interval"), len(split.get("validation", ()))
+    metrics = list(config.get("validate", {}).get("key_metric", {}))
+    if not isinstance(interval, int) or not cases or len(metrics) != 1:
+        return None
+    averaged = f", of the averaged weights (decay {config['ema_decay']})" if config.get("ema_decay") else ""
+    return (
+        f"highest {metrics[0]} of the {cases} validation cases, measured every {interval} epochs and after the last"
+        f"{averaged}"
+    )
+
+
+def _members(training: Path | None, evaluated: Fields) -> int:
+    """Return how many networks the evaluation averaged, or else lie in the folder of the weights; 0 if unknown."""
+    weights = evaluated.get("config", {}).get("weights")
+    if isinstance(weights, list):
+        return len(weights)
+    return sum(file.is_file() for file in weight_files(None, training)) if training is not None else 0
+
+
+def _training(run: Fields, split: Fields, members: int) -> Fields:
+    config = _config_of_training(run)
+    ensemble = f"mean probability of {members} networks" if members > 1 else "none: one network"
     plain = {
         name: config[name]
         for name in ("epochs", "batch_size", "learning_rate", "seed")
@@ -182,8 +224,8 @@ def _training(run: Fields) -> Fields:
         "hyperparameters": plain,
         "command": f"`{run['command']}`" if run.get("command") and config else None,
         "hardware": run.get("hardware") if config else None,
-        "selection of the final model": None,
-        "ensemble": None,
+        "selection of the final model": _selection(config, split),
+        "ensemble": ensemble if members else None,
     }
 
 
@@ -196,7 +238,7 @@ def _evaluation(summary: Fields, evaluated: Fields, calibration: Fields) -> Fiel
         "uncertainty and significance": None,
         "calibration": calibration,
         "robustness": None,
-        "explainability": None,
+        "explainability": "none; the report shows the outlines on the images" if summary else None,
         "validation on external data": None,
         "failures per region": failures,
         "rule for empty masks": summary.get("empty_mask_rule"),
@@ -211,11 +253,13 @@ def _discussion(about: Fields) -> Fields:
     }
 
 
-def _other(about: Fields) -> Fields:
+def _other(about: Fields, data_license: Path) -> Fields:
+    weights = about.get("weights_license")
     return {
         "registration and protocol": None,
         "code and weights": None,
-        "licence of the data": None,
+        "licence of the data": data_license.read_text(encoding="utf-8") if data_license.is_file() else None,
+        **({"licence of the weights": weights} if weights else {}),
         "funding": None,
         "changes": about.get("changelog"),
     }

@@ -72,11 +72,12 @@ def read_run(folder: Path) -> RunFolder:
     run.split = _split(folder / "split.json")
     run.summary = _json(folder / "summary.json", ("regions", "not_evaluated"))
     run.calibration = _json(folder / "calibration.json")
-    run.journal = _json(folder / "inference.json", ("cases",))
     history = _table(folder / "history.csv", _HISTORY)
     run.history = None if history is None else with_phases(history)
     run.metrics = _table(folder / "metrics.csv", COLUMNS)
     run.quality = _table(folder / "quality.csv", _QUALITY)
+    if run.quality is not None:  # else of another run in this folder
+        run.journal = _json(folder / "inference.json", ("cases",))
     try:
         if (folder / "previews.npz").is_file():
             run.previews = load_previews(folder / "previews.npz")

@@ -16,7 +16,7 @@ import pandas as pd
 from segan_monai._version import __version__
 from segan_monai.data.split_file import counts_of_parts
 from segan_monai.data.unlabeled import count_text
-from segan_monai.files import whole_file
+from segan_monai.files import write_text
 from segan_monai.metrics.overlap import EMPTY_MASK_RULE
 from segan_monai.metrics.parts import describe_parts
 from segan_monai.metrics.summary import DISTANCES, FAILURE_RULE, summarize
@@ -60,8 +60,7 @@ def write_report(folders: Sequence[str | os.PathLike[str]], file: str | os.PathL
         rules=f"{FAILURE_RULE} {EMPTY_MASK_RULE}",
     )
     file.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(file) as partial:
-        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(file, page, errors="backslashreplace")
     return file
 
 

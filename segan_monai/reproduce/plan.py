@@ -110,14 +110,20 @@ def check_overrides(plan: Plan, rows: Iterable[str]) -> None:
     Raises:
         ConfigError: All rows set the key themselves.
     """
-    of_rows = [{key: file.name for file in plan.table.rows[row] for key in read_config_file(file)} for row in rows]
-    for key in plan.overrides:
-        if all(key in of_row for of_row in of_rows):
-            files = ", ".join(sorted({of_row[key] for of_row in of_rows}))
+    rows = list(rows)
+    for key, of_rows in rows_that_set(plan, rows).items():
+        if len(of_rows) == len(rows):
+            files = ", ".join(sorted(set(of_rows.values())))
             raise ConfigError(
                 f"--set {key} has no effect: each row of '{plan.table.name}' sets this key itself. Omit it, or change "
                 f"the key in the rows' overlays ({files})."
             )
+
+
+def rows_that_set(plan: Plan, rows: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return, for each setting of all rows, the rows that set this key themselves, and the name of the overlay."""
+    of_rows = {row: {key: file.name for file in plan.table.rows[row] for key in read_config_file(file)} for row in rows}
+    return {key: {row: own[key] for row, own in of_rows.items() if key in own} for key in plan.overrides}
 
 
 def chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:

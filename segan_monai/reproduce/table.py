@@ -17,7 +17,7 @@ from segan_monai._version import __version__
 from segan_monai.data.unlabeled import count_text
 from segan_monai.metrics.summary import DISTANCES
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
-from segan_monai.reproduce.plan import Plan
+from segan_monai.reproduce.plan import Plan, rows_that_set
 from segan_monai.reproduce.published import ResultTable, recorded_name
 
 TITLES = {
@@ -93,6 +93,9 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."
         )
+        of_table = [row for row in table.rows if any(run["row"] == row for run in runs)]
+        if kept := [f"{key} ({', '.join(own)})" for key, own in rows_that_set(plan, of_table).items() if own]:
+            notes.append(f"Not changed by --set, because these rows set the key themselves: {'; '.join(kept)}.")
         if unknown := [_title(metric) for metric in table.metrics if any(_is_unknown(run, metric) for run in runs)]:
             notes.append(f"{' and '.join(unknown)} left out: the spacing of the images is unknown.")
         if folds:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai._version import __version__
-from segan_monai.files import whole_file
+from segan_monai.files import write_text
 from segan_monai.simulated_data import is_simulated
 from segan_monai.sweep.plots import importance_bars, parallel_coordinates, progress
 from segan_monai.sweep.results import SweepTrial
@@ -76,8 +76,7 @@ def write_sweep_page(sweep: Sweep, trials: Sequence[SweepTrial], command: str = 
         best=json.dumps(trials[0].settings, indent=4),
     )
     file = sweep.output_dir / "sweep.html"
-    with whole_file(file) as partial:
-        partial.write_text(page, encoding="utf-8", errors="backslashreplace")
+    write_text(file, page, errors="backslashreplace")
     return file
 
 

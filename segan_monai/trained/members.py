@@ -13,12 +13,15 @@ from segan_monai.trained.record import ADJUSTABLE
 from segan_monai.trained.settings_file import read_trained_settings, settings_file
 
 
-def require_same_settings(files: Sequence[Path], given: Collection[str]) -> None:
+def require_same_settings(
+    files: Sequence[Path], given: Collection[str], remedy: str = "Set --{key} for the whole ensemble."
+) -> None:
     """Check that the weights of all members of an ensemble were trained with the same settings.
 
     Args:
         files: one file of weights per member.
         given: keys that the user has set; those of ``ADJUSTABLE`` may differ then.
+        remedy: what to do about a key of ``ADJUSTABLE`` that differs, in the error message.
 
     Raises:
         ConfigError: The settings of two members differ, or ``model.json`` is damaged.
@@ -27,11 +30,9 @@ def require_same_settings(files: Sequence[Path], given: Collection[str]) -> None
     for file in files[1:]:
         other = read_trained_settings(file)
         for key, (one, two) in contradictions(first, other, [key for key in ADJUSTABLE if key in given]).items():
-            remedy = (
-                f"Set --{key} for the whole ensemble."
+            advice = (
+                remedy.format(key=key)
                 if key in ADJUSTABLE
                 else "Members of one run need the same settings; segan-monai ensemble averages members with other ones."
             )
-            raise ConfigError(
-                f"--weights: {key} is {one} for {files[0]}, but {two} for {file} ({settings_file(file)}). {remedy}"
-            )
+            raise ConfigError(f"{key} is {one} for {files[0]}, but {two} for {file} ({settings_file(file)}). {advice}")

@@ -20,6 +20,7 @@ from segan_monai.transforms.case_loader import Header
 from segan_monai.transforms.load_case import LoadCased
 
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
+_BACKGROUND = 127  # highest grey value in a mask picture that is not the organ
 _GREY_TOLERANCE = 16  # maximum channel difference, as caused by lossy compression
 
 
@@ -29,7 +30,7 @@ class LoadCTd(LoadCased):
     Volumes are loaded as by ``LoadCased``. Grey values 0 to 255 of a picture are mapped to the Hounsfield units of its
     window, and its axes determine the affine, so later transforms treat both alike. The pixel spacing of a picture is
     unknown and set to 1 mm. A mask picture is 1 where its grey value exceeds 127, which is robust to lossy JPEG. Pixels
-    of exactly ``ignore_label`` keep that value, which needs a lossless picture such as PNG.
+    of exactly ``ignore_label`` (at most 127) keep that value, which needs a lossless picture such as PNG.
 
     Args:
         keys: the image first, then label maps on its grid.
@@ -46,7 +47,8 @@ class LoadCTd(LoadCased):
     Raises:
         DataError: on call, as ``LoadCased``; also if a picture is damaged, in colour or of more than 8 bits, or if a
             nonzero mask has no value above 127.
-        ConfigError: if ``picture_axes`` or ``picture_window`` is invalid.
+        ConfigError: if ``picture_axes`` or ``picture_window`` is invalid; on call, if a mask is a picture and
+            ``ignore_label`` is above 127, the values of the organ.
     """
 
     def __init__(
@@ -145,9 +147,14 @@ def _grey(picture: Image.Image) -> np.ndarray:
 
 
 def _mask(label: MetaTensor, ignore_label: int | None) -> torch.Tensor:
+    if ignore_label is not None and ignore_label > _BACKGROUND:
+        raise ConfigError(
+            f"ignore_label is {ignore_label}, but in a mask picture such as {label.meta.get('source_files')} all above "
+            "127 is the organ. Mark unknown pixels with a value from 1 to 127, such as 127, and set ignore_label to it."
+        )
     values = label.as_tensor()
     unknown = torch.zeros_like(values, dtype=torch.bool) if ignore_label is None else values == ignore_label
-    mask = ((values > 127) & ~unknown).float()
+    mask = (values > _BACKGROUND).float()
     brightest = float(values.masked_fill(unknown, 0).max())
     if brightest > 0 and not mask.any():
         raise DataError(

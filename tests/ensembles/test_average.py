@@ -84,6 +84,8 @@ def test_the_mean_of_a_softmax_is_compared_with_the_background(folders, tmp_path
     (folders[0] / "run.json").write_text(json.dumps({"config": {"regions": REGIONS}}), encoding="utf-8")
     with pytest.raises(DataError, match=r"are of a sigmoid, those in .* of a softmax"):
         average_predictions(folders, tmp_path / "mixed")
+    with pytest.raises(DataError, match=r"are of a sigmoid, those in .* of a softmax"):
+        average_predictions(folders, tmp_path / "mixed", {"anterior": {"threshold": 0.4}})
 
 
 def test_rules_and_values_of_the_label_map(folders, tmp_path):

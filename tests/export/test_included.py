@@ -33,6 +33,8 @@ def write_training(folder, seed, **settings):
     torch.save(made.state_dict(), folder / "model.pt")
     (folder / "split.json").write_text(json.dumps({"training": [f"of {seed}"], "validation": []}), encoding="utf-8")
     (folder / "quality.json").write_text("{}", encoding="utf-8")
+    (folder / "quality_critic").mkdir()
+    (folder / "quality_critic" / "critic.json").write_text("{}", encoding="utf-8")
     (folder / "domains.json").write_text("{}", encoding="utf-8")
     write_trained_settings(folder / "model.pt", {"settings": settings, "network": "Sequential"})
     return folder
@@ -49,6 +51,8 @@ def test_float16_weights_load_as_the_float32_numbers_that_they_are(tmp_path):
         assert torch.equal(
             value, original[name].half().to(value.dtype) if value.is_floating_point() else original[name]
         )
+    assert not file.with_name("quality.json").exists()
+    assert file.with_name("quality_critic").is_dir(), "it does not depend on the weights"
     assert not torch.equal(loaded["0.weight"], original["0.weight"])
     assert torch.allclose(loaded["0.weight"], original["0.weight"], rtol=2**-11, atol=0)
 
@@ -80,6 +84,7 @@ def test_one_training_is_copied_as_it_is(tmp_path):
     assert file == tmp_path / "models" / "model.pt"
     assert file.read_bytes() == (training / "model.pt").read_bytes()
     assert file.with_name("quality.json").is_file()
+    assert (file.with_name("quality_critic") / "critic.json").is_file()
     with pytest.raises(ConfigError, match=r"models has weights, .*model\.pt\. Move them elsewhere"):
         include_weights([training], tmp_path / "models")
 
@@ -92,8 +97,20 @@ def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path)
     state = torch.load(large / "model.pt", weights_only=True)
     state["1.running_var"][1] = 7e4
     torch.save(state, large / "model.pt")
+    with pytest.raises(ConfigError, match=r"large.model\.pt: another file than .*large.model\.json names, by its SHA"):
+        include_weights([good, large], tmp_path / "models")
+    write_trained_settings(large / "model.pt", {"settings": {"size": 7}, "network": "Sequential"})
     with pytest.raises(ConfigError, match=r"weight '1.running_var' has numbers up to 7e\+04; expected at most 65504"):
         include_weights([good, large], tmp_path / "models", half=True)
+    with pytest.raises(ConfigError, match=r"good.model\.pt and .*good.model\.pt are the same weights"):
+        include_weights([good, large, good / "model.pt"], tmp_path / "models")
+    (tmp_path / "unfinished").mkdir()
+    with pytest.raises(ConfigError, match=r"^\S*unfinished.model\.pt does not exist; expected the output folder of a"):
+        include_weights([tmp_path / "unfinished"], tmp_path / "models")
+    ruled = write_training(tmp_path / "ruled", 2, size=7, region_rules={"a": {"threshold": 0.4}})
+    plain = write_training(tmp_path / "plain", 3, size=7, region_rules=None)
+    with pytest.raises(ConfigError, match=r"region_rules is .* by --weights of each run, and set --region_rules there"):
+        include_weights([ruled, plain], tmp_path / "models")
     (good / "split.json").unlink()
     with pytest.raises(ConfigError, match=r"split\.json does not exist; expected the settings and the split"):
         include_weights([good], tmp_path / "models")

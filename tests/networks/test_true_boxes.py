@@ -89,3 +89,13 @@ def test_objects_that_touch_unknown_pixels_have_no_known_box():
     assert torch.equal(whole[0, 1], masks[0, 1])
     assert seen[0, 1].all()
     assert masks[0, 0, 0, 0] == known[0, 0, 0, 0] == 1, "the given ones stay as they are"
+
+
+def test_background_in_the_box_of_a_cut_object_is_hidden_and_another_object_in_it_is_not():
+    """The visible part of an object is an angle that ends at an unknown pixel; a whole object lies in the angle."""
+    masks, known = torch.zeros(1, 1, 4, 5), torch.ones(1, 1, 4, 5)
+    masks[0, 0, :3, 0] = masks[0, 0, 2, :3] = masks[0, 0, 0, 2] = 1
+    known[0, 0, 2, 3] = 0
+    whole, seen = of_whole_objects(masks, known)
+    assert whole[0, 0].tolist() == [[0, 0, 1, 0, 0], [0] * 5, [0] * 5, [0] * 5]
+    assert seen[0, 0].tolist() == [[0, 0, 1, 1, 1], [0, 0, 0, 1, 1], [0, 0, 0, 0, 1], [1] * 5]

@@ -266,3 +266,20 @@ def test_the_page_of_an_inference_shows_the_worst_cases_first(tmp_path):
     assert "c, lower bound 0.900: lesion: parts disagree b, lower bound 0.400 " in text
     assert page.count("data:image/png") == 2, "a has no picture"
     assert text.index("c lesion 0.950 0.900 parts disagree") < text.index("b lesion 0.700") < text.index("a lesion")
+
+
+def test_scanners_are_those_of_an_inference_and_not_of_another_run_in_its_folder(runs, tmp_path):
+    nearest = {"domain": "A", "distance": 3.0, "limit": 1.0, "far": True}
+    content = json.dumps({"cases": {"new": {"nearest_domain": nearest}, "failed": {"error": "damaged"}}})
+    (runs[1] / "inference.json").write_text(content, encoding="utf-8")
+    assert "unlike every training domain" not in text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
+    (runs[1] / "inference.json").write_text("{", encoding="utf-8")
+    assert write_report([runs[1]]).is_file()
+    for name, text in (
+        ("quality.csv", "case,region,expected_dice,lower_bound,flag\nnew,lesion,0.9,0.8,\n"),
+        ("run.json", "{}"),
+        ("inference.json", content),
+    ):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    text = text_of(write_report([tmp_path]).read_text(encoding="utf-8"))
+    assert "scanners 1 of 1 cases are unlike every training domain: new (nearest: A); inspect them" in text

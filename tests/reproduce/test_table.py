@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,16 @@ def test_markdown_says_how_to_read_it():
     assert "Dice of 0 (included in the means): U-Net 2." in text  # one in each of two regions
     assert "| Other |" in text
     assert "**Other failed**: it broke" in text
+
+
+def test_markdown_names_the_rows_that_a_setting_does_not_change(tmp_path):
+    for name, content in (("unet", {"base_channels": 8, "epochs": 3}), ("other", {"epochs": 3})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    rows = {"SegAN": [], "U-Net": [tmp_path / "unet.json"], "not run": [tmp_path / "other.json"]}
+    plan = replace(PLAN, table=replace(TABLE, rows=rows), overrides={"base_channels": 4, "epochs": 1, "norm": "group"})
+    kept = "Not changed by --set, because these rows set the key themselves: base_channels (U-Net); epochs (U-Net).\n"
+    assert kept in format_markdown(plan, RUNS)
+    assert "Not changed" not in format_markdown(PLAN, RUNS)
 
 
 def test_markdown_tells_labelled_and_unlabelled_cases_apart():

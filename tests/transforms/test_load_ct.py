@@ -40,8 +40,18 @@ def test_grey_of_the_ignore_label_is_kept(pictures):
     label = LoadCTd(ignore_label=127)(pictures)["label"]
     assert label.unique().tolist() == [0, 1, 127]
     assert (label == 127).nonzero().tolist() == [[0, 3, 3, 0]]
-    label = LoadCTd(ignore_label=255)(pictures)["label"]
-    assert label[0, :, 1, 0].tolist() == [0, 0, 1, 255, 0, 0, 0]
+    assert label[0, :, 1, 0].tolist() == [0, 0, 1, 1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("value", [128, 255])
+def test_an_ignore_label_that_is_the_organ_of_a_mask_picture_is_refused(value, pictures, tmp_path, write_volume):
+    with pytest.raises(ConfigError, match=rf"ignore_label is {value}, .*mask\.png .*from 1 to 127, such as 127"):
+        LoadCTd(ignore_label=value)(pictures)
+    volume = np.array([0, 1, value], np.int16).reshape(3, 1, 1)
+    for name in ("ct", "seg"):
+        write_volume(tmp_path / f"{name}.nii.gz", volume)
+    volumes = {"image": str(tmp_path / "ct.nii.gz"), "label": str(tmp_path / "seg.nii.gz")}
+    assert LoadCTd(ignore_label=value)(volumes)["label"].flatten().tolist() == [0, 1, value], "a volume keeps it"
 
 
 @pytest.mark.parametrize(
