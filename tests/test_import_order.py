@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": {"check", "data", "metrics", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
-    "folds": {"check", "data", "ensembles", "handlers", "metrics", "reproduce", "trained", "transforms"},
+    "folds": {"check", "data", "ensembles", "handlers", "metrics", "quality", "reproduce", "trained", "transforms"},
     "verify": {"data", "export", "networks", "simulation", "trained"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",

@@ -23,8 +23,8 @@ def card(
 ) -> None:
     """Write a model card with the fields of MONAI's model zoo and the topics of CLAIM 2024.
 
-    It is filled from metadata.json, model.json, split.json, run.json and summary.json. What they do not say is marked
-    as blank, to be filled in by you.
+    It is filled from metadata.json, data_license.txt, model.json, split.json, run.json and summary.json. What they do
+    not say is marked as blank, to be filled in by you.
 
     Example: segan-monai card hippocampus --evaluation OUT/evaluation -o model_card.md
     """

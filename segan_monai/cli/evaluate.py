@@ -105,14 +105,15 @@ def _evaluate_label_maps(
 ) -> None:
     from segan_monai.ensembles import refuse_trained_cases
     from segan_monai.metrics import evaluate_folders, find_label_maps, format_table
-    from segan_monai.quality.calibration import CALIBRATION
+    from segan_monai.quality.calibration import CALIBRATION, COUNTS
     from segan_monai.run.lock import output_folder
 
     of_references = None if regions is None else parse_regions(regions)
     of_predictions = None if prediction_regions is None else parse_regions(prediction_regions)
     refuse_trained_cases(predictions, find_label_maps(predictions).keys())
     with output_folder(output_dir):
-        (output_dir / CALIBRATION).unlink(missing_ok=True)  # of other label maps; signals.json names its metrics.csv
+        for name in (CALIBRATION, COUNTS):
+            (output_dir / name).unlink(missing_ok=True)  # of other label maps; signals.json names its metrics.csv
         table = evaluate_folders(
             predictions, references, output_dir, of_references, of_predictions, workers, ignore_label
         )

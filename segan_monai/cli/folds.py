@@ -71,6 +71,7 @@ def folds(
         evaluation_keys,
         folds_of,
         run_fold,
+        skipped_steps,
         write_results,
     )
     from segan_monai.parts import parse_part
@@ -98,7 +99,9 @@ def folds(
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)
     errors: dict[str, str] = {}
-    ensembles = ensembles and can_save_maps(plan) and len(table.rows) > 1
+    ensembles = ensembles and len(table.rows) > 1
+    skipped = skipped_steps(plan, ensembles, region_rules)
+    ensembles = ensembles and can_save_maps(plan)
     region_rules = region_rules and can_save_maps(plan) and "region_rules" in evaluation_keys(plan)
     tasks = [Task(plan, name, seed, fold) for name in table.rows for seed in numbers for fold in parts]
     save_maps = ensembles or region_rules
@@ -124,7 +127,7 @@ def folds(
         runs = [results[task] for task in tasks if task in results]
         if not runs:
             raise typer.Exit(1)
-        found = write_results(plan, runs, errors, ensembles, region_rules)
+        found = write_results(plan, runs, errors, ensembles, region_rules, skipped)
     typer.echo(found.text)
     names = ["folds.md", "folds.csv", *(["folds.json"] if found.record else [])]
     typer.echo(f"written: {', '.join(str(output_dir / name) for name in names)}")

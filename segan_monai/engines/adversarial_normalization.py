@@ -74,7 +74,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
         warm_up_error: float | None = None,
         **settings: Any,
     ) -> None:
-        super().__init__(adversaries={"discriminator": discriminator}, **{"channels_last": False, **settings})
+        super().__init__(**{"adversaries": {"discriminator": discriminator}, "channels_last": False, **settings})
         self.discriminator = discriminator
         self.discriminator_optimizer = discriminator_optimizer
         self.domain_loss = domain_loss

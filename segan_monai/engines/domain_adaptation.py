@@ -74,6 +74,8 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         if unlabeled_data_loader is not None:
             joined = JoinedLoaders(settings["train_data_loader"], {"unlabeled": unlabeled_data_loader})
             settings["train_data_loader"] = joined
+        if output_weight:  # begins with the same weights in every process, as the discriminator does
+            settings["adversaries"] = {"discriminator": settings["discriminator"], "output_critic": output_critic}
         super().__init__(**settings)
         normalizes: Any = self.network.normalizes
         if identity_weight and not normalizes:
@@ -87,7 +89,6 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         self.output_critic_optimizer = output_critic_optimizer
         self.unlabeled_statistics = unlabeled_statistics
         if self.output_critic is not None:
-            self.adversaries["output_critic"] = self.output_critic
             self.checkpointed |= {
                 "output_critic": self.output_critic,
                 "output_critic_optimizer": output_critic_optimizer,

@@ -573,7 +573,7 @@ def apply_rules(maps: NDArray, rules: Sequence[Sequence[float]]) -> NDArray:
                 from scipy.ndimage import binary_fill_holes, label
             except ImportError as error:
                 raise SystemExit(f"scipy cannot be imported ({error}). Run: pip install scipy.") from error
-            mask = binary_fill_holes(mask) if any(fill_holes) else mask
+            mask = binary_fill_holes(mask.squeeze()).reshape(mask.shape) if any(fill_holes) else mask
             components = label(mask, structure=np.ones((3, 3, 3)))[0]
             sizes = np.bincount(components.ravel())
             sizes[0] = 0

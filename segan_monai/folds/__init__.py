@@ -9,7 +9,7 @@ from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores, su
 from segan_monai.folds.region_rules import choose_region_rules, describe_rules
 from segan_monai.folds.report import format_result, record_of_choice
 from segan_monai.folds.results import Results, write_results
-from segan_monai.folds.runs import FoldRun, can_save_maps, evaluation_keys, run_fold
+from segan_monai.folds.runs import FoldRun, can_save_maps, evaluation_keys, run_fold, skipped_steps
 
 __all__ = [
     "Choice",
@@ -30,6 +30,7 @@ __all__ = [
     "record_of_choice",
     "run_fold",
     "score_ensemble",
+    "skipped_steps",
     "summarize_rows",
     "write_results",
 ]

@@ -87,6 +87,7 @@ def record_of_choice(
     scores: pd.DataFrame,
     choice: Choice,
     rules: Mapping[str, Any] | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the JSON record of the choice.
 
@@ -96,11 +97,12 @@ def record_of_choice(
         scores: result of ``out_of_fold_scores``.
         choice: the choice.
         rules: result of ``choose_region_rules``; None if no post-processing was chosen.
+        calibration: by configuration, see ``pooled_calibration``.
 
     Returns:
         ``winner``, ``reason``, ``weights`` (by configuration, the training folders of the winner, one per fold and
         seed), ``region_rules``, ``predict`` (the commands that predict with their mean probability), and ``rows``:
-        overlays, folders of the out-of-fold evaluations, and statistics of every configuration.
+        overlays, folders of the out-of-fold evaluations, statistics and ``calibration`` of every configuration.
     """
     summary = summarize_rows(scores)
     rows: dict[str, Any] = {}
@@ -112,6 +114,7 @@ def record_of_choice(
                 {"seed": run.seed, "fold": run.fold, "folder": str(run.evaluation)} for run in runs if run.row == row
             ],
             "regions": {str(region): _plain(values) for region, values in of_row.to_dict("index").items()},
+            "calibration": (calibration or {}).get(row),
         }
     of_winner = [run for run in runs if run.row == choice.winner]
     weights: dict[str, list[str]] = {}

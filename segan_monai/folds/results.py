@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from segan_monai.errors import DataError
 from segan_monai.files import whole_file, write_text
+from segan_monai.folds.calibration import describe_calibration, pooled_calibration
 from segan_monai.folds.choice import choose_row
 from segan_monai.folds.ensembles import ensemble_name, ensembles_of, score_ensemble
 from segan_monai.folds.out_of_fold import check_complete, out_of_fold_scores
@@ -32,7 +33,12 @@ class Results(NamedTuple):
 
 
 def write_results(
-    plan: Plan, runs: Sequence[FoldRun], errors: Mapping[str, str], ensembles: bool, region_rules: bool
+    plan: Plan,
+    runs: Sequence[FoldRun],
+    errors: Mapping[str, str],
+    ensembles: bool,
+    region_rules: bool,
+    skipped: Sequence[str] = (),
 ) -> Results:
     """Score all cases out of fold, choose a configuration, and write ``folds.md``, ``folds.csv`` and ``folds.json``.
 
@@ -44,11 +50,12 @@ def write_results(
         errors: configuration to error messages of its failed folds; these are no candidates.
         ensembles: whether ensembles of the configurations are candidates too; the runs then have saved maps.
         region_rules: whether to choose the post-processing of the winner on all cases; the runs then have saved maps.
+        skipped: result of ``skipped_steps``.
 
     Raises:
         OutputError: A file cannot be written.
     """
-    runs, notes = list(runs), []
+    runs, notes = list(runs), list(skipped)
     candidates = [name for name in plan.table.rows if name not in errors]
     for members in ensembles_of(candidates) if ensembles else ():
         of_members = [[run for run in runs if run.row == name] for name in members]
@@ -63,6 +70,8 @@ def write_results(
     if choice is not None and region_rules:
         rules = choose_region_rules(plan, [run for run in runs if run.row == choice.winner])
         notes.append(describe_rules(rules))
+    calibration, without = pooled_calibration(runs)
+    notes += [*without, *describe_calibration(calibration)]
     text = format_result(plan, scores, choice, [*check_complete(runs), *notes], errors)
     write_text(plan.output_dir / "folds.md", text)
     with whole_file(plan.output_dir / "folds.csv") as file:
@@ -71,6 +80,6 @@ def write_results(
     record_file.unlink(missing_ok=True)  # of an earlier choice
     if choice is None:
         return Results(text, None)
-    record = record_of_choice(plan, runs, scores, choice, rules)
+    record = record_of_choice(plan, runs, scores, choice, rules, calibration)
     write_json(record_file, record, allow_nan=False)
     return Results(text, record)

@@ -84,6 +84,22 @@ def can_save_maps(plan: Plan) -> bool:
     return "save_probabilities" in evaluation_keys(plan)
 
 
+def skipped_steps(plan: Plan, ensembles: bool, region_rules: bool) -> list[str]:
+    """Return a sentence for each step that was asked for, but that the bundle has no keys for.
+
+    Args:
+        plan: the settings shared by all rows.
+        ensembles: whether ensembles of several configurations were asked for.
+        region_rules: whether a choice of the post-processing was asked for.
+    """
+    needed = {"Ensembles were not scored": ["save_probabilities"]} if ensembles else {}
+    if region_rules:
+        needed["No post-processing was chosen"] = ["save_probabilities", "region_rules"]
+    known, name = evaluation_keys(plan), Path(plan.table.bundle).name
+    missing = {step: [key for key in keys if key not in known] for step, keys in needed.items()}
+    return [f"{step}: {name} has no key {' and no key '.join(keys)}." for step, keys in missing.items() if keys]
+
+
 def _lacks_maps(evaluation: Path) -> bool:
     cases = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})["case"].unique()
     return not all(map_file(evaluation, case).is_file() for case in cases)

@@ -1,10 +1,9 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Calibration of the probabilities of an evaluation, as ``calibration.json``."""
+"""Calibration of the probabilities of an evaluation, as ``calibration.json`` and ``calibration.csv``."""
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 
 from segan_monai.handlers.per_case import PerCase
 from segan_monai.json_files import write_json
-from segan_monai.quality.calibration import CALIBRATION, calibration_error, fit_temperature
+from segan_monai.quality.calibration import CALIBRATION, COUNTS, calibration_of, write_counts
 
 
 class CalibrationReport(PerCase[np.ndarray | None]):
@@ -22,7 +21,8 @@ class CalibrationReport(PerCase[np.ndarray | None]):
 
     Each region has ``expected_calibration_error``, the ``temperature`` that fits the cases, and
     ``error_at_temperature``, the error with logits divided by it. Regions without a considered voxel are absent. On
-    held-out cases, the temperature says how much too certain the network is; it is applied nowhere.
+    held-out cases, the temperature says how much too certain the network is; it is applied nowhere. ``calibration.csv``
+    has the counts.
 
     Args:
         output_dir: folder of the evaluation.
@@ -39,18 +39,12 @@ class CalibrationReport(PerCase[np.ndarray | None]):
         return result.get("calibration_counts")
 
     def write(self, found: Mapping[str, np.ndarray | None]) -> None:
-        """Add the counts of all cases, and write the file; without counts, remove that of an earlier run."""
+        """Add the counts of all cases, and write the files; without counts, remove those of an earlier run."""
         counts_of_cases = [counts for counts in found.values() if counts is not None]
         if not counts_of_cases:
-            (self.output_dir / CALIBRATION).unlink(missing_ok=True)
+            for name in (CALIBRATION, COUNTS):
+                (self.output_dir / name).unlink(missing_ok=True)
             return
-        record = {}
-        for region, counts in zip(self.regions, np.sum(counts_of_cases, axis=0), strict=True):
-            error, temperature = calibration_error(counts), fit_temperature(counts)
-            if not math.isnan(error):
-                record[region] = {
-                    "expected_calibration_error": round(error, 5),
-                    "temperature": round(temperature, 4),
-                    "error_at_temperature": round(calibration_error(counts, temperature), 5),
-                }
-        write_json(self.output_dir / CALIBRATION, record)
+        counts = dict(zip(self.regions, np.sum(counts_of_cases, axis=0), strict=True))
+        write_counts(self.output_dir / COUNTS, counts)
+        write_json(self.output_dir / CALIBRATION, calibration_of(counts))

@@ -4,11 +4,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 from scipy import optimize
+
+from segan_monai.files import whole_file
 
 CALIBRATION = "calibration.json"
 """Name of the file of a calibration in the folder of its evaluation."""
+COUNTS = "calibration.csv"
+"""Name of the file of the counts beside it, from which several evaluations can be pooled."""
 
 LARGEST_LOGIT = 12.0
 LOGITS = np.linspace(-LARGEST_LOGIT, LARGEST_LOGIT, 241)
@@ -67,6 +76,51 @@ def fit_temperature(counts: np.ndarray) -> float:
 
     limits = (np.log(0.1), np.log(10))
     return float(np.exp(optimize.minimize_scalar(cross_entropy, bounds=limits, method="bounded").x))
+
+
+def calibration_of(counts: Mapping[str, np.ndarray]) -> dict[str, dict[str, float]]:
+    """Return ``expected_calibration_error``, ``temperature`` and ``error_at_temperature`` by region.
+
+    Regions without a considered voxel are absent.
+
+    Args:
+        counts: by region, the result of ``calibration_counts``, summed over cases.
+    """
+    found = {}
+    for region, of_region in counts.items():
+        error, temperature = calibration_error(of_region), fit_temperature(of_region)
+        if not math.isnan(error):
+            found[region] = {
+                "expected_calibration_error": round(error, 5),
+                "temperature": round(temperature, 4),
+                "error_at_temperature": round(calibration_error(of_region, temperature), 5),
+            }
+    return found
+
+
+def write_counts(file: Path, counts: Mapping[str, np.ndarray]) -> None:
+    """Write counts as CSV: ``region``, ``logit``, ``background`` and ``foreground``.
+
+    Args:
+        file: the file.
+        counts: see ``calibration_of``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    parts = [
+        pd.DataFrame({"region": name, "logit": LOGITS.round(1), "background": background, "foreground": foreground})
+        for name, (background, foreground) in counts.items()
+    ]
+    with whole_file(file) as temporary:
+        pd.concat(parts).to_csv(temporary, index=False)
+
+
+def read_counts(file: Path) -> dict[str, np.ndarray]:
+    """Read what ``write_counts`` wrote."""
+    table = pd.read_csv(file, dtype={"region": str}, keep_default_na=False)
+    of_regions = table.groupby("region", sort=False)[["background", "foreground"]]
+    return {str(name): rows.to_numpy().T for name, rows in of_regions}
 
 
 def _considered(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from segan_monai.member_weights import QUALITY
 from segan_monai.quality.estimate import QualityModel
 
 VERSION = 1
-_LATER = {"case_statistics": 0.0}
+_LATER = {"case_statistics": 0.0, "region_rules": None}
 """Settings that files of earlier versions lack, and what these versions did."""
 _AGAIN = "Fit it again with segan-monai fit-quality, or delete it."
 

@@ -52,10 +52,10 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         "Reference standard": _reference(about),
         "Partitions": _partitions(split),
         "Network": _network(about, model, run),
-        "Training": _training(run),
+        "Training": _training(run, split, _members(training, evaluated)),
         "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
         "Discussion": _discussion(about),
-        "Other information": _other(about),
+        "Other information": _other(about, bundle / "docs" / "data_license.txt"),
     }
     lines = [f"# Model card: {about.get('name', bundle.name)}", ""]
     blanks = sum(_text(value) == BLANK for fields in sections.values() for value in fields.values())
@@ -173,12 +173,48 @@ def _network(about: Fields, model: Fields, run: Fields) -> Fields:
         "settings": settings,
         "output": about.get("pred_classes"),
         "software": model.get("versions") or run.get("versions") or about.get("required_packages_version"),
-        "initial weights": None,
+        "initial weights": _initial_weights(_config_of_training(run)),
     }
 
 
-def _training(run: Fields) -> Fields:
-    config = run.get("config", {}) if "epochs" in run.get("config", {}) else {}
+def _config_of_training(run: Fields) -> Fields:
+    config = run.get("config", {})
+    return config if "epochs" in config else {}
+
+
+def _initial_weights(config: Fields) -> str | None:
+    """Return from which weights a training began; None if its config does not say it."""
+    # a viewer sets the epochs by an expression, and loads the weights that it serves
+    if not isinstance(config.get("epochs"), int) or "load_" in json.dumps(config):
+        return None
+    files = [f"{key} {config[key]}" for key in ("localizer_weights", "segmentor_weights") if config.get(key)]
+    return ", ".join([*files, f"{'else ' if files else ''}random, seed {config.get('seed')}"])
+
+
+def _selection(config: Fields, split: Fields) -> str | None:
+    """Return how a training chose the weights among those of its epochs; None if its files do not say it."""
+    interval, cases = config.get("val_interval"), len(split.get("validation", ()))
+    metrics = list(config.get("validate", {}).get("key_metric", {}))
+    if not isinstance(interval, int) or not cases or len(metrics) != 1:
+        return None
+    averaged = f", of the averaged weights (decay {config['ema_decay']})" if config.get("ema_decay") else ""
+    return (
+        f"highest {metrics[0]} of the {cases} validation cases, measured every {interval} epochs and after the last"
+        f"{averaged}"
+    )
+
+
+def _members(training: Path | None, evaluated: Fields) -> int:
+    """Return how many networks the evaluation averaged, or else lie in the folder of the weights; 0 if unknown."""
+    weights = evaluated.get("config", {}).get("weights")
+    if isinstance(weights, list):
+        return len(weights)
+    return sum(file.is_file() for file in weight_files(None, training)) if training is not None else 0
+
+
+def _training(run: Fields, split: Fields, members: int) -> Fields:
+    config = _config_of_training(run)
+    ensemble = f"mean probability of {members} networks" if members > 1 else "none: one network"
     plain = {
         name: config[name]
         for name in ("epochs", "batch_size", "learning_rate", "seed")
@@ -188,8 +224,8 @@ def _training(run: Fields) -> Fields:
         "hyperparameters": plain,
         "command": f"`{run['command']}`" if run.get("command") and config else None,
         "hardware": run.get("hardware") if config else None,
-        "selection of the final model": None,
-        "ensemble": None,
+        "selection of the final model": _selection(config, split),
+        "ensemble": ensemble if members else None,
     }
 
 
@@ -202,7 +238,7 @@ def _evaluation(summary: Fields, evaluated: Fields, calibration: Fields) -> Fiel
         "uncertainty and significance": None,
         "calibration": calibration,
         "robustness": None,
-        "explainability": None,
+        "explainability": "none; the report shows the outlines on the images" if summary else None,
         "validation on external data": None,
         "failures per region": failures,
         "rule for empty masks": summary.get("empty_mask_rule"),
@@ -217,11 +253,13 @@ def _discussion(about: Fields) -> Fields:
     }
 
 
-def _other(about: Fields) -> Fields:
+def _other(about: Fields, data_license: Path) -> Fields:
+    weights = about.get("weights_license")
     return {
         "registration and protocol": None,
         "code and weights": None,
-        "licence of the data": None,
+        "licence of the data": data_license.read_text(encoding="utf-8") if data_license.is_file() else None,
+        **({"licence of the weights": weights} if weights else {}),
         "funding": None,
         "changes": about.get("changelog"),
     }

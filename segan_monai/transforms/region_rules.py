@@ -24,7 +24,8 @@ class RegionRule(NamedTuple):
         threshold: a voxel is in the region if its probability is at least this; above 0, below 1.
         smallest_fraction: components with less than this fraction of the largest one's voxels are removed, 0 to 1.
         smallest_voxels: components with fewer voxels are removed.
-        fill_holes: whether to fill cavities that the region encloses on all sides (of a photograph, in its plane).
+        fill_holes: whether to fill cavities that the region encloses on all sides (of a photograph or a single
+            slice, in its plane).
     """
 
     threshold: float = 0.5
@@ -85,7 +86,8 @@ def kept_components(sizes: np.ndarray, rule: RegionRule) -> np.ndarray:
 def threshold_mask(probability: np.ndarray, threshold: float, fill_holes: bool) -> np.ndarray:
     """Return where a probability (H, W[, D]) reaches a threshold, with or without the holes."""
     mask = probability >= threshold
-    return ndimage.binary_fill_holes(mask) if fill_holes else mask
+    # nothing is enclosed on the third axis of a single slice
+    return ndimage.binary_fill_holes(mask.squeeze()).reshape(mask.shape) if fill_holes else mask
 
 
 def region_mask(probability: np.ndarray, rule: RegionRule) -> np.ndarray:

@@ -49,9 +49,10 @@ OF_ONE_BUNDLE = {
         "localizer_def": "only training begins with given weights",
         "segmentor_def": "only training begins with given weights",
         "train": "empty in evaluation and inference, for overlays that change the trainer",
-        "postprocessing": "inference estimates the quality, evaluation gives the signals for it",
+        "postprocessing": "evaluation may choose region_rules, from probabilities before any rule",
+        "quality_settings": "the same: then no rule is applied",
     },
-    SKIN: {"postprocessing": "the same"},
+    SKIN: {"postprocessing": "the same", "quality_settings": "the same"},
 }
 OF_EACH_BUNDLE = {
     *("bundle_root", "dataset_dir", "regions", "label_regions", "base_channels", "published"),  # its data
@@ -218,7 +219,7 @@ def test_quality_is_estimated_under_the_settings_of_its_fit(bundle, name):
         assert config["quality_settings"][key] == f"@{key}"
 
 
-@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, PANCREAS, SKIN])
 def test_an_evaluation_that_learns_region_rules_has_the_dice_without_them(bundle):
     rules = {"anterior": {"keep": 0.5}}
     for learns, expected in ((True, None), (False, rules)):

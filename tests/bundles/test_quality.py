@@ -14,6 +14,7 @@ import torch
 from segan_monai.errors import causes
 from segan_monai.networks import SegANSegmentor
 from segan_monai.quality import FitCase, fit_quality, write_quality
+from segan_monai.quality.calibration import calibration_of, read_counts
 from tests.bundles.workflow import BRAIN, HIPPOCAMPUS, SMALL_BRAIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -40,6 +41,7 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     assert content["trained_on"] == ["hippocampus_001"]
     calibration = json.loads((evaluation / "calibration.json").read_text(encoding="utf-8"))
     assert calibration["posterior"]["error_at_temperature"] <= calibration["posterior"]["expected_calibration_error"]
+    assert calibration_of(read_counts(evaluation / "calibration.csv")) == calibration
     assert "Calibration of the probabilities" in (evaluation / "report.html").read_text(encoding="utf-8")
     (first, *_), signals = content["cases"], content["cases"]
     assert 0 <= signals[first]["regions"]["anterior"]["agreement_axes"] <= 1

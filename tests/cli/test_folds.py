@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 from typer.testing import CliRunner
@@ -73,3 +74,33 @@ def test_nothing_is_chosen_without_all_folds(tmp_path, monkeypatch):
     assert done.exit_code == 1
     assert "**No choice**: no configuration has results of all folds." in done.output
     assert not (tmp_path / "out" / "folds.json").exists()
+
+
+def test_steps_that_the_bundle_has_no_keys_for_are_named(tmp_path, monkeypatch):
+    def run_fold(plan, row, seed, fold, save_maps):
+        assert not save_maps
+        return write_fold(tmp_path / "runs", row, fold, DICE["A"][fold])
+
+    monkeypatch.setattr("segan_monai.folds.run_fold", run_fold)
+    own = tmp_path / "own"
+    shutil.copytree(BUNDLES / "hippocampus_mri_segan_segmentation" / "configs", own / "configs")
+    config = json.loads((own / "configs" / "evaluate.json").read_text(encoding="utf-8"))
+    (tmp_path / "data").mkdir()
+    common = ["folds", str(own), str(tmp_path / "data"), "-o", str(tmp_path / "out"), "--folds", "0,1"]
+    two_rows = ["--row", "A=axial_slices", "--row", "B="]
+    rules = "No post-processing was chosen: own has no key"
+    for missing, options, expected in (
+        (["region_rules"], [], f"{rules} region_rules."),
+        (["region_rules"], ["--no-region-rules"], None),
+        (["save_probabilities"], ["--no-region-rules"], None),
+        (["save_probabilities"], ["--no-region-rules", *two_rows], "Ensembles were not scored: own has no key"),
+        (["region_rules", "save_probabilities"], [], f"{rules} save_probabilities and no key region_rules."),
+    ):
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+        content = {key: value for key, value in config.items() if key not in missing}
+        (own / "configs" / "evaluate.json").write_text(json.dumps(content), encoding="utf-8")
+        done = CliRunner().invoke(app, [*common, *options])
+        assert done.exit_code == 0, done.output
+        text = (tmp_path / "out" / "folds.md").read_text(encoding="utf-8")
+        assert ("has no key" in text) == (expected is not None)
+        assert expected is None or f"\n\n{expected}" in text

@@ -19,9 +19,11 @@ from torch import nn
 from segan_monai import init_process_group_for, shard
 from segan_monai.engines import (
     AdversarialNormalizationTrainer,
+    DomainAdaptationTrainer,
     LSNetTrainer,
     SegANTrainer,
     SegmentationTrainer,
+    SemiSupervisedLSNetTrainer,
     SemiSupervisedTrainer,
 )
 from segan_monai.engines.gradient_exchange import GradientExchange
@@ -38,7 +40,15 @@ from segan_monai.networks import (
 )
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
 
-NAMES = ("segan", "segmentation", "normalization", "lsnet", "semi_supervised")
+NAMES = (
+    "segan",
+    "segmentation",
+    "normalization",
+    "lsnet",
+    "semi_supervised",
+    "domain_adaptation",
+    "semi_supervised_lsnet",
+)
 
 
 def without_batch_norm(network):
@@ -54,10 +64,10 @@ def without_batch_norm(network):
 def make_batches(name):
     """Three batches of four; samples differ, also between halves of a batch."""
     generator = torch.Generator().manual_seed(5)
-    shape = (12, 1, 8, 8, 8) if name == "normalization" else (12, 1, 64, 64)
+    shape = (12, 1, 8, 8, 8) if name in ("normalization", "domain_adaptation") else (12, 1, 64, 64)
     label = torch.zeros(shape)
     label[..., 2:6] = 1
-    if name == "lsnet":  # as many positions for the box in each image
+    if "lsnet" in name:  # as many positions for the box in each image
         label[...] = 0
         label[:, :, 16:32, 20:44] = 1
     data = {"image": label + torch.rand(shape, generator=generator), "label": label, "domain": torch.arange(12) % 2}
@@ -73,11 +83,20 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
     """A trainer whose losses are means over samples, on networks with the weights of a seed."""
     torch.manual_seed(seed)
     common = {"device": "cpu", "train_data_loader": batches, "max_epochs": 1, **more}
-    if name == "normalization":
+    unlabeled = [{"image": batch["image"].flip(-1), "domain": 1 - batch["domain"]} for batch in batches]
+    if name in ("normalization", "domain_adaptation"):
         unets = nn.Conv3d(1, 2, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
         network = NormalizerSegmentor(*unets, gain_and_offset=False)
         judge = nn.Sequential(nn.Conv3d(1, 3, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        return AdversarialNormalizationTrainer(
+        trainer = AdversarialNormalizationTrainer
+        if name == "domain_adaptation":
+            critic = nn.Sequential(nn.Conv3d(2, 3, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+            critic.append(nn.Linear(3, 2))
+            common |= {"identity_weight": 0.5, "output_weight": 0.5, "output_critic": critic}
+            common |= {"output_critic_optimizer": torch.optim.SGD(critic.parameters(), lr=0.1)}
+            common |= {"unlabeled_data_loader": unlabeled}
+            trainer = DomainAdaptationTrainer
+        return trainer(
             network=network,
             optimizer=torch.optim.SGD(network.parameters(), lr=0.1),
             loss_function=WeightedDiceLoss(batch=False),
@@ -87,10 +106,14 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
             domains=["a", "b"],
             **{"warm_up_epochs": 0, **common},
         )
-    if name == "lsnet":
+    if "lsnet" in name:
+        trainer = LSNetTrainer
+        if name == "semi_supervised_lsnet":
+            common |= {"consistency_weight": 0.5, "ema_decay": 0.9, "unlabeled_data_loader": unlabeled}
+            trainer = SemiSupervisedLSNetTrainer
         localizer = LocalizationNet(1, 1, base_channels=4, candidates=1)
         network = convert(LSNet(localizer, ResNetSegmentor(1, 1, 18, 4), 1, margin=2))
-        return LSNetTrainer(
+        return trainer(
             network=network,
             optimizer=torch.optim.SGD(network.parameters(), lr=0.01),
             loss_function=FocalLoss(),
@@ -114,7 +137,6 @@ def make_trainer(name, batches, seed=0, convert=without_batch_norm, **more):
         return SegANTrainer(**common)
     # terms that are means over samples; the unpaired one is not
     terms = {"consistency_weight": 0.5, "patch_weight": 0.5, "patch_loss": "least_squares", "ema_decay": 0.9}
-    unlabeled = [{"image": batch["image"].flip(-1)} for batch in batches]
     return SemiSupervisedTrainer(unlabeled_data_loader=unlabeled, **{"balance_gradients": False, **terms, **common})
 
 

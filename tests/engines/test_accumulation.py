@@ -13,7 +13,6 @@ import torch
 from ignite.engine import Events
 from torch import nn
 
-from segan_monai.engines import DomainAdaptationTrainer, SemiSupervisedLSNetTrainer
 from segan_monai.engines.accumulation import TwoPasses, split
 from segan_monai.errors import ConfigError
 from segan_monai.handlers import RunCheckpoint
@@ -85,53 +84,6 @@ def test_the_warm_up_of_the_normalizer_too():
     for key in whole:
         torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
     assert any(not torch.equal(whole[key], before[key]) for key in whole)
-
-
-def of_unlabeled(name, cls, steps, **more):
-    """Weights after a training of a trainer with unlabelled images, of which each part has its own."""
-    source = make_trainer(name, make_batches(name))
-    unlabeled = [{"image": b["image"].flip(-1), "domain": 1 - b["domain"]} for b in make_batches(name)]
-    same = ("network", "optimizer", "loss_function")
-    same += ("localization_loss",) if name == "lsnet" else ("discriminator", "discriminator_optimizer", "domain_loss")
-    trainer = cls(
-        **{key: getattr(source, key) for key in same},
-        **more,
-        device="cpu",
-        max_epochs=1,
-        train_data_loader=make_batches(name),
-        unlabeled_data_loader=unlabeled,
-        accumulation_steps=steps,
-    )
-    before = state_of(trainer)
-    largest = run_with_sizes(trainer)
-    return before, state_of(trainer), largest
-
-
-def test_domain_adaptation_with_an_output_critic():
-    def run(steps):
-        torch.manual_seed(3)
-        critic = nn.Sequential(nn.Conv3d(2, 3, 3, stride=2), nn.ReLU(), nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        critic.append(nn.Linear(3, 2))
-        optimizer = torch.optim.SGD(critic.parameters(), lr=0.1)
-        more = {"identity_weight": 0.5, "output_weight": 0.5, "output_critic": critic, "warm_up_epochs": 0}
-        more |= {"output_critic_optimizer": optimizer, "domains": ["a", "b"]}
-        return of_unlabeled("normalization", DomainAdaptationTrainer, steps, **more)
-
-    (before, whole, most), (_, parts, fewer) = run(1), run(2)
-    assert fewer == most // 2
-    for key in whole:
-        torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
-    assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith("output_critic"))
-
-
-def test_the_mean_teacher_of_lsnet():
-    more = {"consistency_weight": 0.5, "ema_decay": 0.9}
-    before, whole, most = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 1, **more)
-    _, parts, fewer = of_unlabeled("lsnet", SemiSupervisedLSNetTrainer, 2, **more)
-    assert fewer == most // 2
-    assert any(not torch.equal(whole[key], before[key]) for key in whole if key.startswith("network"))
-    for key in whole:
-        torch.testing.assert_close(parts[key] - before[key], whole[key] - before[key], atol=2e-6, rtol=1e-3)
 
 
 def test_the_second_pass_repeats_random_draws_and_counts_statistics_once():

@@ -102,6 +102,11 @@ def test_rules_of_regions():
     assert np.count_nonzero(found[3]) > np.count_nonzero(maps[1] >= 0.2), "there are holes"
     assert np.array_equal(found, expected["pred"].numpy())
     assert 0 < np.count_nonzero(found[0]) < np.count_nonzero(maps[0] >= 0.7)
+    slices = maps[:1, :, :, :1]
+    expected = RegionRulesd("pred", ["d"], {"d": rules["d"]})({"pred": torch.from_numpy(slices)})["pred"].numpy()
+    found = run_onnx.apply_rules(slices, [(0.2, 0.0, 0, True)])
+    assert np.count_nonzero(found) > np.count_nonzero(slices >= 0.2), "holes of a single slice"
+    assert np.array_equal(found, expected)
 
 
 def test_intensities():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from segan_monai.folds import configurations, write_results
+from segan_monai.quality.calibration import calibration_counts, write_counts
 from segan_monai.reproduce import Plan
 from tests.folds.results import one_region, write_fold
 
@@ -24,6 +26,10 @@ def test_the_files_have_scores_and_choice(tmp_path, plan):
         for row, dice in (("2-D", 0.5), ("2.5-D", 0.75))
         for fold, cases in enumerate(("ab", "cd"))
     ]
+    # probability 1/2 where three of four voxels are foreground
+    counts = calibration_counts(np.full(4, 0.5), np.array([True, True, True, False]), np.ones(4, bool))
+    for run in runs[:2]:
+        write_counts(run.evaluation / "calibration.csv", {"tumour": counts})
     found = write_results(plan, runs, {}, ensembles=False, region_rules=False)
     assert found.record is not None
     assert found.record["winner"] == "2.5-D"  # better by .25 in all four
@@ -34,3 +40,7 @@ def test_the_files_have_scores_and_choice(tmp_path, plan):
         "2-D": {"count": 4, "mean": 0.5},
         "2.5-D": {"count": 4, "mean": 0.75},
     }
+    assert found.record["rows"]["2-D"]["calibration"]["tumour"]["expected_calibration_error"] == 0.25
+    assert found.record["rows"]["2.5-D"]["calibration"] is None
+    assert "| 2-D | tumour | 0.2500 | " in found.text
+    assert "2.5-D: no calibration over all folds" in found.text

@@ -20,6 +20,7 @@ from segan_monai.folds import (
     run_fold,
     score_ensemble,
 )
+from segan_monai.folds.calibration import pooled_calibration
 from segan_monai.reproduce import Plan
 from segan_monai.trained import write_region_rules
 from tests.forked import run_in_fork
@@ -59,6 +60,9 @@ def test_a_fold_with_ensembles_and_rules_is_scored_and_kept(hippocampi, tmp_path
     written = [file.stat().st_mtime_ns for file in files]
     assert run_fold(plan, "bundle", 0, 0, save_maps=True) == run
     assert [file.stat().st_mtime_ns for file in files] == written
+
+    calibration, without = pooled_calibration([run])
+    assert (list(calibration["bundle"]), without) == (["anterior", "posterior"], [])
 
     # the ensemble of a configuration with itself is that configuration
     together = out_of_fold_scores([score_ensemble(plan, [run, replace(run, row="again")])])

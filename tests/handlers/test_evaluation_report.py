@@ -68,7 +68,8 @@ def test_nothing_of_an_earlier_evaluation_stays(tmp_path):
         decollate=True,
     )
     results = ["metrics.csv", "report.html", "summary.json"]
-    beside = ["calibration.json", "model.pt", "signals.json"]  # other handlers may write them, and remove their own
+    # other handlers may write them, and remove their own
+    beside = ["calibration.csv", "calibration.json", "model.pt", "signals.json"]
     for engine, left in ((evaluator(CASES[:1]), sorted([*results, *beside])), (damaged, beside)):
         for name in (*beside, "report.html"):
             (tmp_path / name).touch()

@@ -56,3 +56,21 @@ def test_an_empty_volume_and_a_network_without_rois():
     assert inferer.found.shape == (0, 8)
     inferer(torch.zeros(1, 1, 32, 32, 2), torch.nn.Conv2d(1, 1, 1))
     assert inferer.found is None
+
+
+@pytest.mark.parametrize(("channel", "shift"), [(0, 1), (1, 0), (2, -1)])
+def test_both_stages_see_the_slice_before_and_the_one_after(channel, shift, volume):
+    """Slice z shows channel 0 what lies in z - 1; the first and the last slice have no slice beyond them."""
+    network = known()
+    for stage in (network.localizer, network.segmentor):
+        stage.register_forward_pre_hook(lambda _, images: images[0][:, channel : channel + 1])
+    inferer = RoISliceInferer(batch_size=3, neighbours=1, skip_empty=False)
+    logits = inferer(volume, network)
+    expected = torch.zeros_like(volume, dtype=torch.bool)
+    for z in range(5):
+        if 0 <= z - shift < 5:
+            expected[..., z] = volume[..., z - shift] > 0.5
+    assert expected.any()
+    assert 2 * ((logits > 0) & expected).sum() / ((logits > 0).sum() + expected.sum()) > 0.97
+    objects = [(0, 3), (1, 0), (1, 4)]
+    assert inferer.found[:, :2].tolist() == [[case, z + shift] for case, z in objects if 0 <= z + shift < 5]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segan_monai.quality.calibration import LOGITS, calibration_counts, calibration_error, fit_temperature
+from segan_monai.quality.calibration import (
+    LOGITS,
+    calibration_counts,
+    calibration_error,
+    calibration_of,
+    fit_temperature,
+    read_counts,
+    write_counts,
+)
 
 
 def drawn(temperature, count=200_000):
@@ -46,3 +54,19 @@ def test_the_error_is_the_mean_gap():
     # 4 voxels at probability 1/2, all foreground; 4 of probability near 0, which nobody considers
     counts = calibration_counts(np.array([0.5] * 4 + [1e-5] * 4), np.array([True] * 4 + [False] * 4), np.ones(8, bool))
     assert calibration_error(counts) == pytest.approx(0.5)
+
+
+def test_counts_are_read_as_they_were_written(tmp_path):
+    counts = {"NA": drawn(2.0, 1000), "left, upper": drawn(1.0, 1000)}
+    write_counts(tmp_path / "calibration.csv", counts)
+    found = read_counts(tmp_path / "calibration.csv")
+    assert list(found) == list(counts)
+    assert all(np.array_equal(found[name], counts[name]) for name in counts)
+    assert (tmp_path / "calibration.csv").read_text(encoding="utf-8").splitlines()[1] == "NA,-12.0,0,0"
+
+
+def test_a_region_without_considered_voxels_is_absent():
+    found = calibration_of({"a": drawn(2.0), "b": np.zeros((2, len(LOGITS)), int)})
+    assert list(found) == ["a"]
+    assert found["a"]["temperature"] == pytest.approx(2, abs=0.05)
+    assert found["a"]["error_at_temperature"] < 0.01 < 0.08 < found["a"]["expected_calibration_error"]

@@ -44,6 +44,55 @@ def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
     assert f"; {blanks} are {BLANK}." in card
 
 
+def change_config(folder, **keys):
+    record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    record["config"] |= keys
+    (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+
+
+def test_initial_weights_and_selection_follow_from_the_config(bundle, runs):
+    training, _ = runs
+    config = {"epochs": 30, "val_interval": 10, "seed": 7, "validate": {"key_metric": {"mean_dice": {}}}}
+    change_config(training, **config, localizer_weights=None)
+    card = model_card(bundle, training)
+    assert "| initial weights | random, seed 7 | 24 |" in card
+    chosen = "highest mean_dice of the 4 validation cases, measured every 10 epochs and after the last"
+    assert f"| selection of the final model | {chosen} | 26 |" in card
+    change_config(training, localizer_weights="resnet18.pth", ema_decay=0.99)
+    card = model_card(bundle, training)
+    assert "| initial weights | localizer_weights resnet18.pth, else random, seed 7 | 24 |" in card
+    assert f"| {chosen}, of the averaged weights (decay 0.99) | 26 |" in card
+    change_config(training, initialize=["$segan_monai.load_weights(@network, 'start.pt')"], validate={})
+    card = model_card(bundle, training)
+    assert f"| initial weights | {BLANK} | 24 |" in card, "nobody knows what a config of one's own loads"
+    assert f"| selection of the final model | {BLANK} | 26 |" in card
+
+
+def test_the_networks_of_an_ensemble_are_counted(bundle, runs):
+    training, evaluation = runs
+    assert f"| ensemble | {BLANK} | 27 |" in model_card(bundle, training), "there are no weights"
+    for fold in range(3):
+        (training / f"fold_{fold}").mkdir()
+        (training / f"fold_{fold}" / "model.pt").touch()
+    assert "| ensemble | mean probability of 3 networks | 27 |" in model_card(bundle, training)
+    (training / "model.pt").touch()
+    assert "| ensemble | none: one network | 27 |" in model_card(bundle, training, evaluation)
+    change_config(evaluation, weights=["a", "b"])
+    assert "| ensemble | mean probability of 2 networks | 27 |" in model_card(bundle, training, evaluation)
+
+
+def test_licences_are_those_of_the_bundle(bundle):
+    assert f"| licence of the data | {BLANK} |" in model_card(bundle)
+    (bundle / "docs").mkdir()
+    (bundle / "docs" / "data_license.txt").write_text("Task04:\n  CC BY-SA 4.0\n", encoding="utf-8")
+    file = bundle / "configs" / "metadata.json"
+    about = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**about, "weights_license": "CC-BY-SA-4.0"}), encoding="utf-8")
+    card = model_card(bundle)
+    assert "| licence of the data | Task04: CC BY-SA 4.0 |" in card
+    assert "| licence of the weights | CC-BY-SA-4.0 |" in card
+
+
 def test_every_item_of_claim_is_of_a_field(bundle):
     card = model_card(bundle)
     sections = {part.splitlines()[0]: part for part in card.split("## ")[1:]}

@@ -44,6 +44,8 @@ def test_holes_are_filled_before_components_are_counted():
     probability[3, 3, 5] = 0.1  # the cavity is open
     assert region_mask(probability, filled).sum() == 98
     assert region_mask(probability[:, :, 2], filled).sum() == 25, "of a photograph, in its plane"
+    for slices in (probability[:, :, 2:3], probability[:, 2:3], probability[2:3]):
+        assert region_mask(slices, filled).sum() == 25, "of a single slice too"
 
 
 def test_the_largest_component_of_an_empty_region_is_none():
