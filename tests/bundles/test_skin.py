@@ -175,14 +175,14 @@ def test_augmentation_turns_changes_contrast_and_blurs(photographs, tmp_path):
 
     def draw(name):
         steps[name].set_random_state(0)
-        return [steps[name]({"image": image.clone(), "label": bar.clone()}) for _ in range(24)]
+        return [steps[name]({"image": image.clone(), "label": bar.clone()}) for _ in range(100)]
 
     boxes = [sample["label"][0].nonzero().float() for sample in draw("RandAffined")]
     heights, widths = torch.stack([box.max(0).values - box.min(0).values for box in boxes]).unbind(1)
     assert (heights > widths).any(), "turned by more than 45 degrees"
     assert (heights < widths).any()
     middle = [float(sample["image"][0, 8, 16]) for sample in draw("RandAdjustContrastd")]
-    assert min(middle) < 0.47 < 0.56 < max(middle), "0.52 where the contrast is not changed"
+    assert min(middle) < 0.47 < 0.55 < max(middle), "0.52 where the contrast is not changed"
     steepest = [float(sample["image"][0, 24].diff().abs().max()) for sample in draw("RandGaussianSmoothd")]
     assert min(steepest) < 0.7
     assert max(steepest) == pytest.approx(1), "a quarter of the pictures is blurred"
