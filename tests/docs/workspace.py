@@ -259,6 +259,10 @@ def _include_weights(folder: Path) -> None:
         if (trained / "model.pt").is_file():
             pictures = bundle / "models" / "ct_pictures"
             pictures.mkdir(parents=True, exist_ok=True)
+            for member in sorted(pictures.glob("fold_*"), reverse=True):  # an ensemble, of which one network is left
+                for file in ("model.json", "split.json"):
+                    shutil.copyfile(member / file, pictures / file)
+                shutil.rmtree(member)
             for file in ("model.pt", "model.json", "split.json"):
                 shutil.copyfile(trained / file, pictures.parent / file)
             shutil.copyfile(trained / "model.pt", pictures / "model.pt")  # its settings may be those of volumes

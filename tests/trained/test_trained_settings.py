@@ -127,14 +127,15 @@ def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("bundle", "folder"), [(HIPPOCAMPUS, "models"), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures")]
+    ("bundle", "folder", "width"),
+    [(HIPPOCAMPUS, "models", 16), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures", 24)],
 )
-def test_included_weights_have_settings(bundle, folder, caplog):
+def test_included_weights_have_settings(bundle, folder, width, caplog):
     for weights in weight_files(None, BUNDLES / bundle / folder):
         with caplog.at_level(logging.WARNING):
             settings = read_trained_settings(weights)
         assert not caplog.records
-        assert settings["base_channels"] == 16
+        assert settings["base_channels"] == width
         assert len(settings["regions"]) == settings["num_classes"]
 
 
