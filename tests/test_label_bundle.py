@@ -161,7 +161,7 @@ def test_a_bundle_without_weights_is_answered_with_how_to_get_them(tmp_path):
     shutil.rmtree(bundle / "models")
     done = start(tmp_path, bundle, tmp_path)
     assert done.returncode == 1
-    assert f"{bundle} has no trained weights (models/model.pt)" in done.stderr
+    assert f"{bundle} has no trained weights (models/model.pt, or models/fold_0" in done.stderr
     assert (
         f"run training --config_file {bundle}/configs/train.json --bundle_root {bundle} --dataset_dir DIR"
         in done.stderr

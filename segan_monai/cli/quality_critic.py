@@ -126,7 +126,7 @@ def quality(
         raise typer.Exit(1)
 
 
-def _parsed(bundle: str, images: Path, output_dir: Path | None, overlays: Sequence[str]) -> tuple[Any, Path, Path]:
+def _parsed(bundle: str, images: Path, output_dir: Path | None, overlays: Sequence[str] = ()) -> tuple[Any, Path, Path]:
     """Return the parsed inference config with the settings of the training, the folder of its weights, and the output.
 
     Raises:

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
-from segan_monai.transforms import label_to_regions
+from segan_monai.transforms import RelabelCased, label_to_regions
 
 _DEFAULTS = {"ignore_label": None, "spacing_known": True}
 
@@ -52,7 +53,8 @@ def train_domains(files: Sequence[str]) -> list[str] | None:
 
 def _load(parser: ConfigParser, names: Collection[str], key: str) -> Iterator[tuple[dict[str, Any], dict]]:
     settings = {name: parser.get_parsed_content(name) if name in parser else value for name, value in _DEFAULTS.items()}
-    load = parser.get_parsed_content("preprocessing").transforms[0]
+    first, *others = parser.get_parsed_content("preprocessing").transforms
+    load = Compose([first, *(step for step in others if isinstance(step, RelabelCased))])
     for case in parser.get_parsed_content(key):
         if case["case"] in names:
             yield load(case), settings

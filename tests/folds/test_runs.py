@@ -23,6 +23,7 @@ from segan_monai.folds import (
 from segan_monai.folds.calibration import pooled_calibration
 from segan_monai.reproduce import Plan
 from segan_monai.trained import write_region_rules
+from tests.bundles.workflow import SMALL_BRAIN_TRAINING
 from tests.forked import run_in_fork
 
 SMALL = {
@@ -44,6 +45,22 @@ SMALL = {
 def forked(monkeypatch):
     """Trainings and evaluations are forked instead of started, each."""
     monkeypatch.setattr("segan_monai.reproduce.runs.subprocess.run", run_in_fork)
+
+
+@pytest.mark.slow
+def test_a_softmax_with_relabelled_tissues_is_an_ensemble_of_itself(brains, tmp_path, forked):
+    settings = {key: value for key, value in SMALL_BRAIN_TRAINING.items() if key != "epochs"}
+    bundle = "brain_mri_adversarial_normalization_segmentation"
+    plan = Plan(configurations(bundle, []), brains, tmp_path / "out", overrides={**settings, "epochs": 1})
+    run = run_fold(plan, "bundle", 0, 0, save_maps=True)
+    scores = out_of_fold_scores([run])
+    assert {case.split("_")[0] for case in scores["case"]} == {"iSEG", "MRBrainS"}
+    assert (scores["dice"] > 0).any()
+    together = out_of_fold_scores([score_ensemble(plan, [run, replace(run, row="again")])])
+    one, other = (
+        table.drop(columns="row").sort_values(["case", "region"], ignore_index=True) for table in (together, scores)
+    )
+    pd.testing.assert_frame_equal(one, other)
 
 
 @pytest.mark.slow

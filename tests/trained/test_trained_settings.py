@@ -19,6 +19,7 @@ from segan_monai.check import check_command_line
 from segan_monai.errors import ConfigError, causes
 from segan_monai.export import ExportedBundle
 from segan_monai.label_bundle import place_bundle
+from segan_monai.member_weights import weight_files
 from segan_monai.trained import (
     apply_trained_settings,
     cases_of_region_rules,
@@ -129,12 +130,12 @@ def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
     ("bundle", "folder"), [(HIPPOCAMPUS, "models"), ("pancreas_ct_lsnet_segmentation", "models/ct_pictures")]
 )
 def test_included_weights_have_settings(bundle, folder, caplog):
-    weights = BUNDLES / bundle / folder / "model.pt"
-    with caplog.at_level(logging.WARNING):
-        settings = read_trained_settings(weights)
-    assert not caplog.records
-    assert settings["base_channels"] == 16
-    assert len(settings["regions"]) == settings["num_classes"]
+    for weights in weight_files(None, BUNDLES / bundle / folder):
+        with caplog.at_level(logging.WARNING):
+            settings = read_trained_settings(weights)
+        assert not caplog.records
+        assert settings["base_channels"] == 16
+        assert len(settings["regions"]) == settings["num_classes"]
 
 
 @pytest.fixture(scope="module")
