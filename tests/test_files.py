@@ -72,6 +72,8 @@ def test_text_is_utf8_whatever_the_locale(folder):
             if not isinstance(call, ast.Call) or any(k.arg == "encoding" for k in call.keywords):
                 continue
             name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            if isinstance(call.func, ast.Name) and name == "write_text":  # that of segan_monai.files
+                continue
             text = any(k.arg == "text" for k in call.keywords)  # of a process
             if name in ("read_text", "write_text", "FileHandler") or (
                 text and name in ("run", "Popen", "check_output")

@@ -84,12 +84,13 @@ def check_weights(trial: Trial) -> str:
 
 def _check_weights_in(folder: Path, bundle: Path) -> str:
     files = weight_files(None, folder)
-    unused = ", ".join(str(file.relative_to(bundle)) for file in sorted(folder.glob("fold_*/model.pt")))
-    expect(
-        files[0].parent != folder or not unused,
-        f"{files[0].relative_to(bundle)} lies beside members of an ensemble, which no run uses: {unused}. Move either "
-        "elsewhere",
-    )
+    if files[0].parent == folder:
+        unused = [file.relative_to(bundle).as_posix() for file in sorted(folder.glob("fold_*/model.pt"))]
+        expect(
+            not unused,
+            f"{files[0].relative_to(bundle).as_posix()} lies beside members of an ensemble, which no run uses: "
+            f"{', '.join(unused)}. Move either elsewhere",
+        )
     require_same_settings(files, ())
     parser = ConfigParser()
     parser.read_config(str(bundle / "configs" / "inference.json"))

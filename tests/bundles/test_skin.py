@@ -162,6 +162,32 @@ def test_augmentation_moves_the_mask_with_the_lesion_and_changes_colours_of_the_
     assert ratios.min() < 0.9 * ratio
 
 
+def test_augmentation_turns_changes_contrast_and_blurs(photographs, tmp_path):
+    """Each transform by itself: a horizontal bar, and a ramp beside a step."""
+    folders = {"dataset_dir": str(photographs), "output_dir": str(tmp_path / "run"), "ckpt_dir": str(tmp_path)}
+    workflow = make_workflow(SKIN, "training", **{**SMALL_SKIN, **folders, "augmentation_probability": 1.0})
+    workflow.initialize()
+    steps = {type(step).__name__: step for step in workflow.parser.get_parsed_content("train#preprocessing").transforms}
+    bar = torch.zeros(1, 32, 32)
+    bar[:, 14:18, 4:28] = 1
+    ramp = torch.linspace(0, 1, 32).expand(3, 16, 32)
+    image = torch.cat([ramp, (ramp > 0.5).float()], dim=1)
+
+    def draw(name):
+        steps[name].set_random_state(0)
+        return [steps[name]({"image": image.clone(), "label": bar.clone()}) for _ in range(100)]
+
+    boxes = [sample["label"][0].nonzero().float() for sample in draw("RandAffined")]
+    heights, widths = torch.stack([box.max(0).values - box.min(0).values for box in boxes]).unbind(1)
+    assert (heights > widths).any(), "turned by more than 45 degrees"
+    assert (heights < widths).any()
+    middle = [float(sample["image"][0, 8, 16]) for sample in draw("RandAdjustContrastd")]
+    assert min(middle) < 0.47 < 0.55 < max(middle), "0.52 where the contrast is not changed"
+    steepest = [float(sample["image"][0, 24].diff().abs().max()) for sample in draw("RandGaussianSmoothd")]
+    assert min(steepest) < 0.7
+    assert max(steepest) == pytest.approx(1), "a quarter of the pictures is blurred"
+
+
 def test_draws_follow_from_the_seed(photographs, tmp_path):
     first, second, other = (draws(photographs, tmp_path, seed=seed, count=8) for seed in (1, 1, 2))
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(first, second, strict=True))

@@ -62,6 +62,20 @@ def test_a_folder_that_is_no_bundle(load, tmp_path):
         getattr(segan_monai, load)(tmp_path)
 
 
+def test_the_probabilities_of_different_members_are_averaged(tmp_path):
+    shutil.copytree(HIPPOCAMPUS / "configs", tmp_path / "configs")
+    files = [tmp_path / "models" / f"fold_{number}" / "model.pt" for number in (0, 1)]
+    weights = torch.load(HIPPOCAMPUS / "models" / "model.pt", weights_only=True)
+    for number, file in enumerate(files):
+        file.parent.mkdir(parents=True)
+        torch.save({name: v + number if name.endswith("bias") else v for name, v in weights.items()}, file)
+    image = torch.rand(1, 7, 64, 48, generator=torch.Generator().manual_seed(0))
+    one, other = (segan_monai.load_network(tmp_path, file)(image).sigmoid() for file in files)
+    assert (one - other).abs().max() > 0.1
+    both = segan_monai.load_network(tmp_path)(image).sigmoid()
+    torch.testing.assert_close(both, (one + other) / 2, atol=1e-5, rtol=0)
+
+
 def test_a_bundle_that_includes_an_ensemble_has_an_inferer_and_averages_its_members(tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(HIPPOCAMPUS / "configs", bundle / "configs")

@@ -7,16 +7,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
 from segan_monai.export import ExportedBundle
 from segan_monai.export.deploy import write_application
 from segan_monai.networks import SegANSegmentor
-from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN, SMALL_PANCREAS
 
 SMALL = {"base_channels": 4, "full_resolution_channels": 0, "deep_supervision": 0}
 
@@ -62,6 +64,19 @@ def test_one_rule_per_modality_and_no_photographs(tmp_path):
     rules = _selections(ExportedBundle(BUNDLES / BRATS, tmp_path / "model.pt").parser)
     assert [rule["name"] for rule in rules] == ["t1c", "t2", "flair"]
     assert rules[2]["conditions"]["SeriesDescription"] == r"\bflair\b"
+
+
+def test_an_application_finds_weights_of_an_overlay_where_they_are_placed(tmp_path):
+    torch.save({}, tmp_path / "model.pt")
+    arguments = BUNDLES / PANCREAS, tmp_path / "model.pt", [OVERLAYS / "ct_pictures.json"], SMALL_PANCREAS
+    network = ExportedBundle(*arguments).parser.get_parsed_content("network_def")
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    placed = write_application(ExportedBundle(*arguments), tmp_path / "map") / "models" / PANCREAS
+    parser = ConfigParser(ConfigParser.load_config_file(placed / "configs" / "inference.json"))
+    parser["bundle_root"] = str(placed)
+    assert parser["picture_axes"] == "LA"
+    assert Path(parser.get_parsed_content("ckpt_dir")) == placed / "models"
+    assert (placed / "models" / "model.pt").is_file()
 
 
 @pytest.mark.slow

@@ -2,7 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import shutil
+
 import pytest
+
+from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -36,6 +40,16 @@ def test_labels(edit, result):
 
     edit("metadata.json", drop)
     assert result("labels") == [("FAILED", "1 values for 2 regions")]
+
+
+def test_members_that_no_run_uses(bundle, result):
+    for folder in ("", "fold_0"):
+        shutil.copytree(BUNDLES / HIPPOCAMPUS / "models", bundle / "models" / folder)
+    found = "models/model.pt lies beside members of an ensemble, which no run uses: models/fold_0/model.pt."
+    assert result("weights") == [("FAILED", f"{found} Move either elsewhere")]
+    (bundle / "models" / "model.pt").unlink()
+    ((outcome, _),) = result("weights")
+    assert outcome == "ok"
 
 
 def test_network(edit, result):
