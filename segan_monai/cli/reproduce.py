@@ -104,7 +104,7 @@ def reproduce(
     for chosen, names in zip(tables, check_rows(tables, row or []), strict=True):
         overrides = parse_overrides(settings or [], chosen)
         plan = Plan(chosen, dataset_dir, output_dir, datalist, overlays, overrides, train_seconds)
-        check_overrides(plan, names)
+        check_overrides(plan)
         drawn = {name: chosen.labels.of_row(name) if chosen.labels else [None] for name in names}
         tasks = [
             Task(plan, name, seed, fold, labelled)

@@ -100,19 +100,14 @@ def check_overlays(plan: Plan, row: str) -> None:
     require_places(configs, {**contents, "--set": plan.overrides, **of_row})
 
 
-def check_overrides(plan: Plan, rows: Iterable[str]) -> None:
-    """Check that each setting reaches a row, because a row's own settings win.
-
-    Args:
-        plan: the settings shared by all rows.
-        rows: names of the rows to run.
+def check_overrides(plan: Plan) -> None:
+    """Check that each setting reaches a row of the table, because a row's own settings win.
 
     Raises:
         ConfigError: All rows set the key themselves.
     """
-    rows = list(rows)
-    for key, of_rows in rows_that_set(plan, rows).items():
-        if len(of_rows) == len(rows):
+    for key, of_rows in rows_that_set(plan, plan.table.rows).items():
+        if len(of_rows) == len(plan.table.rows):
             files = ", ".join(sorted(set(of_rows.values())))
             raise ConfigError(
                 f"--set {key} has no effect: each row of '{plan.table.name}' sets this key itself. Omit it, or change "
