@@ -182,6 +182,7 @@ def config_keys(files: str | Sequence[str], folder: Path) -> set[str]:
 def small_options(keys: set[str], given: Sequence[str]) -> dict[str, object]:
     """Settings with which anything takes seconds, of those that there are."""
     small = {**SMALL, "epochs": 1, "max_cases": 8, "live_cases": 0}  # figures take longest
+    small["localizer_masks"] = False  # weights of volumes serve pictures too, see _include_weights
     if "slice_size" in keys:
         del small["spacing_mm"]  # images of these bundles keep their voxels
     if {"--fold", "--folds", "--held_out"} & set(given):
