@@ -38,7 +38,7 @@ OF_BUNDLE = {
         (2, 1),
     ),
     SKIN: (SMALL_SKIN, {"official_split": False, "folds": 4}, "photographs", (4, 3)),
-    PANCREAS: (SMALL_PANCREAS, {"folds": 4}, "slices", (4, 6)),
+    PANCREAS: ({**SMALL_PANCREAS, "ema_decay": 0.0}, {"folds": 4}, "slices", (4, 6)),
     # the second client has one domain of the two, so a discriminator of another shape
     BRAIN: ({**SMALL_BRAIN_TRAINING, "warm_up_epochs": 0}, {"train_domains": ["iSEG"]}, "brains", (2, 1)),
 }

@@ -26,6 +26,7 @@ SMALL_PANCREAS = {
     "plane_size": [64, 64],
     "slice_size": [32, 32],
     "roi_size": [32, 32],
+    "localizer_masks": False,
     "base_channels": 4,
     "segmentor_depth": 18,
     "device": "cpu",
