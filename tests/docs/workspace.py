@@ -204,13 +204,18 @@ def appended(call: Call) -> list[str]:
     if arguments[0] in CONFIG_FILES and "--predictions" not in arguments:
         return _appended_to_short_command(call)
     if arguments[0] == "reproduce":
-        from segan_monai.reproduce import load_tables
+        from segan_monai.reproduce import Plan, load_tables
+        from segan_monai.reproduce.plan import rows_that_set
 
         table, *others = load_tables(arguments[1])
         row = next(row for row in table.rows if not any(row in other.rows for other in others))
         bundle = arguments[arguments.index("--bundle") + 1] if "--bundle" in arguments else table.bundle
         keys = config_keys(f"bundles/{bundle}/configs/train.json", TOP)
-        settings = [f"--set={key}={value}" for key, value in small_options(keys, arguments).items()]
+        small = small_options(keys, arguments)
+        for found in (table, *others):  # a setting that each row makes itself is refused
+            kept = rows_that_set(Plan(found, TOP, TOP, overrides=small), found.rows)
+            small = {key: value for key, value in small.items() if len(kept[key]) < len(found.rows)}
+        settings = [f"--set={key}={value}" for key, value in small.items()]
         if "--train-seconds" in arguments:
             settings.append("--train-seconds=1")
         few = ["--labels=2", "--draws=0"] if table.labels else []

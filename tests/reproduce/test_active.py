@@ -51,7 +51,7 @@ def test_regions_that_all_labelled_cases_have(tmp_path):
         "cases": f"$[{', '.join(given)}]",
         "label_regions": {"left": [1], "right": [2], "absent": [3]},
         "ignore_label": 9,
-        "preprocessing": {"transforms": [{"_target_": "Identityd", "keys": "label"}]},
+        "preprocessing": {"_target_": "Compose", "transforms": [{"_target_": "Identityd", "keys": "label"}]},
     }
     (tmp_path / "evaluate.json").write_text(json.dumps(config), encoding="utf-8")
     files = [str(tmp_path / "evaluate.json")]
