@@ -48,6 +48,6 @@ def written(output_dir: Path, lines: Sequence[Mapping[str, Any]], record_dir: Pa
         text.append(
             f"  {record_dir / QUALITY}: expected Dice per case and region; {flagged} of {len(finished)} flagged"
         )
-    if compared := {line["case"]: found for line in finished if (found := line.get("nearest_domain"))}:
-        text += [f"  {sentence}" for sentence in [far_cases(compared)] if sentence]
+    if far := far_cases({line["case"]: line for line in finished}):
+        text.append(f"  {far}")
     return [*text, f"  {record_dir / 'inference.json'}: status, files and error per case"]

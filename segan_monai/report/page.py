@@ -135,13 +135,7 @@ def _facts(run: RunFolder) -> dict[str, str]:
         "cases": _counts(run),
         "split": _split(run, config),
         "seed": str(record.get("seed", "")),
-        "scanners": far_cases(
-            {
-                case: line["nearest_domain"]
-                for case, line in run.journal.get("cases", {}).items()
-                if line.get("nearest_domain")
-            }
-        ),
+        "scanners": far_cases(run.journal.get("cases", {})),
     }
     if run.history is not None:
         per_epoch = run.history[run.history["epoch"] > 0].groupby("epoch")["seconds"].max()

@@ -41,12 +41,13 @@ def quality_of_cases(run: RunFolder) -> dict[str, Any]:
     return {"summary": f"{flagged} of {count} cases are flagged.", "lines": lines, "pictures": pictures}
 
 
-def far_cases(nearest: Mapping[str, Mapping[str, Any]]) -> str:
+def far_cases(lines: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a sentence on the cases that are far from every training domain; empty if none is.
 
     Args:
-        nearest: ``domain``, ``distance``, ``limit`` and ``far`` of each compared case, as ``ScannerCheck`` finds them.
+        lines: by case, its line of ``inference.json``, with ``nearest_domain`` if ``ScannerCheck`` compared it.
     """
+    nearest = {case: found for case, line in lines.items() if (found := line.get("nearest_domain"))}
     far = [f"{case} (nearest: {found['domain']})" for case, found in nearest.items() if found["far"]]
     if not far:
         return ""
