@@ -11,18 +11,23 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import convert_to_tensor
 from numpy.typing import NDArray
 from torch import Tensor
 
 from segan_monai.errors import ConfigError
 
+PERCENTILES = (1.0, 99.0)
+"""Percentiles of the voxels at the first and the last knot of a curve."""
+
 
 def map_intensities(image: Tensor, levels: NDArray[np.float64] | list[float]) -> Tensor:
     """Map the intensities of an image by a piecewise linear curve, and restore their mean and deviation.
 
-    The curve has equally spaced knots between the lowest and the highest intensity. Voxels of exactly 0 are background:
-    they stay 0 and are not counted. An image with one intensity, or a flat curve, is returned unchanged.
+    The curve has equally spaced knots between the 1st and the 99th percentile, and is constant beyond, so a few bright
+    voxels do not push all tissues between two knots [ours]. Voxels of exactly 0 are background: they stay 0 and are not
+    counted. An image whose percentiles are equal, or a flat curve, is returned unchanged.
 
     Args:
         image: intensities of any shape.
@@ -37,10 +42,13 @@ def map_intensities(image: Tensor, levels: NDArray[np.float64] | list[float]) ->
     """
     inside = image != 0
     voxels = image[inside].double()
-    if not len(voxels) or voxels.min() == voxels.max():
+    if not len(voxels):
+        return image
+    low, high = (percentile(voxels, share) for share in PERCENTILES)
+    if low == high:
         return image
     knots = torch.as_tensor(levels, dtype=torch.float64, device=image.device)
-    place = (voxels - voxels.min()) / (voxels.max() - voxels.min()) * (len(knots) - 1)
+    place = ((voxels - low) / (high - low)).clamp(0, 1) * (len(knots) - 1)
     first = place.floor().clamp(0, len(knots) - 2).long()
     found = torch.lerp(knots[first], knots[first + 1], place - first)
     deviation = found.std(correction=0)

@@ -25,6 +25,13 @@ def test_a_curve_with_a_bend_by_hand():
     torch.testing.assert_close(found, torch.tensor([0.0, 2 - step / 3, 2 + 2 * step / 3, 2 - step / 3]))
 
 
+def test_a_few_bright_voxels_do_not_stretch_the_curve():
+    image = torch.tensor([1.0, 2.0, 3.0] * 300 + [1000.0])
+    found = map_intensities(image, [0.0, 1.0, 0.0])  # 1 and 3 lie at the ends, and so does what is beyond
+    torch.testing.assert_close(found[[0, 2, 900]], found[0].expand(3))
+    assert found[1] > found[0]
+
+
 def test_background_mean_and_deviation_stay():
     torch.manual_seed(0)
     image = torch.rand(2, 9, 9, 9) + 0.5
