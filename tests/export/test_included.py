@@ -114,6 +114,7 @@ def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ConfigError, match=r"large.model\.pt: another file than .*large.model\.json names, by its SHA"):
         include_weights([good, large], tmp_path / "models")
     write_trained_settings(large / "model.pt", {"settings": {"size": 7}, "network": "Sequential"})
+    write_record(large / "model.pt", QUALITY)
     with pytest.raises(ConfigError, match=r"weight '1.running_var' has numbers up to 7e\+04; expected at most 65504"):
         include_weights([good, large], tmp_path / "models", half=True)
     with pytest.raises(ConfigError, match=r"good.model\.pt and .*good.model\.pt are the same weights"):
