@@ -29,9 +29,9 @@ PER_BUNDLE = (
     "docs/*",
 )
 ONCE = (
-    "bundles/hippocampus_mri_segan_segmentation/models/model.pt",
-    "bundles/hippocampus_mri_segan_segmentation/models/*.json",
-    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/model.pt",  # one, or fold_0, fold_1, ...
+    "bundles/hippocampus_mri_segan_segmentation/models/**/model.pt",  # one, or fold_0, fold_1, ...
+    "bundles/hippocampus_mri_segan_segmentation/models/**/*.json",
+    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/model.pt",
     "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/*.json",
     "configs/*.json",
     "configs/experiments/*/*.json",

@@ -29,6 +29,7 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import write_json
 from segan_monai.member_weights import DOMAINS, QUALITY
+from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import (
     apply_trained_settings,
     given_keys,
@@ -136,7 +137,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     for content, file_name in ((inference, "inference"), (training, "train"), (metadata, "metadata")):
         write_json(placed / "configs" / f"{file_name}.json", content)
     if members:
-        _place_ensemble(network, placed)
+        _place_ensemble(network, placed, read_record(members) if has_quality_file(members) else None)
     elif weights.parent != placed / "models":
         for file in (weights, settings_file(weights), weights.with_name(QUALITY), weights.with_name(DOMAINS)):
             if file.is_file():
@@ -171,10 +172,20 @@ def _members(inference: Mapping[str, Any], bundle: Path) -> list[Path]:
     return files
 
 
-def _place_ensemble(network: torch.nn.Module, placed: Path) -> None:
-    """Write the weights of all members into one file, and remove the configs of training, which is then not offered."""
-    with whole_file(placed / "models" / "model.pt") as file:
+def _place_ensemble(network: torch.nn.Module, placed: Path, quality: Mapping[str, Any] | None) -> None:
+    """Write the weights of all members into one file, and remove the configs of training, which is then not offered.
+
+    Args:
+        network: the ensemble with its weights.
+        placed: the bundle's folder in the app.
+        quality: content of the members' ``quality.json``, which is written for the one file; None for no estimate.
+    """
+    weights = placed / "models" / "model.pt"
+    with whole_file(weights) as file:
         torch.save(network.state_dict(), file)
+    weights.with_name(QUALITY).unlink(missing_ok=True)  # of an earlier start
+    if quality is not None:
+        write_record(weights, quality)
     for file in (placed / "configs").glob("*train.json"):
         file.unlink()
 

@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "check": {"data", "trained", "transforms"},
     "run": {"check", "trained"},
     "export": {"check", "inferers", "networks", "quality", "trained", "transforms"},
-    "label_bundle": {"check", "data", "trained"},
+    "label_bundle": {"check", "data", "quality", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
     "ensembles": {"data", "transforms"},
@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reproduce": {"check", "data", "metrics", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},
     "folds": {"check", "data", "ensembles", "handlers", "metrics", "quality", "reproduce", "trained", "transforms"},
-    "verify": {"data", "export", "networks", "simulation", "trained"},
+    "verify": {"data", "export", "networks", "quality", "simulation", "trained"},
     "cli": {
         "check", "data", "dicom", "ensembles", "export", "folds", "metrics", "new_bundle", "prepare", "quality",
         "quality_critic", "report", "reproduce", "run", "simulation", "sweep", "trained", "transforms", "verify",

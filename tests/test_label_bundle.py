@@ -14,7 +14,9 @@ import torch
 from monai.bundle import ConfigParser
 
 from segan_monai.errors import ConfigError
+from segan_monai.files import sha256_of
 from segan_monai.label_bundle import main, place_bundle
+from segan_monai.quality.file import read_record, write_record
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS
 from tests.monai_label.cases import copy_with_weights
 
@@ -118,6 +120,23 @@ def test_an_ensemble_is_served_as_one_network_and_not_trained(tmp_path, capsys):
         assert torch.equal(member.state_dict()[name], weight + number)
     result = parser.get_parsed_content("inferer")(torch.rand(1, 1, 12, 14, 9), network.eval())
     assert result.shape == (1, 2, 12, 14, 9)
+
+
+def test_the_estimate_of_an_ensemble_is_served_for_its_one_file(tmp_path):
+    bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
+    state = torch.load(bundle / "models" / "model.pt", weights_only=True)
+    (bundle / "models" / "model.pt").unlink()
+    content = {"version": 1, "settings": {"slice_axis": 2}, "model": {"signals": []}, "fit": {}}
+    files = [bundle / "models" / f"fold_{number}" / "model.pt" for number in range(2)]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        torch.save({key: value + number for key, value in state.items()}, file)
+        write_record(file, content)
+    served = place_bundle(bundle, tmp_path / "model", [overlay]) / "models" / "model.pt"
+    assert read_record([served]) == {**content, "weights_sha256": sha256_of(served)}
+    files[1].with_name("quality.json").unlink()
+    place_bundle(bundle, tmp_path / "model", [overlay])
+    assert not served.with_name("quality.json").exists()
 
 
 def test_an_ensemble_replaces_no_weights_of_a_training_in_the_app(tmp_path, capsys):

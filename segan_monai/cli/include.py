@@ -24,13 +24,13 @@ def include(
     ],
     half: Annotated[
         bool,
-        typer.Option("--half", help="Save float32 numbers as float16, in half the space; without quality.json."),
+        typer.Option("--half", help="Save float32 numbers as float16, in half the space."),
     ] = False,
 ) -> None:
-    """Copy the weights of trainings into a bundle, with their model.json, split.json and domains.json.
+    """Copy the weights of trainings into a bundle, with their model.json, split.json, quality.json and domains.json.
 
-    One training becomes model.pt, with its quality.json and quality_critic. Several become an ensemble,
-    fold_0/model.pt, fold_1/model.pt and so on, which every run of the bundle then uses.
+    One training becomes model.pt, with its quality_critic. Several become an ensemble, fold_0/model.pt,
+    fold_1/model.pt and so on, which every run of the bundle then uses.
 
     Example: segan-monai include RUN/fold_0 RUN/fold_1 -o my_bundle/models --half
     """

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,14 +18,17 @@ from segan_monai.finite import is_finite
 from segan_monai.json_files import read_json_object
 from segan_monai.member_weights import DOMAINS, QUALITY, QUALITY_CRITIC, split_of, weight_files
 from segan_monai.networks import read_checkpoint
+from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, require_same_settings, settings_file, write_trained_settings
+
+logger = logging.getLogger(__name__)
 
 
 def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: bool = False) -> list[Path]:
     """Copy the weights of trainings into a bundle, each with its ``model.json``, ``split.json`` and ``domains.json``.
 
-    One training becomes ``model.pt`` in the folder, with its ``quality_critic``, and its ``quality.json`` if the
-    weights stay as they are. Several become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
+    ``quality.json`` of each is copied too, for the weights that are written. One training becomes ``model.pt`` in the
+    folder, with its ``quality_critic``. Several become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
 
     Args:
         trainings: output folders of trainings, or their files of weights.
@@ -37,7 +41,8 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
 
     Raises:
         ConfigError: a training has no weights, settings or split, or they do not belong together; two trainings are
-            the same, or their settings differ; a weight is too large for float16; or the folder has weights.
+            the same, or their settings differ; ``quality.json`` is of other weights; a weight is too large for float16;
+            or the folder has weights.
         OutputError: a file cannot be written.
     """
     files, folder = [_weights_of(Path(training).expanduser()) for training in trainings], Path(folder)
@@ -63,7 +68,9 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
     if (found := weight_files(None, folder))[0].is_file():
         raise ConfigError(f"{folder} has weights, {found[0]}. Move them elsewhere, or give another folder.")
     targets = [folder if len(files) == 1 else folder / f"fold_{number}" for number in range(len(files))]
-    states = [_half(file) for file in files] if half else []  # refused before anything is written
+    # what is refused, before anything is written
+    qualities = [read_record([file]) if has_quality_file([file]) else None for file in files]
+    states = [_half(file) for file in files] if half else []
     for number, (file, target) in enumerate(zip(files, targets, strict=True)):
         with writing(target):
             target.mkdir(parents=True, exist_ok=True)
@@ -72,15 +79,23 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
                 torch.save(states[number], temporary)
         else:
             _copy(file, target / "model.pt")
-            if len(files) == 1:
-                _copy(file.with_name(QUALITY), target / QUALITY)
+        if (quality := qualities[number]) is not None:
+            write_record(target / "model.pt", quality)
         if len(files) == 1 and (critic := file.with_name(QUALITY_CRITIC)).is_dir():
             with writing(target / QUALITY_CRITIC):
                 shutil.copytree(critic, target / QUALITY_CRITIC, dirs_exist_ok=True)
         _copy(split_of(file), target / "split.json")
         _copy(file.with_name(DOMAINS), target / DOMAINS)
         write_trained_settings(target / "model.pt", read_json_object(settings_file(file)))
-    return [target / "model.pt" for target in targets]
+    written = [target / "model.pt" for target in targets]
+    if any(qualities) and not has_quality_file(written):
+        logger.warning(
+            "results of %s will have no estimate of their quality: expected %s of one fit beside every member. Fit it "
+            "again with segan-monai fit-quality, with --output-dir for the folder of every member",
+            folder,
+            QUALITY,
+        )
+    return written
 
 
 def _weights_of(training: Path) -> Path:

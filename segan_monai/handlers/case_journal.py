@@ -25,7 +25,7 @@ from segan_monai.json_files import read_json_lines, read_json_object, write_json
 from segan_monai.metrics.volumes import region_volumes
 from segan_monai.parts import parse_part
 from segan_monai.processes import broadcast_from_rank0, gather_objects, meet_processes, process_rank
-from segan_monai.quality.file import has_quality_file, quality_file
+from segan_monai.quality.file import quality_file
 
 logger = logging.getLogger(__name__)
 
@@ -232,8 +232,9 @@ class CaseJournal:
         settings = {key: value for key, value in config.items() if key not in _WITHOUT_EFFECT}
         members = [sha256_of(file) for file in self.weights]
         parts = [settings, members[0] if len(members) == 1 else members]
-        if has_quality_file(self.weights):  # results have estimates by it
-            parts.append(sha256_of(quality_file(self.weights)))
+        models = [sha256_of(file) for file in map(quality_file, self.weights) if file.is_file()]
+        if models:  # results have estimates by them
+            parts.append(models[0] if len(members) == 1 else models)
         return digest(parts)
 
     def _read(self) -> dict[str, dict[str, Any]]:

@@ -285,7 +285,7 @@ class RunCheckpoint:
 
 def _remove_quality_of_earlier_weights(weights: Path) -> None:
     """Remove the quality estimate beside new weights, which inference would refuse: it was fitted to other ones."""
-    file = quality_file([weights])
+    file = quality_file(weights)
     if file.is_file():
         file.unlink()
         logger.warning("removed %s: it was fitted to the weights before this training; fit it again", file)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,37 +12,35 @@ from typing import Any
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json_object, write_json
-from segan_monai.member_weights import QUALITY
+from segan_monai.member_weights import QUALITY, StrPath
 from segan_monai.quality.estimate import QualityModel
 
 VERSION = 1
 _LATER = {"case_statistics": 0.0, "region_rules": None}
 """Settings that files of earlier versions lack, and what these versions did."""
+_WITHOUT_EFFECT = "members"
+"""Setting of a run that need not be that of the fit: a model of single networks serves their ensemble too."""
 _AGAIN = "Fit it again with segan-monai fit-quality, or delete it."
 
 
-def quality_file(weights: Sequence[str | os.PathLike[str]]) -> Path:
-    """Return the place of ``quality.json``, beside the weights of a run.
+def quality_file(weights: StrPath) -> Path:
+    """Return the place of ``quality.json``, beside a file of weights."""
+    return Path(weights).with_name(QUALITY)
+
+
+def has_quality_file(weights: Sequence[StrPath]) -> bool:
+    """Return whether a run of these weights can estimate its quality: all have one model beside them.
 
     Raises:
-        ConfigError: The run is an ensemble: a model is fitted to the predictions of single networks, not to their mean.
+        ConfigError: ``quality.json`` of a member of an ensemble is damaged.
     """
-    if len(weights) > 1:
-        raise ConfigError(
-            f"estimate_quality: the run has {len(weights)} weights; expected one network, because {QUALITY} is fitted "
-            "to the predictions of single networks. Set --estimate_quality false."
-        )
-    return Path(weights[0]).with_name(QUALITY)
+    files = [quality_file(file) for file in weights]
+    if not all(file.is_file() for file in files) or len({*files}) < len(files):
+        return False
+    return len(files) == 1 or not _others([_content(file) for file in files])
 
 
-def has_quality_file(weights: Sequence[str | os.PathLike[str]]) -> bool:
-    """Return whether a run of these weights can estimate its quality: one network, with ``quality.json`` beside it."""
-    return len(weights) == 1 and quality_file(weights).is_file()
-
-
-def write_quality(
-    weights: str | os.PathLike[str], model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]
-) -> Path:
+def write_quality(weights: StrPath, model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]) -> Path:
     """Write a model beside weights, and return its file.
 
     Args:
@@ -55,47 +52,89 @@ def write_quality(
     Raises:
         OutputError: The file cannot be written.
     """
-    file = quality_file([weights])
-    content = {
-        "version": VERSION,
-        "weights_sha256": sha256_of(Path(weights)),
-        "settings": dict(settings),
-        "model": model.record(),
-        "fit": dict(fit),
-    }
-    write_json(file, content, indent=1, allow_nan=False)
+    return write_record(
+        weights, {"version": VERSION, "settings": dict(settings), "model": model.record(), "fit": dict(fit)}
+    )
+
+
+def write_record(weights: StrPath, record: Mapping[str, Any]) -> Path:
+    """Write the content of a ``quality.json`` beside weights, for which it shall hold, and return its file.
+
+    Args:
+        weights: file of the weights of the fit, or of the same networks in another form: as float16, or an ensemble in
+            one file.
+        record: result of ``read_record``.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    file = quality_file(weights)
+    write_json(file, {**record, "weights_sha256": sha256_of(Path(weights))}, indent=1, allow_nan=False)
     return file
 
 
-def read_quality(weights: Sequence[str | os.PathLike[str]], settings: Mapping[str, Any]) -> QualityModel:
+def read_quality(weights: Sequence[StrPath], settings: Mapping[str, Any]) -> QualityModel:
     """Read the model for a run with the given weights and settings.
 
+    The model is fitted to single networks. Its estimates for their ensemble have been measured, see
+    ``docs/quality.md``.
+
     Args:
-        weights: files of weights of the run, which must be one.
+        weights: files of weights of the run: one, or the members of an ensemble.
         settings: settings of the run, plain values; the same names as in ``write_quality``.
 
     Raises:
-        ConfigError: There are several weights; ``quality.json`` does not exist beside them, is damaged, or was written
-            by another version; or its weights or settings differ.
+        ConfigError: See ``read_record``; or the settings differ.
     """
-    file = quality_file(weights)
-    missing = (
-        f"{file} does not exist, and estimate_quality is true. Fit it with segan-monai fit-quality, or set "
-        "--estimate_quality false."
-    )
-    content = read_fit(file, VERSION, missing, _AGAIN)
-    if content.get("weights_sha256") != sha256_of(Path(weights[0])):
-        raise ConfigError(
-            f"{file} was fitted for other weights than {Path(weights[0]).name}; expected those of the fit "
-            f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
-            "segan-monai fit-quality."
-        )
+    content = read_record(weights)
+    file = quality_file(weights[0])
     remedy = "Set --estimate_quality false, or fit it again under these settings."
     require_settings(content["settings"], settings, str(file), remedy)
     try:
         return QualityModel.of_record(content["model"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ConfigError(f"{file} has no complete 'model' ({type(error).__name__}: {error}). {_AGAIN}") from error
+
+
+def read_record(weights: Sequence[StrPath]) -> dict[str, Any]:
+    """Read the content of ``quality.json`` beside weights, that of the first if there are several.
+
+    Raises:
+        ConfigError: ``quality.json`` does not exist beside one of the weights, is damaged, was written by another
+            version or for other weights; or members of an ensemble have different models.
+    """
+    contents = []
+    for member in map(Path, weights):
+        content = _content(quality_file(member), len(weights) > 1)
+        if content.get("weights_sha256") != sha256_of(member):
+            raise ConfigError(
+                f"{quality_file(member)} was fitted for other weights than {member.name}; expected those of the fit "
+                f"(SHA-256 {content.get('weights_sha256')}). Set --estimate_quality false, or fit it again with "
+                "segan-monai fit-quality."
+            )
+        contents.append(content)
+    for number in _others(contents):
+        raise ConfigError(
+            f"{quality_file(weights[number])} has another model or other settings than {quality_file(weights[0])}; "
+            "expected one fit for all members of the ensemble. Set --estimate_quality false, or fit again with "
+            "segan-monai fit-quality, with --output-dir for the folder of every member."
+        )
+    return contents[0]
+
+
+def _content(file: Path, of_member: bool = True) -> dict[str, Any]:
+    every = ", with --output-dir for the folder of every member of the ensemble" if of_member else ""
+    missing = (
+        f"{file} does not exist; an estimate of quality needs it. Fit it with segan-monai fit-quality{every}, or set "
+        "--estimate_quality false."
+    )
+    return read_fit(file, VERSION, missing, _AGAIN)
+
+
+def _others(contents: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return which of several contents have another model or other settings than the first."""
+    first, *_ = fits = [(content.get("model"), content["settings"]) for content in contents]
+    return [number for number, fit in enumerate(fits) if fit != first]
 
 
 def read_fit(file: Path, version: int, missing: str, again: str) -> dict[str, Any]:
@@ -124,14 +163,16 @@ def read_fit(file: Path, version: int, missing: str, again: str) -> dict[str, An
 
 
 def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str) -> None:
-    """Check that two sets of settings are equal. Settings that earlier versions did not have may be missing.
+    """Check that two sets of settings are equal, but for the number of networks.
+
+    Settings that earlier versions did not have may be missing.
 
     Raises:
         ConfigError: They differ; the message names the first difference.
     """
     first, second = (json.loads(json.dumps({**_LATER, **settings})) for settings in (fitted, other))
     for key in [*first, *(key for key in second if key not in first)]:
-        if first.get(key) != second.get(key):
+        if key != _WITHOUT_EFFECT and first.get(key) != second.get(key):
             raise ConfigError(
                 f"{name} was made with {key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as "
                 f"in this run. {remedy}"

@@ -135,7 +135,7 @@ def _content(folder: Path) -> dict[str, Any]:
     if content["settings"].get("members", 1) != 1:
         raise ConfigError(
             f"{folder / SIGNALS} is of an ensemble of {content['settings']['members']} networks; expected one network, "
-            "because predict estimates no ensembles. Evaluate each network by itself."
+            "whose held-out cases are those of its fold. Evaluate each network by itself."
         )
     seen = content.get("trained_on")
     if seen is None:

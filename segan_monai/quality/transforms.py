@@ -38,8 +38,8 @@ class QualitySignalsd(MapTransform):
         weights: files of weights of the run, if it shall estimate; None to give signals alone.
 
     Raises:
-        ConfigError: ``weights`` are given, and are several, or ``quality.json`` is missing, damaged, or of other
-            weights or settings.
+        ConfigError: ``weights`` are given, and ``quality.json`` beside them is missing, damaged, or of other weights or
+            settings, see ``read_quality``.
     """
 
     def __init__(

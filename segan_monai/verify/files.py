@@ -12,6 +12,7 @@ from monai.bundle import ConfigParser, verify_net_in_out
 
 from segan_monai.member_weights import weight_files
 from segan_monai.networks import load_members, network_of_weights
+from segan_monai.quality.file import quality_file, read_quality
 from segan_monai.trained import apply_trained_settings, changed_files, require_same_settings
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
 from segan_monai.verify.trial import FILES, SkippedError, Trial, expect
@@ -70,7 +71,9 @@ def check_labels(trial: Trial) -> str:
 
 
 def check_weights(trial: Trial) -> str:
-    """Check that included weights fit the network of their settings, and are those that ``model.json`` names.
+    """Check that included weights fit the network of their settings, and are those that their JSON files name.
+
+    These are ``model.json``, and ``quality.json`` if one of the weights has it.
 
     Weights of an overlay lie in a folder of ``models``, and members of an ensemble in ``fold_0``, ``fold_1`` and so on.
     """
@@ -99,10 +102,14 @@ def _check_weights_in(folder: Path, bundle: Path) -> str:
     load_members(network_of_weights(parser.get_parsed_content("network_def"), files), files)
     changed = [str(other) for file in files for other in changed_files(file)]
     expect(not changed, f"{', '.join(changed)}: another file than model.json beside it names, by its SHA-256")
+    estimated = any(quality_file(file).is_file() for file in files)
+    if estimated:
+        read_quality(files, parser.get_parsed_content("quality_settings"))
     size = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
     members = f"{len(files)} networks, " if len(files) > 1 else ""
+    detail = f"{members}{size}{', with an estimate of quality' if estimated else ''}"
     place = folder.relative_to(bundle / "models").as_posix()
-    return f"{members}{size}" if place == "." else f"{place}: {members}{size}"
+    return detail if place == "." else f"{place}: {detail}"
 
 
 def check_network(trial: Trial) -> str:

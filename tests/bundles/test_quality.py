@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -34,6 +35,26 @@ def evaluated(hippocampi, tmp_path):
     return settings, tmp_path / "evaluation"
 
 
+def fit_to(content):
+    """Model of the content of ``signals.json``, from its first case with noise."""
+    (signals, *_), rng = content["cases"].values(), np.random.default_rng(0)
+    cases = [
+        FitCase(
+            number % 5,
+            {name: value + rng.normal(0, 0.01) for name, value in signals["image"].items()},
+            signals["regions"],
+            {"anterior": 0.6 + 0.01 * (number % 5), "posterior": 0.5},
+        )
+        for number in range(30)
+    ]
+    return fit_quality(cases)
+
+
+def read_table(file):
+    with file.open(encoding="utf-8") as stream:
+        return {(row["case"], row["region"]): row for row in csv.DictReader(stream)}
+
+
 def test_from_evaluation_to_inference(evaluated, tmp_path):
     settings, evaluation = evaluated
     content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
@@ -45,21 +66,10 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     assert "Calibration of the probabilities" in (evaluation / "report.html").read_text(encoding="utf-8")
     (first, *_), signals = content["cases"], content["cases"]
     assert 0 <= signals[first]["regions"]["anterior"]["agreement_axes"] <= 1
-    rng = np.random.default_rng(0)
-    cases = [
-        FitCase(
-            number % 5,
-            {name: value + rng.normal(0, 0.01) for name, value in signals[first]["image"].items()},
-            signals[first]["regions"],
-            {"anterior": 0.6 + 0.01 * (number % 5), "posterior": 0.5},
-        )
-        for number in range(30)
-    ]
-    write_quality(tmp_path / "models" / "model.pt", fit_quality(cases), content["settings"], {})
+    write_quality(tmp_path / "models" / "model.pt", fit_to(content), content["settings"], {})
     output = tmp_path / "inference"
     workflow = run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), **settings)
-    with (output / "quality.csv").open(encoding="utf-8") as stream:
-        rows = {(row["case"], row["region"]): row for row in csv.DictReader(stream)}
+    rows = read_table(output / "quality.csv")
     assert set(rows) == {(case, region) for case in signals for region in ("anterior", "posterior")}
     assert float(rows[first, "anterior"]["expected_dice"]) == pytest.approx(0.62, abs=0.01)
     assert float(rows[first, "anterior"]["lower_bound"]) < 0.62
@@ -78,6 +88,36 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
         run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "other"), mirror_axes=[0], **settings)
     text = " ".join(str(link) for link in causes(error.value))
     assert "was made with mirror_axes []; expected [0] as in this run. Set --estimate_quality false" in text
+
+
+def test_an_ensemble_is_estimated_by_the_signals_of_its_mean(evaluated, tmp_path):
+    settings, evaluation = evaluated
+    content = json.loads((evaluation / "signals.json").read_text(encoding="utf-8"))
+    model = fit_to(content)
+    members = [tmp_path / "models" / f"fold_{number}" / "model.pt" for number in range(2)]
+    state = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
+    for number, file in enumerate(members):
+        file.parent.mkdir()
+        torch.save({name: value * (1 + number) for name, value in state.items()}, file)
+        shutil.copy(tmp_path / "models" / "split.json", file.parent)
+        write_quality(file, model, content["settings"], {})
+    (tmp_path / "models" / "model.pt").unlink()  # an included ensemble
+    run_workflow(HIPPOCAMPUS, "evaluating", output_dir=str(tmp_path / "of_mean"), **settings)
+    of_mean = json.loads((tmp_path / "of_mean" / "signals.json").read_text(encoding="utf-8"))
+    assert of_mean["settings"]["members"] == 2
+    assert set(content["cases"]) - set(of_mean["cases"]) == {"hippocampus_001"}, "members were trained on it"
+    assert of_mean["cases"]["hippocampus_000"] != content["cases"]["hippocampus_000"]
+    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "inference"), **settings)
+    rows = read_table(tmp_path / "inference" / "quality.csv")
+    expected = {case: model.estimate(found["image"], found["regions"]) for case, found in of_mean["cases"].items()}
+    assert len(rows) == 2 * len(content["cases"])
+    for case, regions in expected.items():
+        for region, found in regions.items():
+            assert float(rows[case, region]["expected_dice"]) == pytest.approx(found["expected_dice"], abs=2e-4)
+            assert rows[case, region]["flag"] == found["flag"]
+    members[1].with_name("quality.json").unlink()
+    run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "inference"), **settings)
+    assert not (tmp_path / "inference" / "quality.csv").exists()
 
 
 def test_without_a_model_nothing_is_estimated(evaluated, tmp_path):
@@ -109,8 +149,7 @@ def test_a_softmax_is_estimated_alike(brains, tmp_path):
     ]
     write_quality(tmp_path / "models" / "model.pt", fit_quality(cases), content["settings"], {})
     run_workflow(BRAIN, "inference", output_dir=str(tmp_path / "inference"), **settings)
-    with (tmp_path / "inference" / "quality.csv").open(encoding="utf-8") as stream:
-        rows = {(row["case"], row["region"]): row for row in csv.DictReader(stream)}
+    rows = read_table(tmp_path / "inference" / "quality.csv")
     assert set(rows) == {(case, region) for case in content["cases"] for region in ("CSF", "GM", "WM")}
     assert float(rows["iSEG_subject-1", "GM"]["expected_dice"]) == pytest.approx(0.6)
     assert (tmp_path / "inference" / "report.html").is_file()

@@ -17,8 +17,11 @@ from segan_monai.export import include_weights
 from segan_monai.files import sha256_of
 from segan_monai.member_weights import weight_files
 from segan_monai.networks import load_members, load_weights, network_of_weights
+from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, read_trained_settings, write_trained_settings
 from segan_monai.trained.included import included_weights_dir
+
+QUALITY = {"version": 1, "settings": {"slice_axis": 2}, "model": {"signals": []}, "fit": {"cases": 30}}
 
 
 def network():
@@ -32,7 +35,7 @@ def write_training(folder, seed, **settings):
     made(torch.rand(2, 1, 8, 8))  # the statistics of the batch norm move
     torch.save(made.state_dict(), folder / "model.pt")
     (folder / "split.json").write_text(json.dumps({"training": [f"of {seed}"], "validation": []}), encoding="utf-8")
-    (folder / "quality.json").write_text("{}", encoding="utf-8")
+    write_record(folder / "model.pt", QUALITY)
     (folder / "quality_critic").mkdir()
     (folder / "quality_critic" / "critic.json").write_text("{}", encoding="utf-8")
     (folder / "domains.json").write_text("{}", encoding="utf-8")
@@ -51,7 +54,7 @@ def test_float16_weights_load_as_the_float32_numbers_that_they_are(tmp_path):
         assert torch.equal(
             value, original[name].half().to(value.dtype) if value.is_floating_point() else original[name]
         )
-    assert not file.with_name("quality.json").exists()
+    assert read_record([file]) == {**QUALITY, "weights_sha256": sha256_of(file)}, "not those of float32"
     assert file.with_name("quality_critic").is_dir(), "it does not depend on the weights"
     assert not torch.equal(loaded["0.weight"], original["0.weight"])
     assert torch.allclose(loaded["0.weight"], original["0.weight"], rtol=2**-11, atol=0)
@@ -65,13 +68,15 @@ def test_an_ensemble_has_what_belongs_to_each_member_and_new_digests(tmp_path, c
     assert [file.parent.name for file in files] == ["fold_0", "fold_1"]
     for number, file in enumerate(files):
         assert sorted(path.name for path in file.parent.iterdir()) == [
-            "domains.json", "model.json", "model.pt", "split.json",
+            "domains.json", "model.json", "model.pt", "quality.json", "split.json",
         ]  # fmt: skip
         assert json.loads(file.with_name("split.json").read_text(encoding="utf-8"))["training"] == [f"of {number}"]
         record = json.loads(file.with_suffix(".json").read_text(encoding="utf-8"))
         assert record["weights"]["sha256"] == sha256_of(file) != sha256_of(runs[number] / "model.pt")
         assert (read_trained_settings(file), changed_files(file)) == ({"size": 7}, [])
     assert not caplog.records, "a digest of the float32 weights would be warned of"
+    assert has_quality_file(files)
+    assert read_record(files) == {**QUALITY, "weights_sha256": sha256_of(files[0])}
     ensemble = load_members(network_of_weights(network(), files), files)
     assert [member[0].weight.dtype for member in ensemble.members] == [torch.float32] * 2
     files[1].write_bytes(files[0].read_bytes())
@@ -83,10 +88,19 @@ def test_one_training_is_copied_as_it_is(tmp_path):
     (file,) = include_weights([training], tmp_path / "models")
     assert file == tmp_path / "models" / "model.pt"
     assert file.read_bytes() == (training / "model.pt").read_bytes()
-    assert file.with_name("quality.json").is_file()
+    assert file.with_name("quality.json").read_bytes() == (training / "quality.json").read_bytes()
     assert (file.with_name("quality_critic") / "critic.json").is_file()
     with pytest.raises(ConfigError, match=r"models has weights, .*model\.pt\. Move them elsewhere"):
         include_weights([training], tmp_path / "models")
+
+
+def test_an_estimate_that_members_do_not_share_is_copied_and_warned_of(tmp_path, caplog):
+    runs = [write_training(tmp_path / name, number) for number, name in enumerate(("a", "b"))]
+    (runs[1] / "quality.json").unlink()
+    files = include_weights(runs, tmp_path / "models")
+    assert [file.with_name("quality.json").is_file() for file in files] == [True, False]
+    (warning,) = caplog.messages
+    assert "models will have no estimate of their quality: expected quality.json of one fit beside every" in warning
 
 
 def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path):
@@ -100,6 +114,7 @@ def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path)
     with pytest.raises(ConfigError, match=r"large.model\.pt: another file than .*large.model\.json names, by its SHA"):
         include_weights([good, large], tmp_path / "models")
     write_trained_settings(large / "model.pt", {"settings": {"size": 7}, "network": "Sequential"})
+    write_record(large / "model.pt", QUALITY)
     with pytest.raises(ConfigError, match=r"weight '1.running_var' has numbers up to 7e\+04; expected at most 65504"):
         include_weights([good, large], tmp_path / "models", half=True)
     with pytest.raises(ConfigError, match=r"good.model\.pt and .*good.model\.pt are the same weights"):
@@ -111,6 +126,9 @@ def test_what_cannot_be_included_is_refused_before_anything_is_written(tmp_path)
     plain = write_training(tmp_path / "plain", 3, size=7, region_rules=None)
     with pytest.raises(ConfigError, match=r"region_rules is .* by --weights of each run, and set --region_rules there"):
         include_weights([ruled, plain], tmp_path / "models")
+    (plain / "quality.json").write_bytes((good / "quality.json").read_bytes())
+    with pytest.raises(ConfigError, match=r"plain.quality\.json was fitted for other weights than model\.pt"):
+        include_weights([plain], tmp_path / "models", half=True)
     (good / "split.json").unlink()
     with pytest.raises(ConfigError, match=r"split\.json does not exist; expected the settings and the split"):
         include_weights([good], tmp_path / "models")

@@ -85,3 +85,23 @@ def test_the_quality_of_an_earlier_run_does_not_stay(journal, cases, tmp_path):
     assert CaseJournal(out, tmp_path / "model.pt").unfinished(cases) == cases
     assert not (out / "quality.csv").exists()
     assert not (out / "report.html").exists()
+
+
+def test_members_that_have_got_an_estimate_are_run_again(cases, tmp_path):
+    weights = [tmp_path / f"fold_{number}" / "model.pt" for number in range(2)]
+    for file in weights:
+        file.parent.mkdir()
+        file.write_bytes(file.parent.name.encode())
+
+    def keys():
+        run = CaseJournal(tmp_path / "out", weights)
+        run.unfinished(cases)
+        return run.keys
+
+    without = keys()
+    assert keys() == without
+    for file in weights:
+        file.with_name("quality.json").write_text("{}", encoding="utf-8")
+    fitted = keys()
+    weights[1].with_name("quality.json").write_text('{"of": "another fit"}', encoding="utf-8")
+    assert len({keys()["a"], fitted["a"], without["a"]}) == 3

@@ -12,6 +12,7 @@ from segan_monai.errors import ConfigError, DataError
 from segan_monai.quality import (
     fit_quality,
     has_quality_file,
+    quality_file,
     read_evaluations,
     read_quality,
     write_quality,
@@ -36,7 +37,7 @@ def test_what_was_written_is_read(file, fitted):
 def test_one_network_beside_the_file_has_a_model(file, tmp_path):
     assert has_quality_file([tmp_path / "model.pt"])
     assert not has_quality_file([tmp_path / "other" / "model.pt"])
-    assert not has_quality_file([tmp_path / "model.pt", tmp_path / "model_1.pt"])
+    assert not has_quality_file([tmp_path / "model.pt", tmp_path / "model_1.pt"]), "it is for one of them"
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,55 @@ def test_other_weights_are_refused(file):
         read_quality([file.with_name("model.pt")], SETTINGS)
 
 
+@pytest.fixture
+def members(fitted, tmp_path):
+    """Weights of an ensemble, each with the same model beside it."""
+    files = [tmp_path / f"fold_{number}" / "model.pt" for number in range(2)]
+    for file in files:
+        file.parent.mkdir()
+        file.write_bytes(file.parent.name.encode())
+        write_quality(file, fit_quality(fitted[1]), fitted[0], {"cases": 100})
+    return files
+
+
+def test_an_ensemble_has_the_model_that_lies_beside_each_member(members, fitted):
+    assert has_quality_file(members)
+    model = read_quality(members, {**SETTINGS, "members": 2})
+    assert model.estimate(*usual()) == fit_quality(fitted[1]).estimate(*usual())
+    with pytest.raises(ConfigError, match=r"fold_0.quality\.json was made with slice_axis \[2, 0\]; expected 2 as in"):
+        read_quality(members, {**SETTINGS, "members": 2, "slice_axis": 2})
+
+
+def test_a_member_without_a_model(members):
+    quality_file(members[1]).unlink()
+    assert not has_quality_file(members)
+    found = (
+        r"fold_1.quality\.json does not exist; .* with --output-dir for the folder of every member of the ensemble, or"
+    )
+    with pytest.raises(ConfigError, match=found):
+        read_quality(members, SETTINGS)
+
+
+@pytest.mark.parametrize("change", ["model", "settings"])
+def test_members_of_two_fits(members, fitted, change):
+    settings = {**SETTINGS, "slice_axis": 2} if change == "settings" else SETTINGS
+    write_quality(members[1], fit_quality(fitted[1][change == "model" :]), settings, {"cases": 100})
+    assert not has_quality_file(members)
+    found = r"fold_1.quality\.json has another model or other settings than .*fold_0.quality\.json; expected"
+    with pytest.raises(ConfigError, match=found):
+        read_quality(members, SETTINGS)
+
+
+def test_a_member_that_was_trained_again_or_has_a_damaged_model_is_refused(members):
+    members[1].write_bytes(b"trained again")
+    assert has_quality_file(members), "the run stops, as that of one network"
+    with pytest.raises(ConfigError, match=r"fold_1.quality\.json was fitted for other weights than model\.pt"):
+        read_quality(members, SETTINGS)
+    quality_file(members[1]).write_text("{", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"fold_1.quality\.json is not valid JSON"):
+        has_quality_file(members)
+
+
 def test_numbers_that_are_no_json_are_not_written(fitted, tmp_path):
     with pytest.raises(ValueError, match="Out of range float values"):
         write_quality(tmp_path / "model.pt", fit_quality(fitted[1]), fitted[0], {"aurc": math.inf})
@@ -91,7 +141,7 @@ def test_a_folder_without_weights_is_refused(tmp_path):
 
 def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
     with pytest.raises(
-        ConfigError, match=r"does not exist, and estimate_quality is true\. Fit it with segan-monai fit"
+        ConfigError, match=r"does not exist; an estimate of quality needs it\. Fit it with segan-monai fit-quality, or"
     ):
         read_quality([tmp_path / "model.pt"], SETTINGS)
     (tmp_path / "quality.json").write_text("{", encoding="utf-8")

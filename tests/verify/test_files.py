@@ -5,7 +5,11 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from monai.bundle import ConfigParser
 
+from segan_monai.json_files import read_json_object
+from segan_monai.quality.file import write_record
+from segan_monai.trained import write_trained_settings
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
@@ -50,6 +54,34 @@ def test_members_that_no_run_uses(bundle, result):
     (bundle / "models" / "model.pt").unlink()
     ((outcome, _),) = result("weights")
     assert outcome == "ok"
+
+
+def test_members_without_the_estimate_of_the_others(bundle, result):
+    models = [bundle / "models" / f"fold_{number}" / "model.pt" for number in range(2)]
+    for file in models:
+        shutil.copytree(BUNDLES / HIPPOCAMPUS / "models", file.parent)
+        write_trained_settings(file, read_json_object(file.with_name("model.json")))
+    parser = ConfigParser()
+    parser.read_config(str(bundle / "configs" / "inference.json"))
+    content = {"version": 1, "settings": {**parser.get_parsed_content("quality_settings"), "members": 1}}
+    content["model"] = {
+        "signals": [],
+        "image": {"features": [], "mean": [], "spread": [], "inverse": []},
+        "regions": {},
+    }
+    write_record(models[0], content)
+    ((outcome, detail),) = result("weights")
+    assert outcome == "FAILED"
+    assert "fold_1" in detail
+    assert "quality.json does not exist; an estimate of quality needs it. Fit it with segan-monai fit-quality" in detail
+    write_record(models[1], content)
+    ((outcome, detail),) = result("weights")
+    assert (outcome, detail.endswith("2 networks, 2.3 MiB, with an estimate of quality")) == ("ok", True), detail
+    for file in models:
+        write_record(file, {**content, "settings": {**content["settings"], "spacing_mm": [2, 2, 2]}})
+    ((outcome, detail),) = result("weights")
+    assert outcome == "FAILED"
+    assert "was made with spacing_mm [2, 2, 2]; expected null as in this run" in detail
 
 
 def test_network(edit, result):
