@@ -18,7 +18,9 @@ import nibabel
 import numpy as np
 import pandas as pd
 import typer
+from monai.bundle import ConfigParser
 
+import segan_monai
 from benchmarks.corruptions import GEOMETRY, INTENSITIES, cut_to_grid
 from segan_monai.data import find_cases
 from segan_monai.files import whole_file, write_text
@@ -80,6 +82,13 @@ def find_folds(folds: Path, row: str | None, seed: int) -> list[Fold]:
     if len(of_row) < 2:
         raise typer.BadParameter(f"{folds} has one fold; expected two or more: each is estimated by the others.")
     return of_row
+
+
+def cases_of(config: Mapping[str, Any], dataset_dir: Path) -> list[dict[str, Any]]:
+    """Return the cases of a data set as a config finds them."""
+    segan_monai.register_components()
+    parser = ConfigParser({**config, "dataset_dir": str(dataset_dir)})
+    return list(parser.get_parsed_content("cases"))
 
 
 def write_corrupted(
@@ -276,8 +285,7 @@ def quality(
         rows += estimates(fold.evaluation, model, fold.number, clean=True)
         config = read_json_object(fold.evaluation / "run.json")["config"]
         held_out = read_json_object(fold.evaluation / SIGNALS)["cases"]
-        cases = find_cases(dataset_dir, config.get("datalist"), config["modalities"], require_labels=True)
-        chosen = [case for case in cases if case["case"] in held_out][:cases_per_fold]
+        chosen = [case for case in cases_of(config, dataset_dir) if case["case"] in held_out][:cases_per_fold]
         typer.echo(f"fold {fold.number}: {len(chosen)} of {len(held_out)} cases, estimate of {len(fitted)} others")
         output = output_dir / f"fold_{fold.number}"
         with tempfile.TemporaryDirectory() as place:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -163,3 +164,17 @@ def test_which_folds(benchmarks, tmp_path):
         module.find_folds(tmp_path, None, 0)
     with pytest.raises(typer.BadParameter, match=r"one fold; expected two or more"):
         module.find_folds(tmp_path, "3-D", 0)
+
+
+def test_cases_are_found_as_the_bundle_finds_them(benchmarks, tmp_path):
+    """The hippocampus bundle takes the only channel, whatever the data set calls it."""
+    entry = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+    for folder, file in (("imagesTr", entry["image"]), ("labelsTr", entry["label"])):
+        (tmp_path / folder).mkdir()
+        nibabel.save(nibabel.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), tmp_path / file)
+    content = {"modality": {"0": "MRI"}, "training": [entry]}
+    (tmp_path / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    file = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs" / "evaluate.json"
+    config = {key: value for key, value in json.loads(file.read_text(encoding="utf-8")).items() if key[0] != "_"}
+    assert config["modalities"] == ["T1"]
+    assert [case["case"] for case in benchmarks("quality").cases_of(config, tmp_path)] == ["a"]
