@@ -23,7 +23,7 @@ Corruption = Callable[[Tensor, int], Tensor]
 """From a volume (C, H, W, D) and a seed to the corrupted volume of the same shape."""
 
 NOISE = 0.15
-BIAS = 0.5
+BIAS = 0.3
 GAMMA = 3.0
 SIGMA = 2.0
 
