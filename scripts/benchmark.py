@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Speed ratios, with both sides of each ratio timed alternately in one process. Run it on an idle machine.
 
+``quality`` measures the quality estimate instead, on corrupted images; it may run on a busy machine.
+
 python scripts/benchmark.py COMMAND [--json FILE]
 """
 
@@ -16,6 +18,7 @@ from benchmarks.lsnet import rois
 from benchmarks.normalization import normalization_step
 from benchmarks.onnx import exports
 from benchmarks.peers import peers
+from benchmarks.quality import quality
 from benchmarks.scaling import folder, scaling, two_processes
 from benchmarks.segan import classes, critics, train_step
 from benchmarks.volumes import inference
@@ -38,6 +41,7 @@ for command in (
     folder,
     cost_model,
     exports,
+    quality,
 ):
     app.command()(command)
 
