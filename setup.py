@@ -29,9 +29,11 @@ PER_BUNDLE = (
     "docs/*",
 )
 ONCE = (
-    "bundles/hippocampus_mri_segan_segmentation/models/**/model.pt",  # one, or fold_0, fold_1, ...
-    "bundles/hippocampus_mri_segan_segmentation/models/**/*.json",
-    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/model.pt",
+    "bundles/hippocampus_mri_segan_segmentation/models/model.pt",
+    "bundles/hippocampus_mri_segan_segmentation/models/*.json",
+    "bundles/hippocampus_mri_segan_segmentation/models/folds/*/model.pt",
+    "bundles/hippocampus_mri_segan_segmentation/models/folds/*/*.json",
+    "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/model.pt",  # one, or fold_0, fold_1, ...
     "bundles/pancreas_ct_lsnet_segmentation/models/ct_pictures/**/*.json",
     "configs/*.json",
     "configs/experiments/*/*.json",

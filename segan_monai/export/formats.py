@@ -23,7 +23,13 @@ from segan_monai.export.single_weights import single_weights
 from segan_monai.member_weights import weight_files
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
-from segan_monai.trained import apply_trained_settings, given_keys, included_weights_dir, read_trained_settings
+from segan_monai.trained import (
+    apply_trained_settings,
+    given_keys,
+    included_network_dir,
+    included_weights_dir,
+    read_trained_settings,
+)
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -45,7 +51,8 @@ class ExportedBundle:
 
     Args:
         bundle: Folder of the bundle.
-        weights: File of weights, or folder with ``model.pt``; by default those that the bundle includes.
+        weights: File of weights, or folder with ``model.pt``; by default those of the network that the bundle includes,
+            see ``included_network_dir``.
         overlays: Config files merged over ``inference.json``.
         overrides: Config keys and their values.
 
@@ -78,9 +85,13 @@ class ExportedBundle:
         """The file of weights.
 
         Raises:
-            ConfigError: The bundle includes an ensemble, or ``weights`` names one.
+            ConfigError: The bundle includes an ensemble alone, or ``weights`` names one.
         """
-        return single_weights(self._weights, self.included_weights_dir)
+        return single_weights(self._weights, self._included_network_dir)
+
+    @cached_property
+    def _included_network_dir(self) -> Path:
+        return included_network_dir(self._config.config, self.bundle)  # type: ignore[arg-type]
 
     @cached_property
     def included_weights_dir(self) -> Path:
@@ -103,7 +114,7 @@ class ExportedBundle:
     def parser(self) -> ConfigParser:
         """The inference config with overlays, overrides, metadata and the settings of the training."""
         parser = self._config
-        first = weight_files(None, self.included_weights_dir)[0] if self._weights is None else self.weights
+        first = weight_files(None, self._included_network_dir)[0] if self._weights is None else self.weights
         self.trained = apply_trained_settings(parser, first, given_keys(self.files[1:], self.overrides))
         return parser
 

@@ -158,9 +158,29 @@ def test_the_gap_of_a_table_without_numbers_of_labels(tmp_path):
 
 def test_the_table_of_an_unlabelled_scanner():
     (table,) = load_tables("unlabelled-scanner")
-    assert (table.baseline, table.oracle, len(table.rows)) == ("source only", "target labelled", 7)
+    assert (table.baseline, table.oracle, len(table.rows)) == ("source only", "target labelled", 9)
     hidden = {row: any(file.stem == "target_labelled" for file in files) for row, files in table.rows.items()}
     assert [row for row, given in hidden.items() if given] == ["target labelled"]
+
+
+def test_all_domains_together_differ_in_normalizer_and_discriminator_alone():
+    (table,) = load_tables("joint-domains")
+    merged = {}
+    for row, files in table.rows.items():
+        merged[row] = {}
+        for file in files:
+            merged[row] |= json.loads(file.read_text(encoding="utf-8"))
+    assert table.baseline == "S alone"
+    assert {row: settings["adversarial_weight"] for row, settings in merged.items()} == {
+        "S alone": 0.0,
+        "S alone, random contrast": 0.0,
+        "G and S": 0.0,
+        "G, S and D": 0.1,
+        "G, S and D, confusion": 0.1,
+    }
+    assert [row for row, settings in merged.items() if "network_def#normalizer" in settings] == list(merged)[:2]
+    common = [(one["train_domains"], one["test_domains"], one["intensity"]) for one in merged.values()]
+    assert common == [(None, None, "standardize")] * 5
 
 
 def test_the_domains_that_a_row_trains_on(tmp_path):
