@@ -92,8 +92,10 @@ KEYS: dict[str, Key] = {
     "new_cases": Key(choice("unused", "training"), "what a resumed training does with cases added since it began"),
     "unlabeled": Key(choice("ignore", "use"), "whether cases without a label map take part in training"),
     "labeled_cases": Key(_COUNT | distinct(_TEXTS) | NULL, "training cases that keep labels: number, names, or null"),
-    "labeled_seed": Key(whole(0), "seed of the draw of these cases"),
-    "labeled_by": Key(choice("case", "subject"), "what labeled_cases counts: cases, or subjects with all their cases"),
+    "labeled_seed": Key(whole(0), "seed of the draw of cases, slices and regions that keep labels"),
+    "labeled_by": Key(
+        choice("case", "subject"), "unit of labeled_cases and missing_regions: cases, or subjects with all their cases"
+    ),
     "annotated_slices": Key(_COUNT | NULL, "axial slices of each training case whose label is known; null for all"),
     "missing_regions": Key(
         mapping_to(number(above=0, below=1)) | NULL,

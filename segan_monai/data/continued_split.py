@@ -48,8 +48,8 @@ def continue_split(
     """Return the split that a run started with, so that no training case becomes held out.
 
     Cases added to the data set since are named in the log. They are never used for validation, so the best metric
-    always refers to the same cases. With ``max_cases``, ``labeled_cases`` or ``missing_regions``, no case counts as new.
-    An unlabelled case that has a label map now is a new one.
+    always refers to the same cases. With ``max_cases``, ``labeled_cases`` or ``missing_regions``, no case is new. An
+    unlabelled case that has a label map now is a new one.
 
     Args:
         cases: the current cases, without those of a section ``test``.

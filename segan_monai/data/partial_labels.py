@@ -35,8 +35,8 @@ def hide_regions(
         by: ``case``; or ``subject`` for shares of the subjects, all of whose cases lack the region.
 
     Returns:
-        Cases that keep some regions or all, with the field ``labelled_regions`` where they lack one; and copies, without
-        ``label``, of those that would keep none.
+        Cases that keep some regions or all, with the field ``labelled_regions`` where they lack one; and copies of the
+        others without ``label``.
 
     Raises:
         ConfigError: unknown region, or a share that is of no case or of all.
@@ -83,3 +83,14 @@ def with_annotated_slices(training: Sequence[Case], number: int | None, seed: in
     if number < 1:
         raise ConfigError(f"annotated_slices is {number}; expected at least 1, or null for all slices.")
     return [{**case, "annotated_slices": {"number": number, "seed": seed}} for case in training]
+
+
+def hidden_text(record: Mapping[str, Any]) -> str:
+    """Return what a split hides of the labels of its training cases: ``1 annotated slice per case``; empty for nothing.
+
+    Args:
+        record: what ``read_split`` returns.
+    """
+    number, missing = record.get("annotated_slices"), record.get("missing_regions") or {}
+    slices = [f"{number} annotated slice{'s' * (number > 1)} per case"] if number else []
+    return ", ".join([*slices, *(f"{region} missing in {share:.0%}" for region, share in missing.items())])

@@ -66,7 +66,9 @@ def annotated_slices(label: torch.Tensor, number: int, seed: str) -> list[int]:
         DataError: the label is not that of a volume.
     """
     if label.ndim != 4:
-        raise DataError(f"annotated_slices is for volumes; found a label of shape {tuple(label.shape)}. Set it to null.")
+        raise DataError(
+            f"annotated_slices is for volumes; found a label of shape {tuple(label.shape)}. Set it to null."
+        )
     with_region = torch.as_tensor(label).flatten(0, 2).any(0).nonzero().flatten().tolist()
     slices = with_region or list(range(label.shape[-1]))
     return sorted(random.Random(seed).sample(slices, min(number, len(slices))))

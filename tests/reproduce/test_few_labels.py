@@ -18,6 +18,7 @@ from segan_monai.reproduce import Plan, draw_curve, format_csv, format_markdown,
 from segan_monai.reproduce.curve import curve_points
 from segan_monai.reproduce.labels import train_domains
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
+from segan_monai.reproduce.plan import run_folder
 from tests.reproduce.results import result
 
 TABLE = load_tables("semi-supervised")[0]
@@ -163,6 +164,30 @@ def test_the_table_of_an_unlabelled_scanner():
     assert [row for row, given in hidden.items() if given] == ["target labelled"]
 
 
+def test_the_tables_of_labels_in_part(tmp_path):
+    regions, slices = load_tables("partial-labels")
+    assert [table.baseline for table in (regions, slices)] == ["missing region: supervised", "one slice: supervised"]
+    assert regions.oracle == slices.oracle == "all labels"
+    assert len({run_folder(Plan(table, tmp_path, tmp_path), "all labels", 0) for table in (regions, slices)}) == 1
+    for table, hidden in ((regions, {"missing_regions": {"posterior": 0.5}}), (slices, {"annotated_slices": 1})):
+        kind = table.baseline.split(":")[0]
+        supervised = settings_of(table, f"{kind}: supervised")
+        assert supervised == {**settings_of(table, "all labels"), **hidden}
+        for row, weight in (("mean teacher", "consistency_weight"), ("unpaired L1", "unpaired_weight")):
+            assert settings_of(table, f"{kind}: {row}").items() > {**supervised, "unlabeled": "use"}.items()
+            assert settings_of(table, f"{kind}: {row}")[weight] > 0
+    complete = settings_of(regions, "missing region: complete cases only")["missing_regions"]
+    train = json.loads((BUNDLES / regions.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert complete == dict.fromkeys(train["regions"], 0.5), "they lose the label of every region"
+
+
+def settings_of(table, row):
+    merged = {}
+    for file in table.rows[row]:
+        merged |= json.loads(file.read_text(encoding="utf-8"))
+    return {key: value for key, value in merged.items() if key != "_desc_"}
+
+
 def test_the_domains_that_a_row_trains_on(tmp_path):
     (table,) = load_tables("unlabelled-scanner")
     (tmp_path / "set.json").write_text('{"first_domain": "A", "second_domain": "B"}', encoding="utf-8")
@@ -175,14 +200,9 @@ def test_the_domains_that_a_row_trains_on(tmp_path):
 
 def test_each_loss_of_the_discriminator_has_one_row():
     (table,) = load_tables("discriminator-losses")
-    settings = {}
-    for row, files in table.rows.items():
-        merged = {}
-        for file in files:
-            merged |= json.loads(file.read_text(encoding="utf-8"))
-        settings[row] = merged
+    settings = {row: settings_of(table, row) for row in table.rows}
     assert settings.pop(table.baseline)["adversarial_weight"] == 0
     assert sorted(merged.pop("adversarial_loss") for merged in settings.values()) == sorted(KINDS)
-    others = [{key: value for key, value in merged.items() if key != "_desc_"} for merged in settings.values()]
+    others = list(settings.values())
     assert all(other == others[0] for other in others), "the rows differ in nothing else"
     assert others[0]["adversarial_weight"] > 0
