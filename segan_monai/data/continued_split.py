@@ -86,7 +86,7 @@ def continue_split(
     if drawn.get("missing_regions"):
         known_of = record["labelled_regions"]
         split["training"] = [
-            {**case, **({"labelled_regions": known_of[case["case"]]} if case["case"] in known_of else {})}
+            {**case, "labelled_regions": known_of[case["case"]]} if case["case"] in known_of else case
             for case in split["training"]
         ]
     if any(drawn.get(key) is not None for key in ("max_cases", "labeled_cases", "missing_regions")):

@@ -136,7 +136,7 @@ def test_labels_hidden_in_part_leave_unlabelled_images(phantoms, tmp_path):
     assert all(case["mask"].all() for case in held_out)
     with (tmp_path / "run" / "history.csv").open(encoding="utf-8") as stream:
         terms = {row["name"] for row in csv.DictReader(stream)}
-    assert {"train/consistency", "train/segmentor_unpaired"} <= terms
+    assert {"training/consistency", "training/segmentor_unpaired"} <= terms
     record = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert "unlabeled" not in record
     assert len(record["labelled_regions"]) == 1
