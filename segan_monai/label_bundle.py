@@ -205,7 +205,8 @@ def _switch_off_unlabelled_images(training: dict[str, Any]) -> None:
     """Let a training use the labelled images of the viewer only, all of them, and log the terms that are omitted."""
     if used := terms_in_use(training):
         logger.warning("a training from a viewer uses labelled images only, so it omits %s", " and ".join(used))
-    without = {**dict.fromkeys(WEIGHTS, 0.0), "unlabeled": "ignore", "labeled_cases": None}
+    hidden = dict.fromkeys(("labeled_cases", "annotated_slices", "missing_regions"))
+    without = {**dict.fromkeys(WEIGHTS, 0.0), "unlabeled": "ignore", **hidden}
     if isinstance(training.get("cases_per_epoch"), str):  # an expression about the cases of a data set
         without["cases_per_epoch"] = None
     training.update({key: value for key, value in without.items() if key in training})

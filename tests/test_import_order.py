@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data", "engines", "inferers", "metrics", "networks", "pictures", "quality", "report", "trained", "transforms",
     },
     "check": {"data", "trained", "transforms"},
-    "run": {"check", "trained"},
+    "run": {"check", "data", "trained"},
     "export": {"check", "inferers", "networks", "quality", "trained", "transforms"},
     "label_bundle": {"check", "data", "quality", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},

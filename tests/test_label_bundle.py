@@ -59,13 +59,15 @@ def test_other_regions_become_the_labels_of_the_viewer(tmp_path):
 def test_a_training_from_a_viewer_omits_the_terms_of_unlabelled_images(tmp_path, caplog):
     bundle, overlay = copy_with_weights(HIPPOCAMPUS, tmp_path)
     few = {"unlabeled": "use", "consistency_weight": 1.0, "ema_decay": 0.9, "labeled_cases": 4}
+    few |= {"annotated_slices": 1, "missing_regions": {"posterior": 0.5}}
     few["cases_per_epoch"] = "$segan_monai.data.labelled_training_cases(@cases, @split)"
     overlay.write_text(json.dumps({**json.loads(overlay.read_text(encoding="utf-8")), **few}), encoding="utf-8")
     placed = place_bundle(bundle, tmp_path / "model", [overlay])
     training = json.loads((placed / "configs" / "train.json").read_text(encoding="utf-8"))
     found = {key: training[key] for key in (*few, "unpaired_weight")}
     omitted = {"unlabeled": "ignore", "consistency_weight": 0, "unpaired_weight": 0}
-    assert found == {**omitted, "ema_decay": 0.9, "labeled_cases": None, "cases_per_epoch": None}
+    hidden = dict.fromkeys(("labeled_cases", "annotated_slices", "missing_regions"))
+    assert found == {**omitted, "ema_decay": 0.9, "cases_per_epoch": None, **hidden}
     assert "uses labelled images only, so it omits consistency_weight 1.0" in caplog.text
 
 

@@ -28,6 +28,7 @@ from segan_monai.check.kinds import (
     choice,
     distinct,
     list_of,
+    mapping_to,
     number,
     whole,
 )
@@ -91,8 +92,15 @@ KEYS: dict[str, Key] = {
     "new_cases": Key(choice("unused", "training"), "what a resumed training does with cases added since it began"),
     "unlabeled": Key(choice("ignore", "use"), "whether cases without a label map take part in training"),
     "labeled_cases": Key(_COUNT | distinct(_TEXTS) | NULL, "training cases that keep labels: number, names, or null"),
-    "labeled_seed": Key(whole(0), "seed of the draw of these cases"),
-    "labeled_by": Key(choice("case", "subject"), "what labeled_cases counts: cases, or subjects with all their cases"),
+    "labeled_seed": Key(whole(0), "seed of the draw of cases, slices and regions that keep labels"),
+    "labeled_by": Key(
+        choice("case", "subject"), "unit of labeled_cases and missing_regions: cases, or subjects with all their cases"
+    ),
+    "annotated_slices": Key(_COUNT | NULL, "axial slices of each training case whose label is known; null for all"),
+    "missing_regions": Key(
+        mapping_to(number(above=0, below=1)) | NULL,
+        "share of the training cases that lack a region, such as {'posterior': 0.5}; null for none",
+    ),
     "official_split": Key(SWITCH, "use the data set's own split"),
     "held_out": Key(_NOT_NEGATIVE | NULL, "number, or fraction below 1, of subjects held out instead of folds"),
     "split_by": Key(choice("subject", "patch"), "unit of which folds are made"),

@@ -86,6 +86,15 @@ def distinct(kind: Kind) -> Kind:
     return Kind(f"{kind.expected}, all different", lambda value: kind.takes(value) and len(set(value)) == len(value))
 
 
+def mapping_to(item: Kind) -> Kind:
+    """Return the kind of mappings of names to values of a kind."""
+
+    def takes(value: Any) -> bool:
+        return isinstance(value, Mapping) and bool(value) and all(map(item.takes, value.values()))
+
+    return Kind(f"a mapping of one or more names, each to {item.expected}", takes)
+
+
 def _is_interval(value: Any) -> bool:
     return _PAIR.takes(value) and value[0] < value[1]
 

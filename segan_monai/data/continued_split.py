@@ -17,8 +17,8 @@ from segan_monai.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
-_OF_LABELS = {"labeled_cases": None, "labeled_seed": None, "labeled_by": None}
-_OF_CASES = {*PARTS, "unlabeled", "digests", "subjects", "counts", "stratified_by"}
+_OF_LABELS = dict.fromkeys(["labeled_cases", "annotated_slices", "missing_regions", "labeled_seed", "labeled_by"])
+_OF_CASES = {*PARTS, "unlabeled", "digests", "subjects", "labelled_regions", "counts", "stratified_by"}
 
 
 def has_split(file: Path) -> bool:
@@ -48,8 +48,8 @@ def continue_split(
     """Return the split that a run started with, so that no training case becomes held out.
 
     Cases added to the data set since are named in the log. They are never used for validation, so the best metric
-    always refers to the same cases. With ``max_cases`` or ``labeled_cases``, no case counts as new. An unlabelled case
-    that has a label map now is a new one.
+    always refers to the same cases. With ``max_cases``, ``labeled_cases`` or ``missing_regions``, no case is new. An
+    unlabelled case that has a label map now is a new one.
 
     Args:
         cases: the current cases, without those of a section ``test``.
@@ -83,7 +83,13 @@ def continue_split(
     split = {part: [case_of[name] for name in record[part]] for part in PARTS}
     if record["unlabeled"]:
         split["unlabeled"] = [without_label(case_of[name]) for name in record["unlabeled"]]
-    if drawn.get("max_cases") is not None or drawn.get("labeled_cases") is not None:
+    if drawn.get("missing_regions"):
+        known_of = record["labelled_regions"]
+        split["training"] = [
+            {**case, "labelled_regions": known_of[case["case"]]} if case["case"] in known_of else case
+            for case in split["training"]
+        ]
+    if any(drawn.get(key) is not None for key in ("max_cases", "labeled_cases", "missing_regions")):
         return split
     names = {case["case"] for case in labelled}
     new += [case_of[name] for name in record["unlabeled"] if name in names]

@@ -7,11 +7,12 @@ from __future__ import annotations
 import logging
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
+from segan_monai.data.partial_labels import hide_regions, with_annotated_slices
 from segan_monai.data.split_file import Case, write_split
 from segan_monai.data.unlabeled import by_label, check_unlabeled, hide_labels, unlabeled_for_training
 from segan_monai.errors import ConfigError, DataError
@@ -34,6 +35,9 @@ def split_cases(
     labeled_seed: int = 0,
     labeled_by: str = "case",
     require_unlabeled: bool = False,
+    annotated_slices: int | None = None,
+    missing_regions: Mapping[str, float] | None = None,
+    regions: Collection[str] = (),
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -68,7 +72,11 @@ def split_cases(
             None for all.
         labeled_seed: of the draw of these cases; smaller draws are subsets of larger ones.
         labeled_by: ``case``; or ``subject``, if ``labeled_cases`` counts subjects, such as the patients of slices.
-        require_unlabeled: raise an error if there are no unlabelled cases.
+        require_unlabeled: raise an error if there are no unlabelled cases, nor any that are labelled in part.
+        annotated_slices: number of axial slices of each training case whose label is known, see
+            ``with_annotated_slices``; None for all.
+        missing_regions: share of the training cases that lack a region, by its name, see ``hide_regions``.
+        regions: names of all regions; needed with ``missing_regions``.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name. If there are unlabelled cases, also
@@ -78,8 +86,8 @@ def split_cases(
         DataError: no cases for training, or fewer subjects than folds or than ``held_out``; folds of the data set that
             leave out a case or share a subject; cases of a resumed run that are gone or changed; no unlabelled cases,
             if they are required.
-        ConfigError: ``folds``, ``fold``, ``held_out`` or ``labeled_cases`` out of range, or not those of the resumed
-            run.
+        ConfigError: ``folds``, ``fold``, ``held_out``, ``labeled_cases``, ``annotated_slices`` or ``missing_regions``
+            out of range, or not those of the resumed run.
     """
     apart = ("test",) if use_sections else ("test", "validation")
     in_sections = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
@@ -90,11 +98,17 @@ def split_cases(
     if max_cases is not None and max_cases >= max(len(usable), len(unlabelled)):
         max_cases = None  # it has no effect
     how["max_cases"] = max_cases
-    if labeled_cases is not None:
-        how |= {"labeled_cases": labeled_cases, "labeled_seed": labeled_seed}
-        how |= {"labeled_by": labeled_by} if labeled_by != "case" else {}
+    hidden_labels = {
+        "labeled_cases": labeled_cases,
+        "annotated_slices": annotated_slices,
+        "missing_regions": dict(missing_regions) if missing_regions else None,
+    }
+    if any(value is not None for value in hidden_labels.values()):
+        how |= {key: value for key, value in hidden_labels.items() if value is not None}
+        how |= {"labeled_seed": labeled_seed, **({"labeled_by": labeled_by} if labeled_by != "case" else {})}
     if resume and file and has_split(Path(file)):
         split = continue_split(in_sections, Path(file), how, new_cases, given or ())
+        split["training"] = with_annotated_slices(split["training"], annotated_slices, labeled_seed)
         check_unlabeled(split, require_unlabeled)
         return split
     if max_cases is not None and max_cases < len(usable):
@@ -122,8 +136,10 @@ def split_cases(
     own_fold = fold if held_out is None and use_sections else None
     unlabelled = unlabeled_for_training(unlabelled, split, of_sections, own_fold, max_cases, seed)
     split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed, labeled_by)
-    if hidden or unlabelled:
-        split["unlabeled"] = sorted([*hidden, *unlabelled], key=lambda case: case["case"])
+    split["training"], without = hide_regions(split["training"], missing_regions, regions, labeled_seed, labeled_by)
+    split["training"] = with_annotated_slices(split["training"], annotated_slices, labeled_seed)
+    if hidden or without or unlabelled:
+        split["unlabeled"] = sorted([*hidden, *without, *unlabelled], key=lambda case: case["case"])
     check_unlabeled(split, require_unlabeled)
     if file:
         write_split(Path(file), split, how, others=cases)

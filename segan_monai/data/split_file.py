@@ -63,9 +63,14 @@ def write_split(
         **{part: [case["case"] for case in of_part] for part, of_part in split.items()},
         "digests": digests,
         **({"subjects": subjects} if subjects else {}),
+        **({"labelled_regions": _labelled_regions(split["training"])} if drawn.get("missing_regions") else {}),
     }
     if process_rank() == 0:  # several processes of one run draw the same split
         write_in_time(file.parent, lambda: _write(file, record))
+
+
+def _labelled_regions(cases: Sequence[Case]) -> dict[str, list[str]]:
+    return {case["case"]: case["labelled_regions"] for case in cases if "labelled_regions" in case}
 
 
 def _write(file: Path, record: Mapping[str, Any]) -> None:
@@ -83,7 +88,8 @@ def read_split(file: str | os.PathLike[str], remedy: str = "Write it again by tr
     Returns:
         ``training``, ``validation`` and ``unlabeled``: lists of names of cases, the last often empty; ``digests``: name
         of a case to its ``case_digest``, and ``subjects``: name of a case to its subject, if their names differ; both
-        empty in files of earlier versions; and how the split was drawn.
+        empty in files of earlier versions; ``labelled_regions``: name of a training case to its regions, if
+        ``missing_regions`` hides others; and how the split was drawn.
 
     Raises:
         DataError: no such file, or not one of this form.
@@ -100,6 +106,9 @@ def read_split(file: str | os.PathLike[str], remedy: str = "Write it again by tr
         of_cases = record.setdefault(key, {})
         if not isinstance(of_cases, dict) or not _are_names(list(of_cases.values())):
             raise _not_a_split(file, record, key, "names of cases, each with a text", remedy)
+    of_cases = record.setdefault("labelled_regions", {})
+    if not isinstance(of_cases, dict) or not all(map(_are_names, of_cases.values())):
+        raise _not_a_split(file, record, "labelled_regions", "names of cases, each with a list of regions", remedy)
     if not _are_counts(record.get("counts", {})):
         raise _not_a_split(file, record, "counts", "a number of cases for each part of a group", remedy)
     return record

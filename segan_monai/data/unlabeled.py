@@ -172,14 +172,20 @@ def unlabeled_for_training(
     return usable
 
 
+def is_labelled_in_part(case: Mapping[str, Any]) -> bool:
+    """Return whether a case says that its label map is incomplete."""
+    return "labelled_regions" in case or "annotated_slices" in case
+
+
 def check_unlabeled(split: Mapping[str, Sequence[Case]], require_unlabeled: bool) -> None:
-    """Log the numbers of labelled and unlabelled training cases.
+    """Log the numbers of training cases that are labelled, labelled in part, and unlabelled.
 
     Raises:
-        DataError: there are no unlabelled cases, and they are required.
+        DataError: there are no cases of the last two kinds, and they are required.
     """
     unlabeled = split.get("unlabeled", [])
-    if require_unlabeled and not unlabeled:
+    in_part = sum(map(is_labelled_in_part, split["training"]))
+    if require_unlabeled and not unlabeled and not in_part:
         raise DataError(
             f"there are no unlabelled cases to train on, besides {len(split['training'])} labelled ones. List images "
             "under 'unlabeled' in the datalist, put them beside the labelled ones without a label map, pass "
@@ -188,3 +194,5 @@ def check_unlabeled(split: Mapping[str, Sequence[Case]], require_unlabeled: bool
     if unlabeled:
         numbers = count_text(len(split["training"]), len(unlabeled))
         logger.info("training cases: %s; validation cases: %d", numbers, len(split["validation"]))
+    if in_part:
+        logger.info("%d training cases are labelled in part", in_part)

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai._version import __version__
+from segan_monai.data.partial_labels import hidden_text
 from segan_monai.data.split_file import counts_of_parts
 from segan_monai.data.unlabeled import count_text
 from segan_monai.files import write_text
@@ -170,7 +171,8 @@ def _counts(run: RunFolder) -> str:
     trained_on = str(counts["training"])
     if counts["unlabeled"]:
         trained_on = f"{count_text(counts['training'], counts['unlabeled'])} for"
-    return f"{trained_on} training, {counts['validation']} validation"
+    hidden = hidden_text(run.split)
+    return f"{trained_on} training{f' ({hidden})' if hidden else ''}, {counts['validation']} validation"
 
 
 def _split(run: RunFolder, config: dict[str, Any]) -> str:

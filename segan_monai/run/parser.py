@@ -10,6 +10,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from segan_monai.data.unlabeled import is_labelled_in_part, without_label
 from segan_monai.errors import ConfigError
 from segan_monai.trained import record_of_training, user_settings
 from segan_monai.typed import config_values, is_path_key, typed_values
@@ -42,7 +43,9 @@ def trained_settings() -> dict[str, Any]:
 
 
 def unlabeled_cases() -> list[dict[str, Any]]:
-    """Return the unlabelled cases of the split of this training.
+    """Return the cases of the split of this training that are unlabelled, and without labels those labelled in part.
+
+    With ``ignore_label``, every label map may be known in part.
 
     Use it in an expression of the config itself: ``$segan_monai.unlabeled_cases()``. A reference ``@split`` would be
     resolved even where its value is not used, and so read a data set in place of which MONAI Label gives its own cases.
@@ -57,7 +60,10 @@ def unlabeled_cases() -> list[dict[str, Any]]:
             "the program that runs this config gives its own training cases, so there are no unlabelled ones. Set "
             "unlabeled to ignore, and consistency_weight, unpaired_weight and patch_weight to 0."
         )
-    return list(parser.get_parsed_content("split")["unlabeled"])
+    split = parser.get_parsed_content("split")
+    ignores = parser.get("ignore_label") is not None
+    in_part = [without_label(case) for case in split["training"] if ignores or is_labelled_in_part(case)]
+    return [*split.get("unlabeled", ()), *in_part]
 
 
 def _running(function: str) -> ConfigParser:

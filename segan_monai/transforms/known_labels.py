@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
@@ -48,6 +49,29 @@ def known_voxels(
     of_region = torch.tensor([region in listed for region in names], device=label.device)
     known = known & of_region.view(-1, *[1 for _ in label.shape[1:]])
     return convert_to_dst_type(known, label, dtype=torch.uint8)[0]
+
+
+def annotated_slices(label: torch.Tensor, number: int, seed: str) -> list[int]:
+    """Draw the slices of a volume that count as annotated, among those with a region.
+
+    Args:
+        label: regions (K, H, W, D), sliced along the last axis; 0 where the label is unknown.
+        number: of slices; all with a region if there are fewer.
+        seed: of the draw.
+
+    Returns:
+        Sorted indices; of a volume without any region, drawn among all its slices.
+
+    Raises:
+        DataError: the label is not that of a volume.
+    """
+    if label.ndim != 4:
+        raise DataError(
+            f"annotated_slices is for volumes; found a label of shape {tuple(label.shape)}. Set it to null."
+        )
+    with_region = torch.as_tensor(label).flatten(0, 2).any(0).nonzero().flatten().tolist()
+    slices = with_region or list(range(label.shape[-1]))
+    return sorted(random.Random(seed).sample(slices, min(number, len(slices))))
 
 
 def check_ignore_label(ignore_label: int | None, regions: Mapping[str, Sequence[int]]) -> None:

@@ -44,7 +44,7 @@ def map_intensities(image: Tensor, levels: NDArray[np.float64] | list[float]) ->
     voxels = image[inside].double()
     if not len(voxels):
         return image
-    low, high = (percentile(voxels, share) for share in PERCENTILES)
+    low, high = (float(percentile(voxels, share)) for share in PERCENTILES)
     if low == high:
         return image
     knots = torch.as_tensor(levels, dtype=torch.float64, device=image.device)

@@ -18,7 +18,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.transforms.known_labels import check_ignore_label, known_voxels
+from segan_monai.transforms.known_labels import annotated_slices, check_ignore_label, known_voxels
 
 Regions = Mapping[str, Sequence[int]]
 
@@ -147,7 +147,8 @@ class LabelToRegionsd(MapTransform):
         allow_missing_keys: whether to skip missing keys.
         ignore_label: value of voxels whose label is unknown; None for none.
         mask_key: receives where the label is known (K, H, W[, D]), see ``known_voxels``; None for no mask. The case's
-            ``labelled_regions`` count, too.
+            ``labelled_regions`` count, too. With ``annotated_slices`` of the case (``number``, ``seed``), only so many
+            slices along the last axis are known, see ``annotated_slices``. The regions are 0 where they are unknown.
 
     Raises:
         ConfigError: ``ignore_label`` is 0 or a value of a region.
@@ -173,17 +174,25 @@ class LabelToRegionsd(MapTransform):
         """Replace each label map (1, H, W[, D]) by its regions (K, H, W[, D])."""
         case = dict(data)
         listed = case.pop("labelled_regions", None)  # lists of different lengths cannot be collated
+        drawn = case.pop("annotated_slices", None)
         name = str(case.get("case", "without name"))
         for key in self.key_iterator(case):
+            label = label_to_regions(case[key], self.regions, self.ignore_label)
             if self.mask_key is not None:
-                case[self.mask_key] = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
+                known = known_voxels(case[key], self.regions, self.ignore_label, listed, name)
+                if drawn is not None:
+                    slices = annotated_slices(label * known, drawn["number"], f"{drawn['seed']} {name}")
+                    annotated = torch.zeros(label.shape[-1], dtype=known.dtype, device=known.device)
+                    annotated[slices] = 1
+                    known = known * annotated
+                case[self.mask_key], label = known, label * known
             elif listed is not None and set(listed) != set(self.regions):
                 raise DataError(
                     f"{_name(case[key])}: case {name} has labelled_regions {list(listed)} in its datalist; expected "
                     f"all of {', '.join(self.regions)}, because this bundle takes the others for background. Omit the "
                     "case, label its other regions, or train a SegAN or L-SNet bundle, which use known regions only."
                 )
-            case[key] = label_to_regions(case[key], self.regions, self.ignore_label)
+            case[key] = label
         return case
 
 

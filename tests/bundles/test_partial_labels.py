@@ -107,3 +107,36 @@ def test_nested_regions_of_which_cases_have_the_inner_one(phantoms, tmp_path):
         rows = [(row["case"], row["region"]) for row in csv.DictReader(stream)]
     expected = [(entry["case"], name) for entry in entries for name in entry.get("labelled_regions", regions)]
     assert sorted(rows) == sorted(expected)
+
+
+def test_labels_hidden_in_part_leave_unlabelled_images(phantoms, tmp_path):
+    workflow = run_workflow(
+        BRATS,
+        "training",
+        dataset_dir=str(phantoms),
+        output_dir=str(tmp_path / "run"),
+        annotated_slices=1,
+        missing_regions={"enhancing_tumour": 0.5},
+        augmentation_probability=0.0,
+        unlabeled="use",
+        consistency_weight=1.0,
+        unpaired_weight=0.25,
+        unlabeled_critic_start=1,
+        critic_norm=False,
+        ema_decay=0.9,
+    )
+    parser = workflow.parser
+    training, held_out, unlabelled = (
+        parser.get_parsed_content(name) for name in ("train#dataset", "validate#dataset", "train#unlabeled_dataset")
+    )
+    assert [case["case"] for case in unlabelled.data] == [case["case"] for case in training.data]
+    assert all("label" not in sample for case in unlabelled for sample in case)
+    found = sorted([bool(sample["mask"][2].any()) for sample in case] for case in training)
+    assert found == [[False, False], [True, True]], "half of the cases lack the enhancing tumour"
+    assert all(case["mask"].all() for case in held_out)
+    with (tmp_path / "run" / "history.csv").open(encoding="utf-8") as stream:
+        terms = {row["name"] for row in csv.DictReader(stream)}
+    assert {"training/consistency", "training/segmentor_unpaired"} <= terms
+    record = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
+    assert "unlabeled" not in record
+    assert len(record["labelled_regions"]) == 1

@@ -214,6 +214,10 @@ def test_the_report_counts_the_cases_of_the_split(runs):
     text = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
     assert "2 labelled, 3 unlabelled for training, 4 validation" in text
     assert "labeled_cases" not in text
+    hidden = {"annotated_slices": 1, "missing_regions": {"left": 0.5}}
+    (runs[0] / "split.json").write_text(json.dumps({**split, **hidden}), encoding="utf-8")
+    text = text_of(write_report([runs[0]]).read_text(encoding="utf-8"))
+    assert "for training (1 annotated slice per case, left missing in 50%), 4 validation" in text
     counts = {"a": {"training": 1, "validation": 3, "unlabeled": 2}, "b": {"training": 1, "validation": 1}}
     (runs[0] / "split.json").write_text(json.dumps({**split, "counts": counts}), encoding="utf-8")
     record = json.loads((runs[0] / "run.json").read_text(encoding="utf-8"))

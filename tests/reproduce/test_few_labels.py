@@ -18,6 +18,7 @@ from segan_monai.reproduce import Plan, draw_curve, format_csv, format_markdown,
 from segan_monai.reproduce.curve import curve_points
 from segan_monai.reproduce.labels import train_domains
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
+from segan_monai.reproduce.plan import run_folder
 from tests.reproduce.results import result
 
 TABLE = load_tables("semi-supervised")[0]
@@ -165,11 +166,7 @@ def test_the_table_of_an_unlabelled_scanner():
 
 def test_all_domains_together_differ_in_normalizer_and_discriminator_alone():
     (table,) = load_tables("joint-domains")
-    merged = {}
-    for row, files in table.rows.items():
-        merged[row] = {}
-        for file in files:
-            merged[row] |= json.loads(file.read_text(encoding="utf-8"))
+    merged = {row: settings_of(table, row) for row in table.rows}
     assert table.baseline == "S alone"
     assert {row: settings["adversarial_weight"] for row, settings in merged.items()} == {
         "S alone": 0.0,
@@ -181,6 +178,30 @@ def test_all_domains_together_differ_in_normalizer_and_discriminator_alone():
     assert [row for row, settings in merged.items() if "network_def#normalizer" in settings] == list(merged)[:2]
     common = [(one["train_domains"], one["test_domains"], one["intensity"]) for one in merged.values()]
     assert common == [(None, None, "standardize")] * 5
+
+
+def test_the_tables_of_labels_in_part(tmp_path):
+    regions, slices = load_tables("partial-labels")
+    assert [table.baseline for table in (regions, slices)] == ["missing region: supervised", "one slice: supervised"]
+    assert regions.oracle == slices.oracle == "all labels"
+    assert len({run_folder(Plan(table, tmp_path, tmp_path), "all labels", 0) for table in (regions, slices)}) == 1
+    for table, hidden in ((regions, {"missing_regions": {"posterior": 0.5}}), (slices, {"annotated_slices": 1})):
+        kind = table.baseline.split(":")[0]
+        supervised = settings_of(table, f"{kind}: supervised")
+        assert supervised == {**settings_of(table, "all labels"), **hidden}
+        for row, weight in (("mean teacher", "consistency_weight"), ("unpaired L1", "unpaired_weight")):
+            assert settings_of(table, f"{kind}: {row}").items() > {**supervised, "unlabeled": "use"}.items()
+            assert settings_of(table, f"{kind}: {row}")[weight] > 0
+    complete = settings_of(regions, "missing region: complete cases only")["missing_regions"]
+    train = json.loads((BUNDLES / regions.bundle / "configs" / "train.json").read_text(encoding="utf-8"))
+    assert complete == dict.fromkeys(train["regions"], 0.5), "they lose the label of every region"
+
+
+def settings_of(table, row):
+    merged = {}
+    for file in table.rows[row]:
+        merged |= json.loads(file.read_text(encoding="utf-8"))
+    return {key: value for key, value in merged.items() if key != "_desc_"}
 
 
 def test_the_domains_that_a_row_trains_on(tmp_path):
@@ -195,14 +216,9 @@ def test_the_domains_that_a_row_trains_on(tmp_path):
 
 def test_each_loss_of_the_discriminator_has_one_row():
     (table,) = load_tables("discriminator-losses")
-    settings = {}
-    for row, files in table.rows.items():
-        merged = {}
-        for file in files:
-            merged |= json.loads(file.read_text(encoding="utf-8"))
-        settings[row] = merged
+    settings = {row: settings_of(table, row) for row in table.rows}
     assert settings.pop(table.baseline)["adversarial_weight"] == 0
     assert sorted(merged.pop("adversarial_loss") for merged in settings.values()) == sorted(KINDS)
-    others = [{key: value for key, value in merged.items() if key != "_desc_"} for merged in settings.values()]
+    others = list(settings.values())
     assert all(other == others[0] for other in others), "the rows differ in nothing else"
     assert others[0]["adversarial_weight"] > 0

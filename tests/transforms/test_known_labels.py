@@ -36,6 +36,7 @@ def test_regions_that_a_case_lacks_are_unknown_everywhere():
         {"case": "a", "label": LABEL, "labelled_regions": ["core"]}
     )
     assert case["mask"].tolist() == [[[0, 0, 0, 0]], [[1, 1, 1, 0]]]
+    assert case["label"].tolist() == [[[0, 0, 0, 0]], [[0, 0, 1, 0]]], "no slice is drawn for what is hidden"
     assert "labelled_regions" not in case, "lists of different lengths cannot be collated"
 
 
@@ -53,6 +54,59 @@ def test_regions_that_a_case_lacks_are_never_background_without_a_mask():
     all_of_them = convert({"case": "a", "label": label, "labelled_regions": ["core", "whole"]})
     assert all_of_them["label"].tolist() == [[[0, 1, 1]], [[0, 0, 1]]]
     assert convert({"case": "a", "labelled_regions": ["core"]}) == {"case": "a"}, "no label map, nothing to mistake"
+
+
+def two_regions() -> dict:
+    """Ten slices of 3 x 2: region ``whole`` in slices 2 to 6, and ``core`` in slice 4; slice 6 is unknown in part."""
+    label = torch.zeros(1, 3, 2, 10)
+    label[0, 1, :, 2:7] = 1
+    label[0, 1, 0, 4] = 2
+    label[0, 0, 0, 6] = 255
+    return {"case": "a", "label": label}
+
+
+def convert(number, seed=0, **fields):
+    transform = LabelToRegionsd("label", REGIONS, ignore_label=255, mask_key="mask")
+    return transform({**two_regions(), **fields, "annotated_slices": {"number": number, "seed": seed}})
+
+
+def test_nothing_is_known_but_the_annotated_slices():
+    complete = LabelToRegionsd("label", REGIONS, ignore_label=255, mask_key="mask")(two_regions())
+    drawn = set()
+    for seed in range(40):
+        case = convert(1, seed)
+        (index,) = case["mask"].flatten(0, 2).any(0).nonzero().flatten().tolist()
+        drawn.add(index)
+        for key in ("mask", "label"):
+            assert torch.equal(case[key][..., index], complete[key][..., index])
+            assert case[key].sum() == complete[key][..., index].sum(), "0 in all other slices, so never foreground"
+        assert case["mask"].sum() == (10 if index == 6 else 12)
+        assert "annotated_slices" not in case
+    assert drawn == {2, 3, 4, 5, 6}, "slices with a region"
+
+
+def test_the_draw_of_annotated_slices():
+    masks = [convert(2, seed)["mask"] for seed in (0, 0, 1, 2, 3)]
+    assert torch.equal(masks[0], masks[1])
+    assert not all(torch.equal(masks[0], mask) for mask in masks)
+    assert all(mask.flatten(0, 2).any(0).sum() == 2 for mask in masks)
+    others = [convert(1, case=name)["mask"] for name in "abcdef"]
+    assert not all(torch.equal(others[0], mask) for mask in others), "of each case by itself"
+    assert convert(9)["mask"].flatten(0, 2).any(0).nonzero().flatten().tolist() == [2, 3, 4, 5, 6]
+
+
+def test_annotated_slices_of_a_case_that_lacks_a_region():
+    case = convert(1, labelled_regions=["core"])
+    assert case["mask"].flatten(1, 2).any(1).nonzero().tolist() == [[1, 4]], "the only slice with the core"
+    assert case["label"].sum(dim=(1, 2, 3)).tolist() == [0, 1]
+
+
+def test_annotated_slices_without_foreground_or_without_slices():
+    transform = LabelToRegionsd("label", REGIONS, mask_key="mask")
+    drawn = {"annotated_slices": {"number": 1, "seed": 0}}
+    assert transform({"case": "a", "label": torch.zeros(1, 3, 2, 10), **drawn})["mask"].sum() == 12
+    with pytest.raises(DataError, match=r"annotated_slices is for volumes; found a label of shape \(2, 3, 2\)"):
+        transform({"case": "a", "label": torch.zeros(1, 3, 2), **drawn})
 
 
 @pytest.mark.parametrize(("ignore_label", "holder"), [(0, "the background"), (2, "whole"), (1, "whole")])
