@@ -28,12 +28,12 @@ from segan_monai.data import resolve_regions
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.json_files import write_json
-from segan_monai.member_weights import DOMAINS, QUALITY
+from segan_monai.member_weights import DOMAINS, QUALITY, network_files
 from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import (
     apply_trained_settings,
     given_keys,
-    included_network_dir,
+    included_weights_dir,
     require_same_settings,
     settings_file,
 )
@@ -75,7 +75,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     - MONAI Label loads the matching part of a checkpoint and ignores the rest, so the weights are checked here.
 
     - An ensemble, of the key ``weights`` or included in the bundle, is served as one network with one file of weights.
-      It is not trained from a viewer. Of a bundle that includes one network as well, that network is served.
+      It is not trained from a viewer. Of a bundle that includes one network besides, that network is served.
 
     Weights from earlier training in the app are kept; otherwise those of the bundle are copied.
 
@@ -103,7 +103,7 @@ def place_bundle(bundle: str | Path, models_dir: str | Path, overlays: Sequence[
     overlaid = given_keys(overlays, ())
     weights = placed / "models" / "model.pt"
     if not weights.is_file():
-        weights = included_network_dir(inference, bundle) / "model.pt"
+        weights = included_weights_dir(inference, bundle) / "model.pt"
     members = _members(inference, bundle)
     if members:
         _require_no_other_weights(placed / "models" / "model.pt")
@@ -160,14 +160,14 @@ def _continue_in_viewer(training: dict[str, Any], regions: Mapping[str, Sequence
 def _members(inference: Mapping[str, Any], bundle: Path) -> list[Path]:
     """Return the files of weights of an ensemble, or none for a single network."""
     if not inference.get("weights"):
-        included = segan_monai.weight_files(None, included_network_dir(inference, bundle))
+        included = network_files(included_weights_dir(inference, bundle))
         return included if len(included) > 1 else []
     parser = ConfigParser({**inference, "bundle_root": str(bundle)})
     files = segan_monai.weight_files(parser.get_parsed_content("weights"), bundle / "models")
     if len(files) < 2:
         raise ConfigError(
             f"--weights names one file, {files[0]}. Copy it with its model.json to "
-            f"{included_network_dir(inference, bundle)}, or name several for an ensemble."
+            f"{included_weights_dir(inference, bundle)}, or name several for an ensemble."
         )
     return files
 

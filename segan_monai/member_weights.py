@@ -8,7 +8,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from segan_monai.errors import ConfigError
+from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import sha256_of
+from segan_monai.json_files import read_json_object
 
 QUALITY = "quality.json"
 """Name of the quality model's file beside the weights."""
@@ -16,6 +18,9 @@ QUALITY_CRITIC = "quality_critic"
 """Name of the folder beside the weights with the critic that estimates the quality of label maps of any origin."""
 DOMAINS = "domains.json"
 """Name of the file beside the weights with the intensity profiles of the training domains."""
+
+ENSEMBLE = "ensemble"
+"""Key of ``model.json``: folder beside it whose members ``fold_0``, ``fold_1`` and so on run instead of the network."""
 
 StrPath = str | os.PathLike[str]
 
@@ -27,7 +32,8 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
         weights: members of an ensemble: files of weights, or folders that contain ``model.pt``, such as the output
             folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
         ckpt_dir: folder of the weights if ``weights`` is None. If it has no ``model.pt`` of its own, the members are
-            those of its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way.
+            those of its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way. If it has
+            one, and ``model.json`` beside it names the folder of an ``ensemble``, they are those of that folder.
 
     Returns:
         One file per member. The file in ``ckpt_dir`` need not exist; loading it says what to do.
@@ -37,11 +43,37 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     """
     if weights is None:
         own = Path(ckpt_dir) / "model.pt"
-        return [own] if own.is_file() else sorted(Path(ckpt_dir).glob("fold_*/model.pt")) or [own]
+        return _ensemble_of(own) or ([own] if own.is_file() else _members(Path(ckpt_dir)) or [own])
     given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
     if not given:
         raise ConfigError("--weights []: expected one or more files of weights or folders of trainings.")
     return [_file(Path(path).expanduser()) for path in given]
+
+
+def network_files(ckpt_dir: StrPath) -> list[Path]:
+    """Return ``model.pt`` of a folder for what takes one network, such as exports, even if it names an ensemble.
+
+    Args:
+        ckpt_dir: see ``weight_files``, whose result this is if the folder has no ``model.pt``.
+    """
+    own = Path(ckpt_dir) / "model.pt"
+    return [own] if own.is_file() else weight_files(None, ckpt_dir)
+
+
+def _members(folder: Path) -> list[Path]:
+    return sorted(folder.glob("fold_*/model.pt"))
+
+
+def _ensemble_of(own: Path) -> list[Path]:
+    """Return the members of the ensemble that ``model.json`` names for a network; none for other weights than its."""
+    try:
+        record = read_json_object(own.with_suffix(".json"))
+    except (FileNotFoundError, DataError):  # who reads the settings says so
+        return []
+    folder, digests = record.get(ENSEMBLE), record.get("weights")
+    if not isinstance(folder, str) or not isinstance(digests, dict) or not own.is_file():
+        return []
+    return _members(own.with_name(Path(folder).name)) if digests.get("sha256") == sha256_of(own) else []
 
 
 def split_of(weights: StrPath) -> Path:

@@ -26,6 +26,14 @@ def include(
         bool,
         typer.Option("--half", help="Save float32 numbers as float16, in half the space."),
     ] = False,
+    network: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            metavar="RUN",
+            help="Training of a network for exports and MONAI Label, beside an ensemble; other runs take the ensemble.",
+        ),
+    ] = None,
 ) -> None:
     """Copy the weights of trainings into a bundle, with their model.json, split.json, quality.json and domains.json.
 
@@ -36,5 +44,5 @@ def include(
     """
     from segan_monai.export import include_weights
 
-    for file in include_weights(trainings, output_dir, half):
+    for file in include_weights(trainings, output_dir, half, network):
         typer.echo(f"written: {file} ({file.stat().st_size / 1e6:.1f} MB)")

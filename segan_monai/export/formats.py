@@ -20,16 +20,10 @@ from segan_monai.errors import ConfigError
 from segan_monai.export.recipe import inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.export.single_weights import single_weights
-from segan_monai.member_weights import weight_files
+from segan_monai.member_weights import network_files
 from segan_monai.networks import load_weights
 from segan_monai.optional import require_modules
-from segan_monai.trained import (
-    apply_trained_settings,
-    given_keys,
-    included_network_dir,
-    included_weights_dir,
-    read_trained_settings,
-)
+from segan_monai.trained import apply_trained_settings, given_keys, included_weights_dir, read_trained_settings
 from segan_monai.transforms import ResizeSlicesd
 from segan_monai.typed import config_values
 
@@ -51,8 +45,7 @@ class ExportedBundle:
 
     Args:
         bundle: Folder of the bundle.
-        weights: File of weights, or folder with ``model.pt``; by default those of the network that the bundle includes,
-            see ``included_network_dir``.
+        weights: File of weights, or folder with ``model.pt``; by default those that the bundle includes.
         overlays: Config files merged over ``inference.json``.
         overrides: Config keys and their values.
 
@@ -87,11 +80,7 @@ class ExportedBundle:
         Raises:
             ConfigError: The bundle includes an ensemble alone, or ``weights`` names one.
         """
-        return single_weights(self._weights, self._included_network_dir)
-
-    @cached_property
-    def _included_network_dir(self) -> Path:
-        return included_network_dir(self._config.config, self.bundle)  # type: ignore[arg-type]
+        return single_weights(self._weights, self.included_weights_dir)
 
     @cached_property
     def included_weights_dir(self) -> Path:
@@ -114,7 +103,7 @@ class ExportedBundle:
     def parser(self) -> ConfigParser:
         """The inference config with overlays, overrides, metadata and the settings of the training."""
         parser = self._config
-        first = weight_files(None, self._included_network_dir)[0] if self._weights is None else self.weights
+        first = network_files(self.included_weights_dir)[0] if self._weights is None else self.weights
         self.trained = apply_trained_settings(parser, first, given_keys(self.files[1:], self.overrides))
         return parser
 

@@ -16,25 +16,32 @@ from segan_monai.errors import ConfigError
 from segan_monai.files import sha256_of, whole_file, writing
 from segan_monai.finite import is_finite
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import DOMAINS, QUALITY, QUALITY_CRITIC, split_of, weight_files
+from segan_monai.member_weights import DOMAINS, ENSEMBLE, QUALITY, QUALITY_CRITIC, split_of, weight_files
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, require_same_settings, settings_file, write_trained_settings
 
 logger = logging.getLogger(__name__)
 
+FOLDS = "folds"
+"""Folder of an ensemble that lies beside a network."""
 
-def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: bool = False) -> list[Path]:
+
+def include_weights(
+    trainings: Sequence[str | Path], folder: str | Path, half: bool = False, network: str | Path | None = None
+) -> list[Path]:
     """Copy the weights of trainings into a bundle, each with its ``model.json``, ``split.json`` and ``domains.json``.
 
     ``quality.json`` of each is copied too, for the weights that are written. One training becomes ``model.pt`` in the
     folder, with its ``quality_critic``. Several become an ensemble: ``fold_0/model.pt``, ``fold_1/model.pt`` and so on.
+    With ``network``, that becomes ``model.pt``, and the ensemble lies in ``folds``, which ``model.json`` names.
 
     Args:
         trainings: output folders of trainings, or their files of weights.
         folder: ``models`` of the bundle, or the ``included_weights_dir`` of an overlay; created.
         half: save float32 numbers as float16, in half the space. Loading converts each to the float32 number that it
             is.
+        network: training whose network is taken where one is needed, such as for exports; runs take the ensemble.
 
     Returns:
         The written files of weights.
@@ -45,7 +52,10 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
             or the folder has weights.
         OutputError: a file cannot be written.
     """
-    files, folder = [_weights_of(Path(training).expanduser()) for training in trainings], Path(folder)
+    given = [*trainings, *([network] if network is not None else [])]
+    files, folder = [_weights_of(Path(training).expanduser()) for training in given], Path(folder)
+    if network is not None and len(trainings) < 2:
+        raise ConfigError(f"{len(trainings)} training besides the network {network}; expected an ensemble, 2 or more.")
     for file in files:
         for needed in (settings_file(file), split_of(file)):
             if not needed.is_file():
@@ -67,7 +77,9 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
     )
     if (found := weight_files(None, folder))[0].is_file():
         raise ConfigError(f"{folder} has weights, {found[0]}. Move them elsewhere, or give another folder.")
-    targets = [folder if len(files) == 1 else folder / f"fold_{number}" for number in range(len(files))]
+    of_members = folder if network is None else folder / FOLDS
+    targets = [folder if len(trainings) == 1 else of_members / f"fold_{number}" for number in range(len(trainings))]
+    targets += [folder] if network is not None else []
     # what is refused, before anything is written
     qualities = [read_record([file]) if has_quality_file([file]) else None for file in files]
     states = [_half(file) for file in files] if half else []
@@ -81,14 +93,15 @@ def include_weights(trainings: Sequence[str | Path], folder: str | Path, half: b
             _copy(file, target / "model.pt")
         if (quality := qualities[number]) is not None:
             write_record(target / "model.pt", quality)
-        if len(files) == 1 and (critic := file.with_name(QUALITY_CRITIC)).is_dir():
+        if target == folder and (critic := file.with_name(QUALITY_CRITIC)).is_dir():
             with writing(target / QUALITY_CRITIC):
                 shutil.copytree(critic, target / QUALITY_CRITIC, dirs_exist_ok=True)
         _copy(split_of(file), target / "split.json")
         _copy(file.with_name(DOMAINS), target / DOMAINS)
-        write_trained_settings(target / "model.pt", read_json_object(settings_file(file)))
+        ensemble = {ENSEMBLE: FOLDS} if network is not None and target == folder else {}
+        write_trained_settings(target / "model.pt", {**read_json_object(settings_file(file)), **ensemble})
     written = [target / "model.pt" for target in targets]
-    if any(qualities) and not has_quality_file(written):
+    if any(qualities) and not has_quality_file(written[: len(trainings)]):
         logger.warning(
             "results of %s will have no estimate of their quality: expected %s of one fit beside every member. Fit it "
             "again with segan-monai fit-quality, with --output-dir for the folder of every member",

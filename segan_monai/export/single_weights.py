@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from segan_monai.errors import ConfigError
-from segan_monai.member_weights import StrPath, weight_files
+from segan_monai.member_weights import StrPath, network_files
 
 
 def single_weights(weights: StrPath | None, ckpt_dir: StrPath) -> Path:
@@ -15,7 +15,7 @@ def single_weights(weights: StrPath | None, ckpt_dir: StrPath) -> Path:
 
     Args:
         weights: file of weights, or folder that contains ``model.pt``; None for that of ``ckpt_dir``.
-        ckpt_dir: see ``weight_files``.
+        ckpt_dir: see ``network_files``.
 
     Returns:
         The file, which need not exist; loading it says what to do.
@@ -25,7 +25,7 @@ def single_weights(weights: StrPath | None, ckpt_dir: StrPath) -> Path:
     """
     path = Path(ckpt_dir) if weights is None else Path(weights).expanduser()
     if path.is_dir() or weights is None:
-        files = [str(file) for file in weight_files(None, path)]
+        files = [str(file) for file in network_files(path)]
     else:
         listed = "," in str(weights) and not path.exists()
         files = [name.strip(" '\"[]") for name in str(weights).split(",")] if listed else [str(path)]

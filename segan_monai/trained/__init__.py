@@ -4,7 +4,7 @@
 
 from segan_monai.trained.apply import allowed_keys, apply_settings_of_weights, apply_trained_settings, given_keys
 from segan_monai.trained.compare import contradictions
-from segan_monai.trained.included import included_network_dir, included_weights_dir
+from segan_monai.trained.included import included_weights_dir
 from segan_monai.trained.members import require_same_settings
 from segan_monai.trained.record import record_of_training, user_settings
 from segan_monai.trained.settings_file import (
@@ -24,7 +24,6 @@ __all__ = [
     "changed_files",
     "contradictions",
     "given_keys",
-    "included_network_dir",
     "included_weights_dir",
     "read_trained_settings",
     "record_of_training",

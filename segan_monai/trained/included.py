@@ -10,7 +10,6 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from segan_monai.member_weights import weight_files
 from segan_monai.typed import config_values
 
 
@@ -25,16 +24,3 @@ def included_weights_dir(config: Mapping[str, Any], bundle: str | Path) -> Path:
         return Path(bundle) / "models"
     parser = ConfigParser({**config, **config_values({"bundle_root": str(bundle)})})
     return Path(parser.get_parsed_content("included_weights_dir"))
-
-
-def included_network_dir(config: Mapping[str, Any], bundle: str | Path) -> Path:
-    """Return the folder of the included weights for what takes one network: exports, and training from a viewer.
-
-    It is ``included_weights_dir``. If that holds an ensemble, and ``models`` has a ``model.pt``, it is ``models``.
-
-    Args:
-        config: content of a config of the bundle, with overlays merged.
-        bundle: folder of the bundle.
-    """
-    folder, models = included_weights_dir(config, bundle), Path(bundle) / "models"
-    return models if len(weight_files(None, folder)) > 1 and (models / "model.pt").is_file() else folder

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 from monai.bundle import ConfigParser, verify_net_in_out
 
-from segan_monai.member_weights import weight_files
+from segan_monai.member_weights import network_files
 from segan_monai.networks import load_members, network_of_weights
 from segan_monai.quality.file import quality_file, read_quality
 from segan_monai.trained import apply_trained_settings, changed_files, require_same_settings
@@ -86,7 +86,7 @@ def check_weights(trial: Trial) -> str:
 
 
 def _check_weights_in(folder: Path, bundle: Path) -> str:
-    files = weight_files(None, folder)
+    files = network_files(folder)
     if files[0].parent == folder:
         unused = [file.relative_to(bundle).as_posix() for file in sorted(folder.glob("fold_*/model.pt"))]
         expect(

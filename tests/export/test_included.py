@@ -15,7 +15,8 @@ from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError
 from segan_monai.export import include_weights
 from segan_monai.files import sha256_of
-from segan_monai.member_weights import weight_files
+from segan_monai.export.single_weights import single_weights
+from segan_monai.member_weights import network_files, weight_files
 from segan_monai.networks import load_members, load_weights, network_of_weights
 from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, read_trained_settings, write_trained_settings
@@ -92,6 +93,26 @@ def test_one_training_is_copied_as_it_is(tmp_path):
     assert (file.with_name("quality_critic") / "critic.json").is_file()
     with pytest.raises(ConfigError, match=r"models has weights, .*model\.pt\. Move them elsewhere"):
         include_weights([training], tmp_path / "models")
+
+
+def test_a_network_beside_an_ensemble_is_for_what_takes_one(tmp_path):
+    runs = [write_training(tmp_path / name, number, size=7) for number, name in enumerate(("a", "b", "alone"))]
+    models = tmp_path / "models"
+    command = ["include", *map(str, runs[:2]), "--network", str(runs[2]), "-o", str(models)]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, repr(done.exception)
+    members = [models / "folds" / f"fold_{number}" / "model.pt" for number in range(2)]
+    assert weight_files(None, models) == members
+    assert network_files(models) == [models / "model.pt"] == [single_weights(None, models)]
+    assert has_quality_file(members)
+    assert (models / "quality_critic").is_dir()
+    record = json.loads((models / "model.json").read_text(encoding="utf-8"))
+    assert (record["ensemble"], record["settings"], changed_files(models / "model.pt")) == ("folds", {"size": 7}, [])
+    # a training into the folder writes its own model.json; a file that is replaced alone is another network, too
+    (models / "model.pt").write_bytes((runs[0] / "model.pt").read_bytes())
+    assert weight_files(None, models) == [models / "model.pt"]
+    with pytest.raises(ConfigError, match="1 training besides the network .*; expected an ensemble, 2 or more"):
+        include_weights(runs[:1], tmp_path / "other", network=runs[2])
 
 
 def test_an_estimate_that_members_do_not_share_is_copied_and_warned_of(tmp_path, caplog):
