@@ -21,7 +21,7 @@ FREE = frozenset(
     {
         *("device", "amp", "num_workers", "seed"),  # of the machine and the run
         *("window_overlap", "window_batch_size", "max_rois"),  # accuracy against time
-        *("pad_small_images", "patch_stride", "simulation", "split_by"),  # of the data
+        *("pad_small_images", "patch_stride", "simulation", "split_by", "annotated_slices"),  # of the data
     }
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""

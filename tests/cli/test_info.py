@@ -24,7 +24,8 @@ def test_json_lists_bundles_weights_versions_and_devices():
     assert found["devices"][-1] == {**found["devices"][-1], "device": "cpu", "threads": torch.get_num_threads()}
     bundle = next(bundle for bundle in found["bundles"] if bundle["bundle"] == HIPPOCAMPUS)
     assert bundle["classes"] == ["anterior", "posterior"]
-    (weights,) = bundle["weights"]
+    *members, weights = bundle["weights"]
+    assert [member["file"] for member in members] == [f"models/folds/fold_{number}/model.pt" for number in range(5)]
     recorded = json.loads((BUNDLES / HIPPOCAMPUS / "models" / "model.json").read_text(encoding="utf-8"))
     assert weights["sha256"] == recorded["weights"]["sha256"]
     assert (weights["file"], weights["license"]) == ("models/model.pt", "CC-BY-SA-4.0")
@@ -33,7 +34,7 @@ def test_json_lists_bundles_weights_versions_and_devices():
 def test_text_names_weights_and_bundles_without_any():
     done = CliRunner().invoke(app, ["info"])
     lines = done.stdout.splitlines()
-    assert "  weights: models/model.pt, 1.2 MB, CC-BY-SA-4.0" in lines
+    assert "  weights: models/model.pt, 0.6 MB, CC-BY-SA-4.0" in lines
     first = next(number for number, line in enumerate(lines) if line.startswith("brats_mri_segan_segmentation"))
     assert lines[first + 2 : first + 4] == [
         "  classes: whole_tumour, tumour_core, enhancing_tumour",
