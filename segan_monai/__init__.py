@@ -37,7 +37,7 @@ if TYPE_CHECKING:
         network_of_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
-    from segan_monai.quality import has_quality_file
+    from segan_monai.quality import can_estimate_quality, has_quality_file
     from segan_monai.run import bundle_root, run_settings, start_run, trained_settings, unlabeled_cases
     from segan_monai.transforms import merged_regions
 
@@ -57,6 +57,7 @@ __all__ = [
     "WeightedDiceLoss",
     "__version__",
     "bundle_root",
+    "can_estimate_quality",
     "data",
     "device_of_process",
     "engines",
@@ -142,7 +143,7 @@ _EXPORTS = {
         "shard",
         "share_of_process",
     ),
-    "quality": ("has_quality_file",),
+    "quality": ("can_estimate_quality", "has_quality_file"),
     "run": ("bundle_root", "run_settings", "start_run", "trained_settings", "unlabeled_cases"),
     "transforms": ("merged_regions",),
 }

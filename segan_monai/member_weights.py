@@ -20,7 +20,7 @@ DOMAINS = "domains.json"
 """Name of the file beside the weights with the intensity profiles of the training domains."""
 
 ENSEMBLE = "ensemble"
-"""Key of ``model.json``: folder beside it whose members ``fold_0``, ``fold_1`` and so on run instead of the network."""
+"""Key of ``model.json``: ``folder`` beside it and number of ``members`` there, which run instead of the network."""
 
 StrPath = str | os.PathLike[str]
 
@@ -33,13 +33,15 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
             folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
         ckpt_dir: folder of the weights if ``weights`` is None. If it has no ``model.pt`` of its own, the members are
             those of its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way. If it has
-            one, and ``model.json`` beside it names the folder of an ``ensemble``, they are those of that folder.
+            one, and ``model.json`` beside it names the folder of an ``ensemble``, they are those of that folder, unless
+            it is absent.
 
     Returns:
         One file per member. The file in ``ckpt_dir`` need not exist; loading it says what to do.
 
     Raises:
-        ConfigError: ``weights`` is empty, or names a file or folder without weights.
+        ConfigError: ``weights`` is empty, or names a file or folder without weights; or the folder of an ``ensemble``
+            has another number of members than ``model.json`` says.
     """
     if weights is None:
         own = Path(ckpt_dir) / "model.pt"
@@ -70,10 +72,19 @@ def _ensemble_of(own: Path) -> list[Path]:
         record = read_json_object(own.with_suffix(".json"))
     except (FileNotFoundError, DataError):  # who reads the settings says so
         return []
-    folder, digests = record.get(ENSEMBLE), record.get("weights")
-    if not isinstance(folder, str) or not isinstance(digests, dict) or not own.is_file():
+    named, digests = record.get(ENSEMBLE), record.get("weights")
+    if not isinstance(named, dict) or not isinstance(digests, dict) or not own.is_file():
         return []
-    return _members(own.with_name(Path(folder).name)) if digests.get("sha256") == sha256_of(own) else []
+    folder = own.parent / Path(str(named.get("folder"))).name
+    if not folder.is_dir() or digests.get("sha256") != sha256_of(own):
+        return []
+    members = _members(folder)
+    if len(members) != named.get("members"):
+        raise ConfigError(
+            f"{folder} has {len(members)} networks; expected the {named.get('members')} that "
+            f"{own.with_suffix('.json')} names. Copy the folder again as a whole, or delete it to run {own.name}."
+        )
+    return members
 
 
 def split_of(weights: StrPath) -> Path:

@@ -17,6 +17,7 @@ from monai.transforms import (
     ResizeWithPadOrCrop,
     ScaleIntensity,
 )
+from monai.transforms.utils_pytorch_numpy_unification import percentile
 from torch import Tensor
 
 Corruption = Callable[[Tensor, int], Tensor]
@@ -32,7 +33,7 @@ def noise(image: Tensor, seed: int) -> Tensor:
     """Add Gaussian noise of ``NOISE`` times the 99th percentile to the voxels that are not 0."""
 
     def of_values(values: Tensor, number: int) -> Tensor:
-        std = NOISE * float(values.float().quantile(0.99))
+        std = NOISE * float(percentile(values.float(), 99))
         return RandGaussianNoise(prob=1, std=std, sample_std=False).set_random_state(seed + number)(values)
 
     return _of_content(image, of_values)

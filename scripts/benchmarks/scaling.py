@@ -162,7 +162,8 @@ def two_processes(
 
 
 def _command(images: Path, output: Path, processes: int) -> list[str]:
-    folders = {"dataset_dir": images, "output_dir": output}
+    weights = HIPPOCAMPUS.parents[1] / "models" / "model.pt"  # one network, not the ensemble
+    folders = {"dataset_dir": images, "output_dir": output, "weights": weights, "estimate_quality": "false"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command += ["-m", "monai.bundle", "run", "inference", "--config_file", str(HIPPOCAMPUS)]
     return command + [f"--{key}={value}" for key, value in folders.items()]

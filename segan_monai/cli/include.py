@@ -38,7 +38,7 @@ def include(
     """Copy the weights of trainings into a bundle, with their model.json, split.json, quality.json and domains.json.
 
     One training becomes model.pt, with its quality_critic. Several become an ensemble, fold_0/model.pt,
-    fold_1/model.pt and so on, which every run of the bundle then uses.
+    fold_1/model.pt and so on, which every run of the bundle then uses. With --network, they lie in the folder folds.
 
     Example: segan-monai include RUN/fold_0 RUN/fold_1 -o my_bundle/models --half
     """

@@ -16,7 +16,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.files import sha256_of, whole_file, writing
 from segan_monai.finite import is_finite
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import DOMAINS, ENSEMBLE, QUALITY, QUALITY_CRITIC, split_of, weight_files
+from segan_monai.member_weights import DOMAINS, ENSEMBLE, QUALITY, QUALITY_CRITIC, network_files, split_of
 from segan_monai.networks import read_checkpoint
 from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, require_same_settings, settings_file, write_trained_settings
@@ -75,7 +75,7 @@ def include_weights(
     require_same_settings(
         files, (), "Do not include them: name these members by --weights of each run, and set --{key} there."
     )
-    if (found := weight_files(None, folder))[0].is_file():
+    if found := [file for place in (folder, folder / FOLDS) for file in network_files(place) if file.is_file()]:
         raise ConfigError(f"{folder} has weights, {found[0]}. Move them elsewhere, or give another folder.")
     of_members = folder if network is None else folder / FOLDS
     targets = [folder if len(trainings) == 1 else of_members / f"fold_{number}" for number in range(len(trainings))]
@@ -98,13 +98,16 @@ def include_weights(
                 shutil.copytree(critic, target / QUALITY_CRITIC, dirs_exist_ok=True)
         _copy(split_of(file), target / "split.json")
         _copy(file.with_name(DOMAINS), target / DOMAINS)
-        ensemble = {ENSEMBLE: FOLDS} if network is not None and target == folder else {}
-        write_trained_settings(target / "model.pt", {**read_json_object(settings_file(file)), **ensemble})
+        record = read_json_object(settings_file(file))
+        if network is not None and target == folder:
+            record[ENSEMBLE] = {"folder": FOLDS, "members": len(trainings)}
+        write_trained_settings(target / "model.pt", record)
     written = [target / "model.pt" for target in targets]
-    if any(qualities) and not has_quality_file(written[: len(trainings)]):
+    lacks = not has_quality_file(written[: len(trainings)]) or not all(has_quality_file([file]) for file in written)
+    if any(qualities) and lacks:
         logger.warning(
-            "results of %s will have no estimate of their quality: expected %s of one fit beside every member. Fit it "
-            "again with segan-monai fit-quality, with --output-dir for the folder of every member",
+            "results of %s will have no estimate of their quality: expected %s of one fit beside every network. Fit it "
+            "again with segan-monai fit-quality, with --output-dir for the folder of every network",
             folder,
             QUALITY,
         )

@@ -4,7 +4,7 @@
 
 from segan_monai.quality.calibration_counts import CalibrationCountsd
 from segan_monai.quality.estimate import FitCase, QualityModel, fit_quality
-from segan_monai.quality.file import has_quality_file, quality_file, read_quality, write_quality
+from segan_monai.quality.file import can_estimate_quality, has_quality_file, quality_file, read_quality, write_quality
 from segan_monai.quality.measures import held_out_estimates
 from segan_monai.quality.signals import image_features, quality_without_fit, region_signals
 from segan_monai.quality.table import read_evaluations, write_signals
@@ -15,6 +15,7 @@ __all__ = [
     "FitCase",
     "QualityModel",
     "QualitySignalsd",
+    "can_estimate_quality",
     "fit_quality",
     "has_quality_file",
     "held_out_estimates",

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.member_weights import QUALITY, StrPath
 from segan_monai.quality.estimate import QualityModel
+
+logger = logging.getLogger(__name__)
 
 VERSION = 1
 _LATER = {"case_statistics": 0.0, "region_rules": None}
@@ -38,6 +41,25 @@ def has_quality_file(weights: Sequence[StrPath]) -> bool:
     if not all(file.is_file() for file in files) or len({*files}) < len(files):
         return False
     return len(files) == 1 or not _others([_content(file) for file in files])
+
+
+def can_estimate_quality(weights: Sequence[StrPath], settings: Mapping[str, Any]) -> bool:
+    """Return whether a run of these weights and settings can estimate its quality; warn if its settings are others.
+
+    Args:
+        weights: files of weights of the run.
+        settings: settings of the run, see ``read_quality``.
+
+    Raises:
+        ConfigError: ``quality.json`` is damaged.
+    """
+    if not has_quality_file(weights):
+        return False
+    file = quality_file(weights[0])
+    difference = _difference(_content(file)["settings"], settings)
+    if difference:
+        logger.warning("%s was made with %s. Results have no estimate of their quality.", file, difference)
+    return not difference
 
 
 def write_quality(weights: StrPath, model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]) -> Path:
@@ -170,10 +192,14 @@ def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: 
     Raises:
         ConfigError: They differ; the message names the first difference.
     """
+    if difference := _difference(fitted, other):
+        raise ConfigError(f"{name} was made with {difference}. {remedy}")
+
+
+def _difference(fitted: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the first difference of two sets of settings in words; empty if they are equal."""
     first, second = (json.loads(json.dumps({**_LATER, **settings})) for settings in (fitted, other))
     for key in [*first, *(key for key in second if key not in first)]:
         if key != _WITHOUT_EFFECT and first.get(key) != second.get(key):
-            raise ConfigError(
-                f"{name} was made with {key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as "
-                f"in this run. {remedy}"
-            )
+            return f"{key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as in this run"
+    return ""

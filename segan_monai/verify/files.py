@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 from monai.bundle import ConfigParser, verify_net_in_out
 
-from segan_monai.member_weights import network_files
+from segan_monai.member_weights import network_files, weight_files
 from segan_monai.networks import load_members, network_of_weights
 from segan_monai.quality.file import quality_file, read_quality
 from segan_monai.trained import apply_trained_settings, changed_files, require_same_settings
@@ -94,7 +94,7 @@ def _check_weights_in(folder: Path, bundle: Path) -> str:
             f"{files[0].relative_to(bundle).as_posix()} lies beside members of an ensemble, which no run uses: "
             f"{', '.join(unused)}. Move either elsewhere",
         )
-    require_same_settings(files, ())
+    require_same_settings([*files, *weight_files(None, folder)], ())  # those of an ensemble beside a network, too
     parser = ConfigParser()
     parser.read_config(str(bundle / "configs" / "inference.json"))
     parser["device"] = "cpu"

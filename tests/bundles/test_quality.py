@@ -84,8 +84,11 @@ def test_from_evaluation_to_inference(evaluated, tmp_path):
     run_workflow(HIPPOCAMPUS, "inference", output_dir=str(output), estimate_quality=False, **settings)
     assert not (output / "quality.csv").exists()
     assert not (output / "report.html").exists()
+    other = {**settings, "output_dir": str(tmp_path / "other"), "mirror_axes": [0]}
+    run_workflow(HIPPOCAMPUS, "inference", **other)  # the log says why there is no estimate
+    assert not (tmp_path / "other" / "quality.csv").exists()
     with pytest.raises(Exception) as error:
-        run_workflow(HIPPOCAMPUS, "inference", output_dir=str(tmp_path / "other"), mirror_axes=[0], **settings)
+        run_workflow(HIPPOCAMPUS, "inference", estimate_quality=True, **other)
     text = " ".join(str(link) for link in causes(error.value))
     assert "was made with mirror_axes []; expected [0] as in this run. Set --estimate_quality false" in text
 

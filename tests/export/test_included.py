@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -14,8 +15,8 @@ from typer.testing import CliRunner
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError
 from segan_monai.export import include_weights
-from segan_monai.files import sha256_of
 from segan_monai.export.single_weights import single_weights
+from segan_monai.files import sha256_of
 from segan_monai.member_weights import network_files, weight_files
 from segan_monai.networks import load_members, load_weights, network_of_weights
 from segan_monai.quality.file import has_quality_file, read_record, write_record
@@ -107,11 +108,18 @@ def test_a_network_beside_an_ensemble_is_for_what_takes_one(tmp_path):
     assert has_quality_file(members)
     assert (models / "quality_critic").is_dir()
     record = json.loads((models / "model.json").read_text(encoding="utf-8"))
-    assert (record["ensemble"], record["settings"], changed_files(models / "model.pt")) == ("folds", {"size": 7}, [])
+    assert (record["settings"], changed_files(models / "model.pt")) == ({"size": 7}, [])
+    assert record["ensemble"] == {"folder": "folds", "members": 2}
+    shutil.copytree(models, tmp_path / "incomplete")
+    shutil.rmtree(tmp_path / "incomplete" / "folds" / "fold_1")
+    with pytest.raises(ConfigError, match=r"folds has 1 networks; expected the 2 that .*model\.json names\. Copy the"):
+        weight_files(None, tmp_path / "incomplete")
+    shutil.rmtree(tmp_path / "incomplete" / "folds")
+    assert weight_files(None, tmp_path / "incomplete") == [tmp_path / "incomplete" / "model.pt"]
     # a training into the folder writes its own model.json; a file that is replaced alone is another network, too
     (models / "model.pt").write_bytes((runs[0] / "model.pt").read_bytes())
     assert weight_files(None, models) == [models / "model.pt"]
-    with pytest.raises(ConfigError, match="1 training besides the network .*; expected an ensemble, 2 or more"):
+    with pytest.raises(ConfigError, match=r"1 training besides the network .*; expected an ensemble, 2 or more"):
         include_weights(runs[:1], tmp_path / "other", network=runs[2])
 
 

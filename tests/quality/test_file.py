@@ -10,6 +10,7 @@ import pytest
 from segan_monai.cli.quality import fit_quality as fit_command
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.quality import (
+    can_estimate_quality,
     fit_quality,
     has_quality_file,
     quality_file,
@@ -59,6 +60,16 @@ def test_other_settings_are_refused(file):
         ConfigError, match=r"made with slice_axis \[2, 0\]; expected 2 as in this run\. Set --estimate_"
     ):
         read_quality([file.with_name("model.pt")], {**SETTINGS, "slice_axis": 2})
+
+
+def test_other_settings_omit_an_estimate_that_was_not_asked_for(file, caplog):
+    weights = [file.with_name("model.pt")]
+    assert can_estimate_quality(weights, SETTINGS)
+    assert can_estimate_quality(weights, {**SETTINGS, "members": 2})
+    assert not caplog.records
+    assert not can_estimate_quality(weights, {**SETTINGS, "slice_axis": 2})
+    assert "made with slice_axis [2, 0]; expected 2 as in this run. Results have no estimate" in caplog.text
+    assert not can_estimate_quality([file.parent / "other" / "model.pt"], SETTINGS)
 
 
 def test_a_file_of_an_earlier_version_lacks_a_setting(file):

@@ -93,7 +93,8 @@ def test_a_release_needs_a_hub_and_summaries_that_exist(tmp_path, capsys):
 def test_addresses_of_weights_name_a_version(tmp_path, capsys):
     assert main([str(tmp_path), "--trial", "--hub", "https://hub/OWNER/"]) == 0
     text = (tmp_path / "hub" / HIPPOCAMPUS.name / "large_files.yml").read_text(encoding="utf-8")
-    (entry,) = yaml.safe_load(text)["large_files"]
+    *members, entry = yaml.safe_load(text)["large_files"]
+    assert len(members) == 5
     assert entry["url"] == f"https://hub/OWNER/{HIPPOCAMPUS.name}/resolve/0.1.0/models/model.pt"
     assert f"{HIPPOCAMPUS.name}_v0.1.0.zip" in (tmp_path / "SHA256SUMS").read_text(encoding="utf-8")
 
@@ -155,13 +156,16 @@ def test_monai_downloads_a_bundle_from_the_hugging_face_hub(tmp_path):
 
 def test_monai_downloads_the_large_files(server, tmp_path):
     folder, url = server
-    (folder / "models").mkdir()
-    (folder / "models" / "model.pt").write_bytes((HIPPOCAMPUS / "models" / "model.pt").read_bytes())
+    weights = [name for name in bundle_files(HIPPOCAMPUS) if name.suffix == ".pt"]
+    for name in weights:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes((HIPPOCAMPUS / name).read_bytes())
     (tmp_path / "large_files.yml").write_text(large_files(HIPPOCAMPUS, url), encoding="utf-8")
     download_large_files(bundle_path=str(tmp_path))
-    assert (tmp_path / "models" / "model.pt").read_bytes() == (HIPPOCAMPUS / "models" / "model.pt").read_bytes()
-    (entry,) = yaml.safe_load(large_files(HIPPOCAMPUS, url))["large_files"]
-    assert entry["hash_val"] == hashlib.sha256((HIPPOCAMPUS / "models" / "model.pt").read_bytes()).hexdigest()
+    entries = yaml.safe_load(large_files(HIPPOCAMPUS, url))["large_files"]
+    for name, entry in zip(weights, entries, strict=True):
+        assert (tmp_path / name).read_bytes() == (HIPPOCAMPUS / name).read_bytes()
+        assert entry["hash_val"] == hashlib.sha256((HIPPOCAMPUS / name).read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize("bundle", BUNDLES, ids=lambda bundle: bundle.name)
