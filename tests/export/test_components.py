@@ -23,10 +23,14 @@ def write(file, voxels, affine=None):
 
 def test_a_network_has_the_weights_of_its_bundle():
     network = segan_monai.load_network(HIPPOCAMPUS)
-    weights = torch.load(HIPPOCAMPUS / "models" / "model.pt", weights_only=True)
     assert not network.training
-    assert network.state_dict().keys() == weights.keys()
-    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    files = [HIPPOCAMPUS / "models" / "folds" / f"fold_{number}" / "model.pt" for number in range(5)]
+    alone = HIPPOCAMPUS / "models" / "model.pt"
+    networks = [*network.members, segan_monai.load_network(HIPPOCAMPUS, alone)]
+    for loaded, file in zip(networks, [*files, alone], strict=True):
+        weights = torch.load(file, weights_only=True)  # float16
+        assert loaded.state_dict().keys() == weights.keys()
+        assert all(torch.equal(value, weights[name].to(value.dtype)) for name, value in loaded.state_dict().items())
 
 
 def test_other_weights_and_settings(tmp_path):
@@ -79,9 +83,13 @@ def test_the_probabilities_of_different_members_are_averaged(tmp_path):
 def test_a_bundle_that_includes_an_ensemble_has_an_inferer_and_averages_its_members(tmp_path):
     bundle = tmp_path / "bundle"
     shutil.copytree(HIPPOCAMPUS / "configs", bundle / "configs")
+    weights = HIPPOCAMPUS / "models" / "model.pt"
     for member in ("fold_0", "fold_1"):
-        shutil.copytree(HIPPOCAMPUS / "models", bundle / "models" / member)
+        (bundle / "models" / member).mkdir(parents=True)
+        for file in (weights, weights.with_suffix(".json")):
+            shutil.copy(file, bundle / "models" / member)
     assert segan_monai.load_inferer(bundle).axes == segan_monai.load_inferer(HIPPOCAMPUS).axes
     image = torch.rand(1, 7, 64, 48, generator=torch.Generator().manual_seed(0))
-    alone, both = (segan_monai.load_network(folder)(image).sigmoid() for folder in (HIPPOCAMPUS, bundle))
+    networks = segan_monai.load_network(HIPPOCAMPUS, weights), segan_monai.load_network(bundle)
+    alone, both = (network(image).sigmoid() for network in networks)
     torch.testing.assert_close(both, alone, atol=1e-5, rtol=0)
