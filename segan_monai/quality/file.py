@@ -91,7 +91,7 @@ def write_record(weights: StrPath, record: Mapping[str, Any]) -> Path:
         OutputError: The file cannot be written.
     """
     file = quality_file(weights)
-    write_json(file, {**record, "weights_sha256": sha256_of(Path(weights))}, indent=1, allow_nan=False)
+    write_json(file, {**record, "weights_sha256": sha256_of(Path(weights))}, allow_nan=False)
     return file
 
 
