@@ -23,7 +23,7 @@ from torch import Tensor
 from segan_monai.errors import ConfigError
 from segan_monai.transforms.batch_deformation import to_device
 from segan_monai.transforms.each_modality import EachModalityd
-from segan_monai.transforms.rand_contrast import RandContrastCurve, RandContrastCurved
+from segan_monai.transforms.rand_contrast import PERCENTILES, RandContrastCurve, RandContrastCurved
 
 DICTIONARY_VERSIONS: dict[type, str] = {
     RandAdjustContrastd: "adjuster",
@@ -65,12 +65,13 @@ def simulate_low_resolution(x: Tensor, zoom: Tensor) -> Tensor:
 
 def map_by_curves(x: Tensor, levels: Tensor) -> Tensor:
     """Return images (B, N, H, W) mapped by curves with ``levels`` (B, knots), as ``map_intensities`` maps one."""
-    inside, dims = x != 0, (1, 2, 3)
-    low = x.masked_fill(~inside, torch.inf).amin(dims, keepdim=True)
-    high = x.masked_fill(~inside, -torch.inf).amax(dims, keepdim=True)
-    length = high - low  # not positive in an image of one intensity or none
+    inside = x != 0
+    shares = torch.tensor(PERCENTILES, device=x.device) / 100
+    ends = x.masked_fill(~inside, torch.nan).flatten(1).float().nanquantile(shares, dim=1).nan_to_num(0)
+    low, high = ends.to(x.dtype).view(2, -1, 1, 1, 1)
+    length = high - low  # 0 in an image of one intensity or none
     last = levels.shape[1] - 1
-    place = ((x - low) / length).masked_fill(~inside | (length <= 0), 0) * last
+    place = ((x - low) / length).masked_fill(~inside | (length <= 0), 0).clamp(0, 1) * last
     first = place.floor().clamp(0, last - 1)
     at_first, at_next = (levels.gather(1, knot.long().flatten(1)).view_as(x) for knot in (first, first + 1))
     found = at_first.lerp(at_next, place - first)

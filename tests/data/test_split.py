@@ -104,7 +104,7 @@ def test_file(tmp_path):
     assert record["counts"]["HGG"] == {"training": 176, "validation": 44}
     assert record["training"] == ids(split["training"])
     assert list(file.parent.iterdir()) == [file]
-    assert read_split(file) == {**record, "unlabeled": [], "subjects": {}}
+    assert read_split(file) == {**record, "unlabeled": [], "subjects": {}, "labelled_regions": {}}
 
 
 def test_fewer_subjects_than_folds():
