@@ -103,8 +103,7 @@ def include_weights(
             record[ENSEMBLE] = {"folder": FOLDS, "members": len(trainings)}
         write_trained_settings(target / "model.pt", record)
     written = [target / "model.pt" for target in targets]
-    lacks = not has_quality_file(written[: len(trainings)]) or not all(has_quality_file([file]) for file in written)
-    if any(qualities) and lacks:
+    if any(qualities) and not has_quality_file(written):
         logger.warning(
             "results of %s will have no estimate of their quality: expected %s of one fit beside every network. Fit it "
             "again with segan-monai fit-quality, with --output-dir for the folder of every network",
