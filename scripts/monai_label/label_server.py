@@ -3,9 +3,8 @@
 """MONAI Label's server, extended by messages of errors that a user can fix, and by a strategy for the next image.
 
 The original server answers every error of a model with "Internal Server Error". The strategy ``lowest_quality`` is
-offered where the served weights have a quality estimate. The original server builds the post-processing only after the
-inferer has run, too late for the step that asks the inferer to compare what it averages. scripts/monai_label.sh starts
-this one: ``monailabel start_server --uvicorn_app label_server:app``.
+offered where the served weights have a quality estimate. scripts/monai_label.sh starts this one:
+``monailabel start_server --uvicorn_app label_server:app``.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from fastapi import Request
 from fastapi.responses import PlainTextResponse
 from monailabel.app import app
 from monailabel.interfaces.app import MONAILabelApp
-from monailabel.tasks.infer.bundle import BundleInferTask
 
 from segan_monai.errors import UserError
 from segan_monai.label_strategy import strategies_of
@@ -32,16 +30,6 @@ def _start_with_strategies(self: Any, *arguments: Any, **named: Any) -> None:
 
 
 MONAILabelApp.__init__ = _start_with_strategies
-_inferer = BundleInferTask.inferer
-
-
-def _inferer_after_its_steps(self: Any, data: Any = None) -> Any:
-    """Build the post-processing, whose steps refer to the inferer, and return the inferer."""
-    self.post_transforms(data)
-    return _inferer(self, data)
-
-
-BundleInferTask.inferer = _inferer_after_its_steps
 
 
 @app.exception_handler(UserError)

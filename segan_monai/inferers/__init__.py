@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Inferers, which apply networks to images and volumes."""
 
+from segan_monai.inferers.agreement import Agreement
 from segan_monai.inferers.finite import FiniteInferer
 from segan_monai.inferers.normalizing import NormalizingWindowInferer
 from segan_monai.inferers.roi_slices import RoISliceInferer
@@ -10,6 +11,7 @@ from segan_monai.inferers.volumes import volume_inferer
 from segan_monai.inferers.windows import VolumeWindowInferer
 
 __all__ = [
+    "Agreement",
     "FiniteInferer",
     "NormalizingWindowInferer",
     "RoISliceInferer",

@@ -14,9 +14,9 @@ from torch import Tensor
 class Agreement:
     """Sums of the overlap of predictions of the same voxels, from which the pairwise Dice follows.
 
-    An inferer whose attribute ``agreement`` is set compares the outputs that it averages. Counts of batches and
-    windows add up, so nothing but the masks of one mean is held in memory. A voxel has each class whose logit is
-    above 0.
+    An inferer that is given one compares the outputs that it averages, and ``QualitySignalsd`` reads it. Counts of
+    batches and windows add up, so nothing but the masks of one mean is held in memory. A voxel has each class whose
+    logit is above 0.
 
     Examples:
         >>> agreement = Agreement()

@@ -53,6 +53,7 @@ class FiniteInferer(SimpleInferer):
     Args:
         mirror_axes: axes of the photograph along which it is mirrored, 0 (left-right) and 1 (up-down). The result is
             the mean of the logits over all combinations; each axis doubles the time.
+        agreement: receives the overlap of these views, if the call succeeds; None to compare none.
 
     Raises:
         ConfigError: if ``mirror_axes`` is out of range.
@@ -63,10 +64,10 @@ class FiniteInferer(SimpleInferer):
         torch.Size([1, 3, 4, 4])
     """
 
-    def __init__(self, mirror_axes: Sequence[int] = ()) -> None:
+    def __init__(self, mirror_axes: Sequence[int] = (), agreement: Agreement | None = None) -> None:
         super().__init__()
         self.mirror_axes = each_mirror_axis(mirror_axes, dimensions=2)
-        self.agreement: Agreement | None = None
+        self.agreement = agreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map images (B, C, H, W) to (B, K, H, W)."""

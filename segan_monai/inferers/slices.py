@@ -79,8 +79,6 @@ class VolumeSliceInferer(Inferer):
         case_statistics: share of the volume's own statistics in the network's batch norm layers, from 0 (those of the
             training) to 1, see ``with_case_statistics``. They are taken anew for each slicing axis. Volumes with fewer
             than 2 slices with content keep those of the training.
-
-    Attributes:
         agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
 
     Raises:
@@ -107,6 +105,7 @@ class VolumeSliceInferer(Inferer):
         mirror_axes: Sequence[int] = (),
         window_overlap: float | None = None,
         case_statistics: float = 0.0,
+        agreement: Agreement | None = None,
     ) -> None:
         if batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected at least 1 slice per batch.")
@@ -129,7 +128,7 @@ class VolumeSliceInferer(Inferer):
         self.mirror_axes = each_mirror_axis(mirror_axes)
         self.window_overlap = window_overlap
         self.case_statistics = check_share(case_statistics)
-        self.agreement: Agreement | None = None
+        self.agreement = agreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).

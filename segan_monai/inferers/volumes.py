@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from segan_monai.errors import ConfigError
+from segan_monai.inferers.agreement import Agreement
 from segan_monai.inferers.slices import VolumeSliceInferer
 from segan_monai.inferers.windows import VolumeWindowInferer
 
@@ -22,6 +23,7 @@ def volume_inferer(
     skip_empty: bool = True,
     mirror_axes: Sequence[int] = (),
     case_statistics: float = 0.0,
+    agreement: Agreement | None = None,
     **of_slices: Any,
 ) -> VolumeSliceInferer | VolumeWindowInferer:
     """Return the inferer that applies a 2-D or a 3-D network to volumes.
@@ -35,6 +37,7 @@ def volume_inferer(
         skip_empty: skip what is 0 in every channel.
         mirror_axes: axes along which volumes are mirrored.
         case_statistics: 2-D: share of the case's own statistics in batch norm layers; 3-D: 0.
+        agreement: receives the overlap of the outputs that are averaged; None to compare none.
         **of_slices: 2-D: other arguments of ``VolumeSliceInferer``.
 
     Raises:
@@ -47,6 +50,7 @@ def volume_inferer(
             mirror_axes=mirror_axes,
             window_overlap=window_overlap,
             case_statistics=case_statistics,
+            agreement=agreement,
             **of_slices,
         )
     if case_statistics:
@@ -60,4 +64,5 @@ def volume_inferer(
         amp=amp,
         skip_empty=skip_empty,
         mirror_axes=mirror_axes,
+        agreement=agreement,
     )

@@ -38,11 +38,9 @@ class VolumeWindowInferer(SlidingWindowInferer):
         skip_empty: whether to crop the volume to its content. The output outside is ``empty_value``.
         margin: voxels kept around the content, see ``skip_empty``.
         empty_value: output of cropped voxels; the default is a logit whose sigmoid is below 1e-8.
+        agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
         **settings: other arguments of ``SlidingWindowInferer``. The windows of a batch, ``sw_batch_size``, are halved
             automatically if accelerator memory is insufficient.
-
-    Attributes:
-        agreement: receives the overlap of the outputs that are averaged, if the call succeeds; None to compare none.
 
     Raises:
         ConfigError: if ``mirror_axes`` is out of range.
@@ -62,6 +60,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         skip_empty: bool = True,
         margin: int = 16,
         empty_value: float = -20.0,
+        agreement: Agreement | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(tuple(roi_size), **{"overlap": 0.5, "mode": "gaussian", **settings})
@@ -72,7 +71,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         self.skip_empty = skip_empty
         self.margin = margin
         self.empty_value = empty_value
-        self.agreement: Agreement | None = None
+        self.agreement = agreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
         """Map volumes (B, C, H, W, D) to outputs (B, K, H, W, D).

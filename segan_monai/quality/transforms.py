@@ -31,7 +31,7 @@ class QualitySignalsd(MapTransform):
     Args:
         keys: probabilities (K, H, W[, D]), or (1 + K, H, W[, D]) with the background first, as of a softmax.
         image_key: the preprocessed image (C, H, W[, D]).
-        inferer: the inferer of the run, which this step asks to compare the outputs that it averages.
+        agreement: that of the inferer of the run, which compares the outputs that it averages.
         regions: names of the K regions.
         modalities: names of the C channels.
         settings: settings of the run that change the signals, plain values.
@@ -45,7 +45,7 @@ class QualitySignalsd(MapTransform):
     def __init__(
         self,
         keys: KeysCollection,
-        inferer: Any,
+        agreement: Agreement,
         regions: Sequence[str],
         modalities: Sequence[str],
         settings: Mapping[str, Any],
@@ -53,8 +53,7 @@ class QualitySignalsd(MapTransform):
         image_key: str = "image",
     ) -> None:
         super().__init__(keys)
-        self.agreement = Agreement()
-        inferer.agreement = self.agreement
+        self.agreement = agreement
         self.regions = list(regions)
         self.modalities = list(modalities)
         self.image_key = image_key

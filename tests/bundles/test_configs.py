@@ -27,6 +27,7 @@ OF_EACH_CONFIG = {
     "cases": "inference needs no labels",
     "preprocessing": "inference has no labels, training is no one pipeline; of images it is the same, see below",
     "dataset": "inference omits finished cases, and training keeps cases in memory",
+    "agreement": "inference compares what it averages only for a quality estimate",
     "handlers": "evaluation measures, inference keeps a journal",
     "run": "each runs its own",
 }

@@ -7,14 +7,15 @@ import torch
 from torch import nn
 
 from segan_monai.finite import NonFiniteOutputError
-from segan_monai.inferers import VolumeSliceInferer
+from segan_monai.inferers import Agreement, VolumeSliceInferer
 from segan_monai.quality import QualitySignalsd
 
 
 @pytest.fixture
 def inferer_and_step():
-    inferer = VolumeSliceInferer(axis=[2, 0])
-    return inferer, QualitySignalsd("pred", inferer, ["a", "b"], ["T1"], {})
+    agreement = Agreement()
+    step = QualitySignalsd("pred", agreement, ["a", "b"], ["T1"], {})
+    return VolumeSliceInferer(axis=[2, 0], agreement=agreement), step
 
 
 def signals(inferer, step, image, network, regions=2):
@@ -30,8 +31,9 @@ def test_the_signals_of_a_case_are_those_of_it_alone(inferer_and_step):
     nn.init.normal_(network.weight, std=2.0)
     broken, image = torch.rand(1, 6, 7, 8), torch.rand(1, 6, 7, 8)
     broken[0, 3, 3, 5] = torch.nan
-    other = VolumeSliceInferer(axis=[2, 0])
-    expected = signals(other, QualitySignalsd("pred", other, ["a", "b"], ["T1"], {}), image, network)
+    alone = Agreement()
+    other = VolumeSliceInferer(axis=[2, 0], agreement=alone)
+    expected = signals(other, QualitySignalsd("pred", alone, ["a", "b"], ["T1"], {}), image, network)
     assert 0 < expected["regions"]["a"]["agreement_axes"] < 1
     with pytest.raises(NonFiniteOutputError):
         signals(*inferer_and_step, broken, network)
