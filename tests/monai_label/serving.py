@@ -1,10 +1,11 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The server that scripts/monai_label.sh starts, and what is common to the tests that ask it."""
+"""The server that scripts/monai_label.sh starts, MONAI Label's own, and what is common to the tests that ask it."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -31,14 +32,37 @@ def bounded_requests() -> Iterator[None]:
 def label_server(
     folder: Path, bundle: Path, studies: Path | str, *overlays: Path, **environment: str
 ) -> Iterator[tuple[str, Path]]:
-    """Yield the address of a server and the folder of its app, and stop it at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    app = folder / "app"
+    """Yield the address of the script's server and the folder of its app, and stop it at the end."""
+    port, app = free_port(), folder / "app"
     environment |= {"SEGAN_MONAI_LABEL_PORT": str(port), "SEGAN_MONAI_LABEL_APP": str(app)}
     command = ["bash", str(ROOT / "scripts" / "monai_label.sh"), *map(str, (bundle, studies, *overlays))]
-    log = folder / "server.log"
+    with running(command, port, folder / "server.log", environment) as url:
+        yield url, app
+
+
+@contextmanager
+def server_without_script(folder: Path, bundle: Path, studies: Path) -> Iterator[str]:
+    """Yield the address of MONAI Label's own server with a plain copy of a bundle, and stop it at the end."""
+    port = free_port()
+    subprocess.run(["monailabel", "apps", "--download", "--name", "monaibundle", "--output", str(folder)], check=True)
+    shutil.copytree(bundle, folder / "monaibundle" / "model" / bundle.name)
+    command = ["monailabel", "start_server", "--app", str(folder / "monaibundle"), "--studies", str(studies)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--conf", "models", bundle.name]
+    command += ["--conf", "zoo_source", "local", "--conf", "preload", "false", "--conf", "sam2", "false"]
+    with running(command, port, folder / "server.log", {}) as url:
+        yield url
+
+
+def free_port() -> int:
+    """Return the number of a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@contextmanager
+def running(command: list[str], port: int, log: Path, environment: dict[str, str]) -> Iterator[str]:
+    """Yield the address of a server once it listens, and stop it at the end."""
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, env={**os.environ, **environment}, stdout=stream, stderr=subprocess.STDOUT)
     try:
@@ -50,9 +74,9 @@ def label_server(
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}", app
+        yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()  # the script has become the server: this is its process
+        process.terminate()  # the command has become the server: this is its process
         try:
             process.wait(30)
         except subprocess.TimeoutExpired:

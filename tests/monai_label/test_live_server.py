@@ -20,7 +20,7 @@ from segan_monai.quality import FitCase, fit_quality, write_quality
 from tests.bundles.workflow import BRATS, HIPPOCAMPUS, make_workflow
 from tests.monai_label.cases import CLAIMING, SMALL, copy_with_weights, write_case, write_overlay
 from tests.monai_label.reading import labels_of, read_as_monai_label
-from tests.monai_label.serving import bounded_requests, check_geometry, label_server, say
+from tests.monai_label.serving import bounded_requests, check_geometry, label_server, say, server_without_script
 
 if os.environ.get("SEGAN_MONAI_LABEL") != "1":
     pytest.skip("the live server: bash scripts/test_monai_label.sh", allow_module_level=True)
@@ -222,3 +222,25 @@ def test_the_next_image_is_that_of_the_lowest_expected_quality(estimated, tmp_pa
             assert sample["id"] == name
             assert sample["weight"] == pytest.approx(1 - expected[name], abs=2e-4)
             client.save_label(name, str(tmp_path / "labels" / f"{name}.nii.gz"), tag="final")
+
+
+def test_a_copy_of_the_included_weights_on_monai_labels_own_server(tmp_path, oblique):
+    studies, bundle = tmp_path / "studies", ROOT / "bundles" / HIPPOCAMPUS
+    write_case(HIPPOCAMPUS, studies, "study_0", 0, oblique)
+    weights = {"weights": [str(bundle / "models" / "model.pt")]}
+    workflow = make_workflow(
+        HIPPOCAMPUS, "inference", dataset_dir=str(studies), output_dir=str(tmp_path / "o"), **weights
+    )
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+    expected = np.asanyarray(nibabel.load(tmp_path / "o" / "study_0_seg.nii.gz").dataobj)
+    with (tmp_path / "o" / "quality.csv").open(encoding="utf-8") as stream:
+        estimate = {row["region"]: float(row["expected_dice"]) for row in csv.DictReader(stream)}
+    with server_without_script(tmp_path, bundle, studies) as url:
+        client = client_module.MONAILabelClient(url, tmpdir=str(tmp_path))
+        file, parameters = client.infer(HIPPOCAMPUS, "study_0", {"device": "cpu"})
+    say("infer study_0: quality", parameters["quality"])
+    assert np.array_equal(np.asanyarray(nibabel.load(file).dataobj), expected)
+    for region, quality in parameters["quality"].items():
+        assert quality["expected_dice"] == pytest.approx(estimate[region], abs=2e-4)
