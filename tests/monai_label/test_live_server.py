@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -224,23 +225,28 @@ def test_the_next_image_is_that_of_the_lowest_expected_quality(estimated, tmp_pa
             client.save_label(name, str(tmp_path / "labels" / f"{name}.nii.gz"), tag="final")
 
 
-def test_a_copy_of_the_included_weights_on_monai_labels_own_server(tmp_path, oblique):
-    studies, bundle = tmp_path / "studies", ROOT / "bundles" / HIPPOCAMPUS
-    write_case(HIPPOCAMPUS, studies, "study_0", 0, oblique)
-    weights = {"weights": [str(bundle / "models" / "model.pt")]}
-    workflow = make_workflow(
-        HIPPOCAMPUS, "inference", dataset_dir=str(studies), output_dir=str(tmp_path / "o"), **weights
-    )
+def test_a_copy_of_the_included_weights_on_monai_labels_own_server(data_dir, tmp_path):
+    case, bundle = "hippocampus_001", ROOT / "bundles" / HIPPOCAMPUS
+    studies, output = tmp_path / "studies", tmp_path / "inference"
+    studies.mkdir()
+    shutil.copy(data_dir / "msd_hippocampus" / "imagesTr" / f"{case}.nii.gz", studies)
+    settings = {
+        "weights": [str(bundle / "models" / "model.pt")],
+        "dataset_dir": str(studies),
+        "output_dir": str(output),
+    }
+    workflow = make_workflow(HIPPOCAMPUS, "inference", **settings)
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-    expected = np.asanyarray(nibabel.load(tmp_path / "o" / "study_0_seg.nii.gz").dataobj)
-    with (tmp_path / "o" / "quality.csv").open(encoding="utf-8") as stream:
+    expected = np.asanyarray(nibabel.load(output / f"{case}_seg.nii.gz").dataobj)
+    assert set(np.unique(expected)) == {0, 1, 2}
+    with (output / "quality.csv").open(encoding="utf-8") as stream:
         estimate = {row["region"]: float(row["expected_dice"]) for row in csv.DictReader(stream)}
     with server_without_script(tmp_path, bundle, studies) as url:
         client = client_module.MONAILabelClient(url, tmpdir=str(tmp_path))
-        file, parameters = client.infer(HIPPOCAMPUS, "study_0", {"device": "cpu"})
-    say("infer study_0: quality", parameters["quality"])
+        file, parameters = client.infer(HIPPOCAMPUS, case, {"device": "cpu"})
+    say("infer", case, "quality", parameters["quality"])
     assert np.array_equal(np.asanyarray(nibabel.load(file).dataobj), expected)
     for region, quality in parameters["quality"].items():
         assert quality["expected_dice"] == pytest.approx(estimate[region], abs=2e-4)
