@@ -13,6 +13,7 @@ import pandas as pd
 from segan_monai.data import read_split
 from segan_monai.data.split_file import counts_of_parts
 from segan_monai.json_files import read_json_object
+from segan_monai.reproduce.domains import read_accuracy, read_domains
 
 REPEAT = "Delete its folder: the same command then runs it again."
 
@@ -20,7 +21,8 @@ REPEAT = "Delete its folder: the same command then runs it again."
 def read_training(folder: Path) -> dict[str, Any]:
     """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``.
 
-    Of a network with RoIs also ``box_iou``, the mean IoU of drawn and true boxes in the last epoch of training.
+    Of a network with RoIs also ``box_iou``, the mean IoU of drawn and true boxes in the last epoch of training; with a
+    discriminator, see ``read_accuracy``.
     """
     history = pd.read_csv(folder / "history.csv")
     values = history.groupby("name")["value"].max()
@@ -31,6 +33,7 @@ def read_training(folder: Path) -> dict[str, Any]:
         "train_seconds": float(history.groupby("epoch")["seconds"].max().sum()),
         "peak_memory_mib": float(values["peak_memory_mib"]),
         **({"box_iou": float(ious.iloc[-1])} if len(ious) else {}),
+        **read_accuracy(history),
         "parameters": {str(k).removeprefix(prefix): int(v) for k, v in values.items() if str(k).startswith(prefix)},
     }
 
@@ -55,4 +58,5 @@ def read_evaluation(training: Path, evaluation: Path, domains: Collection[str] |
         "patient_of_cases": split["subjects"],
         "dice_of_cases": metrics.groupby("case")["dice"].mean().to_dict(),
         **cost,
+        **read_domains(evaluation, metrics, REPEAT),
     }

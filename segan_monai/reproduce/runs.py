@@ -65,7 +65,8 @@ def run_row(
         ``row``, ``seed``, ``fold``, ``labels`` and ``draw`` (if given), ``epochs``, ``train_seconds``,
         ``peak_memory_mib``, ``parameters`` (name of network to number), ``training_cases`` and ``unlabeled_cases``
         (numbers), ``regions`` (those of ``summary.json``), ``dice_of_cases`` (case to its mean Dice over the regions)
-        and ``patient_of_cases`` (case to its patient, if their names differ); ``gflop_per_slice`` if it was counted.
+        and ``patient_of_cases`` (case to its patient, if their names differ); ``gflop_per_slice`` if it was counted;
+        with domains, those of ``read_domains``.
 
     Raises:
         RunFailedError: the training or the evaluation failed.

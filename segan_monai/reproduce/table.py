@@ -16,6 +16,7 @@ import torch
 from segan_monai._version import __version__
 from segan_monai.data.unlabeled import count_text
 from segan_monai.metrics.summary import DISTANCES
+from segan_monai.reproduce.domains import REALISM, domain_rows
 from segan_monai.reproduce.paired import paired_differences, share_of_gap
 from segan_monai.reproduce.plan import Plan, rows_that_set
 from segan_monai.reproduce.published import ResultTable, recorded_name
@@ -42,7 +43,8 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
 
     Returns:
         CSV with the columns ``row,seed,[fold,][labels,draw,]region,cases,failures,dice,...,epochs,train_seconds,
-        peak_memory_mib`` and one ``parameters_<network>`` per network. Metrics are means over the cases.
+        peak_memory_mib`` and one ``parameters_<network>`` per network; with domains also ``dice_<domain>`` and
+        ``REALISM``. Metrics are means over the cases.
     """
     lines = [
         {
@@ -53,8 +55,9 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "cases": found["cases"],
             "failures": found["failures"],
             **{metric: mean_of(found, metric) for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
+            **{f"dice_{domain}": dice[region] for domain, dice in run.get("dice_of_domains", {}).items()},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
-            **{name: run[name] for name in ("gflop_per_slice", *OF_TRAINING) if name in run},
+            **{name: run[name] for name in ("gflop_per_slice", *OF_TRAINING, *REALISM) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
         }
         for run in runs
@@ -72,8 +75,8 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         failed: row to error message, for rows with a failed run.
 
     Returns:
-        Markdown table, followed by notes on how to read and repeat it. Distances are left out where the spacing is
-        unknown.
+        Markdown table, one by domain if the bundle has domains, and notes on how to read and repeat them. Distances are
+        left out where the spacing is unknown.
     """
     table = plan.table
     by_row: dict[str, list[Mapping[str, Any]]] = {}
@@ -121,7 +124,9 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "")
         + "."
     )
-    return "\n\n".join([markdown_table(rows), *_paired(table, runs), *notes]) + "\n"
+    of_domains = domain_rows(by_row)
+    tables = [markdown_table(rows), *([markdown_table(of_domains)] if of_domains else []), *_paired(table, runs)]
+    return "\n\n".join([*tables, *notes]) + "\n"
 
 
 def name_of(run: Mapping[str, Any]) -> str:
