@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any, cast
 
 import ignite.distributed as idist
+import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.metrics.image_change import structural_similarity, total_variation
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
+from segan_monai.metrics.summary import dice_of_domains
 from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
@@ -33,8 +35,9 @@ class NormalizationReport:
     ``normalization.json`` contains the Jensen-Shannon divergence between the domains' intensities in nats (0 to
     log K). It is given for inputs and normalized images, over the whole image and within each region. It also has the
     structural similarity of the normalized images to their inputs, and the total variation of both, for each case and
-    as the mean of each domain (see ``segan_monai.metrics.image_change``). ``summary.json`` gets these means, if there
-    is one: attach this handler after ``EvaluationReport``.
+    as the mean of each domain (see ``segan_monai.metrics.image_change``). If there are ``metrics.csv`` and
+    ``summary.json``, the latter gets these means, and the mean Dice of each domain and region: attach this handler
+    after ``EvaluationReport``.
 
     ``histograms.png`` has one row each for inputs and normalized images, one column per region and one histogram per
     domain.
@@ -106,7 +109,13 @@ class NormalizationReport:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_json(self.output_dir / "normalization.json", record, allow_nan=False)
         if (summary := self.output_dir / "summary.json").is_file():
-            write_json(summary, {**read_json_object(summary), "normalization": record["change"]}, allow_nan=False)
+            metrics = pd.read_csv(self.output_dir / "metrics.csv", dtype={"case": str})
+            dice = dice_of_domains(metrics, {case: change["domain"] for case, change in changes.items()})
+            of_domains = {"normalization": record["change"], "dice_of_domains": dice}
+            write_json(summary, {**read_json_object(summary), **of_domains}, allow_nan=False)
+            for domain, of_domain in dice.items():
+                means = ", ".join(f"{region} {value:.3f}" for region, value in of_domain.items())
+                logger.info("Dice of %s: %s", domain, means)
         for domain, change in record["change"].items():
             found = ", ".join(f"{name} {value:.3f}" for name, value in change.items() if value is not None)
             logger.info("normalization of %s: %s", domain, found)

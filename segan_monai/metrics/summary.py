@@ -102,6 +102,17 @@ def summarize(
     return summary
 
 
+def dice_of_domains(table: pd.DataFrame, domain_of_case: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Return the mean Dice by domain and region.
+
+    Args:
+        table: ``metrics.csv``, or the result of ``evaluate_folders``.
+        domain_of_case: the domain of each case, such as its scanner; cases without one are in no mean.
+    """
+    means = table.groupby([table["case"].map(domain_of_case), "region"], sort=False)["dice"].mean()
+    return {domain: means[domain].to_dict() for domain in dict.fromkeys(means.index.get_level_values(0))}
+
+
 def _statistics(values: np.ndarray) -> dict[str, float | None]:
     """Compute statistics of values; None where the result is not finite or undefined."""
     if not len(values):

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from segan_monai.json_files import read_json_object
+from segan_monai.metrics.summary import dice_of_domains
 
 LAST_EPOCHS = 0.1
 """Share of the epochs over which the accuracy of the discriminator is averaged, the last ones [ours]."""
@@ -65,9 +66,7 @@ def read_domains(evaluation: Path, metrics: pd.DataFrame, repeat: str) -> dict[s
     if not file.is_file():
         return {}
     record = read_json_object(file, repeat)
-    domain_of = {case: found["domain"] for case, found in record["cases"].items()}
-    means = metrics.groupby([metrics["case"].map(domain_of), "region"], sort=False)["dice"].mean()
-    dice = {domain: means[domain].to_dict() for domain in record["domains"] if domain in means.index.levels[0]}
+    dice = dice_of_domains(metrics, {case: found["domain"] for case, found in record["cases"].items()})
     ssim, ratios = [], []
     for change in record["change"].values():
         before, after = change["total_variation_input"], change["total_variation_normalized"]

@@ -14,6 +14,8 @@ from tests.handlers.normalizations import REGIONS, run
 
 def test_change_of_each_case_and_domain(tmp_path, caplog):
     (tmp_path / "summary.json").write_text('{"cases": 3}', encoding="utf-8")
+    rows = ["case,region,dice", *(f"{case},tissue,{dice}" for case, dice in ((1, 0.5), (2, 0.1), (3, 0.3)))]
+    (tmp_path / "metrics.csv").write_text("\n".join(rows), encoding="utf-8")
     with caplog.at_level("INFO"):
         run(NormalizationReport(tmp_path, REGIONS, ["a", "b"]))
     found = json.loads((tmp_path / "normalization.json").read_text(encoding="utf-8"))
@@ -29,7 +31,9 @@ def test_change_of_each_case_and_domain(tmp_path, caplog):
     # the two halves, which differ by 1 more
     assert found["change"]["a"]["total_variation_input"] == pytest.approx(1 / 3 + 96 / 4160 * 2 / 3, abs=0.02)
     summary = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))
-    assert summary == {"cases": 3, "normalization": found["change"]}
+    dice = {"a": {"tissue": pytest.approx(0.4)}, "b": {"tissue": 0.1}}
+    assert summary == {"cases": 3, "normalization": found["change"], "dice_of_domains": dice}
+    assert "Dice of a: tissue 0.400" in caplog.text
     assert "normalization of b: ssim_to_input " in caplog.text
 
 
