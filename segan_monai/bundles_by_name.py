@@ -72,6 +72,22 @@ def bundle_of_run(folder: Path) -> Path:
     )
 
 
+def find_bundle_or_run(name: str) -> tuple[Path, Path | None]:
+    """Return the folder of a bundle, and that of its run if the name is the output folder of one.
+
+    Args:
+        name: as of ``find_bundle``, or output folder of a run.
+
+    Raises:
+        ConfigError: There is no such bundle, see ``find_bundle`` and ``bundle_of_run``.
+        DataError: ``run.json`` is damaged.
+    """
+    run = Path(name).expanduser()
+    if name and (run / "run.json").is_file():
+        return bundle_of_run(run), run
+    return find_bundle(name), None
+
+
 def find_overlay(name: str | Path, bundle: Path | None = None) -> Path:
     """Return the file of an overlay.
 

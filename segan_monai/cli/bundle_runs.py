@@ -15,7 +15,7 @@ from typing import Any
 import typer
 
 import segan_monai
-from segan_monai.bundles_by_name import BUNDLES, CONFIGS, bundle_of_run, find_bundle, find_overlay
+from segan_monai.bundles_by_name import BUNDLES, CONFIGS, find_bundle_or_run, find_overlay
 from segan_monai.cli.config_keys import CONFIG_FILES
 from segan_monai.errors import ConfigError
 
@@ -44,25 +44,23 @@ def run_arguments(
         ConfigError: The bundle or an overlay does not exist; the run has no weights; a key is an option of MONAI or has
             no value.
     """
-    source = Path(bundle).expanduser()
-    is_run = (source / "run.json").is_file()
-    if is_run and command == "train":
+    folder, run = find_bundle_or_run(bundle)
+    if run and command == "train":
         raise ConfigError(
             f"{bundle} is the folder of a run; train takes a bundle. To resume the run, type its bundle and data, and "
             f"add --output-dir {bundle} --resume true."
         )
-    folder = bundle_of_run(source) if is_run else find_bundle(bundle)
     file = folder / "configs" / CONFIG_FILES[command]
     if not file.is_file():
         raise ConfigError(f"{folder} cannot {command}: it has no configs/{CONFIG_FILES[command]}.")
-    if is_run and not (source / "model.pt").is_file():
+    if run and not (run / "model.pt").is_file():
         raise ConfigError(f"{bundle} has no trained weights (model.pt); expected the output folder of a training.")
     config_files = [str(file), *(str(find_overlay(overlay, folder)) for overlay in overlays)]
-    name = (source if is_run else folder).resolve().name
+    name = (run or folder).resolve().name
     output = output or Path(f"{name}_{RUN_IDS[command].replace('evaluating', 'evaluation')}")
     places = {"bundle_root": str(folder.resolve()), "dataset_dir": str(data), "output_dir": str(output)}
-    if command == "train" or is_run:
-        places["ckpt_dir"] = str(output if command == "train" else source)
+    if command == "train" or run:
+        places["ckpt_dir"] = str(run or output)
     from segan_monai.cli.key_values import key_value  # imports PyTorch
 
     values = {key: key_value(key, text) for key, text in keys.items()}

@@ -28,16 +28,14 @@ def card(
 
     Example: segan-monai card hippocampus --evaluation OUT/evaluation -o model_card.md
     """
-    from segan_monai.bundles_by_name import bundle_of_run, find_bundle
+    from segan_monai.bundles_by_name import find_bundle_or_run
     from segan_monai.files import write_text
     from segan_monai.member_weights import weight_files
     from segan_monai.report.card import BLANK, model_card
     from segan_monai.trained import settings_file
 
-    source = Path(bundle).expanduser()
-    is_run = (source / "run.json").is_file()
-    folder = bundle_of_run(source) if is_run else find_bundle(bundle)
-    training = source if is_run else folder / "models"
+    folder, run = find_bundle_or_run(bundle)
+    training = run or folder / "models"
     if not settings_file(weight_files(None, training)[0]).is_file():
         typer.echo(f"{training} has no weights with a model.json: fields that follow from it are blank", err=True)
     text = model_card(folder, training, evaluation)

@@ -14,7 +14,7 @@ from typing import Any
 from typer.core import TyperCommand
 
 import segan_monai
-from segan_monai.bundles_by_name import bundle_of_run, find_bundle
+from segan_monai.bundles_by_name import find_bundle_or_run
 from segan_monai.errors import UserError
 
 CONFIG_FILES = {
@@ -79,8 +79,7 @@ def key_help(bundle: str, command: str) -> str:
         command: ``train``, ``evaluate`` or ``predict``.
     """
     try:
-        run = Path(bundle) / "run.json"
-        folder = bundle_of_run(run.parent) if bundle and run.is_file() else find_bundle(bundle)
+        folder, _ = find_bundle_or_run(bundle)
         config = json.loads((folder / "configs" / CONFIG_FILES[command]).read_text(encoding="utf-8"))
     except (UserError, OSError, ValueError):
         return "" if not bundle else f"\n'{bundle}' is not a bundle; its keys are not listed."

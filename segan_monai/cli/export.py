@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
+from segan_monai.cli.run_options import BundleOrRun
 from segan_monai.errors import ConfigError
 from segan_monai.settings import parse_settings
 
 
 def export(
     kind: Annotated[str, typer.Argument(metavar="FORMAT", help="torchscript, onnx, torch-export or map.")],
-    bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the bundle.")],
+    bundle: BundleOrRun,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write: .ts, .onnx or .pt2; for map, a new folder.")
     ],
@@ -23,8 +24,8 @@ def export(
         Path | None, typer.Option(help="File of weights, or folder of a training; default: models of the bundle.")
     ] = None,
     config: Annotated[
-        list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Overlay that the network was trained with; may be repeated."),
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Overlay that the network was trained with; may be repeated."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -37,12 +38,15 @@ def export(
     segments NIfTI images without torch. The format map is an application package template for MONAI Deploy, which
     segments DICOM studies.
 
-    Example: segan-monai export onnx bundles/hippocampus_mri_segan_segmentation --output hippocampus.onnx
+    Example: segan-monai export onnx hippocampus --output hippocampus.onnx
     """
+    from segan_monai.bundles_by_name import find_bundle_or_run, find_overlay
     from segan_monai.export import ExportedBundle
     from segan_monai.export.deploy import write_application
 
-    exported = ExportedBundle(bundle, weights, config or (), parse_settings(settings or []))
+    folder, run = find_bundle_or_run(bundle)
+    overlays = [find_overlay(name, folder) for name in config or ()]
+    exported = ExportedBundle(folder, weights or run, overlays, parse_settings(settings or []))
     if kind != "map" and output.is_dir():
         raise ConfigError(f"{output} is a folder. Expected a file to write with --output.")
     written = write_application(exported, output) if kind == "map" else exported.export(kind, output)
