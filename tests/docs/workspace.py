@@ -225,6 +225,8 @@ def appended(call: Call) -> list[str]:
         keys = config_keys("configs/train.json", find_bundle(arguments[1]))
         return ["--folds=0", *(f"--set={key}={value}" for key, value in small_options(keys, arguments).items())]
     if arguments[0] == "export":
+        if not Path(folder, arguments[2], "configs").is_dir():
+            return []  # the weights of a run bring their settings, included ones are as large as they are
         keys = config_keys("configs/inference.json", Path(folder, arguments[2]))
         return [f"--set={key}={value}" for key, value in small_options(keys, arguments).items() if key != "max_cases"]
     return {
