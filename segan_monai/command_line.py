@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import os
 import re
 import sys
@@ -14,13 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigWorkflow, create_workflow, run
+from monai.bundle import ConfigParser, ConfigWorkflow, create_workflow, run
 from monai.bundle import update_kwargs as merged_arguments
 
 from segan_monai.bundles_by_name import BUNDLES, bundle_names
+from segan_monai.callers import calling
 from segan_monai.errors import ConfigError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.typed import is_path_key, path_value
+
+logger = logging.getLogger(__name__)
 
 MONAI_OPTIONS = frozenset(
     name
@@ -190,7 +194,8 @@ def bundle_root(name: str) -> str:
 
     The first match is returned:
 
-    1. ``DIR``, if ``--config_file DIR/configs/...`` is given and ``DIR/configs`` contains ``metadata.json``;
+    1. ``DIR``, if ``--config_file DIR/configs/...`` is given, or ``config_file`` from Python, and ``DIR/configs``
+       contains ``metadata.json``;
     2. the current folder, if it contains ``configs/metadata.json`` (where the model zoo starts a bundle);
     3. ``bundles/<name>`` below the current folder (the root of a checkout of this project);
     4. the bundle of this package with that name;
@@ -198,9 +203,7 @@ def bundle_root(name: str) -> str:
 
     From any other folder, pass ``--bundle_root``.
     """
-    arguments = arguments_of_process()
-    for file in config_files(arguments) if arguments else ():
-        folder = Path(file.strip()).parent
+    for folder in _config_folders():
         if folder.name == "configs" and (folder / "metadata.json").is_file():
             return str(folder.parent)
     if Path("configs/metadata.json").is_file():
@@ -208,4 +211,19 @@ def bundle_root(name: str) -> str:
     below = Path("bundles") / name
     if below.is_dir():
         return str(below)
-    return str(BUNDLES / name) if name in bundle_names() else "."
+    if name not in bundle_names():
+        return "."
+    if calling(ConfigParser):
+        logger.warning(
+            "The folder of the config is not known, so bundle_root is %s, with its weights. Set it for another.",
+            BUNDLES / name,
+        )
+    return str(BUNDLES / name)
+
+
+def _config_folders() -> list[Path]:
+    """Return the folders of the config files of the command line, or that of the workflow which Python has made."""
+    if arguments := arguments_of_process():
+        return [Path(file.strip()).parent for file in config_files(arguments)]
+    workflow = calling(ConfigWorkflow)
+    return [Path(workflow.config_root_path)] if workflow else []

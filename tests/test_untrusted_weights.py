@@ -114,7 +114,10 @@ def test_every_bundle_resumes_and_loads_by_these_ways_alone():
         if config.name == "train.json":
             assert '"_target_": "TrainingHandlers"' in text
         elif config.name in ("evaluate.json", "inference.json"):
-            assert json.loads(text)["initialize"][1] == "$segan_monai.load_members(@network, @weight_files)"
+            assert json.loads(text)["initialize"][1] == "@network"
+            assert json.loads(text)["network"] == (
+                "$segan_monai.network_of_weights(@network_def, @weight_files).to(@device)"
+            )
 
 
 def calls(file):

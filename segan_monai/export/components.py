@@ -15,7 +15,7 @@ from torch import nn
 from segan_monai.errors import user_error_in
 from segan_monai.export.formats import ExportedBundle
 from segan_monai.member_weights import weight_files
-from segan_monai.networks import load_members, network_of_weights
+from segan_monai.networks import network_of_weights
 
 Files = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -43,8 +43,7 @@ def load_network(
     """
     exported = ExportedBundle(Path(bundle), Path(weights) if weights else None, overrides=settings)
     files = weight_files(None, exported.included_weights_dir) if weights is None else [exported.weights]
-    network = network_of_weights(exported.parser.get_parsed_content("network_def"), files)
-    return load_members(network, files).eval()
+    return network_of_weights(exported.parser.get_parsed_content("network_def"), files).eval()
 
 
 def load_preprocessing(bundle: str | os.PathLike[str], **settings: Any) -> Callable[[Files], MetaTensor]:

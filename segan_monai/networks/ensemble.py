@@ -89,15 +89,23 @@ def mean_of_members(apply: Callable[[Any], Tensor], network: Any, plain_channels
 
 
 def network_of_weights(network: nn.Module, files: Sequence[str | os.PathLike[str]]) -> nn.Module:
-    """Return a network for one file of weights, or an ensemble for several."""
-    return network if len(files) == 1 else NetworkEnsemble(network, len(files))
+    """Return the network with its weights, or an ensemble for several files of weights.
+
+    Args:
+        network: a network; one member of an ensemble. It receives the weights, in place.
+        files: one file per member.
+
+    Raises:
+        ConfigError: See ``load_weights``.
+    """
+    return load_members(network if len(files) == 1 else NetworkEnsemble(network, len(files)), files)
 
 
 def load_members(network: nn.Module, files: Sequence[str | os.PathLike[str]]) -> nn.Module:
     """Load one file of weights into each member of an ensemble, or the only file into a network.
 
     Args:
-        network: what ``network_of_weights`` returned; it receives the weights, in place.
+        network: an ensemble, or any network; it receives the weights, in place.
         files: one file per member, in their order.
 
     Returns:

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from monai.bundle import ConfigParser
 
+from segan_monai.callers import calling
 from segan_monai.data.unlabeled import is_labelled_in_part, without_label
 from segan_monai.errors import ConfigError
 from segan_monai.trained import record_of_training, user_settings
@@ -76,13 +76,7 @@ def _running(function: str) -> ConfigParser:
 
 def parser_of_this_run() -> ConfigParser | None:
     """Return the parser whose config is being evaluated, found on the call stack; MONAI does not pass it on."""
-    frame = inspect.currentframe()
-    while frame is not None:
-        parser = frame.f_locals.get("self")
-        if isinstance(parser, ConfigParser):
-            return parser
-        frame = frame.f_back
-    return None
+    return calling(ConfigParser)
 
 
 def set_typed_values(

@@ -63,6 +63,9 @@ def start_run(
     ``cuda`` without an index is its own GPU. Federated learning starts a run twice before it trains; the second start
     moves no files and does not duplicate the log.
 
+    A run from Python without its data writes nothing and ends here: ``monai.bundle.load`` starts one for the network
+    alone. Its trainer or evaluator says that the data are missing.
+
     A part of an inference has a subfolder of its own for these files, such as ``parts/2_of_4``, which is locked instead
     of the output folder.
 
@@ -105,6 +108,8 @@ def start_run(
         require_outside_package("output_dir", output_dir)
         data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
         require_results_outside(output_dir, **{"dataset_dir": None, **data})
+        if not arguments_of_process() and "dataset_dir" in data and not Path(str(data["dataset_dir"])).exists():
+            return
     own = parse_part(part)
     folder = output_folder_of_run(own.folder(output_dir) if own else output_dir, parser)
     if own is None:

@@ -11,7 +11,7 @@ import jsonschema
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from segan_monai.member_weights import network_files, weight_files
-from segan_monai.networks import load_members, network_of_weights
+from segan_monai.networks import network_of_weights
 from segan_monai.quality.file import quality_file, read_quality
 from segan_monai.trained import apply_trained_settings, changed_files, require_same_settings
 from segan_monai.verify.metadata_schema import METADATA_SCHEMA
@@ -99,7 +99,7 @@ def _check_weights_in(folder: Path, bundle: Path) -> str:
     parser.read_config(str(bundle / "configs" / "inference.json"))
     parser["device"] = "cpu"
     apply_trained_settings(parser, files[0], {})
-    load_members(network_of_weights(parser.get_parsed_content("network_def"), files), files)
+    network_of_weights(parser.get_parsed_content("network_def"), files)
     changed = [str(other) for file in files for other in changed_files(file)]
     expect(not changed, f"{', '.join(changed)}: another file than model.json beside it names, by its SHA-256")
     estimated = any(quality_file(file).is_file() for file in files)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ignite.engine import Events
 from monai.fl.client import MonaiAlgo
-from monai.fl.utils.constants import ExtraItems
+from monai.fl.utils.constants import ExtraItems, ModelType
 from monai.fl.utils.exchange_object import ExchangeObject
 
 from tests.bundles.workflow import (
@@ -57,6 +57,7 @@ def start_client(bundle, name, folder, settings):
         train_kwargs=dict(settings),
         config_evaluate_filename=files,
         eval_kwargs=dict(settings),
+        best_model_filepath=str(folder / name / "models" / "model.pt"),
     )
     client.initialize({ExtraItems.CLIENT_NAME: name})
     return client
@@ -127,5 +128,8 @@ def test_two_clients_learn_one_network(bundle, request, tmp_path):
         evaluated = client.evaluator.network.state_dict()
         assert all(torch.equal(evaluated[key], weights[key]) for key in weights)
         steps = [int(state["step"]) for state in client.trainer.optimizer.state_dict()["state"].values()]
+        best = client.get_weights({ExtraItems.MODEL_TYPE: ModelType.BEST_MODEL}).weights
+        saved = torch.load(tmp_path / client.client_name / "models" / "model.pt", weights_only=True)
+        assert all(torch.equal(torch.as_tensor(best[key]), saved[key]) for key in saved), "its own best network"
         assert max(steps) == client.trainer.state.iteration * (2 if bundle == PANCREAS else 1), "Adam goes on"
         client.finalize()

@@ -18,7 +18,7 @@ from segan_monai.export import include_weights
 from segan_monai.export.single_weights import single_weights
 from segan_monai.files import sha256_of
 from segan_monai.member_weights import network_files, weight_files
-from segan_monai.networks import load_members, load_weights, network_of_weights
+from segan_monai.networks import load_weights, network_of_weights
 from segan_monai.quality.file import has_quality_file, read_record, write_record
 from segan_monai.trained import changed_files, read_trained_settings, write_trained_settings
 from segan_monai.trained.included import included_weights_dir
@@ -79,7 +79,7 @@ def test_an_ensemble_has_what_belongs_to_each_member_and_new_digests(tmp_path, c
     assert not caplog.records, "a digest of the float32 weights would be warned of"
     assert has_quality_file(files)
     assert read_record(files) == {**QUALITY, "weights_sha256": sha256_of(files[0])}
-    ensemble = load_members(network_of_weights(network(), files), files)
+    ensemble = network_of_weights(network(), files)
     assert [member[0].weight.dtype for member in ensemble.members] == [torch.float32] * 2
     files[1].write_bytes(files[0].read_bytes())
     assert changed_files(files[1]) == [files[1]]

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.networks import NetworkEnsemble, load_members, network_of_weights
+from segan_monai.networks import NetworkEnsemble, network_of_weights
 from segan_monai.networks.ensemble import mean_of_members
 
 
@@ -77,12 +77,13 @@ def test_members_have_their_own_weights(tmp_path):
     for number in range(2):
         torch.save(nn.Conv2d(1, 1, 1).state_dict(), tmp_path / f"fold{number}.pt")
         files.append(tmp_path / f"fold{number}.pt")
-    network = load_members(network_of_weights(nn.Conv2d(1, 1, 1), files), files)
+    network = network_of_weights(nn.Conv2d(1, 1, 1), files)
     for member, file in zip(network.members, files, strict=True):
         assert torch.equal(member.weight, torch.load(file, weights_only=True)["weight"])
     assert not torch.equal(network.members[0].weight, network.members[1].weight)
     single = nn.Conv2d(1, 1, 1)
     assert network_of_weights(single, files[:1]) is single
+    assert torch.equal(single.weight, network.members[0].weight)
 
 
 def test_weights_of_another_architecture_are_named(tmp_path):
@@ -90,7 +91,7 @@ def test_weights_of_another_architecture_are_named(tmp_path):
         torch.save(network.state_dict(), tmp_path / f"{name}.pt")
     files = [tmp_path / "a.pt", tmp_path / "b.pt"]
     with pytest.raises(ConfigError, match=r"b\.pt: weights of another architecture"):
-        load_members(network_of_weights(nn.Conv2d(1, 1, 1), files), files)
+        network_of_weights(nn.Conv2d(1, 1, 1), files)
 
 
 def test_every_member_receives_the_state_of_a_single_network():
