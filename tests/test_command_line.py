@@ -239,6 +239,7 @@ def test_a_run_without_a_path_stops_before_it_writes(started, tmp_path):
 def test_a_run_from_python_gets_paths_too(tmp_path, monkeypatch, process_as_before):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "train.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (tmp_path / "patient #2").mkdir()
     workflow = ConfigWorkflow("train.json", dataset_dir="patient #2", output_dir=f"{tmp_path}/a #1", logging_file=False)
     for _ in range(2):  # a federated client starts twice
         workflow.initialize()
