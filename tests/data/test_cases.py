@@ -47,6 +47,17 @@ def test_plain_folder(tmp_path):
     assert cases[0] == {"case": "a", "subject": "a", "image": str(tmp_path / "a.nii.gz")}
 
 
+def test_other_images_of_a_plain_folder_are_named(tmp_path, caplog):
+    for name in ("a.nii.gz", "b.mhd", "b.raw", "c.nhdr", "sub/d.nii.gz", "empty/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [case["case"] for case in find_cases(tmp_path)] == ["a"]
+    assert (
+        f"{tmp_path}: omitted b.mhd, c.nhdr, sub/. Cases are files in the folder itself that end in .nii, "
+        in caplog.text
+    )
+
+
 def test_log_says_what_was_found(tmp_path, caplog):
     brats_case(tmp_path / "HGG", "p1")
     brats_case(tmp_path / "HGG", "p2")
