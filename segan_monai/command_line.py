@@ -175,7 +175,10 @@ def config_files(arguments: Mapping[str, Any]) -> list[str]:
     """
     given = arguments.get("config_file")
     if not given:
-        raise ConfigError("no --config_file: pass the file or files as to monai.bundle run, such as \"['a.json']\".")
+        raise ConfigError(
+            "no --config_file: pass the file or files as to monai.bundle run, such as \"['a.json']\". To check a short "
+            "command, such as segan-monai train BUNDLE DATA, add --check-only to it."
+        )
     if isinstance(given, str):
         return given.split(",") if "," in given and not Path(given).is_file() else [given]
     return [str(file) for file in given]
