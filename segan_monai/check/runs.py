@@ -198,6 +198,17 @@ def check_cases_before_run(parser: ConfigParser) -> None:
             logger.warning("%s: %s%s", rule, of_rule[0].message, more)
 
 
+def lacks_its_data(parser: ConfigParser) -> bool:
+    """Return whether the run reads ``dataset_dir``, and there is no such folder or file.
+
+    MONAI Label gives the cases in place of those of the folder; such a run lacks nothing.
+    """
+    used, _ = _used_by_run(parser)
+    if "cases" not in used or parser.get_parsed_content("datalist") is not None:
+        return False
+    return not Path(parser.get_parsed_content("dataset_dir")).expanduser().exists()
+
+
 def _used_by_run(parser: ConfigParser) -> tuple[list[str], dict[str, str]]:
     roots = [name for name in ("run", "initialize", "finalize") if name in parser]
     return used_items(parser, roots)

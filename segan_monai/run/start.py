@@ -19,6 +19,7 @@ from segan_monai.check import (
     check_cases_before_run,
     check_configs_before_run,
     check_overlay_files,
+    lacks_its_data,
     refuse_wrong_values,
     run_id_of,
     unknown_overrides,
@@ -108,7 +109,7 @@ def start_run(
         require_outside_package("output_dir", output_dir)
         data = {key: parser.get_parsed_content(key) for key in ("dataset_dir", "datalist") if key in parser}
         require_results_outside(output_dir, **{"dataset_dir": None, **data})
-        if not arguments_of_process() and "dataset_dir" in data and not Path(str(data["dataset_dir"])).exists():
+        if not arguments_of_process() and lacks_its_data(parser):
             return
     own = parse_part(part)
     folder = output_folder_of_run(own.folder(output_dir) if own else output_dir, parser)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow, load
 
+from segan_monai.data import find_cases
 from segan_monai.errors import ConfigError, DataError
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
 
@@ -96,3 +97,22 @@ def test_a_run_without_its_data_says_so_in_python_too(copied, tmp_path):
         causes.append(causes[-1].__cause__)
     assert any(isinstance(cause, DataError) and "no_such_folder" in str(cause) for cause in causes)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_is_given_its_cases_starts_without_the_folder(copied, hippocampi, tmp_path):
+    """MONAI Label replaces the data of the training; the data set of the config need not exist."""
+    cases = find_cases(str(hippocampi), require_labels=True)
+    configs = copied / "configs"
+    workflow = ConfigWorkflow(
+        config_file=str(configs / "train.json"),
+        meta_file=str(configs / "metadata.json"),
+        logging_file=False,
+        workflow_type="train",
+        dataset_dir=str(tmp_path / "no_such_folder"),
+        output_dir=str(tmp_path / "out"),
+        device="cpu",
+        **{"train#dataset#data": cases[:2], "validate#dataset#data": cases[2:]},
+    )
+    workflow.initialize()
+    assert (tmp_path / "out" / "run.json").is_file()
+    assert (tmp_path / "out" / "log.txt").is_file()
