@@ -11,6 +11,8 @@ import torch
 from segan_monai.networks import SegANSegmentor
 
 START = "$segan_monai.start_run(@output_dir, @seed)"
+UNTRAINED = {"initialize": START, "network": "$@network_def"}
+"""Settings of an evaluation or inference by a network of random weights."""
 
 
 def copy_images(hippocampi, tmp_path, count):

@@ -23,7 +23,7 @@ from tests.bundles.workflow import (
     SMALL_PANCREAS,
     make_workflow,
 )
-from tests.faults.inference_data import START, save_weights
+from tests.faults.inference_data import UNTRAINED, save_weights
 from tests.faults.processes import Command
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 def evaluate(bundle, data, tmp_path, overlay=None, **overrides):
     """Evaluate a network of random weights; returns the message of the failure and the evaluated cases."""
     folders = {"dataset_dir": str(data), "output_dir": str(tmp_path / "out"), "ckpt_dir": str(tmp_path / "models")}
-    run = make_workflow(bundle, "evaluating", overlay, initialize=START, **{**folders, "subset": "all", **overrides})
+    run = make_workflow(bundle, "evaluating", overlay, **{**UNTRAINED, **folders, "subset": "all", **overrides})
     run.initialize()
     with pytest.raises(Exception) as caught:
         run.run()

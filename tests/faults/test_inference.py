@@ -22,7 +22,7 @@ from segan_monai.engines import FailedCasesError
 from segan_monai.errors import causes
 from segan_monai.run import what_to_do
 from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, make_workflow
-from tests.faults.inference_data import START, copy_images, save_weights, settings
+from tests.faults.inference_data import START, UNTRAINED, copy_images, save_weights, settings
 from tests.faults.processes import SMALL, Command
 
 pytestmark = pytest.mark.slow
@@ -174,12 +174,12 @@ def test_a_case_without_a_modality_does_not_cost_the_others(phantoms, tmp_path):
     data = shutil.copytree(phantoms, tmp_path / "images")
     cases = sorted(folder for folder in data.iterdir() if folder.is_dir())
     (cases[1] / f"{cases[1].name}_flair.nii.gz").unlink()
-    failure = infer(tmp_path, BRATS, initialize=START, slice_size=[32, 32], save_overlays=False)
+    failure = infer(tmp_path, BRATS, **UNTRAINED, slice_size=[32, 32], save_overlays=False)
     assert str(failure).startswith("1 of 4 cases failed; the results of the others are complete.")
     assert f"{cases[1].name}: BraTS case {cases[1].name} in {cases[1]} has no file for flair; it has " in str(failure)
     assert statuses(tmp_path) == ["finished", "failed", "finished", "finished"]
     shutil.copy(cases[0] / f"{cases[0].name}_flair.nii.gz", cases[1] / f"{cases[1].name}_flair.nii.gz")
-    assert infer(tmp_path, BRATS, initialize=START, slice_size=[32, 32], save_overlays=False) is None
+    assert infer(tmp_path, BRATS, **UNTRAINED, slice_size=[32, 32], save_overlays=False) is None
     assert statuses(tmp_path) == ["finished"] * 4
     assert not list((tmp_path / "out").glob("*_overlay.png"))
 
@@ -266,7 +266,7 @@ def small_settings(bundle):
 def test_in_every_bundle(bundle, tmp_path, write_volume):
     bad, _ = write_images(bundle, tmp_path, write_volume)
     bad.write_bytes(bad.read_bytes()[:300])
-    failure = infer(tmp_path, bundle, initialize=START, **small_settings(bundle))
+    failure = infer(tmp_path, bundle, **UNTRAINED, **small_settings(bundle))
     assert "1 of 2 cases failed" in str(failure)
     assert what_to_do(failure) == str(failure)
     assert statuses(tmp_path) == ["failed", "finished"]
@@ -287,7 +287,7 @@ def test_in_every_bundle(bundle, tmp_path, write_volume):
 def test_no_label_map_is_made_of_output_that_is_not_finite(bundle, part, tmp_path, write_volume):
     """Exclusive classes would all be label 1, regions all empty, and L-SNet would find no RoI."""
     write_images(bundle, tmp_path, write_volume)
-    run = make_workflow(bundle, "inference", **settings(tmp_path), initialize=START, **small_settings(bundle))
+    run = make_workflow(bundle, "inference", **settings(tmp_path), **UNTRAINED, **small_settings(bundle))
     run.initialize()
 
     def spoil(module, inputs, output):

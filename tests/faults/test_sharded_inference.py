@@ -13,7 +13,7 @@ import pytest
 from segan_monai.data import write_phantoms
 from segan_monai.simulation.sample_data import write_sample_data
 from tests.bundles.workflow import BRAIN, BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN, run_workflow
-from tests.faults.inference_data import START, copy_images, settings
+from tests.faults.inference_data import START, UNTRAINED, copy_images, settings
 from tests.faults.processes import SMALL
 from tests.torchrun import torchrun_in_forks
 
@@ -107,7 +107,7 @@ def test_every_bundle_gives_the_files_of_one_process(tmp_path, write_volume):
         overrides = {key: value for key, value in {**SMALL, **small}.items() if key in known and key != "device"}
         weights = "$torch.manual_seed(0)"  # the networks of all processes begin alike
         job = {"bundle": bundle, "run_id": "inference", **overrides, "dataset_dir": str(folder)}
-        jobs.append({**job, "initialize": [START, weights], "output_dir": str(tmp_path / "both" / bundle)})
+        jobs.append({**job, **UNTRAINED, "initialize": [START, weights], "output_dir": str(tmp_path / "both" / bundle)})
     (tmp_path / "jobs.json").write_text(
         json.dumps([*jobs, jobs[0]]), encoding="utf-8"
     )  # the last one finds nothing left
