@@ -47,6 +47,7 @@ class Inference:
         self.folder = folder
         self.case = folder / "out" / "case"
         settings = {"cases": [{"case": "none", "image": "none"}], "network_def": network, "initialize": None}
+        settings["network"] = "$@network_def"
         workflow = make_workflow(bundle, "inference", output_dir=str(folder / "out"), **settings, **overrides)
         workflow.initialize()
         parsed = workflow.parser.get_parsed_content
