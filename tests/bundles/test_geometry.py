@@ -46,8 +46,8 @@ class Inference:
     def __init__(self, bundle, folder, network, **overrides):
         self.folder = folder
         self.case = folder / "out" / "case"
-        settings = {"cases": [{"case": "none", "image": "none"}], "network_def": network, "initialize": None}
-        settings["network"] = "$@network_def"
+        own = {"network_def": network, "network": "$@network_def", "initialize": None}
+        settings = {"cases": [{"case": "none", "image": "none"}], **own}
         workflow = make_workflow(bundle, "inference", output_dir=str(folder / "out"), **settings, **overrides)
         workflow.initialize()
         parsed = workflow.parser.get_parsed_content
