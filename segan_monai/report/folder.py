@@ -24,6 +24,10 @@ _QUALITY = ("case", "region", "expected_dice", "lower_bound", "flag")
 _TEXTS = ("name", "case", "region", "flag")
 
 
+class NoResultsError(DataError):
+    """Folder without the results of a run, such as that of an evaluation whose cases all failed."""
+
+
 @dataclass
 class RunFolder:
     """Contents of a run's output folder that a report shows. Missing files are None or empty.
@@ -65,7 +69,8 @@ def read_run(folder: Path) -> RunFolder:
     """Read the files of a run's output folder.
 
     Raises:
-        DataError: The folder contains neither a training nor an evaluation run, or a file cannot be read.
+        NoResultsError: The folder contains no results of a training, an evaluation or an inference.
+        DataError: A file cannot be read.
     """
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
@@ -84,7 +89,7 @@ def read_run(folder: Path) -> RunFolder:
     except Exception as error:  # from zip, numpy or JSON
         raise _damaged(folder / "previews.npz", error) from error
     if run.history is None and run.metrics is None and run.quality is None:
-        raise DataError(
+        raise NoResultsError(
             f"{folder} contains neither history.csv (from training) nor metrics.csv (from evaluation) nor quality.csv "
             "(from inference); expected the output_dir of a run of this project."
         )
