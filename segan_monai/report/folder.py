@@ -14,6 +14,7 @@ import pandas as pd
 from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import given_weights
 from segan_monai.metrics.summary import COLUMNS
 from segan_monai.report.history import with_phases
 from segan_monai.report.previews import CasePreview, load_previews
@@ -114,7 +115,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 def _trained_in(config: dict[str, Any]) -> list[Path]:
     """Return the folders in which the weights of an evaluation, or each member, may have been trained."""
     weights = config.get("weights")
-    places = weights if isinstance(weights, list) else [config.get("ckpt_dir")]
+    places = [config.get("ckpt_dir")] if weights is None else given_weights(weights)
     found: list[Path] = []
     for place in places:
         if isinstance(place, str) and not place.startswith(("$", "@")):
