@@ -49,7 +49,8 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     """Return everything that a training's network depends on and that later runs need.
 
     The settings are all keys that network, preprocessing and inferer refer to, directly or through other items, except
-    paths, ``FREE`` and those of ``ONLY_ON`` that are off; and ``OF_RESULTS``. ``regions`` are the label values by name also if the config has ``"auto"``.
+    paths, ``FREE`` and those of ``ONLY_ON`` that are off; and ``OF_RESULTS``. ``regions`` are the label values by name
+    also if the config has ``"auto"``.
 
     Args:
         parser: the parser of the training config.

@@ -124,8 +124,8 @@ def test_a_run_warns_of_a_member_without_a_model_if_another_has_one(members, cap
     assert not can_estimate_quality(members, SETTINGS)
     (record,) = caplog.records
     assert record.getMessage() == (
-        f"no quality.json in {members[1].parent}, but beside other members of the ensemble. Results have no estimate of "
-        "their quality. Fit it with segan-monai fit-quality, with --output-dir for the folder of every member, see "
+        f"no quality.json in {members[1].parent}, but beside other members of the ensemble. Results have no estimate "
+        "of their quality. Fit it with segan-monai fit-quality, with --output-dir for the folder of every member, see "
         "docs/quality.md."
     )
     quality_file(members[0]).unlink()
