@@ -110,7 +110,7 @@ def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
         ({"config_file": ["no.json"]}, "configs", "config file no.json: there is no such file"),
         ({"device": "cuda:77"}, "device", "--device cuda:77 cannot be used"),
         ({"device": "gpu"}, "device", "--device gpu cannot be used"),
-        ({"dataset_dir": "nowhere"}, "data set", "nowhere: there is no such folder. Set --dataset_dir"),
+        ({"dataset_dir": "nowhere"}, "data set", "nowhere: there is no such file or folder. Set --dataset_dir"),
         ({"folds": 9}, "data set", "9 folds"),
         ({"regions": {"anterior": []}}, "values", "region 'anterior' needs one or more positive integer label values"),
         ({"regions": {"anterior": [1]}}, "labels", "found label values 2 (180 voxels) that are in no region"),
