@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import PICTURES, VOLUMES, has_ending
 
 
 def walk_files(folder: Path) -> Iterator[Path]:
@@ -33,3 +34,20 @@ def existing_folder(dataset_dir: str | os.PathLike[str]) -> Path:
         found = "it is a file" if folder.exists() else "there is no such folder"
         raise DataError(f"dataset_dir {folder}: {found}. Set --dataset_dir to the folder of the images.")
     return folder
+
+
+def existing_images(dataset_dir: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of an existing folder, or of a file that is a data set of one case.
+
+    Raises:
+        DataError: There is neither a folder nor a file. The message has the path as the user gave it.
+    """
+    path = Path(dataset_dir).expanduser().absolute()
+    if not path.exists():
+        looked_for = "file" if has_ending(path, (*VOLUMES, *PICTURES)) else "file or folder"
+        where = "" if str(path) == str(dataset_dir) else f" ({path})"
+        raise DataError(
+            f"dataset_dir {dataset_dir}{where}: there is no such {looked_for}. Set --dataset_dir (-i of segan-monai "
+            "predict) to an image or to the folder of the images."
+        )
+    return path

@@ -29,8 +29,8 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     """Return the files of weights that a run loads.
 
     Args:
-        weights: members of an ensemble: files of weights, or folders that contain ``model.pt``, such as the output
-            folders of trainings; None for ``model.pt`` in ``ckpt_dir``.
+        weights: a file of weights, or a folder that contains ``model.pt``, such as the output folder of a training; a
+            list of them for an ensemble; None for ``model.pt`` in ``ckpt_dir``.
         ckpt_dir: folder of the weights if ``weights`` is None. If it has no ``model.pt`` of its own, the members are
             those of its folders ``fold_0``, ``fold_1`` and so on: a bundle includes an ensemble in this way. If it has
             one, and ``model.json`` beside it names the folder of an ``ensemble``, they are those of that folder, unless
@@ -46,10 +46,15 @@ def weight_files(weights: Sequence[StrPath] | StrPath | None, ckpt_dir: StrPath)
     if weights is None:
         own = Path(ckpt_dir) / "model.pt"
         return _ensemble_of(own) or ([own] if own.is_file() else _members(Path(ckpt_dir)) or [own])
-    given = [weights] if isinstance(weights, str | os.PathLike) else list(weights)
+    given = given_weights(weights)
     if not given:
         raise ConfigError("--weights []: expected one or more files of weights or folders of trainings.")
     return [_file(Path(path).expanduser()) for path in given]
+
+
+def given_weights(weights: Sequence[StrPath] | StrPath) -> list[StrPath]:
+    """Return the value of the key ``weights`` as a list: one path is a list of one."""
+    return [weights] if isinstance(weights, str | os.PathLike) else list(weights)
 
 
 def network_files(ckpt_dir: StrPath) -> list[Path]:

@@ -56,7 +56,8 @@ KEYS: dict[str, Key] = {
     "output_dir": Key(PATH, "folder for the run's output"),
     "ckpt_dir": Key(PATH, "folder of the trained weights, model.pt"),
     "weights": Key(
-        list_of(PATH) | NULL, "members of an ensemble: files of weights or folders of trainings; null: that of ckpt_dir"
+        PATH | list_of(PATH) | NULL,
+        "file of weights or folder of a training, or a list of them for an ensemble; null: that of ckpt_dir",
     ),
     "included_weights_dir": Key(PATH, "folder of the weights that the bundle includes"),
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),

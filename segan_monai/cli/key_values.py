@@ -19,7 +19,7 @@ def key_value(name: str, text: str | None) -> Any:
     """Return the value of a config key as typed.
 
     Values are read as ``monai.bundle`` reads them. In addition, a key of ``segan_monai.check.keys.KEYS`` whose value
-    must be a list accepts items with commas between them, and ``regions`` accepts ``lesion=1,2;core=2``.
+    may be a list accepts items with commas between them, and ``regions`` accepts ``lesion=1,2;core=2``.
 
     Args:
         name: config id, such as ``learning_rate`` or ``train#trainer#max_epochs``.
@@ -39,11 +39,10 @@ def key_value(name: str, text: str | None) -> Any:
     if name == "regions" and "=" in text:
         return parse_regions(text)
     value = list(value) if isinstance(value, tuple) else value
-    kind = KEYS[name].kind if name in KEYS else None
-    if kind is None or kind.takes(value):
+    if name not in KEYS:
         return value
     words = [word.strip() for word in text.split(",")]
-    for items in ([read_value(name, word) for word in words if word], words):
-        if kind.takes(items):
-            return items
-    return value
+    lists = ([read_value(name, word) for word in words if word], words)
+    # of a key that may be a text or a list, commas make a list
+    readings = (*lists, value) if isinstance(value, str) and len(words) > 1 else (value, *lists)
+    return next(filter(KEYS[name].kind.takes, readings), value)

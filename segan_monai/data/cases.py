@@ -20,7 +20,7 @@ from segan_monai.data.plain import PLAIN, single_case
 from segan_monai.data.unlabeled import count_text, omit_unlabelled
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, is_dicom
-from segan_monai.folders import existing_folder
+from segan_monai.folders import existing_images
 
 logger = logging.getLogger(__name__)
 
@@ -72,8 +72,8 @@ def find_cases(
         The cases. A log line summarizes what was found.
 
     Raises:
-        DataError: The folder does not exist or holds no images, or no case can be used; two cases have the same name;
-            labels are required and there are none; or the files do not conform to their layout.
+        DataError: There is neither a folder nor a file, or it holds no images, or no case can be used; two cases have
+            the same name; labels are required and there are none; or the files do not conform to their layout.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist
@@ -82,11 +82,11 @@ def find_cases(
     else:
         if not dataset_dir:
             raise DataError("no data: set --dataset_dir to a folder of images or --datalist to a JSON file of cases.")
-        where = folder = Path(dataset_dir).expanduser().absolute()
+        where = folder = existing_images(dataset_dir)
         if folder.is_file():
             layout, cases = "single file", [with_case_names(case) for case in single_case(folder)]
         else:
-            layout, cases = _cases_in(existing_folder(folder), modalities, keep_incomplete)
+            layout, cases = _cases_in(folder, modalities, keep_incomplete)
     _check_ids(cases, where)
     if all("unusable" in case for case in cases):
         raise DataError(cases[0]["unusable"])

@@ -15,7 +15,7 @@ from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.data.unlabeled import by_label, count_text, omit_unlabelled
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
-from segan_monai.folders import existing_folder
+from segan_monai.folders import existing_images
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def ct_cases(
             f"subject_pattern '{subject_pattern}' cannot be used ({error}); expected a regular expression whose first "
             "group is the patient, such as '(.+)-[0-9]+'."
         ) from error
-    root = None if datalist or not dataset_dir or Path(dataset_dir).is_file() else existing_folder(dataset_dir)
+    root = None if datalist or not dataset_dir else existing_images(dataset_dir)
     if root is None or not (root / "images").is_dir() or (root / "dataset.json").is_file():
         cases = find_cases(
             dataset_dir,

@@ -7,11 +7,12 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
+from segan_monai.data.partial_labels import without_complete_lists
 from segan_monai.data.split import given_validation, split_cases
 from segan_monai.data.split_file import write_split
 from segan_monai.data.unlabeled import by_label, check_unlabeled, unlabeled_for_training, without_label
@@ -87,6 +88,7 @@ def split_domains(
     patch_stride: Sequence[int] | None = None,
     unlabeled_domains: Sequence[str] | None = None,
     require_unlabeled: bool = False,
+    regions: Collection[str] = (),
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
@@ -111,6 +113,7 @@ def split_domains(
             finds the test patches.
         unlabeled_domains: domains whose training cases are used without their labels; their validation cases keep them.
         require_unlabeled: raise an error if there are no unlabelled cases.
+        regions: names of all regions, see ``split_cases``.
 
     Returns:
         ``training`` and ``validation``: lists of cases. ``unlabeled``, if there are any: training cases without
@@ -124,6 +127,7 @@ def split_domains(
     """
     if by not in ("subject", "patch"):
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
+    cases = without_complete_lists(cases, regions)
     in_sections = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
     in_domains(in_sections, train_domains)  # refuses unknown names
     usable, unlabelled = by_label(in_sections)

@@ -67,6 +67,22 @@ def hide_regions(
     return kept, without
 
 
+def without_complete_lists(cases: Sequence[Case], regions: Collection[str]) -> list[Case]:
+    """Return the cases, without the field ``labelled_regions`` where it lists all regions: that label map is complete.
+
+    Args:
+        cases: any cases; they stay as they are.
+        regions: names of all regions; empty if they are unknown.
+    """
+    every = set(regions)
+    return [
+        {key: value for key, value in case.items() if key != "labelled_regions"}
+        if every and set(case.get("labelled_regions", ())) == every
+        else case
+        for case in cases
+    ]
+
+
 def with_annotated_slices(training: Sequence[Case], number: int | None, seed: int) -> list[Case]:
     """Return copies of training cases of whose labels only some slices are known, see ``LabelToRegionsd`` [ours].
 

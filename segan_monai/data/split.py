@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
-from segan_monai.data.partial_labels import hide_regions, with_annotated_slices
+from segan_monai.data.partial_labels import hide_regions, with_annotated_slices, without_complete_lists
 from segan_monai.data.split_file import Case, write_split
 from segan_monai.data.unlabeled import by_label, check_unlabeled, hide_labels, unlabeled_for_training
 from segan_monai.errors import ConfigError, DataError
@@ -76,7 +76,8 @@ def split_cases(
         annotated_slices: number of axial slices of each training case whose label is known, see
             ``with_annotated_slices``; None for all.
         missing_regions: share of the training cases that lack a region, by its name, see ``hide_regions``.
-        regions: names of all regions; needed with ``missing_regions``.
+        regions: names of all regions; needed with ``missing_regions``. A case whose ``labelled_regions`` lists them all
+            is labelled, not labelled in part.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name. If there are unlabelled cases, also
@@ -89,6 +90,7 @@ def split_cases(
         ConfigError: ``folds``, ``fold``, ``held_out``, ``labeled_cases``, ``annotated_slices`` or ``missing_regions``
             out of range, or not those of the resumed run.
     """
+    cases = without_complete_lists(cases, regions)
     apart = ("test",) if use_sections else ("test", "validation")
     in_sections = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
     usable, unlabelled = by_label(in_sections)

@@ -12,7 +12,8 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 
 from segan_monai.errors import UserError
-from segan_monai.report import write_report
+from segan_monai.processes import any_rank
+from segan_monai.report import NoResultsError, write_report
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +22,8 @@ class RunReport:
     """Writes ``report.html`` to the folder of a training or evaluation run, see ``write_report``.
 
     Attach it after the handlers whose files it shows. If the page cannot be written, the error is logged and the run
-    continues.
+    continues. Without results because cases failed, nothing is logged: a ``CaseEvaluator`` ends with an error that
+    names them.
 
     Args:
         output_dir: the run's folder.
@@ -36,11 +38,13 @@ class RunReport:
 
     def write(self, engine: Engine) -> None:
         """Write the page, on rank 0."""
+        some_failed = any_rank(bool(getattr(engine, "failures", ())))
         if idist.get_rank() > 0:
             return
         try:
             logger.info("report: %s", write_report([self.output_dir]))
-        except UserError as error:  # such as no results, because all cases failed
-            logger.error("no report: %s", error)
+        except UserError as error:
+            if not (some_failed and isinstance(error, NoResultsError)):
+                logger.error("no report: %s", error)
         except Exception:  # an error in the report must not fail days of training
             logger.exception("the report of %s cannot be written; the run itself is complete", self.output_dir)

@@ -44,7 +44,9 @@ def has_quality_file(weights: Sequence[StrPath]) -> bool:
 
 
 def can_estimate_quality(weights: Sequence[StrPath], settings: Mapping[str, Any]) -> bool:
-    """Return whether a run of these weights and settings can estimate its quality; warn if its settings are others.
+    """Return whether a run of these weights and settings can estimate its quality.
+
+    Warn if its settings are others than those of the fit, or if only some members of an ensemble have a model.
 
     Args:
         weights: files of weights of the run.
@@ -54,12 +56,26 @@ def can_estimate_quality(weights: Sequence[StrPath], settings: Mapping[str, Any]
         ConfigError: ``quality.json`` is damaged.
     """
     if not has_quality_file(weights):
+        _warn_of_missing(weights)
         return False
     file = quality_file(weights[0])
     difference = _difference(_content(file)["settings"], settings)
     if difference:
         logger.warning("%s was made with %s. Results have no estimate of their quality.", file, difference)
     return not difference
+
+
+def _warn_of_missing(weights: Sequence[StrPath]) -> None:
+    """Log which members of an ensemble lack the model that others have."""
+    files = [quality_file(file) for file in weights]
+    missing = [str(file.parent) for file in files if not file.is_file()]
+    if 0 < len(missing) < len(files):
+        logger.warning(
+            "no %s in %s, but beside other members of the ensemble. Results have no estimate of their quality. Fit it "
+            "with segan-monai fit-quality, with --output-dir for the folder of every member, see docs/quality.md.",
+            QUALITY,
+            ", ".join(missing),
+        )
 
 
 def write_quality(weights: StrPath, model: QualityModel, settings: Mapping[str, Any], fit: Mapping[str, Any]) -> Path:

@@ -15,7 +15,7 @@ from typing import Any
 from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import weight_files
+from segan_monai.member_weights import given_weights, weight_files
 from segan_monai.report.claim import OF_RESULTS, items_of
 
 BLANK = "**to be filled in**"
@@ -207,8 +207,8 @@ def _selection(config: Fields, split: Fields) -> str | None:
 def _members(training: Path | None, evaluated: Fields) -> int:
     """Return how many networks the evaluation averaged, or else lie in the folder of the weights; 0 if unknown."""
     weights = evaluated.get("config", {}).get("weights")
-    if isinstance(weights, list):
-        return len(weights)
+    if weights is not None:
+        return len(given_weights(weights))
     return sum(file.is_file() for file in weight_files(None, training)) if training is not None else 0
 
 

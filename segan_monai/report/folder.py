@@ -14,6 +14,7 @@ import pandas as pd
 from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.member_weights import given_weights
 from segan_monai.metrics.summary import COLUMNS
 from segan_monai.report.history import with_phases
 from segan_monai.report.previews import CasePreview, load_previews
@@ -22,6 +23,10 @@ from segan_monai.simulated_data import is_simulated
 _HISTORY = ("epoch", "seconds", "name", "value")
 _QUALITY = ("case", "region", "expected_dice", "lower_bound", "flag")
 _TEXTS = ("name", "case", "region", "flag")
+
+
+class NoResultsError(DataError):
+    """Folder without the results of a run, such as that of an evaluation whose cases all failed."""
 
 
 @dataclass
@@ -65,7 +70,8 @@ def read_run(folder: Path) -> RunFolder:
     """Read the files of a run's output folder.
 
     Raises:
-        DataError: The folder contains neither a training nor an evaluation run, or a file cannot be read.
+        NoResultsError: The folder contains no results of a training, an evaluation or an inference.
+        DataError: A file cannot be read.
     """
     run = RunFolder(folder)
     run.record = _json(folder / "run.json", ("config", "hardware", "versions"))
@@ -84,7 +90,7 @@ def read_run(folder: Path) -> RunFolder:
     except Exception as error:  # from zip, numpy or JSON
         raise _damaged(folder / "previews.npz", error) from error
     if run.history is None and run.metrics is None and run.quality is None:
-        raise DataError(
+        raise NoResultsError(
             f"{folder} contains neither history.csv (from training) nor metrics.csv (from evaluation) nor quality.csv "
             "(from inference); expected the output_dir of a run of this project."
         )
@@ -109,7 +115,7 @@ def read_runs(folders: Sequence[Path]) -> list[RunFolder]:
 def _trained_in(config: dict[str, Any]) -> list[Path]:
     """Return the folders in which the weights of an evaluation, or each member, may have been trained."""
     weights = config.get("weights")
-    places = weights if isinstance(weights, list) else [config.get("ckpt_dir")]
+    places = [config.get("ckpt_dir")] if weights is None else given_weights(weights)
     found: list[Path] = []
     for place in places:
         if isinstance(place, str) and not place.startswith(("$", "@")):

@@ -21,7 +21,7 @@ FREE = frozenset(
     {
         *("device", "amp", "num_workers", "seed"),  # of the machine and the run
         *("window_overlap", "window_batch_size", "max_rois"),  # accuracy against time
-        *("pad_small_images", "patch_stride", "simulation", "split_by", "annotated_slices"),  # of the data
+        *("patch_stride", "simulation", "split_by", "annotated_slices"),  # of the data
     }
 )
 """Keys of network, preprocessing or inferer that may differ in every run."""
@@ -29,7 +29,10 @@ FREE = frozenset(
 OF_RESULTS = frozenset({"spacing_known"})
 """Keys that only later runs have. They are recorded if an overlay of the training sets them."""
 
-ADJUSTABLE = OF_RESULTS | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"}
+ONLY_ON = frozenset({"pad_small_images"})
+"""Switches that are recorded if they are on: off says that no image of the training needed it, not that none may."""
+
+ADJUSTABLE = OF_RESULTS | ONLY_ON | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"}
 """Keys that later runs take from the training, and that a user may set otherwise: they change no weight."""
 
 OF_CASES = ("cases", "split", "domains", "label_regions")
@@ -46,7 +49,8 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
     """Return everything that a training's network depends on and that later runs need.
 
     The settings are all keys that network, preprocessing and inferer refer to, directly or through other items, except
-    paths and ``FREE``; and ``OF_RESULTS``. ``regions`` are the label values by name also if the config has ``"auto"``.
+    paths, ``FREE`` and those of ``ONLY_ON`` that are off; and ``OF_RESULTS``. ``regions`` are the label values by name
+    also if the config has ``"auto"``.
 
     Args:
         parser: the parser of the training config.
@@ -63,6 +67,8 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
         if key not in referred | OF_RESULTS or key in FREE or is_path_key(key):
             continue
         value = parser.get_parsed_content("label_regions" if key == "regions" and "label_regions" in parser else key)
+        if key in ONLY_ON and not value:
+            continue
         try:
             settings[key] = json.loads(json.dumps(value))
         except TypeError:  # an object, such as a device

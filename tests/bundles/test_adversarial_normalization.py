@@ -377,7 +377,7 @@ def test_bad_input_is_named_by_whole_runs(brains, tmp_path):
 def test_small_images_are_padded_on_request(brains, tmp_path):
     settings = {"dataset_dir": str(brains), "ckpt_dir": str(tmp_path / "models"), "patch_size": [32, 32, 32]}
     run("training", output_dir=str(tmp_path / "run"), pad_small_images=True, **settings)
-    run("inference", output_dir=str(tmp_path / "inference"), pad_small_images=True, **settings)
+    run("inference", output_dir=str(tmp_path / "inference"), **settings)  # as in the training
     assert nibabel.load(tmp_path / "inference" / "iSEG_subject-1_seg.nii.gz").shape == (20, 24, 16)
 
 

@@ -261,7 +261,7 @@ def fails(match, kind, run_id="training", bundle=BRATS, **overrides):
 
 def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_volume):
     output = {"output_dir": str(tmp_path / "out"), "ckpt_dir": str(trained / "models")}
-    fails("no such folder", DataError, dataset_dir=str(tmp_path / "missing"), **output)
+    fails("no such file or folder", DataError, dataset_dir=str(tmp_path / "missing"), **output)
     (tmp_path / "empty").mkdir()
     fails("empty", DataError, dataset_dir=str(tmp_path / "empty"), **output)
     fails("4 subjects cannot be split into 10 folds", DataError, dataset_dir=str(phantoms), folds=10, **output)

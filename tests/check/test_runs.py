@@ -110,7 +110,7 @@ def test_cases_of_a_patient_that_the_weights_have_seen(hippocampi, tmp_path):
         ({"config_file": ["no.json"]}, "configs", "config file no.json: there is no such file"),
         ({"device": "cuda:77"}, "device", "--device cuda:77 cannot be used"),
         ({"device": "gpu"}, "device", "--device gpu cannot be used"),
-        ({"dataset_dir": "nowhere"}, "data set", "nowhere: there is no such folder. Set --dataset_dir"),
+        ({"dataset_dir": "nowhere"}, "data set", "nowhere): there is no such file or folder. Set --dataset_dir"),
         ({"folds": 9}, "data set", "9 folds"),
         ({"regions": {"anterior": []}}, "values", "region 'anterior' needs one or more positive integer label values"),
         ({"regions": {"anterior": [1]}}, "labels", "found label values 2 (180 voxels) that are in no region"),
@@ -200,7 +200,7 @@ def test_the_configs_of_our_bundles_are_right(bundle, run_id, tmp_path):
     )
     wrong = {finding.rule for finding in report.errors} - {"data set", "initialize"}
     assert not wrong, report.table()
-    assert "there is no such folder" in messages(report, "data set")[0]
+    assert "there is no such file or folder" in messages(report, "data set")[0]
 
 
 @pytest.mark.parametrize("bundle", [HIPPOCAMPUS, PANCREAS, BRAIN])

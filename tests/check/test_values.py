@@ -283,6 +283,15 @@ def test_wrong_values_in_evaluation_and_inference(key, value, words):
         assert message.startswith(words)
 
 
+@pytest.mark.parametrize("config", [config for config in CONFIGS if "train" not in config])
+def test_weights_are_one_path_or_several(config):
+    for right in ("run/model.pt", ["run", "other/model.pt"], None):
+        assert found(BUNDLES / _path(config), weights=right) == []
+    for wrong in ("", [], 3, [None]):
+        (message,) = found(BUNDLES / _path(config), weights=wrong)
+        assert "expected a path or a list of one or more, each a path or null (weights: file of weights" in message
+
+
 @pytest.mark.parametrize("norm", ["instance", ["group", {"num_groups": 4}]])
 def test_statistics_of_a_case_need_batch_norm(norm):
     inference = train(HIPPOCAMPUS).with_name("inference.json")

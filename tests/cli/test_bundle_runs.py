@@ -143,7 +143,7 @@ def test_errors_are_one_line(tmp_path):
     words = ["predict", "hippo", "-i", tmp_path / "none"]
     failed = run_python(*MODULE, *words)
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.startswith(f"segan-monai: error: dataset_dir {tmp_path / 'none'}: there is no such folder.")
+    assert failed.stderr.startswith(f"segan-monai: error: dataset_dir {tmp_path / 'none'}: there is no such file or")
     assert len(failed.stderr.splitlines()) == 1
     told = run_python(*MODULE, *words, "--verbose")
     assert told.returncode == 1

@@ -30,6 +30,10 @@ from segan_monai.errors import ConfigError
         ("regions", "lesion=1,2;core=2", {"lesion": [1, 2], "core": [2]}),
         ("regions", "brats2021", "brats2021"),
         ("slice_size", "many,more", ["many", "more"]),  # refused by the run, as typed
+        ("weights", "run/model.pt", "run/model.pt"),
+        ("weights", "/runs/0,/runs/1/model.pt", ["/runs/0", "/runs/1/model.pt"]),
+        ("weights", "fold_0,fold_1", ["fold_0", "fold_1"]),
+        ("first_domain", "site one, two", "site one, two"),
         ("keys_of_mine", "1,2", [1, 2]),
     ],
 )

@@ -96,9 +96,15 @@ def test_nothing_given():
         find_cases("")
 
 
-def test_missing_folder(tmp_path):
-    with pytest.raises(DataError, match="there is no such folder"):
-        find_cases(tmp_path / "nowhere", modalities=("t2",))
+@pytest.mark.parametrize(("name", "kind"), [("scan.NII.gz", "file"), ("a/b.jpg", "file"), ("a", "file or folder")])
+def test_what_is_missing_is_named_as_it_was_given(name, kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    remedy = "Set --dataset_dir (-i of segan-monai predict) to an image or to the folder of the images."
+    for find in (find_cases, ct_cases):
+        for given, where in ((name, f" ({tmp_path / name})"), (tmp_path / name, "")):
+            with pytest.raises(DataError) as caught:
+                find(given)
+            assert str(caught.value) == f"dataset_dir {given}{where}: there is no such {kind}. {remedy}"
 
 
 def test_folder_without_images(tmp_path):

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from segan_monai.data import labelled_training_cases, read_split, split_cases
+from segan_monai.data import labelled_training_cases, read_split, split_cases, split_domains
 from segan_monai.data.partial_labels import hidden_text
 from segan_monai.errors import ConfigError, DataError
 from tests.data.test_unlabeled import ids, labelled
@@ -128,6 +128,22 @@ def test_cases_labelled_in_part_are_enough_where_unlabelled_ones_are_required():
     assert "unlabeled" not in split
     with pytest.raises(DataError, match="no unlabelled cases to train on, besides 16 labelled ones"):
         split_cases(CASES, folds=5, require_unlabeled=True)
+
+
+def test_a_case_that_lists_all_regions_is_fully_labelled(caplog):
+    """In any order; without the names of the regions nobody can know."""
+    cases = [{**CASES[0], "labelled_regions": ["anterior"]}]
+    cases += [{**case, "labelled_regions": ["posterior", "anterior"]} for case in CASES[1:]]
+    with caplog.at_level("INFO"):
+        split = split_cases(cases, held_out=0, regions=REGIONS)
+    assert caplog.messages == ["1 training cases are labelled in part"]
+    for part in ("training", "validation"):
+        assert [case["case"] for case in split[part] if "labelled_regions" in case] == ["0"]
+    of_domains = split_domains(cases, folds=2, regions=REGIONS).values()
+    assert [case["case"] for part in of_domains for case in part if "labelled_regions" in case] == ["0"]
+    assert all("labelled_regions" in case for case in split_cases(cases, held_out=0)["training"])
+    with pytest.raises(DataError, match="no unlabelled cases to train on, besides 19 labelled ones"):
+        split_cases(cases[1:], held_out=0, regions=REGIONS, require_unlabeled=True)
 
 
 def test_what_is_hidden_in_words():

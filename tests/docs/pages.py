@@ -24,7 +24,12 @@ def name_of(page: Path) -> str:
 
 def script_of(page: Path, language: str = "bash") -> str:
     """Join all blocks of a page in one language, in their order."""
-    return "".join(text for _, found, text in FENCE.findall(page.read_text(encoding="utf-8")) if found == language)
+    return "".join(blocks_of(page, language))
+
+
+def blocks_of(page: Path, language: str) -> list[str]:
+    """Return the blocks of a page in one language, in their order."""
+    return [text for _, found, text in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
 
 
 def prose_of(page: Path) -> str:

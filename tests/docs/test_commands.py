@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every command of the docs is run, with options appended that make it short, or is in the table of what cannot be.
 
-The Python examples of README.md and docs/from_python.md are run as they are.
+The Python examples of README.md and docs/from_python.md, and one of docs/federated.md, are run as they are.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import nibabel
 import numpy as np
 import pytest
 
+from segan_monai.simulation.sample_data import write_sample_data
 from tests.docs import workspace as workspaces
-from tests.docs.pages import PAGES, TOP, name_of, script_of
+from tests.docs.pages import PAGES, TOP, blocks_of, name_of, script_of
 from tests.docs.workspace import calls_of, make_workspace
 
 pytestmark = pytest.mark.slow
@@ -160,6 +161,20 @@ def test_the_page_from_python_runs_as_printed(tmp_path, monkeypatch):
     assert names["network"].training is False
     assert set(names["trainer"].state.output["terms"]) == {"critic_l1", "segmentor_l1"}
     assert max(float(weight.detach().abs().max()) for weight in names["convolutions"]) <= 0.01
+
+
+def test_the_statistics_of_a_federated_client_as_printed(tmp_path, monkeypatch, process_as_before):
+    (tmp_path / "bundles").symlink_to(TOP / "bundles")
+    write_sample_data(tmp_path / "data" / "a", ["MRI"], [1, 2], cases=6)
+    monkeypatch.chdir(tmp_path)
+    (script,) = (text for text in blocks_of(TOP / "docs" / "federated.md", "python") if "MonaiAlgoStats" in text)
+    names: dict = {}
+    exec(compile(script, "federated.md", "exec"), names)
+    counts = {part: found["data_count"] for part, found in names["found"].items()}
+    assert counts == {"train": 4, "eval": 2, "total_data": 6}
+    written = {file.name for file in (tmp_path / "federated" / "a").iterdir()}
+    assert {"statistics", "train_data_stats.yaml", "eval_data_stats_by_case.yaml"} <= written
+    assert {file.name for file in tmp_path.iterdir()} == {"bundles", "data", "federated"}
 
 
 def test_an_unknown_program_fails(workspace, tmp_path):

@@ -96,7 +96,7 @@ def test_a_case_without_a_modality_is_not_evaluated(phantoms, tmp_path):
         (PANCREAS, "slices", "images/*", {**SMALL_PANCREAS, "overlay": "ct_pictures.json", "count_operations": True}),
     ],
 )
-def test_in_every_bundle_also_if_all_cases_are_bad(bundle, fixture, pattern, settings, request, tmp_path):
+def test_in_every_bundle_also_if_all_cases_are_bad(bundle, fixture, pattern, settings, request, tmp_path, caplog):
     data = shutil.copytree(request.getfixturevalue(fixture), tmp_path / "data")
     files = sorted(file for file in data.glob(pattern) if file.suffix in (".gz", ".img", ".jpg", ".nii"))
     files[0].write_bytes(files[0].read_bytes()[:300])
@@ -112,3 +112,4 @@ def test_in_every_bundle_also_if_all_cases_are_bad(bundle, fixture, pattern, set
     assert failure.startswith(f"{count} of {count} cases failed")
     assert not found
     assert not (tmp_path / "out" / "summary.json").exists()
+    assert "no report" not in caplog.text

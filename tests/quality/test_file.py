@@ -116,6 +116,23 @@ def test_a_member_without_a_model(members):
         read_quality(members, SETTINGS)
 
 
+def test_a_run_warns_of_a_member_without_a_model_if_another_has_one(members, caplog):
+    assert can_estimate_quality(members, SETTINGS)
+    quality_file(members[1]).unlink()
+    assert not can_estimate_quality([members[1]], SETTINGS)
+    assert not caplog.records, "nobody expects an estimate"
+    assert not can_estimate_quality(members, SETTINGS)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"no quality.json in {members[1].parent}, but beside other members of the ensemble. Results have no estimate "
+        "of their quality. Fit it with segan-monai fit-quality, with --output-dir for the folder of every member, see "
+        "docs/quality.md."
+    )
+    quality_file(members[0]).unlink()
+    assert not can_estimate_quality(members, SETTINGS)
+    assert caplog.records == [record]
+
+
 @pytest.mark.parametrize("change", ["model", "settings"])
 def test_members_of_two_fits(members, fitted, change):
     settings = {**SETTINGS, "slice_axis": 2} if change == "settings" else SETTINGS

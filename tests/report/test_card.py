@@ -79,6 +79,8 @@ def test_the_networks_of_an_ensemble_are_counted(bundle, runs):
     assert "| ensemble | none: one network | 27 |" in model_card(bundle, training, evaluation)
     change_config(evaluation, weights=["a", "b"])
     assert "| ensemble | mean probability of 2 networks | 27 |" in model_card(bundle, training, evaluation)
+    change_config(evaluation, weights="a")
+    assert "| ensemble | none: one network | 27 |" in model_card(bundle, training, evaluation)
 
 
 def test_licences_are_those_of_the_bundle(bundle):

@@ -57,6 +57,15 @@ def test_the_page_says_what_the_run_was_and_found(runs):
     assert text.index("Evaluation: evaluation") < text.index("Training: training")  # brought in by ckpt_dir
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_the_training_of_given_weights_is_brought_in(several, runs):
+    training, evaluation = runs
+    record = json.loads((evaluation / "run.json").read_text(encoding="utf-8"))
+    record["config"] |= {"ckpt_dir": "elsewhere", "weights": [str(training)] if several else str(training)}
+    (evaluation / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    assert "Training: training" in text_of(write_report([evaluation]).read_text(encoding="utf-8"))
+
+
 def test_one_statistic_in_terminal_and_page(runs):
     metrics = pd.read_csv(runs[1] / "metrics.csv")
     metrics.loc[1:2, "hd95_mm"] = [float("inf"), 2.5]

@@ -119,6 +119,28 @@ def test_what_an_overlay_says_of_distances_travels(overlay, recorded, tmp_path):
         assert (later["width"], later["spacing_known"]) == (2, expected)
 
 
+@pytest.mark.parametrize(("trained", "recorded"), [(True, {"pad_small_images": True}), (False, {})])
+def test_padding_of_small_images_travels_if_the_training_needed_it(trained, recorded, tmp_path):
+    pad = {"_target_": "monai.transforms.SpatialPad", "spatial_size": 8, "_disabled_": "$not @pad_small_images"}
+    steps = {"_target_": "monai.transforms.Compose", "transforms": [pad]}
+    config = {"pad_small_images": trained, "window_overlap": 0.25, "initialize": []}
+    validate = {"preprocessing": steps, "inferer": ["@window_overlap"]}
+    record = record_of_training(ConfigParser({**config, "network_def": "$torch.nn.Identity()", "validate": validate}))
+    assert record["settings"] == recorded, "the overlap of windows is of each inference"
+    write_trained_settings(tmp_path / "model.pt", record)
+    for own, given, expected in (
+        (False, {}, trained),
+        (False, None, trained),
+        (True, {}, True),
+        (True, None, True),
+        (False, {"pad_small_images": "--pad_small_images"}, False),
+        (True, {"pad_small_images": "--pad_small_images"}, True),
+    ):
+        parser = ConfigParser({"pad_small_images": own, "initialize": []})
+        apply_trained_settings(parser, tmp_path / "model.pt", given)
+        assert parser["pad_small_images"] is expected
+
+
 def test_rois_of_earlier_weights_are_cut_from_the_small_plane(tmp_path):
     weights = tmp_path / "model.pt"
     for network, expected in (("LSNet", [96, 64]), ("SegANSegmentor", None)):
