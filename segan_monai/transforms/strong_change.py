@@ -15,7 +15,8 @@ class RandStrongChange:
 
     The segmentor must predict the same for the changed image as the teacher does for the unchanged one. The geometry
     stays, so that both predictions belong to the same pixels. Values are relative to the image's own standard deviation
-    s and mean m, per channel: x becomes (x - m) * a + m + b * s + noise * s. The rectangle is filled with m.
+    s and mean m, per modality: x becomes (x - m) * a + m + b * s + noise * s. The rectangle is filled with m. Where
+    neighbouring slices are channels, all slices of a modality change alike.
 
     It works on the batch's device and draws from torch's random generator.
 
@@ -24,9 +25,12 @@ class RandStrongChange:
         brightness: largest shift b in standard deviations.
         noise: largest standard deviation of the Gaussian noise, relative to s.
         erased: largest side of the rectangle as a share of the side of the image; 0 for none.
+        modalities: number of modalities (or colours) M of each slice. Images have S * M channels, the M of each slice
+            in slice order, see ``neighbouring_slices``. None for one slice.
 
     Raises:
-        ConfigError: if a value is negative, or ``contrast`` or ``erased`` is above 1.
+        ConfigError: if a value is negative, ``contrast`` or ``erased`` is above 1, or the channels of images are no
+            multiple of ``modalities``.
 
     Examples:
         >>> image = torch.rand(2, 1, 8, 8)
@@ -35,9 +39,15 @@ class RandStrongChange:
     """
 
     def __init__(
-        self, contrast: float = 0.4, brightness: float = 0.4, noise: float = 0.2, erased: float = 0.35
+        self,
+        contrast: float = 0.4,
+        brightness: float = 0.4,
+        noise: float = 0.2,
+        erased: float = 0.35,
+        modalities: int | None = None,
     ) -> None:
         self.contrast, self.brightness, self.noise, self.erased = contrast, brightness, noise, erased
+        self.modalities = modalities
         if min(contrast, brightness, noise, erased) < 0 or max(contrast, erased) > 1:
             raise ConfigError(
                 f"strong change: contrast {contrast}, brightness {brightness}, noise {noise}, erased {erased}; "
@@ -45,22 +55,25 @@ class RandStrongChange:
             )
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return changed images (B, C, H, W); the input stays as it is."""
-        count, channels = images.shape[:2]
-        axes = tuple(range(2, images.ndim))
-        mean, std = images.mean(dim=axes, keepdim=True), images.std(dim=axes, keepdim=True)
+        """Return changed images (B, S * M, H, W[, D]); the input stays as it is."""
+        modalities = self.modalities or images.shape[1]
+        if images.shape[1] % modalities:
+            raise ConfigError(f"strong change: images have {images.shape[1]} channels, no multiple of {modalities}.")
+        slices = images.unflatten(1, (-1, modalities))
+        axes = (1, *range(3, slices.ndim))
+        mean, std = slices.mean(dim=axes, keepdim=True), slices.std(dim=axes, keepdim=True)
 
         def draw(largest: float) -> Tensor:
-            return (2 * torch.rand(count, channels, *[1 for _ in axes], device=images.device) - 1) * largest
+            return (2 * torch.rand(std.shape, device=images.device) - 1) * largest
 
-        changed = images
+        changed = slices
         if self.contrast or self.brightness:
             changed = torch.lerp(changed, mean, -draw(self.contrast)) + draw(self.brightness) * std
         if self.noise:
-            changed = changed + torch.randn_like(images) * std * draw(self.noise).abs()
+            changed = changed + torch.randn_like(slices) * std * draw(self.noise).abs()
         if self.erased:
-            changed = torch.where(self._rectangle(images), mean, changed)
-        return changed
+            changed = torch.where(self._rectangle(images)[:, None], mean, changed)
+        return changed.flatten(1, 2)
 
     def _rectangle(self, images: Tensor) -> Tensor:
         """Return a mask (B, 1, H, W) of one random rectangle per image."""

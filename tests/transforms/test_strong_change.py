@@ -61,6 +61,23 @@ def test_the_images_stay_and_the_global_generator_decides(images):
     assert torch.equal(images, before)
 
 
+def test_slices_of_a_modality_change_alike(images):
+    neighbours = torch.cat([images, images * 2 + 1, images[:, :1], images[:, 1:] - 3], dim=1)  # 3 slices, 2 modalities
+    change = RandStrongChange(noise=0, erased=0, modalities=2)
+    slices = change(neighbours).unflatten(1, (3, 2))
+    first, second = slices[:, 0], slices[:, 1]
+    # one linear map per modality: what holds of two slices before holds after, but for the shift
+    torch.testing.assert_close((second - first).std(dim=(2, 3)), (first.std(dim=(2, 3))), rtol=1e-4, atol=0)
+    torch.testing.assert_close(slices[:, 2, 0], first[:, 0])
+    ratio = first.std(dim=(2, 3)) / images.std(dim=(2, 3))
+    assert (ratio[:, 0] - ratio[:, 1]).abs().max() > 0.1  # and each modality has its own
+
+
+def test_channels_that_are_no_multiple_of_the_modalities(images):
+    with pytest.raises(ConfigError, match="strong change: images have 2 channels, no multiple of 3"):
+        RandStrongChange(modalities=3)(images)
+
+
 @pytest.mark.parametrize("settings", [{"noise": -0.1}, {"contrast": 1.5}, {"erased": 2}])
 def test_bad_settings(settings):
     with pytest.raises(
