@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         load_members,
         load_weights,
         network_of_weights,
+        with_initial_weights,
     )
     from segan_monai.processes import device_of_process, init_process_group_for, process_rank, shard
     from segan_monai.quality import can_estimate_quality, has_quality_file
@@ -94,6 +95,7 @@ __all__ = [
     "unlabeled_cases",
     "was_restarted",
     "weight_files",
+    "with_initial_weights",
 ]
 
 _COMPONENTS = ("data", "engines", "handlers", "inferers", "losses", "metrics", "networks", "quality", "transforms")
@@ -134,6 +136,7 @@ _EXPORTS = {
         "load_members",
         "load_weights",
         "network_of_weights",
+        "with_initial_weights",
     ),
     "processes": (
         "device_of_process",

@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from segan_monai.bundles_by_name import bundle_names, find_bundle
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json_object
@@ -65,6 +66,38 @@ def network_files(ckpt_dir: StrPath) -> list[Path]:
     """
     own = Path(ckpt_dir) / "model.pt"
     return [own] if own.is_file() else weight_files(None, ckpt_dir)
+
+
+def initial_file(initial_weights: str | os.PathLike[str]) -> Path:
+    """Return the file of the weights with which a training begins.
+
+    Args:
+        initial_weights: a file of weights; a folder that contains ``model.pt``, such as the output folder of a
+            training; or a bundle, by its folder or name, that includes weights.
+
+    Raises:
+        ConfigError: There is no such file, folder or bundle, or no weights in it.
+    """
+    path = Path(initial_weights).expanduser()
+    if path.is_file():
+        return path
+    if path.is_dir() and (path / "model.pt").is_file():
+        return path / "model.pt"
+    if path.is_dir() and not (path / "configs").is_dir():
+        raise ConfigError(
+            f"initial_weights {path}: no model.pt in this folder; expected the output folder of a training."
+        )
+    try:
+        bundle = find_bundle(str(initial_weights))
+    except ConfigError as error:
+        raise ConfigError(
+            f"initial_weights {initial_weights}: there is no such file or folder. Expected a file of weights, the "
+            f"output folder of a training, or a bundle with weights, such as one of {', '.join(bundle_names())}."
+        ) from error
+    file = network_files(bundle / "models")[0]
+    if not file.is_file():
+        raise ConfigError(f"initial_weights {initial_weights}: {bundle} includes no weights in {file}.")
+    return file
 
 
 def _members(folder: Path) -> list[Path]:

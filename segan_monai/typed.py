@@ -21,7 +21,7 @@ from typing import Any
 JSON_LITERALS = {"true": True, "false": False, "null": None}
 
 _PATH_ENDINGS = ("_dir", "_file", "_path")
-_OTHER_PATHS = ("bundle_root", "datalist", "mlflow", "localizer_weights", "segmentor_weights")
+_OTHER_PATHS = ("bundle_root", "datalist", "mlflow", "initial_weights", "localizer_weights", "segmentor_weights")
 _MARKS = ("$", "@", "%")
 _ESCAPED = str.maketrans({sign: f"\\x{ord(sign):02x}" for sign in "#:@%$"})
 

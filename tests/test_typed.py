@@ -63,6 +63,7 @@ def test_every_path_of_the_bundles_is_known_as_one():
         "included_weights_dir",
         "datalist",
         "dataset_dir",
+        "initial_weights",
         "localizer_weights",
         "mlflow",
         "output_dir",

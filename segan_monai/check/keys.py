@@ -63,8 +63,11 @@ KEYS: dict[str, Key] = {
     "cache_dir": Key(PATH | NULL, "folder for prepared cases; null keeps them in memory"),
     "allow_other_settings": Key(_TEXTS | TEXT | NULL, "settings that may differ from those of the training"),
     "split_file": Key(PATH | list_of(PATH) | NULL, "the split with which the weights were trained, one per member"),
-    "localizer_weights": Key(PATH | NULL, "initial weights of the localizer"),
-    "segmentor_weights": Key(PATH | NULL, "initial weights of the segmentor"),
+    "initial_weights": Key(
+        PATH | NULL, "file, training or bundle with whose weights the training begins; null for none"
+    ),
+    "localizer_weights": Key(PATH | NULL, "ImageNet weights of the localizer"),
+    "segmentor_weights": Key(PATH | NULL, "ImageNet weights of the segmentor"),
     # the machine
     "device": Key(DEVICE, "where the networks run"),
     "amp": Key(SWITCH, "mixed precision"),

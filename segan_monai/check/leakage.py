@@ -51,12 +51,13 @@ def check_duplicates(parts: Parts, contents: Mapping[str, Mapping[str, Any]], re
             (report.error if leak else report.warning)("duplicates", owning[0], message)
 
 
-def check_subjects(parts: Parts, seen: Iterable[Case], report: Report) -> None:
+def check_subjects(parts: Parts, seen: Iterable[Case], report: Report, begun_on: Iterable[Case] = ()) -> None:
     """Report subjects that are in both training and validation.
 
     Args:
         parts: ``training``, ``unlabeled`` and ``validation``, or ``evaluated``.
         seen: training cases of the evaluated weights.
+        begun_on: training cases of the weights with which a training begins.
         report: receives one row.
     """
     trained = (*parts.get("training", ()), *parts.get("unlabeled", ()), *seen)
@@ -72,6 +73,15 @@ def check_subjects(parts: Parts, seen: Iterable[Case], report: Report) -> None:
             "figures say whether the network can overfit, and nothing else.",
         )
         return
+    known = {case["subject"] for case in begun_on}
+    if judged := sorted(name for name, subject in others.items() if subject in known):
+        report.warning(
+            "subjects",
+            "initial_weights",
+            f"{len(judged)} of {len(others)} cases that are judged, such as {judged[0]}, are of subjects that "
+            "initial_weights was trained on: their figures are too high. Begin with weights of the same fold, or judge "
+            "on other subjects.",
+        )
     shared = sorted(set(training.values()) & set(others.values()))
     for subject in shared:
         names = [sorted(name for name, of in side.items() if of == subject) for side in (training, others)]

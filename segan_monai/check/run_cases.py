@@ -17,6 +17,8 @@ from segan_monai.check.configs import dumped
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
 from segan_monai.data.split_file import cases_of_part, read_split
+from segan_monai.errors import ConfigError
+from segan_monai.member_weights import initial_file, split_of
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.tissue_labels import RelabelCased
 
@@ -27,6 +29,7 @@ class RunCases(NamedTuple):
     Attributes:
         parts: ``training`` and ``validation``, or ``evaluated``, or ``cases``, to cases.
         seen: in an evaluation of held-out cases, the cases that the weights were trained on.
+        begun_on: the cases that the weights with which a training begins were trained on, if these are known.
         loader: the transform that reads a case.
         label_keys: the loader's keys of label maps.
         settings: text that changes with the loader's settings.
@@ -37,6 +40,7 @@ class RunCases(NamedTuple):
 
     parts: Parts
     seen: Sequence[Case]
+    begun_on: Sequence[Case]
     loader: CaseLoader
     label_keys: Sequence[str]
     settings: str
@@ -79,6 +83,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     return RunCases(
         parts,
         _seen(parser, report) if source == "chosen_cases" else (),
+        _begun_on(parser) if source == "split" else (),
         loader,
         label_keys,
         dumped(parser.ref_resolver.items[loaders[0]].get_config()),
@@ -106,8 +111,21 @@ def _class_of(parser: ConfigParser, name: str) -> type:
 def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     if parser.get("subset") != "held_out" or "split_file" not in parser:
         return ()
-    split_file = built(parser, "split_file", "subjects", report)[1]
-    splits = [read_split(file) for file in ensure_tuple(split_file or ()) if Path(file).is_file()]
+    return _trained_on(parser, ensure_tuple(built(parser, "split_file", "subjects", report)[1] or ()))
+
+
+def _begun_on(parser: ConfigParser) -> Sequence[Case]:
+    weights = parser.get("initial_weights")
+    if not weights:
+        return ()
+    try:
+        return _trained_on(parser, [split_of(initial_file(weights))])
+    except ConfigError:  # building the network says so
+        return ()
+
+
+def _trained_on(parser: ConfigParser, split_files: Sequence[Any]) -> Sequence[Case]:
+    splits = [read_split(file) for file in split_files if Path(file).is_file()]
     cases: list[dict[str, Any]] = parser.get_parsed_content("cases") if splits else []
     names = {case["case"] for split in splits for case in cases_of_part(cases, split, "training")}
     return [case for case in cases if case["case"] in names]

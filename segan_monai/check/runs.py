@@ -159,7 +159,7 @@ def _usable(data: RunCases, report: Report) -> RunCases:
 
 
 def _check_data_quickly(data: RunCases, report: Report) -> None:
-    check_subjects(data.parts, data.seen, report)
+    check_subjects(data.parts, data.seen, report, data.begun_on)
     check_headers(unique_cases(data.parts), data.loader, data.label_keys, report)
 
 

@@ -5,6 +5,7 @@
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
 from segan_monai.networks.ensemble import NetworkEnsemble, load_members, network_of_weights
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
+from segan_monai.networks.initial_weights import with_initial_weights
 from segan_monai.networks.localization import CoarseLocalizer, LocalizationNet, RoIs
 from segan_monai.networks.lsnet import LSNet
 from segan_monai.networks.normalizer import NormalizerSegmentor, kaiming_initialize
@@ -49,4 +50,5 @@ __all__ = [
     "read_checkpoint",
     "roi_affine",
     "sample_affine",
+    "with_initial_weights",
 ]

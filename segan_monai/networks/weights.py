@@ -43,19 +43,11 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
     ) from cause
 
 
-def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
-    """Load weights from a file into a network; if any weight does not fit, none is loaded.
-
-    Args:
-        network: network that receives the weights, in place.
-        file: file with a state dictionary, at the top level or under the key ``model``.
-
-    Returns:
-        The same network.
+def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
+    """Return the state dictionary of a file, which has it at the top level or under the key ``model``.
 
     Raises:
-        ConfigError: if the file cannot be read, belongs to another architecture, or contains a NaN or infinite weight.
-            The message names the first weight concerned.
+        ConfigError: if the file cannot be read or contains anything else.
     """
     content = read_checkpoint(file)
     weights = content.get("model", content)
@@ -64,6 +56,34 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
             f"{file}: contains {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected network weights by "
             "name. Set --ckpt_dir to the folder of model.pt (last.pt is for --resume true)."
         )
+    return weights
+
+
+def require_finite_weights(weights: dict[str, torch.Tensor], file: str | Path) -> None:
+    """Raise ConfigError if a weight of a file is NaN or infinite."""
+    if bad := [name for name, value in weights.items() if not is_finite(value)]:
+        raise ConfigError(
+            f"{file}: weight '{bad[0]}' is NaN or infinite ({len(bad)} of {len(weights)} weights are); expected finite "
+            "numbers. The file is damaged or comes from a diverged training run: copy it again, or use the weights of "
+            "another run."
+        )
+
+
+def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
+    """Load weights from a file into a network; if any weight does not fit, none is loaded.
+
+    Args:
+        network: network that receives the weights, in place.
+        file: see ``read_weights``.
+
+    Returns:
+        The same network.
+
+    Raises:
+        ConfigError: if the file cannot be read, belongs to another architecture, or contains a NaN or infinite weight.
+            The message names the first weight concerned.
+    """
+    weights = read_weights(file)
     own = network.state_dict()
     differences = [
         f"{name} is {'absent' if name not in weights else tuple(weights[name].shape)} in the file and "
@@ -77,11 +97,6 @@ def load_weights(network: nn.Module, file: str | Path) -> nn.Module:
             f"{differences[0]}. Use the config file, overlays and overrides (base_channels, num_levels, modalities, "
             "regions) of the training run; its run.json lists them."
         )
-    if bad := [name for name, value in weights.items() if not is_finite(value)]:
-        raise ConfigError(
-            f"{file}: weight '{bad[0]}' is NaN or infinite ({len(bad)} of {len(weights)} weights are); expected finite "
-            "numbers. The file is damaged or comes from a diverged training run: copy it again, or use the weights of "
-            "another run."
-        )
+    require_finite_weights(weights, file)
     network.load_state_dict(weights)
     return network

@@ -187,7 +187,11 @@ def _initial_weights(config: Fields) -> str | None:
     # a viewer sets the epochs by an expression, and loads the weights that it serves
     if not isinstance(config.get("epochs"), int) or "load_" in json.dumps(config):
         return None
-    files = [f"{key} {config[key]}" for key in ("localizer_weights", "segmentor_weights") if config.get(key)]
+    files = [
+        f"{key} {config[key]}"
+        for key in ("initial_weights", "localizer_weights", "segmentor_weights")
+        if config.get(key)
+    ]
     return ", ".join([*files, f"{'else ' if files else ''}random, seed {config.get('seed')}"])
 
 

@@ -80,6 +80,17 @@ def test_all_cases_on_both_sides_are_said_once(cases):
     assert message.startswith("all 6 cases that are judged are also trained on (held_out 0 or split_by patch)")
 
 
+def test_judged_cases_that_the_initial_weights_have_seen(cases):
+    report = Report()
+    parts = {"training": cases[:4], "validation": cases[4:]}
+    check_subjects(parts, (), report, begun_on=cases[3:5])
+    (finding,) = report.warnings
+    assert finding.message.startswith(
+        "1 of 2 cases that are judged, such as c4, are of subjects that initial_weights was trained on"
+    )
+    assert not report.errors
+
+
 def test_an_unlabelled_image_of_a_judged_patient():
     report = Report()
     parts = {
