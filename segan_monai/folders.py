@@ -45,9 +45,9 @@ def existing_images(dataset_dir: str | os.PathLike[str]) -> Path:
     path = Path(dataset_dir).expanduser().absolute()
     if not path.exists():
         looked_for = "file" if has_ending(path, (*VOLUMES, *PICTURES)) else "file or folder"
-        where = "" if str(path) == str(dataset_dir) else f" ({path})"
+        where = "" if Path(dataset_dir) == path else f" ({path})"
         raise DataError(
-            f"dataset_dir {dataset_dir}{where}: there is no such {looked_for}. Set --dataset_dir (-i of segan-monai "
-            "predict) to an image or to the folder of the images."
+            f"dataset_dir {dataset_dir}{where}: there is no such {looked_for}. Set --dataset_dir to the folder of the "
+            "images (-i of segan-monai predict: or to an image)."
         )
     return path

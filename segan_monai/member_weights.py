@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from segan_monai.bundles_by_name import bundle_names, find_bundle
+from segan_monai.bundles_by_name import find_bundle
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json_object
@@ -79,24 +79,25 @@ def initial_file(initial_weights: str | os.PathLike[str]) -> Path:
         ConfigError: There is no such file, folder or bundle, or no weights in it.
     """
     path = Path(initial_weights).expanduser()
-    if path.is_file():
-        return path
-    if path.is_dir() and (path / "model.pt").is_file():
-        return path / "model.pt"
-    if path.is_dir() and not (path / "configs").is_dir():
-        raise ConfigError(
-            f"initial_weights {path}: no model.pt in this folder; expected the output folder of a training."
-        )
+    file = path if path.is_file() else path / "model.pt"
+    if file.is_file():
+        return file
     try:
         bundle = find_bundle(str(initial_weights))
     except ConfigError as error:
+        if path.is_dir():
+            problem = "no model.pt in this folder"
+        else:
+            problem = f"there is no such file or folder; as a bundle: {error}"
         raise ConfigError(
-            f"initial_weights {initial_weights}: there is no such file or folder. Expected a file of weights, the "
-            f"output folder of a training, or a bundle with weights, such as one of {', '.join(bundle_names())}."
+            f"initial_weights {initial_weights}: {problem}. Expected a file of weights, the output folder of a "
+            "training, or a bundle that includes weights, such as hippocampus."
         ) from error
     file = network_files(bundle / "models")[0]
     if not file.is_file():
-        raise ConfigError(f"initial_weights {initial_weights}: {bundle} includes no weights in {file}.")
+        inside = [str(other.relative_to(bundle)) for other in sorted(bundle.glob("models/**/*.pt"))]
+        others = f" It has {', '.join(inside)}: name one of these files in {bundle}." if inside else ""
+        raise ConfigError(f"initial_weights {initial_weights}: the bundle includes no weights in {file}.{others}")
     return file
 
 

@@ -16,8 +16,8 @@ from segan_monai.check.cases import Case, Parts
 from segan_monai.check.configs import dumped
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
-from segan_monai.data.split_file import cases_of_part, read_split
-from segan_monai.errors import ConfigError
+from segan_monai.data.split_file import cases_of_part, cases_of_trained_content, read_split
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.member_weights import initial_file, split_of
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.tissue_labels import RelabelCased
@@ -83,7 +83,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     return RunCases(
         parts,
         _seen(parser, report) if source == "chosen_cases" else (),
-        _begun_on(parser) if source == "split" else (),
+        _begun_on(parser, report) if source == "split" else (),
         loader,
         label_keys,
         dumped(parser.ref_resolver.items[loaders[0]].get_config()),
@@ -111,21 +111,25 @@ def _class_of(parser: ConfigParser, name: str) -> type:
 def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     if parser.get("subset") != "held_out" or "split_file" not in parser:
         return ()
-    return _trained_on(parser, ensure_tuple(built(parser, "split_file", "subjects", report)[1] or ()))
-
-
-def _begun_on(parser: ConfigParser) -> Sequence[Case]:
-    weights = parser.get("initial_weights")
-    if not weights:
-        return ()
-    try:
-        return _trained_on(parser, [split_of(initial_file(weights))])
-    except ConfigError:  # building the network says so
-        return ()
-
-
-def _trained_on(parser: ConfigParser, split_files: Sequence[Any]) -> Sequence[Case]:
-    splits = [read_split(file) for file in split_files if Path(file).is_file()]
+    split_file = built(parser, "split_file", "subjects", report)[1]
+    splits = [read_split(file) for file in ensure_tuple(split_file or ()) if Path(file).is_file()]
     cases: list[dict[str, Any]] = parser.get_parsed_content("cases") if splits else []
     names = {case["case"] for split in splits for case in cases_of_part(cases, split, "training")}
     return [case for case in cases if case["case"] in names]
+
+
+def _begun_on(parser: ConfigParser, report: Report) -> Sequence[Case]:
+    weights = parser.get_parsed_content("initial_weights") if "initial_weights" in parser else None
+    if weights is None:
+        return ()
+    try:
+        split_file = split_of(initial_file(weights))
+        split = read_split(split_file, "Copy it again from that training.") if split_file.is_file() else None
+    except ConfigError:  # building the network says so
+        return ()
+    except DataError as error:
+        report.warning(
+            "subjects", "initial_weights", f"it is unknown which cases initial_weights was trained on: {error}"
+        )
+        return ()
+    return cases_of_trained_content(parser.get_parsed_content("cases"), split) if split else ()

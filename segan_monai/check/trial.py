@@ -35,7 +35,7 @@ _ANY_LENGTH = 64  # replaces * in the spatial shape of the metadata
 def trial_parser(parser: ConfigParser, output_dir: str, run_folder: Path | None = None) -> ConfigParser:
     """Return a copy of a config with a temporary output folder, no caches and no worker processes.
 
-    Only the split is resumed, from a copy of the run's ``split.json``.
+    Only the split is resumed, from a copy of the run's ``split.json``; initial weights of a resumed run are not read.
 
     Args:
         parser: the parsed config.
@@ -50,6 +50,8 @@ def trial_parser(parser: ConfigParser, output_dir: str, run_folder: Path | None 
     if resumes and run_folder and (run_folder / "split.json").is_file() and "resume" in config.get("split", ()):
         shutil.copy(run_folder / "split.json", output_dir)
         config["split"]["resume"] = True
+    if resumes and "initial_weights" in config:  # the checkpoint has the weights
+        config["initial_weights"] = None
     trial = ConfigParser(config)
     trial.parse()
     return trial

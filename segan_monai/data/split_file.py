@@ -186,6 +186,19 @@ def trained_cases(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
     return {case["case"] for part in TRAINED_ON for case in cases_of_part(cases, record, part)}
 
 
+def cases_of_trained_content(cases: Sequence[Case], record: Mapping[str, Any]) -> list[Case]:
+    """Return the cases whose files a split trained on, under any name; by name if the split has no digests.
+
+    Unlike ``trained_cases``, it takes a case of the same name but another content as another case. It is for a split of
+    another data set.
+    """
+    names = {name for part in TRAINED_ON for name in record[part]}
+    digests = {record["digests"][name] for name in names if name in record["digests"]}
+    if not digests:
+        return [case for case in cases if case["case"] in names]
+    return [case for case in cases if case_digest(case) in digests]
+
+
 def trained_patients(record: Mapping[str, Any]) -> set[str]:
     """Return the patients that a split trains on; a case without one is a patient of its own."""
     return {record["subjects"].get(name, name) for part in TRAINED_ON for name in record[part]}

@@ -47,16 +47,17 @@ def with_initial_weights(
     own = network.state_dict()
     fitting = {name: value for name, value in weights.items() if name in own and value.shape == own[name].shape}
     others = [name for name in own if name not in fitting]
-    if sum(own[name].numel() for name in fitting) < LEAST_SHARE * sum(value.numel() for value in own.values()):
+    share = sum(own[name].numel() for name in fitting) / sum(value.numel() for value in own.values())
+    if share < LEAST_SHARE:
         name = others[0]
         in_file = tuple(weights[name].shape) if name in weights else "absent"
         raise ConfigError(
-            f"initial_weights {file}: weights of another architecture: only {len(fitting)} of {len(own)} fit, first "
+            f"initial_weights {file}: weights of another architecture: they fit {share:.0%} of the network, first "
             f"difference: {name} is {in_file} in the file and {tuple(own[name].shape)} in the network. Use the "
             f"settings of the network that {file.with_suffix('.json').name} beside the file lists (base_channels, "
             "num_levels, neighbours, ...)."
         )
     network.load_state_dict({**own, **fitting})
     listed = f"; not loaded: {', '.join(others[:5])}{', ...' if len(others) > 5 else ''}" if others else ""
-    logger.info("initial weights: %d of %d of %s%s", len(fitting), len(own), file, listed)
+    logger.info("initial weights: %d of the network's %d from %s%s", len(fitting), len(own), file, listed)
     return network

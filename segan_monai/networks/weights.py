@@ -54,7 +54,7 @@ def read_weights(file: str | Path) -> dict[str, torch.Tensor]:
     if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
         raise ConfigError(
             f"{file}: contains {', '.join(map(str, list(content)[:5])) or 'nothing'}; expected network weights by "
-            "name. Set --ckpt_dir to the folder of model.pt (last.pt is for --resume true)."
+            "name, such as those in model.pt (last.pt is for --resume true)."
         )
     return weights
 

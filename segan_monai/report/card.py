@@ -51,7 +51,7 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         "Data": _data(about, run, model, split),
         "Reference standard": _reference(about),
         "Partitions": _partitions(split),
-        "Network": _network(about, model, run),
+        "Network": _network(about, model, run, _record(training, "run_before_resume_1.json") or run),
         "Training": _training(run, split, _members(training, evaluated)),
         "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
         "Discussion": _discussion(about),
@@ -166,14 +166,14 @@ def _disjoint(split: Fields) -> str:
     return "cases; patients are shared" if patients[0] & patients[1] else "patients"
 
 
-def _network(about: Fields, model: Fields, run: Fields) -> Fields:
+def _network(about: Fields, model: Fields, run: Fields, first_run: Fields) -> Fields:
     settings = {name: value for name, value in model.get("settings", {}).items() if name != "modalities"}
     return {
         "architecture": model.get("network"),
         "settings": settings,
         "output": about.get("pred_classes"),
         "software": model.get("versions") or run.get("versions") or about.get("required_packages_version"),
-        "initial weights": _initial_weights(_config_of_training(run)),
+        "initial weights": _initial_weights(_config_of_training(first_run)),
     }
 
 

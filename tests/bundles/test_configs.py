@@ -8,6 +8,7 @@ import json
 from itertools import takewhile
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 from monai.utils import ensure_tuple
 
@@ -227,3 +228,24 @@ def test_an_evaluation_that_learns_region_rules_has_the_dice_without_them(bundle
         own = read(bundle, "evaluate")["quality_settings"]["region_rules"]
         parser = ConfigParser({"region_rules": rules, "learn_region_rules": learns, "own": own})
         assert parser.get_parsed_content("own") == expected
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "modalities", "channels"),
+    [
+        (HIPPOCAMPUS, {}, 1, 7),
+        (HIPPOCAMPUS, {"spatial_dims": 3}, 1, 1),
+        (BRATS, {"neighbours": 1}, 3, 9),
+        (BRATS, {"modalities": ["t1", "t2"], "spatial_dims": 3}, 2, 2),
+        (PANCREAS, {"neighbours": 2}, 1, 5),
+        (SKIN, {}, 3, 3),
+    ],
+)
+def test_the_strong_change_treats_all_slices_of_a_modality_alike(bundle, settings, modalities, channels):
+    parser = ConfigParser(read(bundle, "train") | settings)
+    change = parser.get_parsed_content("train#trainer#strong_change")
+    assert change.modalities == modalities
+    assert "in_channels" not in parser or parser.get_parsed_content("in_channels") == channels
+    change.noise = change.erased = 0
+    slices = change(torch.arange(24.0).expand(2, channels, 4, 24)).unflatten(1, (-1, modalities))
+    assert torch.equal(slices, slices[:, :1].expand_as(slices))

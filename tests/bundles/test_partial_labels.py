@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.bundles.workflow import BRATS, HIPPOCAMPUS, SKIN, SMALL_SKIN, run_workflow
+from tests.bundles.workflow import BRATS, HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
 pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 
@@ -140,3 +140,31 @@ def test_labels_hidden_in_part_leave_unlabelled_images(phantoms, tmp_path):
     record = json.loads((tmp_path / "run" / "split.json").read_text(encoding="utf-8"))
     assert "unlabeled" not in record
     assert len(record["labelled_regions"]) == 1
+
+
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS])
+def test_a_case_that_lists_all_regions_is_fully_labelled(bundle, phantoms, hippocampi, tmp_path):
+    if bundle == BRATS:
+        regions, images = ["enhancing_tumour", "tumour_core", "whole_tumour"], ("t1ce", "t2", "flair")
+        folders = sorted(folder for folder in phantoms.iterdir() if folder.is_dir())
+        places = [([str(f / f"{f.name}_{i}.nii.gz") for i in images], str(f / f"{f.name}_seg.nii.gz")) for f in folders]
+        modality = {"0": "t1c", "1": "t2", "2": "flair"}
+    else:
+        regions, modality = ["posterior", "anterior"], {"0": "MRI"}
+        labels = sorted((hippocampi / "labelsTr").glob("*.nii.gz"))
+        places = [(str(hippocampi / "imagesTr" / file.name), str(file)) for file in labels]
+    entries = [{"image": image, "label": label, "labelled_regions": regions} for image, label in places]
+    entries[0]["labelled_regions"] = regions[:1]
+    (tmp_path / "list.json").write_text(json.dumps({"modality": modality, "training": entries}), encoding="utf-8")
+    workflow = make_workflow(
+        bundle,
+        "training",
+        dataset_dir=str(phantoms if bundle == BRATS else hippocampi),
+        datalist=str(tmp_path / "list.json"),
+        output_dir=str(tmp_path / "run"),
+        **({"regions": "brats2021"} if bundle == BRATS else {}),
+    )
+    workflow.initialize()
+    split = workflow.parser.get_parsed_content("split")
+    listed = [case["labelled_regions"] for part in split.values() for case in part if "labelled_regions" in case]
+    assert listed == [regions[:1]]

@@ -99,7 +99,7 @@ def test_nothing_given():
 @pytest.mark.parametrize(("name", "kind"), [("scan.NII.gz", "file"), ("a/b.jpg", "file"), ("a", "file or folder")])
 def test_what_is_missing_is_named_as_it_was_given(name, kind, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    remedy = "Set --dataset_dir (-i of segan-monai predict) to an image or to the folder of the images."
+    remedy = "Set --dataset_dir to the folder of the images (-i of segan-monai predict: or to an image)."
     for find in (find_cases, ct_cases):
         for given, where in ((name, f" ({tmp_path / name})"), (tmp_path / name, "")):
             with pytest.raises(DataError) as caught:

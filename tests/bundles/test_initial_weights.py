@@ -1,0 +1,84 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Trainings of the hippocampus bundle that begin with the weights of another one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+
+import pytest
+import torch
+
+from segan_monai.check.runs import check_command_line
+from segan_monai.report.card import model_card
+from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS, SMALL_TRAINING, make_workflow, run_workflow
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+SMALLEST = {"num_levels": 2, "neighbours": 1}
+SAID = "of subjects that initial_weights was trained on: their figures are too high"
+
+
+@pytest.fixture
+def trained(hippocampi, tmp_path):
+    """Output folder of a training, and what another training needs to be of the same network."""
+    settings = {**SMALLEST, "dataset_dir": str(hippocampi)}
+    run_workflow(HIPPOCAMPUS, "training", output_dir=str(tmp_path / "run #1"), **settings)
+    return tmp_path / "run #1", settings
+
+
+def weights_of(folder):
+    return torch.load(folder / "model.pt", weights_only=True)
+
+
+def holds(network, weights):
+    return all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+
+
+def test_the_network_begins_with_the_weights_and_a_resumed_run_with_its_own(trained, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    first, settings = trained
+    settings |= {"output_dir": str(tmp_path / "second"), "initial_weights": str(first)}
+    workflow = make_workflow(HIPPOCAMPUS, "training", **settings)
+    workflow.initialize()
+    assert holds(workflow.parser.get_parsed_content("network"), weights_of(first))
+    assert SAID not in caplog.text  # the same fold
+    workflow.run()
+    workflow.finalize()
+    assert "run #1, else random, seed 0 |" in model_card(BUNDLES / HIPPOCAMPUS, tmp_path / "second")
+
+    shutil.move(first, tmp_path / "elsewhere")
+    run_workflow(HIPPOCAMPUS, "training", **settings, resume=True, epochs=2)
+    del settings["initial_weights"]
+    run_workflow(HIPPOCAMPUS, "training", **settings, resume=True, epochs=3)
+    assert "run #1, else random, seed 0 |" in model_card(BUNDLES / HIPPOCAMPUS, tmp_path / "second")
+
+
+def checked(settings, **others):
+    """Warnings of the quick check about subjects."""
+    arguments = {"config_file": str(BUNDLES / HIPPOCAMPUS / "configs" / "train.json"), "run_id": "training"}
+    report, _ = check_command_line({**arguments, **SMALL_TRAINING, **settings, **others}, quick=True)
+    assert not report.errors
+    return [finding.message for finding in report.warnings if finding.rule == "subjects"]
+
+
+def test_the_check_warns_of_held_out_cases_that_the_weights_have_seen(trained, tmp_path):
+    first, settings = trained
+    settings |= {"output_dir": str(tmp_path / "second"), "initial_weights": str(first)}
+    assert checked(settings) == []
+    (message,) = checked(settings, fold=1)
+    assert message.startswith("2 of 2 cases that are judged, such as ")
+    assert SAID in message
+    split = json.loads((first / "split.json").read_text(encoding="utf-8"))
+    split["digests"] = dict.fromkeys(split["digests"], "of other files")
+    (first / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    assert checked(settings, fold=1) == [], "the same names in another data set"
+    (first / "split.json").write_text("{", encoding="utf-8")
+    (message,) = checked(settings)
+    assert message.startswith("it is unknown which cases initial_weights was trained on: ")
+
+
+def test_the_check_of_a_resumed_run_does_not_need_the_file(trained, tmp_path):
+    first, settings = trained
+    assert checked(settings, output_dir=str(first), resume=True, initial_weights=str(tmp_path / "deleted.pt")) == []
