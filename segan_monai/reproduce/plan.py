@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from segan_monai.check.overlay_keys import keys_with_place, require_places, unre
 from segan_monai.errors import ConfigError
 from segan_monai.reproduce.active import stage_before
 from segan_monai.reproduce.published import BUNDLES, ResultTable
+
+logger = logging.getLogger(__name__)
 
 CONFIG_OF_RUN = {"training": "train.json", "evaluating": "evaluate.json"}
 
@@ -103,22 +106,34 @@ def check_overlays(plan: Plan, row: str) -> None:
 def check_overrides(plan: Plan) -> None:
     """Check that each setting reaches a row of the table, because a row's own settings win.
 
+    A warning names keys of ``plan.configs`` that reach none, since the other keys of such a file may.
+
     Raises:
-        ConfigError: All rows set the key themselves.
+        ConfigError: All rows set a key of ``plan.overrides`` themselves.
     """
     for key, of_rows in rows_that_set(plan, plan.table.rows).items():
         if len(of_rows) == len(plan.table.rows):
             files = ", ".join(sorted(set(of_rows.values())))
-            raise ConfigError(
-                f"--set {key} has no effect: each row of '{plan.table.name}' sets this key itself. Omit it, or change "
-                f"the key in the rows' overlays ({files})."
-            )
+            effect = f"{key} has no effect: each row of '{plan.table.name}' sets this key itself"
+            if key in plan.overrides:
+                raise ConfigError(f"--set {effect}. Omit it, or change the key in the rows' overlays ({files}).")
+            logger.warning("--config: %s (%s).", effect, files)
 
 
 def rows_that_set(plan: Plan, rows: Iterable[str]) -> dict[str, dict[str, str]]:
-    """Return, for each setting of all rows, the rows that set this key themselves, and the name of the overlay."""
-    of_rows = {row: {key: file.name for file in plan.table.rows[row] for key in read_config_file(file)} for row in rows}
-    return {key: {row: own[key] for row, own in of_rows.items() if key in own} for key in plan.overrides}
+    """Return, for each setting of all rows, the rows that give this key another value, and the name of the overlay."""
+    shared = {key: value for file in plan.configs for key, value in read_config_file(file).items() if key[0] != "_"}
+    shared |= plan.overrides
+    found: dict[str, dict[str, str]] = {key: {} for key in shared}
+    for row in rows:
+        own = {
+            key: (value, file.name) for file in plan.table.rows[row] for key, value in read_config_file(file).items()
+        }
+        for key in shared.keys() & own.keys():
+            value, name = own[key]
+            if value != shared[key]:
+                found[key][row] = name
+    return found
 
 
 def chosen_after(plan: Plan, row: str, labels: tuple[int, int] | None) -> int | None:

@@ -98,7 +98,9 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
         )
         of_table = [row for row in table.rows if any(run["row"] == row for run in runs)]
         if kept := [f"{key} ({', '.join(own)})" for key, own in rows_that_set(plan, of_table).items() if own]:
-            notes.append(f"Not changed by --set, because these rows set the key themselves: {'; '.join(kept)}.")
+            notes.append(
+                f"Not changed by --set or --config, because these rows set the key themselves: {'; '.join(kept)}."
+            )
         if unknown := [_title(metric) for metric in table.metrics if any(_is_unknown(run, metric) for run in runs)]:
             notes.append(f"{' and '.join(unknown)} left out: the spacing of the images is unknown.")
         if folds:

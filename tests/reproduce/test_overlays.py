@@ -154,3 +154,22 @@ def test_a_setting_that_reaches_no_row_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"--set cases_per_epoch has no effect.*semi_supervised.*\(few_labels.json\)"):
         check_overrides(refused)
     check_overrides(Plan(table, tmp_path, tmp_path, overrides={"unpaired_weight": 0.5, "epochs": 3}))
+
+
+def test_a_key_of_a_config_that_reaches_no_row_is_named(tmp_path, caplog):
+    (table,) = load_tables("semi-supervised")
+    own = tmp_path / "own.json"
+    own.write_text(json.dumps({"_desc_": "mine", "cases_per_epoch": 240, "ema_decay": 0.99, "epochs": 3}))
+    check_overrides(Plan(table, tmp_path, tmp_path, configs=[own]))
+    assert [record.getMessage() for record in caplog.records] == [
+        "--config: cases_per_epoch has no effect: each row of 'semi_supervised' sets this key itself (few_labels.json)."
+    ]
+
+
+@pytest.mark.parametrize("name", ["glioma", "skin"])
+def test_schedules_for_few_labels_reach_every_row(name, tmp_path, caplog):
+    (table,) = load_tables("semi-supervised")
+    check_overrides(
+        Plan(table, tmp_path, tmp_path, configs=[next(iter(table.rows["unpaired"])).with_name(f"{name}.json")])
+    )
+    assert not caplog.records

@@ -137,7 +137,10 @@ def test_markdown_names_the_rows_that_a_setting_does_not_change(tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     rows = {"SegAN": [], "U-Net": [tmp_path / "unet.json"], "not run": [tmp_path / "other.json"]}
     plan = replace(PLAN, table=replace(TABLE, rows=rows), overrides={"base_channels": 4, "epochs": 1, "norm": "group"})
-    kept = "Not changed by --set, because these rows set the key themselves: base_channels (U-Net); epochs (U-Net).\n"
+    kept = (
+        "Not changed by --set or --config, because these rows set the key themselves: "
+        "base_channels (U-Net); epochs (U-Net).\n"
+    )
     assert kept in format_markdown(plan, RUNS)
     assert "Not changed" not in format_markdown(PLAN, RUNS)
 
