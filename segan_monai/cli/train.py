@@ -38,6 +38,19 @@ def train(
         return
     run_bundle(arguments, verbose)
     if int(os.environ.get("RANK", "0")) == 0:
-        run = shlex.quote(arguments["output_dir"])
-        typer.echo(f"next:    segan-monai evaluate {run} {shlex.quote(str(data))}")
-        typer.echo(f"         segan-monai predict {run} -i IMAGES -o OUT")
+        for line in _next_commands(bundle, str(data), arguments["output_dir"]):
+            typer.echo(line)
+
+
+def _next_commands(bundle: str, data: str, run: str) -> list[str]:
+    """Return lines with the commands that a user may want after a training."""
+    from segan_monai.json_files import read_json_object
+    from segan_monai.trained import is_of_pretraining, settings_file
+
+    file = settings_file(Path(run) / "model.pt")
+    if file.is_file() and is_of_pretraining(read_json_object(file)):
+        return [f"next:    {shlex.join(['segan-monai', 'train', bundle, data, '--initial_weights', run, '-o', 'NEW'])}"]
+    return [
+        f"next:    {shlex.join(['segan-monai', 'evaluate', run, data])}",
+        f"         {shlex.join(['segan-monai', 'predict', run, '-i', 'IMAGES', '-o', 'OUT'])}",
+    ]

@@ -10,6 +10,7 @@ from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
 from segan_monai.engines.mixed_precision import has_fast_bfloat16
 from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
+from segan_monai.engines.reconstruction import ReconstructionTrainer
 from segan_monai.engines.segan import SegANTrainer
 from segan_monai.engines.segmentation import SegmentationTrainer
 from segan_monai.engines.semi_supervised import SemiSupervisedTrainer
@@ -24,6 +25,7 @@ __all__ = [
     "LSNetTrainer",
     "NonFiniteLossError",
     "PhasedTrainer",
+    "ReconstructionTrainer",
     "SegANTrainer",
     "SegmentationTrainer",
     "SemiSupervisedLSNetTrainer",

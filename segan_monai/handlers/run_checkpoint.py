@@ -26,7 +26,7 @@ from segan_monai.networks.weights import read_checkpoint
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
 from segan_monai.quality.file import quality_file
-from segan_monai.trained import allowed_keys, contradictions, write_trained_settings
+from segan_monai.trained import allowed_keys, contradictions, is_of_pretraining, write_trained_settings
 
 logger = logging.getLogger(__name__)
 
@@ -218,8 +218,10 @@ class RunCheckpoint:
     def name_weights(self, engine: Engine) -> None:
         """Log where the weights are, on rank 0."""
         if idist.get_rank() == 0:
-            weights = self.ckpt_dir / "model.pt"
-            logger.info("weights: %s (to evaluate or apply them, pass --ckpt_dir %s)", weights, self.ckpt_dir)
+            use = "begin a training with them, pass --initial_weights"
+            if not is_of_pretraining(self.trained_settings):
+                use = "evaluate or apply them, pass --ckpt_dir"
+            logger.info("weights: %s (to %s %s)", self.ckpt_dir / "model.pt", use, self.ckpt_dir)
 
     def _save_last(
         self, engine: Engine, epochs: int, random_states: list[dict[str, Any]], middle: Mapping[str, Any]

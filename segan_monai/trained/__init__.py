@@ -10,6 +10,7 @@ from segan_monai.trained.record import record_of_training, user_settings
 from segan_monai.trained.settings_file import (
     cases_of_region_rules,
     changed_files,
+    is_of_pretraining,
     read_trained_settings,
     settings_file,
     write_region_rules,
@@ -25,6 +26,7 @@ __all__ = [
     "contradictions",
     "given_keys",
     "included_weights_dir",
+    "is_of_pretraining",
     "read_trained_settings",
     "record_of_training",
     "require_same_settings",

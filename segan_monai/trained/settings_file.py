@@ -82,7 +82,8 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
         Config keys and their values; empty for weights without such a file, as earlier versions wrote them.
 
     Raises:
-        ConfigError: The file is damaged, or a value is not a plain value.
+        ConfigError: The file is damaged, or a value is not a plain value; or the weights are of a pre-training, and
+            segment nothing.
     """
     file, weights = settings_file(weights), Path(weights)
     remedy = f"Copy it again from the training's output folder, or delete it and set the keys of {weights} yourself."
@@ -101,6 +102,11 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{file}: the value of '{key}' is {value!r}; expected a plain value, which MONAI does not evaluate (no "
                 f"text that begins with $, @ or %, no key that begins with _). {remedy}"
             )
+    if is_of_pretraining(record):
+        raise ConfigError(
+            f"{weights} is of a pre-training: its network reconstructs images and segments nothing. Begin a training "
+            f"with it: --initial_weights {weights}."
+        )
     for described in _changed(file, record):
         logger.warning(
             "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
@@ -113,6 +119,11 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
         # earlier versions resized planes to the networks' input, and cut RoIs from that
         settings.setdefault("plane_size", settings["slice_size"])
     return settings
+
+
+def is_of_pretraining(record: Mapping[str, Any]) -> bool:
+    """Tell whether a record of settings is of a training without labels, see ``configs/pretraining.json``."""
+    return bool(record.get("pretraining"))
 
 
 def changed_files(weights: str | os.PathLike[str]) -> list[Path]:

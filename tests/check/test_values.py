@@ -86,6 +86,11 @@ def test_every_overlay_passes(bundle, overlay):
         assert found(train(bundle).with_name(file), OVERLAYS / overlay) == []
 
 
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, SKIN])
+def test_pretraining_passes_in_a_training(bundle):
+    assert found(train(bundle), OVERLAYS / "pretraining.json") == []
+
+
 def test_every_described_key_is_in_a_config():
     shipped = {name for config in CONFIGS for name in json.loads((BUNDLES / _path(config)).read_text(encoding="utf-8"))}
     assert set(KEYS) <= shipped

@@ -1,0 +1,56 @@
+# Copyright the segan-monai contributors
+# SPDX-License-Identifier: Apache-2.0
+"""Trainings without labels, and trainings that begin with their weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pandas as pd
+import pytest
+import torch
+
+from segan_monai.cli.train import _next_commands
+from segan_monai.errors import ConfigError
+from segan_monai.trained import read_trained_settings
+from tests.bundles.workflow import HIPPOCAMPUS, run_workflow
+
+pytestmark = pytest.mark.usefixtures("process_as_before")
+OVERLAY = "pretraining.json"
+SMALLEST = {"num_levels": 2, "neighbours": 1}
+
+
+def test_a_training_begins_with_all_pretrained_weights_but_the_last_layer(hippocampi, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    folder = tmp_path / "pretrained"
+    settings = {**SMALLEST, "dataset_dir": str(hippocampi)}
+    run_workflow(HIPPOCAMPUS, "training", OVERLAY, **settings, output_dir=str(folder), epochs=1)
+    run_workflow(HIPPOCAMPUS, "training", OVERLAY, **settings, output_dir=str(folder), epochs=2, resume=True)
+    history = pd.read_csv(folder / "history.csv")
+    losses = history[history["name"] == "training/reconstruction"]
+    assert losses["epoch"].tolist() == [1, 2]
+    assert (losses["value"] > 0).all()
+    assert f"begin a training with them, pass --initial_weights {folder}" in caplog.text
+    assert _next_commands("hippocampus", "DATA", str(folder))[0].startswith(
+        f"next:    segan-monai train hippocampus DATA --initial_weights {folder}"
+    )
+
+    settings |= {"output_dir": str(tmp_path / "run"), "initial_weights": str(folder)}
+    run_workflow(HIPPOCAMPUS, "training", **settings)
+    of_all = len(torch.load(folder / "model.pt", weights_only=True))
+    assert f"initial weights: {of_all - 2} of the network's {of_all} from" in caplog.text
+    with pytest.raises(ConfigError, match=r"is of a pre-training: .* segments nothing.*--initial_weights"):
+        read_trained_settings(folder / "model.pt")
+
+
+def test_labels_are_never_read(hippocampi, tmp_path):
+    """Label maps of training cases may even be damaged, and unlabelled images take part."""
+    settings = {**SMALLEST, "dataset_dir": str(hippocampi), "output_dir": str(tmp_path / "run"), "check": False}
+    split = tmp_path / "run" / "split.json"
+    run_workflow(HIPPOCAMPUS, "training", OVERLAY, **settings, labeled_cases=1)
+    parts = json.loads(split.read_text(encoding="utf-8"))
+    for case in [*parts["training"], *parts["unlabeled"]]:
+        (label,) = (hippocampi / "labelsTr").glob(f"{case}.nii*")
+        label.write_bytes(b"no label map")
+    run_workflow(HIPPOCAMPUS, "training", OVERLAY, **settings)
