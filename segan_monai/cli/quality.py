@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -46,6 +47,8 @@ def fit_quality(
         if not (folder / "model.pt").is_file():
             raise ConfigError(f"{folder} has no model.pt; expected the folder of the weights that predict will use.")
     settings, cases = read_evaluations(evaluations)
+    for folder in output_dir:
+        _require_same_network(folder, settings)
     model = fit(cases)
     held_out = held_out_estimates(cases)
     measures = {region: found.measures() for region, found in held_out.items()}
@@ -61,3 +64,24 @@ def fit_quality(
     fit_record = {"cases": len(cases), "measured": measures}
     for folder in output_dir:
         typer.echo(f"written: {write_quality(folder / 'model.pt', model, settings, fit_record)}")
+
+
+def _require_same_network(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Check that the weights in a folder segment what the evaluations did, by their ``model.json``, if there is one."""
+    from segan_monai.errors import ConfigError
+    from segan_monai.trained import read_trained_settings
+
+    trained = read_trained_settings(folder / "model.pt")
+    regions, evaluated = trained.get("regions"), settings.get("regions")
+    if isinstance(regions, dict) and evaluated is not None and list(regions) != list(evaluated):
+        raise ConfigError(
+            f"the evaluations are of the regions {', '.join(evaluated)}, but the network in {folder} segments "
+            f"{', '.join(regions)}. Fit to evaluations of that network, or of its other folds."
+        )
+    if trained and (rules := trained.get("region_rules")) != settings.get("region_rules"):
+        typer.echo(
+            f"WARNING: predict applies region_rules {rules} with {folder}, but the cases were evaluated with "
+            f"{settings.get('region_rules')}, so it will not use this estimate. Evaluate each fold again (segan-monai "
+            "evaluate FOLD/training DATA -o ...), and fit to these evaluations.",
+            err=True,
+        )
