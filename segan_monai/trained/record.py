@@ -81,15 +81,8 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
         "network": type(parser.get_parsed_content("network_def")).__name__,
         "preprocessing": [type(step).__name__ for step in getattr(steps, "transforms", steps)],
         "versions": {"segan-monai": _version.__version__, "torch": torch.__version__, "monai": monai.__version__},
-        **({"pretraining": True} if _trainer_of(config) == "ReconstructionTrainer" else {}),
+        **({"pretraining": True} if parser.get("train#trainer#_target_") == "ReconstructionTrainer" else {}),
     }
-
-
-def _trainer_of(config: dict[str, Any]) -> str:
-    """Return the class of the trainer; empty if a part of the config lacks it."""
-    train = config.get("train")
-    trainer = train.get("trainer") if isinstance(train, dict) else None
-    return str(trainer.get("_target_", "")) if isinstance(trainer, dict) else ""
 
 
 def references(parser: ConfigParser, name: str) -> set[str]:
