@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import typer
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from benchmarks.tables import report
 from segan_monai.data import find_cases, split_cases, write_nnunet, write_nnunet_split
@@ -37,10 +37,18 @@ CALIBRATION_EPOCHS = 10
 
 @dataclass(frozen=True)
 class Ours:
-    """Row of the table ``segan-vs-unet``, and additional config keys."""
+    """The bundle as it is, or on single axial slices as a row of the table ``segan-vs-unet``; and further config keys."""
 
-    row: str
+    row: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def overlays(self) -> list[Path]:
+        """Overlays of training and inference."""
+        if self.row is None:
+            return [CPU]
+        (table,) = load_tables("segan-vs-unet", BUNDLE.name)
+        return [CPU, AXIAL, *table.rows[self.row]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class Theirs:
 
 
 SIDES: dict[str, Ours | Theirs] = {
+    "bundle": Ours(),
     "segan": Ours("SegAN"),
     "segan-float32": Ours("SegAN", {"amp": False}),
     "unet": Ours("U-Net + Dice"),
@@ -61,8 +70,9 @@ SIDES: dict[str, Ours | Theirs] = {
     "nnunet-3d": Theirs(bfloat16=True, configuration="3d_fullres"),
 }
 NAMES = {
-    "segan": "SegAN bundle",
-    "segan-float32": "SegAN bundle, float32",
+    "bundle": "the bundle as it is, three axes",
+    "segan": "SegAN, axial slices",
+    "segan-float32": "SegAN, axial slices, float32",
     "unet": "its segmentor as U-Net, Dice + CE",
     "nnunet": "nnU-Net 2-D",
     "nnunet-batch-32": "nnU-Net 2-D, batch 32, bfloat16",
@@ -145,8 +155,7 @@ def hippocampus(task: Task, sides: list[str], rounds: int, json_file: Path | Non
 
 def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Callable[[], float], Path]:
     folder = task.output_dir / f"{name}_{task.train_seconds:g}s"
-    (table,) = load_tables("segan-vs-unet", BUNDLE.name)
-    overlays = [CPU, AXIAL, *table.rows[side.row]]
+    overlays = side.overlays
     trained = folder / "trained.json"
     if not trained.is_file():
         calibrated = _train_epochs(task, folder / "calibration", overlays, side, CALIBRATION_EPOCHS)
@@ -154,7 +163,7 @@ def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Call
         seconds = _train_epochs(task, folder / "training", overlays, side, epochs)
         trained.write_text(json.dumps({"seconds": seconds, "epochs": epochs}), encoding="utf-8")
     result = json.loads(trained.read_text(encoding="utf-8"))
-    settings = json.loads((BUNDLE / "configs" / "train.json").read_text(encoding="utf-8"))
+    settings = _settings(overlays)
     volumes_a_batch = settings["batch_size"] // settings["slices_per_volume"]
     volumes = len(task.split["training"])
     row = {
@@ -186,6 +195,13 @@ def _train_ours(task: Task, name: str, side: Ours) -> tuple[dict[str, Any], Call
         return time.process_time() - start
 
     return row, predict, predictions
+
+
+def _settings(overlays: list[Path]) -> dict[str, Any]:
+    """Return the settings of a training that the table shows."""
+    parser = ConfigParser()
+    parser.read_config([str(file) for file in (BUNDLE / "configs" / "train.json", *overlays)])
+    return {key: parser.get_parsed_content(key) for key in ("batch_size", "slices_per_volume", "slice_size")}
 
 
 def _train_epochs(task: Task, folder: Path, overlays: list[Path], side: Ours, epochs: int) -> float:
