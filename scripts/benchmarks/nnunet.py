@@ -37,7 +37,7 @@ CALIBRATION_EPOCHS = 10
 
 @dataclass(frozen=True)
 class Ours:
-    """The bundle as it is, or on single axial slices as a row of the table ``segan-vs-unet``; and further config keys."""
+    """The bundle as it is, or a row of the table ``segan-vs-unet`` on single axial slices; and further config keys."""
 
     row: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
