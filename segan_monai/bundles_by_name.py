@@ -73,19 +73,38 @@ def bundle_of_run(folder: Path) -> Path:
 
 
 def find_bundle_or_run(name: str) -> tuple[Path, Path | None]:
-    """Return the folder of a bundle, and that of its run if the name is the output folder of one.
+    """Return the folder of a bundle, and that of its run or weights if the name is such a folder.
 
     Args:
-        name: as of ``find_bundle``, or output folder of a run.
+        name: as of ``find_bundle``; output folder of a run; or folder of weights, whose ``model.json`` names their
+            bundle.
 
     Raises:
         ConfigError: There is no such bundle, see ``find_bundle`` and ``bundle_of_run``.
-        DataError: ``run.json`` is damaged.
+        DataError: ``run.json`` or ``model.json`` is damaged.
     """
     run = Path(name).expanduser()
     if name and (run / "run.json").is_file():
         return bundle_of_run(run), run
+    if name and (run / "model.json").is_file() and not (run / "configs").is_dir():
+        return _bundle_of_weights(run), run
     return find_bundle(name), None
+
+
+def _bundle_of_weights(folder: Path) -> Path:
+    """Return the folder of the bundle of weights, as recorded in ``model.json``.
+
+    Raises:
+        ConfigError: It is no bundle of this package.
+        DataError: ``model.json`` is damaged.
+    """
+    remedy = f"Give the bundle, and add --ckpt_dir {folder}."
+    name = str(read_json_object(folder / "model.json", remedy).get("bundle", ""))
+    if name not in bundle_names():
+        raise ConfigError(
+            f"{folder}/model.json names the bundle '{name}'; expected one of {', '.join(bundle_names())}. {remedy}"
+        )
+    return BUNDLES / name
 
 
 def find_overlay(name: str | Path, bundle: Path | None = None) -> Path:

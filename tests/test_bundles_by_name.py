@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from segan_monai.bundles_by_name import BUNDLES, CONFIGS, bundle_names, bundle_of_run, find_bundle, find_overlay
+from segan_monai.bundles_by_name import (
+    BUNDLES,
+    CONFIGS,
+    bundle_names,
+    bundle_of_run,
+    find_bundle,
+    find_bundle_or_run,
+    find_overlay,
+)
 from segan_monai.command_line import bundle_root
 from segan_monai.errors import ConfigError, DataError
 
@@ -87,6 +95,21 @@ def test_a_run_whose_bundle_is_gone(elsewhere):
     (folder / "run.json").write_text("{", encoding="utf-8")
     with pytest.raises(DataError, match=r"run.json is not valid JSON.*Give the bundle by name"):
         bundle_of_run(folder)
+
+
+def test_a_folder_of_weights_alone_names_its_bundle(elsewhere):
+    """Copied weights, without the files of their run."""
+    weights = elsewhere / "weights"
+    weights.mkdir()
+    file = weights / "model.json"
+    file.write_text(json.dumps({"bundle": SKIN}), encoding="utf-8")
+    assert find_bundle_or_run(str(weights)) == (BUNDLES / SKIN, weights)
+    file.write_text(json.dumps({"bundle": "liver_segmentation"}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"model\.json names the bundle 'liver_segm.*; expected .* --ckpt_dir .*weig"):
+        find_bundle_or_run(str(weights))
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(DataError, match=r"model\.json is not valid JSON.* add --ckpt_dir .*weights"):
+        find_bundle_or_run(str(weights))
 
 
 @pytest.mark.parametrize("name", ["cpu.json", "cpu", "configs/cpu.json", "configs/cpu"])

@@ -41,7 +41,7 @@ def fit_quality(
     """
     from segan_monai.errors import ConfigError
     from segan_monai.quality import fit_quality as fit
-    from segan_monai.quality import held_out_estimates, read_evaluations, write_quality
+    from segan_monai.quality import held_out_estimates, read_evaluations, without_order, write_quality
 
     for folder in output_dir:
         if not (folder / "model.pt").is_file():
@@ -61,6 +61,8 @@ def fit_quality(
         )
         for name, alone in held_out[region].single_signals().items():
             typer.echo(f"  {name:18} {'':5}  {'':8}  {alone['aurc']:.3f}  {alone['spearman']:8.3f}")
+    for text in without_order(measures):
+        typer.echo(f"WARNING: {text}", err=True)
     fit_record = {"cases": len(cases), "measured": measures}
     for folder in output_dir:
         typer.echo(f"written: {write_quality(folder / 'model.pt', model, settings, fit_record)}")

@@ -35,7 +35,7 @@ def fit_quality_critic(
     """
     from segan_monai.errors import ConfigError
     from segan_monai.member_weights import weight_files
-    from segan_monai.quality import read_evaluations
+    from segan_monai.quality import read_evaluations, without_order
     from segan_monai.quality_critic import Critic, fit_critic, read_cases, write_critic
     from segan_monai.quality_critic.fit import GROUPS
 
@@ -58,6 +58,8 @@ def fit_quality_critic(
                 f"{region:20} {kind:11}  {found['cases']:5}  {found['coverage']:8.3f}  {found['aurc']:.3f}  "
                 f"{found['spearman']:8.3f}  {found['mae']:.3f}  {found['flagged']:7.3f}"
             )
+    for text in without_order(measured["predictions"]):
+        typer.echo(f"WARNING: {text}", err=True)
     critic = Critic(fitted.network, fitted.model, regions, size)
     record = {"cases": len(cases), "steps": steps, "seed": seed, "measured": measured}
     channels = int(cases[0].stack.image.shape[1])
@@ -102,13 +104,14 @@ def quality(
     from segan_monai.quality_critic import estimate_label_map, match_label_maps, parsed, read_critic, require_volumes
 
     parser, weights_dir, output = _parsed(bundle, images, output_dir, overlay or ())
-    require_volumes(parser, bundle)
+    cases = parsed(parser, "cases")
+    require_volumes(parser, cases, bundle)
     settings = parser.get_parsed_content("quality_settings")
     critic = read_critic(weights_dir, settings)
     values = _values(parser, critic.regions, regions)
     modalities = list(parser.get_parsed_content("modalities"))
     preprocessing = parser.get_parsed_content("preprocessing")
-    pairs, lacking = match_label_maps(parsed(parser, "cases"), label_maps)
+    pairs, lacking = match_label_maps(cases, label_maps)
     for text in lacking:
         typer.echo(f"segan-monai: {text}", err=True)
     found: dict[str, dict[str, dict[str, Any]]] = {}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -96,7 +97,8 @@ def summarize_rows(scores: pd.DataFrame) -> pd.DataFrame:
     Returns:
         One line per configuration and region, and one for the mean over the regions (``mean``) if there are several:
         ``row``, ``region``, ``cases``, ``dice`` (mean), ``median``, ``worst`` and ``worst_case``, ``hd95_mm``
-        (median) and ``failed_cases`` (names, those with a Dice of 0 in any region and seed).
+        (median; NaN if that of a case is unknown, because its spacing is) and ``failed_cases`` (names, those with a
+        Dice of 0 in any region and seed).
     """
     lines = []
     for row, of_row in scores.groupby("row", sort=False):
@@ -108,6 +110,8 @@ def summarize_rows(scores: pd.DataFrame) -> pd.DataFrame:
             parts.append(("mean", of_row))
         for region, part in parts:
             cases = part.groupby("case", sort=False)[["dice", "hd95_mm"]].mean()
+            if part.loc[part["dice"].notna(), "hd95_mm"].isna().any():
+                cases["hd95_mm"] = math.nan  # the spacing is unknown; empty masks have a distance even then, infinity
             lost = failed if region == "mean" else failed[failed["region"] == region]
             lines.append({"row": row, "region": region, **_statistics(cases), "failed_cases": _names(lost)})
     return pd.DataFrame(lines)

@@ -5,7 +5,7 @@
 from segan_monai.quality.calibration_counts import CalibrationCountsd
 from segan_monai.quality.estimate import FitCase, QualityModel, fit_quality
 from segan_monai.quality.file import can_estimate_quality, has_quality_file, quality_file, read_quality, write_quality
-from segan_monai.quality.measures import held_out_estimates
+from segan_monai.quality.measures import held_out_estimates, without_order
 from segan_monai.quality.signals import image_features, quality_without_fit, region_signals
 from segan_monai.quality.table import read_evaluations, write_signals
 from segan_monai.quality.transforms import QualitySignalsd
@@ -25,6 +25,7 @@ __all__ = [
     "read_evaluations",
     "read_quality",
     "region_signals",
+    "without_order",
     "write_quality",
     "write_signals",
 ]

@@ -59,7 +59,7 @@ def can_estimate_quality(weights: Sequence[StrPath], settings: Mapping[str, Any]
         _warn_of_missing(weights)
         return False
     file = quality_file(weights[0])
-    difference = _difference(_content(file)["settings"], settings)
+    difference = _difference(_content(file)["settings"], settings, "this run")
     if difference:
         logger.warning("%s was made with %s. Results have no estimate of their quality.", file, difference)
     return not difference
@@ -200,22 +200,31 @@ def read_fit(file: Path, version: int, missing: str, again: str) -> dict[str, An
     return content
 
 
-def require_settings(fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str) -> None:
+def require_settings(
+    fitted: Mapping[str, Any], other: Mapping[str, Any], name: str, remedy: str, of_other: str = "this run"
+) -> None:
     """Check that two sets of settings are equal, but for the number of networks.
 
     Settings that earlier versions did not have may be missing.
 
+    Args:
+        fitted: settings under which a file was made.
+        other: those that are expected.
+        name: the file.
+        remedy: sentence that ends the message.
+        of_other: what has the expected settings.
+
     Raises:
         ConfigError: They differ; the message names the first difference.
     """
-    if difference := _difference(fitted, other):
+    if difference := _difference(fitted, other, of_other):
         raise ConfigError(f"{name} was made with {difference}. {remedy}")
 
 
-def _difference(fitted: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+def _difference(fitted: Mapping[str, Any], other: Mapping[str, Any], of_other: str) -> str:
     """Return the first difference of two sets of settings in words; empty if they are equal."""
     first, second = (json.loads(json.dumps({**_LATER, **settings})) for settings in (fitted, other))
     for key in [*first, *(key for key in second if key not in first)]:
         if key != _WITHOUT_EFFECT and first.get(key) != second.get(key):
-            return f"{key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as in this run"
+            return f"{key} {json.dumps(first.get(key))}; expected {json.dumps(second.get(key))} as in {of_other}"
     return ""

@@ -48,6 +48,20 @@ class HeldOut:
         }
 
 
+def without_order(measures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return a sentence for each region whose cases the expected Dice does not rank.
+
+    Args:
+        measures: results of ``HeldOut.measures``, by region.
+    """
+    return [
+        f"the expected Dice of {region} does not rank the cases of the fit (Spearman {found['spearman']:.3f}): do not "
+        "order cases by it."
+        for region, found in measures.items()
+        if found["spearman"] <= 0
+    ]
+
+
 def held_out_estimates(
     cases: Sequence[FitCase], others: Sequence[FitCase] = (), estimated: Sequence[FitCase] | None = None
 ) -> dict[str, HeldOut]:

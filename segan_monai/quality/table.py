@@ -66,15 +66,16 @@ def read_evaluations(folders: Sequence[Path]) -> tuple[dict[str, Any], list[FitC
     Raises:
         ConfigError: Settings differ, an evaluation is of an ensemble, a network was trained on a case or that is
             unknown, or a case occurs twice.
-        DataError: A folder has no signals or metrics, or a region has a Dice in fewer cases than ``LEAST_CASES`` or
-            patients than ``LEAST_PATIENTS``.
+        DataError: A folder has no signals or metrics; or a region has a Dice in fewer cases than ``LEAST_CASES`` or
+            patients than ``LEAST_PATIENTS``, or the same Dice in all.
     """
     settings: dict[str, Any] = {}
     found: dict[str, tuple[str, Mapping[str, Any], dict[str, float]]] = {}
     for folder in folders:
         content = _content(folder)
         if settings:
-            require_settings(content["settings"], settings, str(folder / SIGNALS), "Evaluate all folds alike.")
+            name = str(folder / SIGNALS)
+            require_settings(content["settings"], settings, name, "Evaluate all folds alike.", str(folders[0]))
         settings = content["settings"]
         metrics = pd.read_csv(folder / "metrics.csv", dtype={"case": str, "region": str}, keep_default_na=False)
         metrics["dice"] = pd.to_numeric(metrics["dice"], errors="coerce")
@@ -96,7 +97,7 @@ def _groups(found: Collection[tuple[str, Mapping[str, Any], dict[str, float]]], 
     """Return the group of each patient, of the patient, signals and Dice of all cases.
 
     Raises:
-        DataError: There are too few cases or patients, in all or of a region.
+        DataError: There are too few cases or patients, in all or of a region; or a region has one Dice in all.
     """
     if len(found) < LEAST_CASES:
         raise DataError(
@@ -104,13 +105,19 @@ def _groups(found: Collection[tuple[str, Mapping[str, Any], dict[str, float]]], 
         )
     labelled: dict[str, list[str]] = {patient: [] for patient, _, _ in found}
     for region in dict.fromkeys(region for _, signals, _ in found for region in signals["regions"]):
-        of_region = [patient for patient, _, dice in found if math.isfinite(dice.get(region, math.nan))]
+        scores = [(name, dice[region]) for name, _, dice in found if math.isfinite(dice.get(region, math.nan))]
+        of_region = [patient for patient, _ in scores]
         patients = set(of_region)
         if len(of_region) < LEAST_CASES or len(patients) < LEAST_PATIENTS:
             raise DataError(
                 f"region {region} has a Dice in {len(of_region)} cases of {len(patients)} patients in {folders}; "
                 f"expected at least {LEAST_CASES} cases of {LEAST_PATIENTS} patients. Evaluate more held-out cases "
                 "whose labels have this region."
+            )
+        if len({dice for _, dice in scores}) == 1:
+            raise DataError(
+                f"region {region} has a Dice of {scores[0][1]:g} in all {len(scores)} cases in {folders}, so nothing "
+                "tells good results from bad ones; expected different values. Look at the pictures in report.html."
             )
         for patient in patients:
             labelled[patient].append(region)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from segan_monai.bundles_by_name import bundle_of_run
 from segan_monai.errors import ConfigError, DataError, user_error_in
+from segan_monai.file_kinds import is_picture
 from segan_monai.grids import Grid, check_same_grid
 from segan_monai.json_files import read_json_object
 from segan_monai.metrics import LabelMap, read_label_map
@@ -73,7 +74,7 @@ def read_cases(folders: Sequence[Path], cases: Sequence[FitCase], groups: int, s
 
     Raises:
         DataError: A label map is missing or lies on another grid, or the data set has lost a case.
-        ConfigError: The bundle of an evaluation is not found, or is one of photographs.
+        ConfigError: The bundle of an evaluation is not found, or is one of photographs; or a case is a picture.
     """
     wanted = {case.case: case for case in cases}
     found = []
@@ -87,7 +88,7 @@ def read_cases(folders: Sequence[Path], cases: Sequence[FitCase], groups: int, s
                 f"case {lost[0]} of {folder} is not in {parser.get('dataset_dir')}; expected the data set of the "
                 f"evaluation. {AGAIN}"
             )
-        require_volumes(parser, folder)
+        require_volumes(parser, known.values(), folder)
         load = _Loader(parser, size)
         for name in own:
             case = wanted.pop(name)
@@ -123,14 +124,23 @@ def parser_of_evaluation(folder: Path) -> ConfigParser:
     return parser
 
 
-def require_volumes(parser: ConfigParser, name: str | Path) -> None:
-    """Check that the bundle of a config takes volumes.
+def require_volumes(parser: ConfigParser, cases: Iterable[Mapping[str, Any]], name: str | Path) -> None:
+    """Check that cases are volumes.
+
+    Args:
+        parser: config of their bundle.
+        cases: the cases.
+        name: bundle or run, for the message.
 
     Raises:
-        ConfigError: It takes photographs.
+        ConfigError: They are photographs or slices saved as pictures.
     """
+    why = "expected volumes, because the quality critic reads their grids."
     if "modalities" not in parser:
-        raise ConfigError(f"{name} is of photographs; expected volumes, because the quality critic reads their grids.")
+        raise ConfigError(f"{name} is of photographs; {why}")
+    for case in cases:
+        if is_picture(case["image"]):
+            raise ConfigError(f"{name}: case {case['case']} is a picture, {case['image']}; {why}")
 
 
 def parsed(parser: ConfigParser, name: str) -> Any:

@@ -179,7 +179,14 @@ def test_wrong_folders_and_sizes_are_refused(folders, tmp_path):
 def test_photographs_are_refused():
     parser = ConfigParser({"cases": []})
     with pytest.raises(ConfigError, match="run is of photographs; expected volumes"):
-        require_volumes(parser, "run")
+        require_volumes(parser, [], "run")
+
+
+def test_slices_saved_as_pictures_are_refused():
+    parser = ConfigParser({"modalities": ["CT"]})
+    require_volumes(parser, [{"case": "a", "image": "a.nii.gz"}], "run")
+    with pytest.raises(ConfigError, match=r"run: case b is a picture, b\.jpg; expected volumes"):
+        require_volumes(parser, [{"case": "b", "image": "b.jpg"}], "run")
 
 
 def test_expressions_of_a_run_are_not_plain():

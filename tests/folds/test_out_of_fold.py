@@ -40,6 +40,18 @@ def test_seeds_are_averaged_within_a_case(tmp_path):
     assert check_complete(runs) == [f"A, seed {seed}: 2 of 4 cases were in no evaluated fold." for seed in (0, 1)]
 
 
+def test_an_unknown_spacing_leaves_no_distance(tmp_path):
+    """An empty mask is infinitely far from any other, whatever the spacing, so its case alone would decide."""
+    found = {"a": {"head": 0.0, "tail": 0.0}}, {"c": {"head": 0.6, "tail": 0.5}, "d": {"head": 0.3, "tail": 0.4}}
+    runs = [
+        write_fold(tmp_path, "A", fold, dice, hd95=hd95)
+        for fold, (dice, hd95) in enumerate(zip(found, (float("inf"), float("nan")), strict=True))
+    ]
+    lines = summarize_rows(out_of_fold_scores(runs))
+    assert lines["hd95_mm"].isna().all()
+    assert lines["dice"].tolist() == pytest.approx([0.3, 0.3, 0.3])
+
+
 def test_a_case_that_was_trained_on_is_refused(tmp_path):
     run = write_fold(tmp_path, "A", 0, one_region(a=1.0, b=1.0), training=["b", "c"])
     with pytest.raises(DataError, match=r"oof scores 1 cases that its network was trained on, such as b\. Delete"):

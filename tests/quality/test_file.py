@@ -191,7 +191,8 @@ def test_evaluations_that_cannot_be_joined_are_refused(tmp_path):
         read_evaluations([first, first])
     other = evaluation(tmp_path / "1", settings={**SETTINGS, "slice_axis": 2}, first=50)
     with pytest.raises(
-        ConfigError, match=r"made with slice_axis 2; expected \[2, 0\] as in this run\. Evaluate all folds alike"
+        ConfigError,
+        match=r"1.signals\.json was made with slice_axis 2; expected \[2, 0\] as in .*0\. Evaluate all",
     ):
         read_evaluations([first, other])
     (first / "signals.json").unlink()
@@ -226,6 +227,16 @@ def test_metrics_of_another_evaluation_are_refused(tmp_path):
     with (folder / "metrics.csv").open("a", encoding="utf-8") as file:
         file.write("other,lesion,0.5\n")
     with pytest.raises(DataError, match=r"metrics\.csv has changed since signals\.json was written beside it, .*"):
+        read_evaluations([folder])
+
+
+def test_results_that_are_all_alike_are_refused(tmp_path):
+    """A network that never found the region: the fit would promise a Dice of 0, and flag nothing."""
+    folder = evaluation(tmp_path / "0")
+    lines = (folder / "metrics.csv").read_text(encoding="utf-8").splitlines()
+    lines[1:] = [line.rpartition(",")[0] + ",0.0" for line in lines[1:]]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"region lesion has a Dice of 0 in all 50 cases in .*0, so .* expected diff"):
         read_evaluations([folder])
 
 

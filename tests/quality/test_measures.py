@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segan_monai.quality.measures import aurc, spearman
+from segan_monai.quality.measures import aurc, spearman, without_order
 
 
 def test_aurc_is_the_mean_risk_of_the_most_confident():
@@ -18,3 +18,8 @@ def test_aurc_is_the_mean_risk_of_the_most_confident():
 def test_spearman_of_constants_is_zero():
     assert spearman(np.array([1, 2, 3]), np.array([0.1, 0.5, 0.6])) == pytest.approx(1)
     assert spearman(np.zeros(3), np.array([0.1, 0.5, 0.6])) == 0
+
+
+def test_regions_that_are_not_ranked_are_named():
+    (text,) = without_order({"head": {"spearman": 0.001}, "tail": {"spearman": -0.2}})
+    assert text.startswith("the expected Dice of tail does not rank the cases of the fit (Spearman -0.200)")
