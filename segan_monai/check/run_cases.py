@@ -14,11 +14,10 @@ from monai.utils import ensure_tuple
 
 from segan_monai.check.cases import Case, Parts
 from segan_monai.check.configs import dumped
+from segan_monai.check.initial_weights import cases_begun_on
 from segan_monai.check.report import Report, counted
 from segan_monai.check.trial import built
-from segan_monai.data.split_file import cases_of_part, cases_of_trained_content, read_split
-from segan_monai.errors import ConfigError, DataError
-from segan_monai.member_weights import initial_file, split_of
+from segan_monai.data.split_file import cases_of_part, read_split
 from segan_monai.transforms.case_loader import CaseLoader
 from segan_monai.transforms.tissue_labels import RelabelCased
 
@@ -83,7 +82,7 @@ def find_run_cases(parser: ConfigParser, used: Sequence[str], report: Report) ->
     return RunCases(
         parts,
         _seen(parser, report) if source == "chosen_cases" else (),
-        _begun_on(parser, report) if source == "split" else (),
+        cases_begun_on(parser, report) if source == "split" else (),
         loader,
         label_keys,
         dumped(parser.ref_resolver.items[loaders[0]].get_config()),
@@ -116,20 +115,3 @@ def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     cases: list[dict[str, Any]] = parser.get_parsed_content("cases") if splits else []
     names = {case["case"] for split in splits for case in cases_of_part(cases, split, "training")}
     return [case for case in cases if case["case"] in names]
-
-
-def _begun_on(parser: ConfigParser, report: Report) -> Sequence[Case]:
-    weights = parser.get_parsed_content("initial_weights") if "initial_weights" in parser else None
-    if weights is None:
-        return ()
-    try:
-        split_file = split_of(initial_file(weights))
-        split = read_split(split_file, "Copy it again from that training.") if split_file.is_file() else None
-    except ConfigError:  # building the network says so
-        return ()
-    except DataError as error:
-        report.warning(
-            "subjects", "initial_weights", f"it is unknown which cases initial_weights was trained on: {error}"
-        )
-        return ()
-    return cases_of_trained_content(parser.get_parsed_content("cases"), split) if split else ()

@@ -22,6 +22,7 @@ from segan_monai.check.configs import (
     used_items,
 )
 from segan_monai.check.contents import read_contents, without_ignored
+from segan_monai.check.initial_weights import check_initial_settings
 from segan_monai.check.leakage import check_duplicates, check_subjects
 from segan_monai.check.learnable import check_learnable
 from segan_monai.check.report import Report, counted
@@ -129,6 +130,7 @@ def _check_built(
     if data is not None:
         data = _usable(data, report)
         _check_data_quickly(data, report)
+    check_initial_settings(trial, report)
     if not quick and data is not None and folder is not None:
         cases = unique_cases(data.parts)
         contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
@@ -186,6 +188,7 @@ def check_cases_before_run(parser: ConfigParser) -> None:
     data = find_run_cases(parser, used, report)
     if data is not None:
         _check_data_quickly(data, report)
+    check_initial_settings(parser, report)
     _raise_first(report)
     for rule in report.rules:
         of_rule = [finding for finding in report.warnings if finding.rule == rule]

@@ -45,22 +45,21 @@ def user_settings(config: dict[str, Any]) -> list[str]:
     return [name for name in above if name != "imports" and not name.startswith("_")]
 
 
-def record_of_training(parser: ConfigParser) -> dict[str, Any]:
-    """Return everything that a training's network depends on and that later runs need.
+def settings_of_training(parser: ConfigParser) -> dict[str, Any]:
+    """Return the settings that belong to the weights of a training, without building its network.
 
-    The settings are all keys that network, preprocessing and inferer refer to, directly or through other items, except
-    paths, ``FREE`` and those of ``ONLY_ON`` that are off; and ``OF_RESULTS``. ``regions`` are the label values by name
-    also if the config has ``"auto"``.
+    They are all keys that network, preprocessing and inferer refer to, directly or through other items, except paths,
+    ``FREE`` and those of ``ONLY_ON`` that are off; and ``OF_RESULTS``. ``regions`` are the label values by name also if
+    the config has ``"auto"``.
 
     Args:
         parser: the parser of the training config.
 
     Returns:
-        ``bundle``, ``settings`` by key, ``network`` (its class), ``preprocessing`` (classes of the transforms, in
-        order) and ``versions``, and ``pretraining`` if it trains without labels; all plain values that JSON can store.
+        Plain values by key.
     """
     config: dict[str, Any] = parser.config  # type: ignore[assignment]
-    preprocessing = "preprocessing" if "preprocessing" in config else "validate::preprocessing"
+    preprocessing = _preprocessing(config)
     referred = _referred_by(parser, ("network_def", preprocessing, "validate::preprocessing", "validate::inferer"))
     settings = {}
     for key in dict.fromkeys([*user_settings(config), *(key for key in config if key in OF_RESULTS)]):
@@ -73,11 +72,31 @@ def record_of_training(parser: ConfigParser) -> dict[str, Any]:
             settings[key] = json.loads(json.dumps(value))
         except TypeError:  # an object, such as a device
             continue
-    steps: Any = parser.get_parsed_content(preprocessing)
+    return settings
+
+
+def _preprocessing(config: dict[str, Any]) -> str:
+    """Return the id of the preprocessing."""
+    return "preprocessing" if "preprocessing" in config else "validate::preprocessing"
+
+
+def record_of_training(parser: ConfigParser) -> dict[str, Any]:
+    """Return everything that a training's network depends on and that later runs need.
+
+    Args:
+        parser: the parser of the training config.
+
+    Returns:
+        ``bundle``, ``settings`` (see ``settings_of_training``), ``network`` (its class), ``preprocessing`` (classes of
+        the transforms, in order) and ``versions``, and ``pretraining`` if it trains without labels; all plain values
+        that JSON can store.
+    """
+    config: dict[str, Any] = parser.config  # type: ignore[assignment]
+    steps: Any = parser.get_parsed_content(_preprocessing(config))
     root = Path(parser.get_parsed_content("bundle_root")).resolve().name if "bundle_root" in config else ""
     return {
         "bundle": root,
-        "settings": settings,
+        "settings": settings_of_training(parser),
         "network": type(parser.get_parsed_content("network_def")).__name__,
         "preprocessing": [type(step).__name__ for step in getattr(steps, "transforms", steps)],
         "versions": {"segan-monai": _version.__version__, "torch": torch.__version__, "monai": monai.__version__},

@@ -86,6 +86,45 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
             segment nothing.
     """
     file, weights = settings_file(weights), Path(weights)
+    record = _read(weights)
+    if is_of_pretraining(record):
+        raise ConfigError(
+            f"{weights} is of a pre-training: its network reconstructs images and segments nothing. Begin a training "
+            f"with it: --initial_weights {weights}."
+        )
+    for described in _changed(file, record):
+        logger.warning(
+            "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
+            "delete the one here.",
+            described,
+            file,
+            file.name,
+        )
+    return record.get("settings", {})
+
+
+def read_initial_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the settings of weights with which a training begins; those of a pre-training serve, too.
+
+    Args:
+        weights: the file of weights.
+
+    Returns:
+        Config keys and their values; empty for weights without such a file.
+
+    Raises:
+        ConfigError: The file is damaged, or a value is not a plain value.
+    """
+    return _read(Path(weights)).get("settings", {})
+
+
+def _read(weights: Path) -> dict[str, Any]:
+    """Read the record beside weights, whose ``settings`` are plain values; empty if there is none.
+
+    Raises:
+        ConfigError: The file is damaged, or a value is not a plain value.
+    """
+    file = settings_file(weights)
     remedy = f"Copy it again from the training's output folder, or delete it and set the keys of {weights} yourself."
     try:
         record = read_json_object(file, remedy)
@@ -102,23 +141,10 @@ def read_trained_settings(weights: str | os.PathLike[str]) -> dict[str, Any]:
                 f"{file}: the value of '{key}' is {value!r}; expected a plain value, which MONAI does not evaluate (no "
                 f"text that begins with $, @ or %, no key that begins with _). {remedy}"
             )
-    if is_of_pretraining(record):
-        raise ConfigError(
-            f"{weights} is of a pre-training: its network reconstructs images and segments nothing. Begin a training "
-            f"with it: --initial_weights {weights}."
-        )
-    for described in _changed(file, record):
-        logger.warning(
-            "%s has changed since %s was written. If it is of another training, copy the %s of that training too, or "
-            "delete the one here.",
-            described,
-            file,
-            file.name,
-        )
     if record.get("network") == "LSNet" and "slice_size" in settings:
         # earlier versions resized planes to the networks' input, and cut RoIs from that
         settings.setdefault("plane_size", settings["slice_size"])
-    return settings
+    return record
 
 
 def is_of_pretraining(record: Mapping[str, Any]) -> bool:

@@ -44,6 +44,7 @@ def test_the_network_begins_with_the_weights_and_a_resumed_run_with_its_own(trai
     workflow.initialize()
     assert holds(workflow.parser.get_parsed_content("network"), weights_of(first))
     assert SAID not in caplog.text  # the same fold
+    assert "trained with other settings" not in caplog.text
     workflow.run()
     workflow.finalize()
     assert "run #1, else random, seed 0 |" in model_card(BUNDLES / HIPPOCAMPUS, tmp_path / "second")
@@ -55,12 +56,12 @@ def test_the_network_begins_with_the_weights_and_a_resumed_run_with_its_own(trai
     assert "run #1, else random, seed 0 |" in model_card(BUNDLES / HIPPOCAMPUS, tmp_path / "second")
 
 
-def checked(settings, **others):
-    """Warnings of the quick check about subjects."""
+def checked(settings, rule="subjects", **others):
+    """Warnings of the quick check, of one rule."""
     arguments = {"config_file": str(BUNDLES / HIPPOCAMPUS / "configs" / "train.json"), "run_id": "training"}
     report, _ = check_command_line({**arguments, **SMALL_TRAINING, **settings, **others}, quick=True)
     assert not report.errors
-    return [finding.message for finding in report.warnings if finding.rule == "subjects"]
+    return [finding.message for finding in report.warnings if finding.rule == rule]
 
 
 def test_the_check_warns_of_held_out_cases_that_the_weights_have_seen(trained, tmp_path):
@@ -79,6 +80,26 @@ def test_the_check_warns_of_held_out_cases_that_the_weights_have_seen(trained, t
     assert message.startswith("it is unknown which cases initial_weights was trained on: ")
 
 
+def test_the_check_warns_of_other_settings_than_those_of_the_weights(trained, tmp_path):
+    """The weights have the same shape whatever the window, so nothing else would show it."""
+    first, settings = trained
+    settings |= {"output_dir": str(tmp_path / "second"), "initial_weights": str(first)}
+    assert checked(settings, "initial weights") == []
+    other_regions = {"regions": {"front": [1], "back": [2]}}
+    assert checked({**settings, **other_regions}, "initial weights") == []
+    (message,) = checked(settings, "initial weights", intensity_window=[0, 200], slice_axis=2)
+    assert "trained with other settings: intensity_window was None, and is [0, 200] here" in message
+    assert "slice_axis was [2, 1, 0], and is 2 here. Set them alike" in message
+    record = first / "model.json"
+    record.write_text(record.read_text(encoding="utf-8").replace("{", "[", 1), encoding="utf-8")
+    (message,) = checked(settings, "initial weights")
+    assert message.startswith("their settings are unknown: ")
+    record.unlink()
+    assert checked(settings, "initial weights") == []
+
+
 def test_the_check_of_a_resumed_run_does_not_need_the_file(trained, tmp_path):
     first, settings = trained
-    assert checked(settings, output_dir=str(first), resume=True, initial_weights=str(tmp_path / "deleted.pt")) == []
+    deleted = {"output_dir": str(first), "resume": True, "initial_weights": str(tmp_path / "deleted.pt")}
+    assert checked(settings, **deleted) == []
+    assert checked(settings, "initial weights", **deleted, slice_axis=2) == []
