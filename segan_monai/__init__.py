@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from segan_monai import data, engines, handlers, inferers, losses, metrics, networks, quality, transforms
     from segan_monai.data import find_cases, number_of_regions, split_cases
     from segan_monai.earlier_runs import was_restarted
-    from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer, has_fast_bfloat16
+    from segan_monai.engines import AdversarialNormalizationTrainer, LSNetTrainer, SegANTrainer
     from segan_monai.export import load_inferer, load_network, load_preprocessing
     from segan_monai.inferers import NormalizingWindowInferer, RoISliceInferer, VolumeSliceInferer
     from segan_monai.losses import MultiScaleL1Loss, WeightedDiceLoss
     from segan_monai.member_weights import split_files, weight_files
     from segan_monai.metrics import evaluate_case, evaluate_folders
+    from segan_monai.mixed_precision import has_fast_bfloat16
     from segan_monai.networks import (
         DomainDiscriminator,
         LSNet,
@@ -109,7 +110,6 @@ _EXPORTS = {
         "AdversarialNormalizationTrainer",
         "LSNetTrainer",
         "SegANTrainer",
-        "has_fast_bfloat16",
     ),
     "inferers": (
         "NormalizingWindowInferer",
@@ -126,6 +126,7 @@ _EXPORTS = {
         "evaluate_case",
         "evaluate_folders",
     ),
+    "mixed_precision": ("has_fast_bfloat16",),
     "networks": (
         "DomainDiscriminator",
         "LSNet",

@@ -274,6 +274,15 @@ def doubtful_values(values: Values) -> list[str]:
     ]
 
 
+def _output_critic(values: Values, config: Values) -> Problems:
+    """Check that the output critic gets label maps of unlabelled images with a gradient."""
+    if values.get("output_weight") and values.get("unlabeled_statistics"):
+        yield (
+            f"--output_weight {values['output_weight']} with --unlabeled_statistics true: unlabelled images are then "
+            "segmented for their statistics alone, and the critic sees none. Pass one of the two."
+        )
+
+
 def _has(values: Values, *keys: str) -> bool:
     return all(key in values for key in keys)
 
@@ -287,6 +296,7 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _critic_layers,
     _segmentor_loss,
     _unlabeled_terms,
+    _output_critic,
     _class_weights,
     _intensity,
     _mirror_axes,

@@ -7,7 +7,6 @@ from segan_monai.engines.case_evaluator import CaseEvaluator, FailedCasesError
 from segan_monai.engines.domain_adaptation import DomainAdaptationTrainer
 from segan_monai.engines.loss_watch import NonFiniteLossError
 from segan_monai.engines.lsnet import LSNetTrainer, decay_gradient
-from segan_monai.engines.mixed_precision import has_fast_bfloat16
 from segan_monai.engines.parameters import clamp_weights, frozen
 from segan_monai.engines.phased import PhasedTrainer
 from segan_monai.engines.reconstruction import ReconstructionTrainer
@@ -34,7 +33,6 @@ __all__ = [
     "clamp_weights",
     "decay_gradient",
     "frozen",
-    "has_fast_bfloat16",
 ]
 
 AdversarialSegmentationTrainer = PhasedTrainer  # its former name

@@ -48,7 +48,8 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
         **settings: arguments of ``AdversarialNormalizationTrainer``. D and O take part from ``discriminator_start`` on.
 
     Raises:
-        ConfigError: if a term lacks what it needs: unlabelled images, the output critic, or a normalizer.
+        ConfigError: if a term lacks what it needs: unlabelled images, the output critic, or a normalizer; or
+            ``output_weight`` is set together with ``unlabeled_statistics``.
     """
 
     def __init__(
@@ -68,6 +69,11 @@ class DomainAdaptationTrainer(AdversarialNormalizationTrainer):
             raise ConfigError(
                 f"{key} is {needs[key]}, but there are no unlabelled images. Name the domains whose labels are hidden "
                 "in --unlabeled_domains, pass --unlabeled use for cases without a label map, or omit this setting."
+            )
+        if output_weight and unlabeled_statistics:
+            raise ConfigError(
+                f"output_weight is {output_weight} and unlabeled_statistics is true, but then unlabelled images are "
+                "not segmented with a gradient, and the output critic sees none. Pass one of the two."
             )
         if output_weight and (output_critic is None or output_critic_optimizer is None):
             raise ConfigError("output_weight needs an output_critic and its output_critic_optimizer.")

@@ -23,13 +23,13 @@ from segan_monai.engines.compiling import GRAPHS, compile_settings
 from segan_monai.engines.gradient_exchange import GradientExchange
 from segan_monai.engines.loss_watch import LossWatch
 from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
-from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.engines.parameters import running_statistics
 from segan_monai.engines.phase_step import PhaseStep
 from segan_monai.engines.stop_requests import StopRequests
 from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.errors import ConfigError
+from segan_monai.mixed_precision import autocast_dtype
 from segan_monai.processes import average_over_processes, copy_from_first_process
 
 LOOK_EVERY = 10

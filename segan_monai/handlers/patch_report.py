@@ -14,8 +14,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor, nn
 
-from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.json_files import write_json
+from segan_monai.mixed_precision import autocast_dtype
 from segan_monai.processes import gather_objects, process_rank, shard
 
 logger = logging.getLogger(__name__)

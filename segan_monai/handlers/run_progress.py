@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 class RunProgress(ProgressBar):
     """Ignite's ``ProgressBar`` with the loss and the remaining time of the whole run (training), or the current case.
 
+    Beside a bar, the loss is that of the last iteration in which the trainer looks at its terms, see
+    ``PhasedTrainer.look_every``.
+
     The bar itself shows the remaining time of the epoch, validation, evaluation or inference. If stderr is not a
     terminal, such as in a pipe or a batch job, a log line says the same, at most every ``log_seconds``; short epochs
     are silent, because their end is logged. Only rank 0 shows progress. Attach this handler to a trainer before others,
@@ -39,6 +42,7 @@ class RunProgress(ProgressBar):
         self.epoch_started = self.logged = 0.0
         self.started = 0.0
         self.iterations_before = 0
+        self.loss = ""
 
     def attach(self, engine: Engine, **settings: Any) -> None:
         """Register with a trainer or an evaluator."""
@@ -49,7 +53,7 @@ class RunProgress(ProgressBar):
             engine.add_event_handler(Events.ITERATION_COMPLETED, self.log)
             return
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
-        super().attach(engine, output_transform=lambda output: self.named(engine), **settings)
+        super().attach(engine, output_transform=lambda output: self.shown(engine), **settings)
 
     def start_log(self, engine: Engine) -> None:
         """Start the time of an epoch and, once, of the run."""
@@ -80,13 +84,24 @@ class RunProgress(ProgressBar):
     def _reset(self, pbar_total: int | None) -> None:
         self.pbar = self.pbar_cls(total=pbar_total, leave=self.persist, bar_format=self.bar_format, **self.tqdm_kwargs)
 
-    def named(self, engine: Any) -> dict[str, str]:
-        """Return the values shown beside the bar after an iteration."""
+    def shown(self, engine: Any) -> dict[str, str]:
+        """Return the values shown beside the bar, with the loss of the last iteration in which the trainer looks."""
+        return self.named(engine, engine.state.iteration % getattr(engine, "look_every", 1) == 0)
+
+    def named(self, engine: Any, fresh: bool = True) -> dict[str, str]:
+        """Return the values of an iteration by name.
+
+        Args:
+            engine: the trainer or evaluator.
+            fresh: whether to read the loss, for which the host waits for the GPU.
+        """
         output = engine.state.output
         if isinstance(output, dict) and "loss" in output:
             state = engine.state
             done, whole = state.iteration - self.iterations_before, state.max_epochs * state.epoch_length
             left = (time.perf_counter() - self.started) / max(done, 1) * (whole - state.iteration)
-            return {"loss": f"{float(output['loss']):.3g}", "whole run": f"{tqdm.format_interval(left)} left"}
+            if fresh or not self.loss:
+                self.loss = f"{float(output['loss']):.3g}"
+            return {"loss": self.loss, "whole run": f"{tqdm.format_interval(left)} left"}
         cases = [str(item["case"]) for item in engine.state.batch if "case" in item]
         return {"case": cases[-1]} if cases else {}

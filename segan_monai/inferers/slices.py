@@ -14,7 +14,6 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.content import content_box
-from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.errors import ConfigError
 from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.case_statistics import CASE_SLICES, check_share, evenly_spaced, with_case_statistics
@@ -22,6 +21,7 @@ from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.mixed_precision import autocast_dtype
 from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 from segan_monai.transforms.rand_slices import centre_padding, each_axis, neighbouring_slices

@@ -14,12 +14,12 @@ from monai.utils import convert_to_dst_type
 from torch import Tensor
 
 from segan_monai.content import content_box
-from segan_monai.engines.mixed_precision import autocast_dtype
 from segan_monai.inferers.agreement import Agreement, attempt
 from segan_monai.inferers.finite import require_finite_output
 from segan_monai.inferers.members import infer_members
 from segan_monai.inferers.memory import moved, with_less_memory
 from segan_monai.inferers.mirroring import mean_of_mirrored
+from segan_monai.mixed_precision import autocast_dtype
 from segan_monai.networks.ensemble import members_of
 from segan_monai.transforms.mirroring import each_mirror_axis
 

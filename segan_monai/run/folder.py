@@ -44,6 +44,7 @@ TRAINING_FILES = (
     "split.json",
     "model.json",
     "quality.json",
+    "domains.json",
     "history.csv",
     "mlflow_run.json",
     "skipped_cases.csv",

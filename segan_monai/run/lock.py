@@ -126,7 +126,8 @@ def _release(descriptor: int, file: Path, process: int) -> None:
         file.unlink()
     with contextlib.suppress(OSError):
         os.close(descriptor)
-        file.unlink(missing_ok=True)  # Windows cannot remove an open file
+        if sys.platform == "win32":  # cannot remove an open file; elsewhere, another run may have made a new one by now
+            file.unlink(missing_ok=True)
 
 
 def _refusal(file: Path, before: str = "") -> FolderInUseError:

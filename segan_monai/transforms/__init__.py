@@ -30,7 +30,7 @@ from segan_monai.transforms.regions import (
 )
 from segan_monai.transforms.resize_slices import ResizeSlicesd, resize_planes
 from segan_monai.transforms.save_case import SaveCased
-from segan_monai.transforms.save_probabilities import SaveProbabilitiesd, read_probability, region_file_name
+from segan_monai.transforms.save_probabilities import SaveProbabilitiesd, region_file_name
 from segan_monai.transforms.split_normalized import SplitNormalizedd
 from segan_monai.transforms.strong_change import RandStrongChange
 from segan_monai.transforms.tissue_labels import RelabelCased, StripByLabeld
@@ -75,7 +75,6 @@ __all__ = [
     "merged_regions",
     "read_mask",
     "read_photograph",
-    "read_probability",
     "region_file_name",
     "regions_to_label_map",
     "resize_planes",

@@ -66,7 +66,8 @@ def simulate_low_resolution(x: Tensor, zoom: Tensor) -> Tensor:
 def map_by_curves(x: Tensor, levels: Tensor) -> Tensor:
     """Return images (B, N, H, W) mapped by curves with ``levels`` (B, knots), as ``map_intensities`` maps one."""
     inside = x != 0
-    shares = torch.tensor(PERCENTILES, device=x.device) / 100
+    # filled on the device: the host would wait for a copy
+    shares = torch.stack([torch.full((), share / 100, device=x.device) for share in PERCENTILES])
     ends = x.masked_fill(~inside, torch.nan).flatten(1).float().nanquantile(shares, dim=1).nan_to_num(0)
     low, high = ends.to(x.dtype).view(2, -1, 1, 1, 1)
     length = high - low  # 0 in an image of one intensity or none

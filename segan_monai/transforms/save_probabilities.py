@@ -7,10 +7,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -83,12 +81,6 @@ def region_file_name(region: str) -> str:
         'grey_matter'
     """
     return re.sub(r"[^\w.-]+", "_", region)
-
-
-def read_probability(file: Path) -> np.ndarray:
-    """Read a map that ``SaveProbabilitiesd`` wrote, as float32."""
-    image: Any = nibabel.load(file)
-    return image.get_fdata(dtype=np.float32)
 
 
 def _integers(probability: Any) -> Any:

@@ -367,6 +367,11 @@ def test_batches_of_the_size_asked_for(bundle, settings):
     assert found(train(bundle), **settings) == []
 
 
+def test_an_output_critic_without_label_maps():
+    (message,) = found(train(BRAIN), output_weight=0.001, unlabeled_statistics=True, unlabeled_domains=["iSEG"])
+    assert message.startswith("--output_weight 0.001 with --unlabeled_statistics true: ")
+
+
 @pytest.mark.parametrize(("weight", "start"), [(0.0, 1), (1.0, 2)])
 def test_a_segmentor_without_a_loss(weight, start):
     settings = {"supervised_weight": 0, "adversarial_weight": weight, "critic_start": start}

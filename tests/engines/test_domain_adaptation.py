@@ -147,6 +147,8 @@ def test_what_a_term_lacks_is_named(batch, unlabeled):
         make([batch], output_weight=0.1)
     with pytest.raises(ConfigError, match="unlabeled_statistics is True, but there are no unlabelled images"):
         make([batch], unlabeled_statistics=True)
+    with pytest.raises(ConfigError, match=r"output_weight is 0.1 and unlabeled_statistics is true, .* Pass one of the"):
+        make([batch], unlabeled_data_loader=[unlabeled], output_weight=0.1, unlabeled_statistics=True)
     with pytest.raises(ConfigError, match=r"identity_weight is 0.1, but the network has no normalizer"):
         make([batch], identity_weight=0.1, adversarial_weight=0.0, normalizer=False)
     other = {**unlabeled, "image": torch.rand(2, 1, 8, 8, 16)}

@@ -70,6 +70,29 @@ def test_a_training_shows_the_loss_and_what_is_left_of_epoch_and_run():
     assert "<00:00]" in text, "the time left of the epoch"
 
 
+def test_a_bar_reads_the_loss_only_when_the_trainer_looks_at_it():
+    """The host waits for a GPU whose loss it reads."""
+    read = []
+
+    class Loss:
+        def __init__(self, iteration):
+            self.iteration = iteration
+
+        def __float__(self):
+            read.append(self.iteration)
+            return float(self.iteration)
+
+    trainer = Engine(lambda engine, batch: {"loss": Loss(engine.state.iteration)})
+    trainer.look_every = 3
+    with terminal() as seen:
+        RunProgress("training", mininterval=0).attach(trainer)
+        trainer.run([0] * 7)
+    assert read == [1, 3, 6]
+    text = seen.getvalue().decode()
+    assert "loss=6, whole run" in text
+    assert "loss=7" not in text
+
+
 def test_an_evaluation_shows_the_case():
     evaluator = Engine(lambda engine, batch: setattr(engine.state, "batch", batch))
     with terminal() as seen:

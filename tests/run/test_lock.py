@@ -120,6 +120,23 @@ def test_a_forked_process_neither_has_nor_ends_the_lock_of_its_parent(tmp_path):
             assert (tmp_path / LOCK_FILE).is_file()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot remove an open file")
+def test_a_run_that_takes_a_folder_in_the_moment_of_its_release_keeps_it(tmp_path, monkeypatch):
+    """The file is removed before its descriptor is closed, so another run can create and lock a new one in between."""
+    close, held = os.close, contextlib.ExitStack()
+
+    def taken_meanwhile(descriptor):
+        monkeypatch.undo()
+        close(descriptor)
+        held.enter_context(holder(tmp_path))
+
+    with held:
+        with output_folder(tmp_path):
+            monkeypatch.setattr(lock.os, "close", taken_meanwhile)
+        assert (tmp_path / LOCK_FILE).is_file()
+        assert refused(tmp_path)
+
+
 def test_a_damaged_file_names_nobody(tmp_path):
     with holder(tmp_path):
         (tmp_path / LOCK_FILE).write_text("{", encoding="utf-8")

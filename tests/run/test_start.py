@@ -123,7 +123,7 @@ def test_known_overrides_pass_in_every_spelling(tmp_path, monkeypatch):
 def write_run(folder, text="days of training"):
     """The files of a training."""
     folder.mkdir(exist_ok=True)
-    for name in ("last.pt", "model.pt", "history.csv", "split.json", "report.html", "log.txt"):
+    for name in ("last.pt", "model.pt", "domains.json", "history.csv", "split.json", "report.html", "log.txt"):
         (folder / name).write_text(text, encoding="utf-8")
     (folder / "run.json").write_text('{"seed": 1}', encoding="utf-8")
     (folder / "notes.txt").write_text("mine", encoding="utf-8")

@@ -8,10 +8,11 @@ import torch
 
 
 def autocast_dtype(device: torch.device, amp: bool) -> torch.dtype | None:
-    """Return the dtype of mixed precision: bfloat16 if the device supports it, else float16; None without ``amp``."""
+    """Return the dtype of mixed precision, None without ``amp``: bfloat16, or float16 on GPUs that would emulate it."""
     if not amp:
         return None
-    return torch.float16 if device.type == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+    emulates = device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.float16 if emulates else torch.bfloat16
 
 
 def has_fast_bfloat16() -> bool:
