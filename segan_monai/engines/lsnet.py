@@ -16,7 +16,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.losses import loss_of_known_pixels
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine
-from segan_monai.networks.true_boxes import jittered, mean_box_iou, of_whole_objects, with_true_boxes
+from segan_monai.networks.true_boxes import boxes_of_objects, jittered, mean_box_iou, of_whole_objects, with_true_boxes
 
 
 def decay_gradient(tensor: Tensor, factor: float) -> Tensor:
@@ -164,11 +164,12 @@ class LSNetTrainer(PhasedTrainer):
             found = of_images(network.localizer(small), slice(len(target)))
             rois = network.in_input(network.localizer.draw_rois(found), target.shape[2:])
         rois = rois._replace(distances=decay_gradient(rois.distances, self.gradient_decay))
-        iou = mean_box_iou(rois, target)
+        objects = boxes_of_objects(target)
+        iou = mean_box_iou(rois, objects)
         if self.roi_jitter:
             rois = jittered(rois, self.roi_jitter)
         if self.true_box_probability:
-            rois = with_true_boxes(rois, target, self.true_box_probability, self.box_jitter)
+            rois = with_true_boxes(rois, objects, self.true_box_probability, self.box_jitter)
         return rois, self.affine(rois, target), iou
 
     def affine(self, rois: RoIs, image: Tensor) -> Tensor:

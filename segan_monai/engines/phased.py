@@ -47,8 +47,8 @@ class PhasedTrainer(SupervisedTrainer):
     validation. ``RunCheckpoint`` saves the state, and the process exits with status 128 + signal. A second signal stops
     it immediately.
 
-    On a GPU the host does not wait for the device within an iteration, except with float16. It reads loss terms every
-    ten iterations and at the end of an epoch; see ``LossWatch``.
+    On a GPU the host does not wait for the device within an iteration, except with float16, in ``LSNetTrainer``, and
+    with partly known labels. It reads loss terms every ten iterations and at the end of an epoch; see ``LossWatch``.
 
     In a run of several processes:
 

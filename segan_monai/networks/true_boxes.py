@@ -4,14 +4,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from monai.data.box_utils import box_iou
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
 from segan_monai.networks.keypoints import TOUCHING, object_boxes
 from segan_monai.networks.localization import RoIs, from_edges
+
+Boxes = Sequence[Sequence[NDArray]]
+"""Boxes (N, 4) of the objects of each class in each image: left, top, right and bottom edge, in pixels."""
 
 
 def of_whole_objects(label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -42,12 +48,24 @@ def of_whole_objects(label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     return label, known
 
 
-def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> RoIs:
+def boxes_of_objects(label: Tensor) -> Boxes:
+    """Find the boxes of all objects of a batch, with one copy of the label to the host.
+
+    Args:
+        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+
+    Returns:
+        For each image and class, the result of ``object_boxes``.
+    """
+    return [[object_boxes(mask) for mask in of_image] for of_image in (label > 0.5).cpu().numpy()]
+
+
+def with_true_boxes(rois: RoIs, objects: Boxes, share: float, jitter: float) -> RoIs:
     """Replace the RoI of some images by the box of a true object, moved and resized at random [ours].
 
     Args:
         rois: one RoI per image, in order of the images, in pixels of the label.
-        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+        objects: result of ``boxes_of_objects``.
         share: probability of replacing a RoI. Images without object keep theirs.
         jitter: standard deviation of the shift of each edge, as a share of the box's width or height.
 
@@ -55,9 +73,8 @@ def with_true_boxes(rois: RoIs, label: Tensor, share: float, jitter: float) -> R
         One RoI per image. Those that were replaced have a score of 1, and no gradient.
     """
     chosen, rows = [], []
-    for image in (torch.rand(len(label)) < share).nonzero().flatten().tolist():
-        masks = (label[image] > 0.5).cpu().numpy()
-        boxes = [(channel, box) for channel, mask in enumerate(masks) for box in object_boxes(mask)]
+    for image in (torch.rand(len(objects)) < share).nonzero().flatten().tolist():
+        boxes = [(channel, box) for channel, of_class in enumerate(objects[image]) for box in of_class]
         if boxes:
             channel, (x0, y0, x1, y1) = boxes[int(torch.randint(len(boxes), ()))]
             width, height = float(x1 - x0), float(y1 - y0)
@@ -90,21 +107,21 @@ def jittered(rois: RoIs, jitter: float) -> RoIs:
     return rois._replace(distances=rois.distances + jitter * lengths * shift)
 
 
-def mean_box_iou(rois: RoIs, label: Tensor) -> Tensor:
+def mean_box_iou(rois: RoIs, objects: Boxes) -> Tensor:
     """Return the mean IoU of boxes without margin and the nearest true box of their class and image.
 
     Args:
-        rois: RoIs in pixels of the label.
-        label: (B, K, H, W), 0 or 1; each connected component of a class is an object.
+        rois: N RoIs in pixels of the label.
+        objects: result of ``boxes_of_objects``.
 
     Returns:
         A scalar, 0 to 1; RoIs of a class without object in their image do not count. NaN if none counts.
     """
     found = []
-    for image, channel, box in zip(rois.image.tolist(), rois.channel.tolist(), rois.edges().detach(), strict=True):
-        true = torch.from_numpy(object_boxes((label[image, channel] > 0.5).cpu().numpy()))
+    # a box of weights that are not finite is 0; MONAI would raise an error before the loss says so
+    edges = rois.edges().detach().float().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).cpu()
+    for image, channel, box in zip(rois.image.tolist(), rois.channel.tolist(), edges, strict=True):
+        true = torch.from_numpy(objects[image][channel])
         if len(true):
-            # a box of weights that are not finite; MONAI would raise an error before the loss says so
-            drawn = box.float().cpu().nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
-            found.append(float(box_iou(drawn[None], true).max()))
-    return torch.tensor(sum(found) / len(found) if found else torch.nan, device=label.device)
+            found.append(float(box_iou(box[None], true).max()))
+    return torch.tensor(sum(found) / len(found) if found else torch.nan, device=rois.distances.device)

@@ -15,7 +15,7 @@ from segan_monai.errors import ConfigError, DataError
 from segan_monai.losses import CoarseSegmentationLoss, ConsistencyLoss, LocalizationLoss
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
 from segan_monai.networks.roi_recalibration import sample_affine
-from segan_monai.networks.true_boxes import mean_box_iou
+from segan_monai.networks.true_boxes import boxes_of_objects, mean_box_iou
 
 LOSS = DiceFocalLoss(sigmoid=True, squared_pred=True, batch=True, lambda_dice=0.2)
 
@@ -88,7 +88,7 @@ def test_terms_by_hand(batch, unlabeled, kind):
         expected = {
             **trainer.localization_loss((heatmap[:3], distances[:3]), batch["label"]),
             "localizer_consistency": ConsistencyLoss(kind)(heatmap[3:].sigmoid(), taught[0].sigmoid()),
-            "box_iou": mean_box_iou(own, batch["label"]),
+            "box_iou": mean_box_iou(own, boxes_of_objects(batch["label"])),
             "weight_consistency": torch.tensor(0.5),
             "mask": LOSS(logits[:3], sample_affine(batch["label"], own_theta).round()),
             "consistency": ConsistencyLoss(kind)(logits[3:].sigmoid(), mask),

@@ -8,7 +8,7 @@ import torch
 
 from segan_monai.networks import RoIs
 from segan_monai.networks.roi_recalibration import mirrored_affine, roi_affine, sample_affine
-from segan_monai.networks.true_boxes import mean_box_iou, of_whole_objects, with_true_boxes
+from segan_monai.networks.true_boxes import boxes_of_objects, mean_box_iou, of_whole_objects, with_true_boxes
 
 
 def predicted(count):
@@ -25,7 +25,7 @@ def label():
 
 
 def test_boxes_of_true_objects_and_their_class():
-    rois = with_true_boxes(predicted(3), label(), share=1.0, jitter=0.0)
+    rois = with_true_boxes(predicted(3), boxes_of_objects(label()), share=1.0, jitter=0.0)
     assert rois.edges().tolist() == [[30, 10, 50, 20], [6, 6, 8, 8], [2, 4, 8, 8]], "no object, so the predicted box"
     assert (rois.image.tolist(), rois.channel.tolist()) == ([0, 1, 2], [1, 0, 0])
     torch.testing.assert_close(rois.scores, torch.tensor([1.0, 0.3, 1.0]))
@@ -33,21 +33,21 @@ def test_boxes_of_true_objects_and_their_class():
 
 def test_only_predicted_boxes_have_a_gradient():
     rois = predicted(3)
-    with_true_boxes(rois, label(), share=1.0, jitter=0.0).distances.sum().backward()
+    with_true_boxes(rois, boxes_of_objects(label()), share=1.0, jitter=0.0).distances.sum().backward()
     assert rois.distances.grad.sum(1).tolist() == [0, 4, 0]
 
 
 def test_the_share_and_the_jitter():
     torch.manual_seed(0)
     masks = label()[:1].expand(400, -1, -1, -1)
-    found = with_true_boxes(predicted(400), masks, share=0.25, jitter=0.1)
+    found = with_true_boxes(predicted(400), boxes_of_objects(masks), share=0.25, jitter=0.1)
     true = found.edges()[found.scores == 1]
     assert 70 < len(true) < 130
     # 20 wide and 10 high: edges move by 2 and 1 pixels
     spread = true.std(0)
     torch.testing.assert_close(spread, torch.tensor([2.0, 1, 2, 1]), rtol=0.25, atol=0)
     torch.testing.assert_close(true.mean(0), torch.tensor([30.0, 10, 50, 20]), rtol=0, atol=0.6)
-    assert with_true_boxes(predicted(2), masks[:2], share=0.0, jitter=0.1).scores.max() < 1
+    assert with_true_boxes(predicted(2), boxes_of_objects(masks[:2]), share=0.0, jitter=0.1).scores.max() < 1
 
 
 def test_a_mirrored_affine_gives_the_mirrored_roi():
@@ -72,8 +72,8 @@ def test_the_mean_iou_of_boxes():
         torch.ones(3),
     )
     # half of the first box, nothing in the second image, and half of the third
-    assert mean_box_iou(rois, label()).item() == 0.5
-    assert mean_box_iou(predicted(3), torch.zeros(3, 2, 40, 60)).isnan()
+    assert mean_box_iou(rois, boxes_of_objects(label())).item() == 0.5
+    assert mean_box_iou(predicted(3), boxes_of_objects(torch.zeros(3, 2, 40, 60))).isnan()
 
 
 def test_objects_that_touch_unknown_pixels_have_no_known_box():
