@@ -13,6 +13,8 @@ ANALYZE = (".hdr", ".img")
 VOLUMES = (*NIFTI, ".mha", ".nrrd")
 """Extensions of the volumes that are searched for in folders."""
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp")
+OTHER_PICTURES = (".tif", ".tiff", ".gif", ".webp", ".heic")
+"""Extensions of pictures that are not read."""
 
 _EXTENSIONS = re.compile(r"(\.nii|\.nrrd|\.mha|\.mhd|\.npy|\.npz|\.jpe?g|\.png|\.bmp)?(\.gz)?$", re.IGNORECASE)
 

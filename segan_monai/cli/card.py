@@ -36,8 +36,10 @@ def card(
 
     folder, run = find_bundle_or_run(bundle)
     training = run or folder / "models"
-    if not settings_file(weight_files(None, training)[0]).is_file():
-        typer.echo(f"{training} has no weights with a model.json: fields that follow from it are blank", err=True)
+    weights = weight_files(None, training)[0]
+    for needed in (weights, settings_file(weights)):
+        if not needed.is_file():
+            typer.echo(f"{training} has no {needed.name}: fields that follow from it are blank", err=True)
     text = model_card(folder, training, evaluation)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, text)

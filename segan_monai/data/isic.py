@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from pathlib import Path
@@ -11,8 +12,10 @@ from typing import Any
 
 from segan_monai.data.layout import Layout
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import PICTURES, has_ending
+from segan_monai.file_kinds import OTHER_PICTURES, PICTURES, has_ending
 from segan_monai.folders import existing_folder
+
+logger = logging.getLogger(__name__)
 
 # segmentation tasks of the challenges: section, folder of photographs, folder of masks
 _OFFICIAL = (
@@ -24,6 +27,7 @@ _OFFICIAL = (
     ("test", "ISIC2018_Task1-2_Test_Input", "ISIC2018_Task1_Test_GroundTruth"),
 )
 _MASK = re.compile(r"(?P<case>.+?)(_segmentation|_mask|_seg)?\.(png|bmp)", re.IGNORECASE | re.DOTALL)
+_OF_MASKS = (".png", ".bmp")
 _EXPECTED = (
     "ISIC 2017 (ISIC-2017_Training_Data/<case>.jpg, ISIC-2017_Training_Part1_GroundTruth/<case>_segmentation.png), "
     "ISIC 2018 (ISIC2018_Task1-2_Training_Input, ISIC2018_Task1_Training_GroundTruth), "
@@ -76,7 +80,7 @@ def _paired(images: Path, masks: Path | None) -> list[dict[str, Any]]:
         return cases
     names = {path.stem for path in photographs}
     of_case: dict[str, Path] = {}
-    for path in _files(masks, (".png", ".bmp")):
+    for path in _files(masks, _OF_MASKS):
         match = _MASK.fullmatch(path.name)
         case = path.stem if path.stem in names or not match else match["case"]
         if case in of_case:
@@ -95,10 +99,38 @@ def _files(folder: Path, endings: tuple[str, ...]) -> list[Path]:
     return sorted(p for p in folder.iterdir() if has_ending(p, endings) and not p.name.startswith("."))
 
 
+def _with_warnings(folder: Path) -> list[dict[str, Any]]:
+    """Return the cases of a folder, and name in the log what beside them is not read."""
+    cases = isic_cases(folder)
+    for images in sorted({Path(case["image"]).parent for case in cases}):
+        _warn(images, _unread(images), f"photographs end in {', '.join(PICTURES)}; a --datalist may name others")
+    for masks in sorted({Path(case["label"]).parent for case in cases if "label" in case}):
+        unread = [path.name for path in _files(masks, (*PICTURES, *OTHER_PICTURES)) if not has_ending(path, _OF_MASKS)]
+        _warn(masks, unread, f"masks end in {' or '.join(_OF_MASKS)}, because other formats change their values")
+    return cases
+
+
+def _unread(images: Path) -> list[str]:
+    """Return the names of pictures in a folder that are not read, and of subfolders with photographs."""
+    entries = sorted(path for path in images.iterdir() if not path.name.startswith("."))
+    return [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in entries
+        if (path.is_dir() and os.access(path, os.R_OK | os.X_OK) and _files(path, PICTURES))
+        or (path.is_file() and has_ending(path, OTHER_PICTURES))
+    ]
+
+
+def _warn(folder: Path, names: list[str], expected: str) -> None:
+    if names:
+        more = ", ..." if len(names) > 3 else ""
+        logger.warning("%s: omitted %s%s. Expected: %s.", folder, ", ".join(names[:3]), more, expected)
+
+
 PHOTOGRAPHS = Layout(
     name="photographs",
     data_set="ISIC",
     expected=_EXPECTED,
     matches=lambda folder, modalities: not modalities and bool(isic_cases(folder)),
-    cases=lambda folder, *_: isic_cases(folder),
+    cases=lambda folder, *_: _with_warnings(folder),
 )

@@ -15,14 +15,15 @@ import numpy as np
 from segan_monai.data.layout import Layout
 from segan_monai.data.nnunet import by_channel, volumes_in
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending
+from segan_monai.file_kinds import OTHER_PICTURES, PICTURES, VOLUMES, file_id, has_ending
 from segan_monai.volume_files import read_volume
 
 logger = logging.getLogger(__name__)
 
 _LABEL_MAP = re.compile(r".+[_-](seg|segm|segmentation|label|labels|mask|probabilities)", re.IGNORECASE | re.DOTALL)
 _OF_LABELS = re.compile(r"(labels?|masks?|segmentations?)(tr|ts)?", re.IGNORECASE)
-_OTHER_IMAGES = (".mhd", ".nhdr", ".hdr", ".dcm", ".mgz")
+_OTHER_IMAGES = (".mhd", ".nhdr", ".hdr", ".dcm", ".mgz", *PICTURES, *OTHER_PICTURES)
+_OVERLAY = "_overlay.png"  # of an earlier inference
 _MOST_LABELS = 32  # [ours] different values in a label map; an image has more
 
 
@@ -77,7 +78,7 @@ def _other_images(folder: Path) -> list[str]:
         f"{path.name}/" if path.is_dir() else path.name
         for path in entries
         if (path.is_dir() and os.access(path, os.R_OK | os.X_OK) and volumes_in(path))
-        or (path.is_file() and has_ending(path, _OTHER_IMAGES))
+        or (path.is_file() and has_ending(path, _OTHER_IMAGES) and not has_ending(path, _OVERLAY))
     ]
 
 

@@ -99,11 +99,11 @@ class RoIReport:
         self.false_positives = dict.fromkeys(self.regions, 0)
 
     def collect(self, engine: Engine) -> None:
-        """Write the RoIs of each case in an iteration."""
+        """Write the RoIs of each case in an iteration, and add the file to ``saved_files`` of the output."""
         if self.inferer.found is None:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        found = self.inferer.found.numpy()
+        found, outputs = self.inferer.found.numpy(), engine.state.output
         for number, batch in enumerate(cast(list, engine.state.batch)):
             image = batch["image"]
             own, shown = np.asarray(image.meta["original_affine"], float), np.asarray(image.affine.cpu(), float)
@@ -116,7 +116,10 @@ class RoIReport:
                 "_desc_": "bounds: continuous voxel indices of the input, 0 is the outer edge of the first; mm: RAS+",
                 "rois": rois,
             }
-            write_json(self.output_dir / f"{name}_rois.json", content)
+            file = self.output_dir / f"{name}_rois.json"
+            write_json(file, content)
+            output: dict[str, Any] = outputs[number] if isinstance(outputs, list) and number < len(outputs) else {}
+            output["saved_files"] = [*output.get("saved_files", ()), str(file)]
             if self.compare:
                 listed = batch.get("labelled_regions", self.regions)
                 self._compare(rois, batch["label"][0].cpu().numpy(), axis, listed)

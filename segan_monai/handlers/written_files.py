@@ -18,6 +18,7 @@ KINDS = {
     "_probabilities": "probabilities",
     "_probability_": "probability of a region",
     "_normalized": "normalized image",
+    "_rois": "regions of interest",
 }
 
 

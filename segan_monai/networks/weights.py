@@ -14,6 +14,12 @@ from segan_monai.errors import ConfigError
 from segan_monai.finite import is_finite
 
 
+def _of_overlays(folder: Path) -> str:
+    """Return a sentence on weights that a bundle includes for an overlay, in a folder of its name; empty for none."""
+    names = [path.name for path in sorted(folder.glob("*")) if any(path.glob("**/model.pt"))]
+    return f" {folder} has weights for other inputs: add --overlay {' or --overlay '.join(names)}." if names else ""
+
+
 def read_checkpoint(file: str | Path) -> dict[str, Any]:
     """Read a checkpoint to the CPU without executing any code in it.
 
@@ -26,7 +32,7 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         here = f", such as --ckpt_dir {trained}" if (trained / "model.pt").is_file() else ""
         raise ConfigError(
             f"{file}: no such file; expected trained weights. Train first (run training), or set --ckpt_dir to the "
-            f"folder that contains model.pt{here}."
+            f"folder that contains model.pt{here}.{_of_overlays(Path(file).parent)}"
         )
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,17 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segan_monai.errors import ConfigError, DataError, missing_file, unreadable
 from segan_monai.file_kinds import is_picture
 from segan_monai.transforms.case_loader import Header
 from segan_monai.transforms.load_case import LoadCased
 
+logger = logging.getLogger(__name__)
+
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
+_FAT, _WATER = -50, 0  # Hounsfield units that every CT of a body has values below and above
 _BACKGROUND = 127  # highest grey value in a mask picture that is not the organ
 _GREY_TOLERANCE = 16  # maximum channel difference, as caused by lossy compression
 
@@ -27,10 +31,11 @@ _GREY_TOLERANCE = 16  # maximum channel difference, as caused by lossy compressi
 class LoadCTd(LoadCased):
     """Load a CT volume, or a picture of an axial slice as a volume of one slice.
 
-    Volumes are loaded as by ``LoadCased``. Grey values 0 to 255 of a picture are mapped to the Hounsfield units of its
-    window, and its axes determine the affine, so later transforms treat both alike. The pixel spacing of a picture is
-    unknown and set to 1 mm. A mask picture is 1 where its grey value exceeds 127, which is robust to lossy JPEG. Pixels
-    of exactly ``ignore_label`` (at most 127) keep that value, which needs a lossless picture such as PNG.
+    Volumes are loaded as by ``LoadCased``. Pictures are turned as their EXIF orientation says. Grey values 0 to 255 of
+    a picture are mapped to the Hounsfield units of its window, and its axes determine the affine, so later transforms
+    treat both alike. The pixel spacing of a picture is unknown and set to 1 mm. A mask picture is 1 where its grey
+    value exceeds 127, which is robust to lossy JPEG. Pixels of exactly ``ignore_label`` (at most 127) keep that value,
+    which needs a lossless picture such as PNG.
 
     Args:
         keys: the image first, then label maps on its grid.
@@ -38,6 +43,8 @@ class LoadCTd(LoadCased):
         picture_axes: directions of the columns and rows of a picture: ``LP`` for the radiological view, ``LA`` if it is
             upside down (the back on top).
         ignore_label: value of pixels whose label is unknown; None for none.
+        hounsfield: whether to warn of volumes whose values are not Hounsfield units.
+        of_pictures: whether to warn of volumes, because the network was trained on pictures.
         **settings: arguments of ``LoadCased``.
 
     Returns:
@@ -57,6 +64,8 @@ class LoadCTd(LoadCased):
         picture_window: Sequence[float] = (0.0, 255.0),
         picture_axes: str = "LP",
         ignore_label: int | None = None,
+        hounsfield: bool = False,
+        of_pictures: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(keys, num_channels=settings.pop("num_channels", 1), **settings)
@@ -70,6 +79,8 @@ class LoadCTd(LoadCased):
             raise ConfigError(f"picture_window is {list(picture_window)}; expected two Hounsfield units, lower first.")
         self.picture_window = (float(picture_window[0]), float(picture_window[1]))
         self.ignore_label = ignore_label
+        self.hounsfield = hounsfield
+        self.of_pictures = of_pictures
         self.affine = torch.zeros(4, 4, dtype=torch.float64)
         self.affine[2, 2] = self.affine[3, 3] = 1
         for column, (axis, sign) in enumerate(directions):
@@ -79,6 +90,8 @@ class LoadCTd(LoadCased):
         """Load and check the keys; everything else in ``data`` is kept."""
         pictures = {key: is_picture(data.get(key)) for key in self.keys}
         case = super().__call__(data)
+        if self.keys[0] in case and not pictures[self.keys[0]]:
+            self._warn(case.get("case"), case[self.keys[0]])
         lower, upper = self.picture_window
         for key, from_picture in pictures.items():
             if not from_picture:
@@ -89,6 +102,27 @@ class LoadCTd(LoadCased):
             else:
                 loaded.set_array(_mask(loaded, self.ignore_label))
         return case
+
+    def _warn(self, name: Any, volume: MetaTensor) -> None:
+        """Log what a volume makes doubtful."""
+        values = volume.as_tensor()
+        lowest, highest = float(values.min()), float(values.max())
+        if self.of_pictures:
+            logger.warning(
+                "case %s is a volume, but the network was trained on slices saved as pictures, whose window and pixel "
+                "size are others: look at the result, and train a network on volumes",
+                name,
+            )
+        if self.hounsfield and (lowest > _FAT or highest < _WATER):
+            logger.warning(
+                "case %s has values from %g to %g; expected Hounsfield units: fat and air below %d, tissue above %d. "
+                "Subtract an offset such as 1024, or set --hu_window to what fits.",
+                name,
+                lowest,
+                highest,
+                _FAT,
+                _WATER,
+            )
 
     def _seen(self, header: Header) -> Header:
         if not header.is_picture:
@@ -102,8 +136,7 @@ class LoadCTd(LoadCased):
             raise missing_file(file)
         try:
             with Image.open(file) as opened:
-                opened.load()
-                pixels = _grey(opened)
+                pixels = _grey(ImageOps.exif_transpose(opened), file)
         except DataError:
             raise
         except Exception as error:  # PIL raises OSError, SyntaxError, ValueError, struct.error, ...
@@ -118,15 +151,15 @@ class LoadCTd(LoadCased):
         return MetaTensor(torch.from_numpy(pixels.T.astype(np.float32))[None, :, :, None], meta=meta)
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    """Return the displayed grey values (rows, columns) of a picture, in uint8.
+def _grey(picture: Image.Image, file: Path) -> np.ndarray:
+    """Return the grey values (rows, columns) of a picture, in uint8.
 
     Pictures of 1 bit become 0 and 255. Pictures with a palette or colour channels must be grey within the tolerance;
     pictures with an alpha channel must be opaque.
     """
     if picture.mode in ("1", "L"):
         return np.asarray(picture.convert("L"))
-    what = f"{picture.filename} is a picture of mode {picture.mode}"
+    what = f"{file} is a picture of mode {picture.mode}"
     if picture.mode not in ("LA", "RGB", "RGBA", "P", "PA"):  # 16 or 32 bits, CMYK, ...
         raise DataError(
             f"{what} that is not grey with 8 bits. Expected a windowed slice of CT or a mask of 0 and 255; use NIfTI "

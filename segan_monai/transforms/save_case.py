@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 from monai.transforms import SaveImaged
 
+from segan_monai.errors import DataError
 from segan_monai.files import cannot_write, whole_file
 from segan_monai.transforms.input_grid_writer import InputGridWriter
 
@@ -32,6 +34,7 @@ class SaveCased(SaveImaged):
 
     Raises:
         OutputError: on call, if a file cannot be written.
+        DataError: on call, if the format cannot hold the result.
     """
 
     def __init__(
@@ -59,7 +62,19 @@ class SaveCased(SaveImaged):
                 try:
                     saver(case[key], filename=str(temporary).removesuffix(saver.output_ext))
                 except RuntimeError as error:  # holds the writer's own error as text only
-                    raise cannot_write(file, str(error).strip().splitlines()[-1]) from error
+                    reason = str(error).strip().splitlines()[-1]
+                    if _is_of_system(reason):
+                        raise cannot_write(file, reason) from error
+                    raise DataError(
+                        f"{file}: the result of shape {tuple(case[key].shape)} cannot be written as "
+                        f"{saver.output_ext} ({reason}). Expected an image that this format can hold."
+                    ) from error
             saved.append(str(file))
         case["saved_files"] = saved
         return case
+
+
+def _is_of_system(text: str) -> bool:
+    """Return whether the text of an error, ``type: message``, is of an ``OSError``: no space left, and the like."""
+    kind = getattr(builtins, text.partition(":")[0].rpartition(".")[2].strip(), None)
+    return isinstance(kind, type) and issubclass(kind, OSError)

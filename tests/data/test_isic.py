@@ -92,6 +92,16 @@ def test_photograph_without_mask(official, caplog):
     assert "cases without label map: ISIC_0000003" in caplog.text
 
 
+def test_what_is_not_read_is_named(tmp_path, caplog):
+    touch(tmp_path / "images", "a.jpg", "b.jpg", "c.tif")
+    touch(tmp_path / "images" / "more", "d.jpg")
+    touch(tmp_path / "masks", "a_segmentation.png", "b_segmentation.jpg")
+    labelled = [case["case"] for case in find_cases(tmp_path) if "label" in case]
+    assert labelled == ["a"]
+    assert f"{tmp_path / 'images'}: omitted c.tif, more/. Expected: photographs end in .jpg," in caplog.text
+    assert f"{tmp_path / 'masks'}: omitted b_segmentation.jpg. Expected: masks end in .png or .bmp" in caplog.text
+
+
 def test_mask_without_photograph(official):
     (official / "ISIC-2017_Training_Data/ISIC_0000003.jpg").unlink()
     with pytest.raises(DataError, match=r"ISIC_0000003_segmentation\.png has no photograph: 1 of 5 masks .*: add the"):

@@ -22,6 +22,14 @@ def test_label_maps_beside_images_are_no_images(ending, tmp_path, caplog):
     assert f"{tmp_path}: omitted 2 label maps: a{ending}.nii.gz, b{ending}.nrrd" in caplog.text
 
 
+def test_pictures_beside_volumes_are_named(tmp_path, caplog):
+    for name in ("a.nii.gz", "a_overlay.png", "slice.jpg", "scan.tif"):
+        (tmp_path / name).touch()
+    assert names_of(find_cases(tmp_path)) == ["a"]
+    assert f"{tmp_path}: omitted scan.tif, slice.jpg. Cases are files" in caplog.text
+    assert "overlay" not in caplog.text
+
+
 def test_words_that_only_begin_like_these_are_names_of_images(tmp_path):
     for name in ("a_segovia.nii.gz", "seg.nii.gz", "masked.nii.gz", "_seg_a.nii.gz"):
         (tmp_path / name).touch()

@@ -47,9 +47,11 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
     inferer(shown["image"][None], known())
     report = RoIReport(tmp_path, inferer, {"organ": [1]}, compare=True)
     (tmp_path / "summary.json").write_text('{"regions": {"organ": {}}}', encoding="utf-8")
-    engine = SimpleNamespace(state=SimpleNamespace(batch=[{"case": "b", "image": shown["image"], "label": label}]))
+    state = SimpleNamespace(batch=[{"case": "b", "image": shown["image"], "label": label}], output=[{}])
+    engine = SimpleNamespace(state=state)
     report.start(engine)
     report.collect(engine)
+    assert state.output == [{"saved_files": [str(tmp_path / "b_rois.json")]}]
     report.write(engine)
     content = json.loads((tmp_path / "b_rois.json").read_text(encoding="utf-8"))
     where = np.argwhere(label[0].numpy() == 1)

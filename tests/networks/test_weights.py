@@ -34,6 +34,14 @@ def test_a_missing_file_says_how_to_get_one(tmp_path):
         load_weights(SegANSegmentor(1, 1, 4), tmp_path / "model.pt")
 
 
+def test_a_missing_file_names_the_overlays_with_weights(tmp_path):
+    folder = tmp_path / "models" / "ct_pictures" / "fold_0"
+    folder.mkdir(parents=True)
+    torch.save({}, folder / "model.pt")
+    with pytest.raises(ConfigError, match=r"models has weights for other inputs: add --overlay ct_pictures\."):
+        load_weights(SegANSegmentor(1, 1, 4), tmp_path / "models" / "model.pt")
+
+
 def test_a_truncated_file(tmp_path):
     file = tmp_path / "model.pt"
     torch.save(SegANSegmentor(1, 1, 4).state_dict(), file)

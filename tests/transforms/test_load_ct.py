@@ -74,6 +74,41 @@ def test_volumes_are_loaded_as_they_are(tmp_path, write_volume, oblique):
     assert case["label"].sum() == (volume > 0).sum()
 
 
+def test_a_picture_is_turned_as_its_orientation_says(pictures, tmp_path):
+    """The mask was drawn on what a viewer shows."""
+    with Image.open(pictures["image"]) as picture:
+        exif = picture.getexif()
+        exif[0x0112] = 6  # to be turned a quarter clockwise
+        shown = picture.transpose(Image.Transpose.ROTATE_270)
+        picture.save(tmp_path / "turned.png", exif=exif)
+    shown.save(tmp_path / "shown.png")
+    turned, expected = (LoadCTd("image")({"image": str(tmp_path / f"{name}.png")}) for name in ("turned", "shown"))
+    assert turned["image"].shape == (1, 5, 7, 1)
+    assert torch.equal(turned["image"].as_tensor(), expected["image"].as_tensor())
+
+
+@pytest.mark.parametrize(("offset", "said"), [(0, False), (1024, True), (-1500, True)])
+def test_values_that_are_no_hounsfield_units_are_named(offset, said, tmp_path, write_volume, caplog):
+    values = np.linspace(-1000, 1000, 60, dtype=np.float32).reshape(5, 4, 3) + offset
+    write_volume(tmp_path / "ct.nii.gz", values)
+    case = {"case": "a", "image": str(tmp_path / "ct.nii.gz")}
+    LoadCTd("image", hounsfield=True)(case)
+    text = f"case a has values from {-1000 + offset} to {1000 + offset}; expected Hounsfield units"
+    assert (text in caplog.text) == said
+    caplog.clear()
+    LoadCTd("image")(case)
+    assert not caplog.text
+
+
+def test_volumes_for_a_network_of_pictures_are_named(pictures, tmp_path, write_volume, caplog):
+    load = LoadCTd("image", of_pictures=True, hounsfield=True)
+    load({key: pictures[key] for key in ("case", "image")})
+    assert not caplog.text
+    write_volume(tmp_path / "ct.nii.gz", np.linspace(-900, 900, 60, dtype=np.float32).reshape(5, 4, 3))
+    load({"case": "a", "image": str(tmp_path / "ct.nii.gz")})
+    assert "case a is a volume, but the network was trained on slices saved as pictures" in caplog.text
+
+
 def test_bad_pictures_are_named(pictures, tmp_path):
     load = LoadCTd()
     with pytest.raises(DataError, match=r"none\.jpg: there is no such file"):

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import SaveImaged
 from PIL import Image
 
-from segan_monai.errors import OutputError
+from segan_monai.errors import DataError, OutputError
 from segan_monai.transforms import SaveCased
 
 
@@ -49,6 +49,15 @@ def test_where_nothing_can_be_written_the_file_is_named(tmp_path, oblique):
     save = SaveCased("pred", output_dir=tmp_path, output_postfix="seg", output_dtype=torch.uint8)
     with pytest.raises(OutputError, match=r"patient.7_seg.nii.gz cannot be written \(IsADirectoryError.*Free space"):
         save(case(oblique))
+
+
+def test_a_result_that_a_format_cannot_hold_is_no_fault_of_the_disk(tmp_path):
+    """Others go on, while a full disk ends the run."""
+    save = SaveCased(
+        "pred", output_dir=tmp_path, output_postfix="seg", output_ext=".png", output_dtype=torch.uint8, resample=False
+    )
+    with pytest.raises(DataError, match=r"7_seg\.png: the result of shape \(1, 6, 1\) cannot be written as \.png"):
+        save(case(np.eye(4), (1, 6, 1)))
 
 
 def test_servers_that_take_out_what_saves_know_it():
