@@ -168,4 +168,4 @@ def test_the_command_says_how_many_fields_are_left(bundle, tmp_path):
     assert done.exit_code == 0, done.output
     blanks = file.read_text(encoding="utf-8").count(BLANK) - 1
     assert f"{blanks} fields are to be filled in" in " ".join(done.output.split())
-    assert f"{bundle / 'models'} has no weights with a model.json" in done.stderr
+    assert f"{bundle / 'models'} has no model.json: fields that follow from it are blank" in done.stderr
