@@ -183,7 +183,7 @@ def steps_on_images(bundle, name):
     for step in steps:
         if "image" in ensure_tuple(step["keys"]) and step["_target_"] not in WITH_LABELS:
             step["_target_"] = step["_target_"].removeprefix("Isolated")
-            found.append({key: value for key, value in step.items() if key not in OF_LABELS})
+            found.append({key: value for key, value in step.items() if key not in {*OF_LABELS, "of_pictures"}})
     return found
 
 
