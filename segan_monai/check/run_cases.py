@@ -111,7 +111,15 @@ def _seen(parser: ConfigParser, report: Report) -> Sequence[Case]:
     if parser.get("subset") != "held_out" or "split_file" not in parser:
         return ()
     split_file = built(parser, "split_file", "subjects", report)[1]
-    splits = [read_split(file) for file in ensure_tuple(split_file or ()) if Path(file).is_file()]
+    files = ensure_tuple(split_file or ())
+    splits = [read_split(file) for file in files if Path(file).is_file()]
+    if files and not splits:
+        report.warning(
+            "subjects",
+            "split_file",
+            f"{files[0]} does not exist, so it is unknown which cases the weights were trained on, and all are "
+            "evaluated. Copy it beside the weights, or judge on cases that they cannot have seen.",
+        )
     cases: list[dict[str, Any]] = parser.get_parsed_content("cases") if splits else []
     names = {case["case"] for split in splits for case in cases_of_part(cases, split, "training")}
     return [case for case in cases if case["case"] in names]

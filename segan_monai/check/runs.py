@@ -130,7 +130,8 @@ def _check_built(
     if data is not None:
         data = _usable(data, report)
         _check_data_quickly(data, report)
-    check_initial_settings(trial, report)
+    if not report.errors:
+        check_initial_settings(trial, report)
     if not quick and data is not None and folder is not None:
         cases = unique_cases(data.parts)
         contents = read_contents(cases, data.loader, data.settings, folder / "cases.jsonl", processes)
@@ -188,8 +189,8 @@ def check_cases_before_run(parser: ConfigParser) -> None:
     data = find_run_cases(parser, used, report)
     if data is not None:
         _check_data_quickly(data, report)
-    check_initial_settings(parser, report)
     _raise_first(report)
+    check_initial_settings(parser, report)
     for rule in report.rules:
         of_rule = [finding for finding in report.warnings if finding.rule == rule]
         if of_rule:

@@ -13,6 +13,7 @@ from typing import Any
 from segan_monai.case_names import with_case_names
 from segan_monai.data.cases import find_cases, refuse_dicom
 from segan_monai.data.unlabeled import by_label, count_text, omit_unlabelled
+from segan_monai.data.unread import warn_of_unread
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending, is_picture
 from segan_monai.folders import existing_images
@@ -75,6 +76,7 @@ def ct_cases(
         )
     else:
         cases = _paired(root / "images", next((root / n for n in _MASK_FOLDERS if (root / n).is_dir()), None))
+        warn_of_unread(root / "images", _FILES)
         cases = [with_case_names(case) for case in cases]
         labelled, unlabelled = by_label(cases)
         numbers = f", {count_text(len(labelled), len(unlabelled))}" if unlabelled else ""

@@ -4,18 +4,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.layout import Layout
+from segan_monai.data.unread import warn, warn_of_unread
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import OTHER_PICTURES, PICTURES, has_ending
 from segan_monai.folders import existing_folder
-
-logger = logging.getLogger(__name__)
 
 # segmentation tasks of the challenges: section, folder of photographs, folder of masks
 _OFFICIAL = (
@@ -103,28 +101,11 @@ def _with_warnings(folder: Path) -> list[dict[str, Any]]:
     """Return the cases of a folder, and name in the log what beside them is not read."""
     cases = isic_cases(folder)
     for images in sorted({Path(case["image"]).parent for case in cases}):
-        _warn(images, _unread(images), f"photographs end in {', '.join(PICTURES)}; a --datalist may name others")
+        warn_of_unread(images, PICTURES)
     for masks in sorted({Path(case["label"]).parent for case in cases if "label" in case}):
         unread = [path.name for path in _files(masks, (*PICTURES, *OTHER_PICTURES)) if not has_ending(path, _OF_MASKS)]
-        _warn(masks, unread, f"masks end in {' or '.join(_OF_MASKS)}, because other formats change their values")
+        warn(masks, unread, f"Masks end in {' or '.join(_OF_MASKS)}, because other formats change their values")
     return cases
-
-
-def _unread(images: Path) -> list[str]:
-    """Return the names of pictures in a folder that are not read, and of subfolders with photographs."""
-    entries = sorted(path for path in images.iterdir() if not path.name.startswith("."))
-    return [
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in entries
-        if (path.is_dir() and os.access(path, os.R_OK | os.X_OK) and _files(path, PICTURES))
-        or (path.is_file() and has_ending(path, OTHER_PICTURES))
-    ]
-
-
-def _warn(folder: Path, names: list[str], expected: str) -> None:
-    if names:
-        more = ", ..." if len(names) > 3 else ""
-        logger.warning("%s: omitted %s%s. Expected: %s.", folder, ", ".join(names[:3]), more, expected)
 
 
 PHOTOGRAPHS = Layout(

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -14,16 +13,15 @@ import numpy as np
 
 from segan_monai.data.layout import Layout
 from segan_monai.data.nnunet import by_channel, volumes_in
+from segan_monai.data.unread import OTHER_IMAGES, warn_of_unread
 from segan_monai.errors import DataError
-from segan_monai.file_kinds import OTHER_PICTURES, PICTURES, VOLUMES, file_id, has_ending
+from segan_monai.file_kinds import PICTURES, VOLUMES, file_id, has_ending
 from segan_monai.volume_files import read_volume
 
 logger = logging.getLogger(__name__)
 
 _LABEL_MAP = re.compile(r".+[_-](seg|segm|segmentation|label|labels|mask|probabilities)", re.IGNORECASE | re.DOTALL)
 _OF_LABELS = re.compile(r"(labels?|masks?|segmentations?)(tr|ts)?", re.IGNORECASE)
-_OTHER_IMAGES = (".mhd", ".nhdr", ".hdr", ".dcm", ".mgz", *PICTURES, *OTHER_PICTURES)
-_OVERLAY = "_overlay.png"  # of an earlier inference
 _MOST_LABELS = 32  # [ours] different values in a label map; an image has more
 
 
@@ -59,27 +57,8 @@ def plain_cases(folder: Path, channels: int, keep_incomplete: bool = False) -> l
         omitted = [name for name in volumes if name not in images]
         more = ", ..." if len(omitted) > 3 else ""
         logger.warning("%s: omitted %d label maps: %s%s", folder, len(omitted), ", ".join(omitted[:3]), more)
-    if others := _other_images(folder):
-        more = ", ..." if len(others) > 3 else ""
-        logger.warning(
-            "%s: omitted %s%s. Cases are files in the folder itself that end in %s; a --datalist may name others.",
-            folder,
-            ", ".join(others[:3]),
-            more,
-            ", ".join(VOLUMES),
-        )
+    warn_of_unread(folder, VOLUMES, (*OTHER_IMAGES, *PICTURES))
     return _grouped(folder, images, channels, keep_incomplete)
-
-
-def _other_images(folder: Path) -> list[str]:
-    """Return the names of other images in a folder, and of subfolders with images."""
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    return [
-        f"{path.name}/" if path.is_dir() else path.name
-        for path in entries
-        if (path.is_dir() and os.access(path, os.R_OK | os.X_OK) and volumes_in(path))
-        or (path.is_file() and has_ending(path, _OTHER_IMAGES) and not has_ending(path, _OVERLAY))
-    ]
 
 
 def _looks_like_labels(file: Path) -> bool:

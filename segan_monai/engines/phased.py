@@ -30,7 +30,7 @@ from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.errors import ConfigError
 from segan_monai.mixed_precision import autocast_dtype
-from segan_monai.processes import average_over_processes, copy_from_first_process
+from segan_monai.processes import average_over_processes, copy_from_first_process, gather_objects
 
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
@@ -47,8 +47,9 @@ class PhasedTrainer(SupervisedTrainer):
     validation. ``RunCheckpoint`` saves the state, and the process exits with status 128 + signal. A second signal stops
     it immediately.
 
-    On a GPU the host does not wait for the device within an iteration, except with float16, in ``LSNetTrainer``, and
-    with partly known labels. It reads loss terms every ten iterations and at the end of an epoch; see ``LossWatch``.
+    On a GPU the host does not wait for the device within an iteration, except with float16, in ``LSNetTrainer``, with
+    partly known labels, and with critics of unlabelled images in several processes. It reads loss terms every ten
+    iterations and at the end of an epoch; see ``LossWatch``.
 
     In a run of several processes:
 
@@ -165,7 +166,8 @@ class PhasedTrainer(SupervisedTrainer):
         self.add_event_handler(last, lambda: self.losses.look())
         statistics = (*deployed, *adversaries.values())
         self.add_event_handler(last, lambda: average_over_processes(running_statistics(*statistics)))
-        self.autocast_dtype = autocast_dtype(self.state.device, amp)
+        dtypes = gather_objects(autocast_dtype(self.state.device, amp))  # unlike GPUs need one scale of gradients
+        self.autocast_dtype = torch.float16 if torch.float16 in dtypes else dtypes[0]
         self.scalers: dict[str, torch.amp.GradScaler] = {}
         # a gradient scaler waits for the device in each step anyway
         self.look_every = LOOK_EVERY if device.type == "cuda" and self.autocast_dtype != torch.float16 else 1

@@ -10,13 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
+from segan_monai.bundles_by_name import CONFIGS
 from segan_monai.errors import ConfigError
 from segan_monai.finite import is_finite
 
 
 def _of_overlays(folder: Path) -> str:
     """Return a sentence on weights that a bundle includes for an overlay, in a folder of its name; empty for none."""
-    names = [path.name for path in sorted(folder.glob("*")) if any(path.glob("**/model.pt"))]
+    configs = (folder.parent / "configs", CONFIGS)
+    names = [
+        path.name
+        for path in sorted(folder.glob("*"))
+        if any((of / f"{path.name}.json").is_file() for of in configs)
+        and ((path / "model.pt").is_file() or any(path.glob("fold_*/model.pt")))
+    ]
     return f" {folder} has weights for other inputs: add --overlay {' or --overlay '.join(names)}." if names else ""
 
 

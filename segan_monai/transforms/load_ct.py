@@ -23,7 +23,7 @@ from segan_monai.transforms.load_case import LoadCased
 logger = logging.getLogger(__name__)
 
 _WORLD = {"L": (0, -1.0), "R": (0, 1.0), "P": (1, -1.0), "A": (1, 1.0)}  # RAS+
-_FAT, _WATER = -50, 0  # Hounsfield units that every CT of a body has values below and above
+_FAT, _WATER = -50, 0  # Hounsfield units that nearly every CT of a body has values below and above
 _BACKGROUND = 127  # highest grey value in a mask picture that is not the organ
 _GREY_TOLERANCE = 16  # maximum channel difference, as caused by lossy compression
 
@@ -81,6 +81,7 @@ class LoadCTd(LoadCased):
         self.ignore_label = ignore_label
         self.hounsfield = hounsfield
         self.of_pictures = of_pictures
+        self.warned: set[Any] = set()
         self.affine = torch.zeros(4, 4, dtype=torch.float64)
         self.affine[2, 2] = self.affine[3, 3] = 1
         for column, (axis, sign) in enumerate(directions):
@@ -90,7 +91,7 @@ class LoadCTd(LoadCased):
         """Load and check the keys; everything else in ``data`` is kept."""
         pictures = {key: is_picture(data.get(key)) for key in self.keys}
         case = super().__call__(data)
-        if self.keys[0] in case and not pictures[self.keys[0]]:
+        if self.keys[0] in case and not pictures[self.keys[0]] and case.get("case") not in self.warned:
             self._warn(case.get("case"), case[self.keys[0]])
         lower, upper = self.picture_window
         for key, from_picture in pictures.items():
@@ -104,7 +105,8 @@ class LoadCTd(LoadCased):
         return case
 
     def _warn(self, name: Any, volume: MetaTensor) -> None:
-        """Log what a volume makes doubtful."""
+        """Log what makes the result of a volume doubtful, once per case."""
+        self.warned.add(name)
         values = volume.as_tensor()
         lowest, highest = float(values.min()), float(values.max())
         if self.of_pictures:
@@ -116,7 +118,8 @@ class LoadCTd(LoadCased):
         if self.hounsfield and (lowest > _FAT or highest < _WATER):
             logger.warning(
                 "case %s has values from %g to %g; expected Hounsfield units: fat and air below %d, tissue above %d. "
-                "Subtract an offset such as 1024, or set --hu_window to what fits.",
+                "Subtract an offset such as 1024. For other values, set --hu_window to a window that begins at 0 or "
+                "above, or to null.",
                 name,
                 lowest,
                 highest,

@@ -13,7 +13,7 @@ import torch
 
 from segan_monai.check.runs import check_command_line
 from segan_monai.report.card import model_card
-from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS, SMALL_TRAINING, make_workflow, run_workflow
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SMALL_TRAINING, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 SMALLEST = {"num_levels": 2, "neighbours": 1}
@@ -96,6 +96,15 @@ def test_the_check_warns_of_other_settings_than_those_of_the_weights(trained, tm
     assert message.startswith("their settings are unknown: ")
     record.unlink()
     assert checked(settings, "initial weights") == []
+
+
+def test_unreadable_data_are_the_error_whatever_the_initial_weights(trained, tmp_path):
+    """The regions of BraTS are detected from the cases, so the settings of the training need them, too."""
+    (tmp_path / "no cases").mkdir()
+    arguments = {"config_file": str(BUNDLES / BRATS / "configs" / "train.json"), "run_id": "training"}
+    arguments |= {"dataset_dir": str(tmp_path / "no cases"), "output_dir": str(tmp_path / "second")}
+    report, _ = check_command_line({**arguments, "initial_weights": str(trained[0])}, quick=True)
+    assert [finding.rule for finding in report.errors] == ["data set"]
 
 
 def test_the_check_of_a_resumed_run_does_not_need_the_file(trained, tmp_path):

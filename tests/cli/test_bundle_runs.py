@@ -86,6 +86,9 @@ def test_a_run_gives_its_bundle_and_its_weights(elsewhere):
     assert (found["ckpt_dir"], found["output_dir"]) == ("my_run", "my_run_inference")
     with pytest.raises(ConfigError, match=r"train takes a bundle.*add --output-dir my_run --resume true"):
         run_arguments("train", "my_run", Path("data"), None, (), {})
+    (run / "run.json").rename(run / "model.json")
+    with pytest.raises(ConfigError, match=r"my_run is a folder of weights; .* train \S+ data --initial_weights my_run"):
+        run_arguments("train", "my_run", Path("data"), None, (), {})
 
 
 def test_a_bundle_without_the_config(elsewhere):

@@ -29,6 +29,13 @@ def test_slices_of_a_patient_are_one_subject(tmp_path):
     assert {case["subject"] for case in ct_cases(tmp_path, subject_pattern="([A-Za-z]+).*")} == {"PANCREAS", "other"}
 
 
+def test_what_is_not_read_is_named(tmp_path, caplog):
+    touch(tmp_path / "images", "a.png", "b.nii.gz", "c.tif")
+    touch(tmp_path / "images" / "more", "d.png")
+    assert [case["case"] for case in ct_cases(tmp_path)] == ["a", "b"]
+    assert f"{tmp_path / 'images'}: omitted c.tif, more/. Cases are files in the folder itself that end" in caplog.text
+
+
 def test_volumes_as_nih_names_them(tmp_path):
     touch(tmp_path / "images", "PANCREAS_0001.nii.gz", "PANCREAS_0002-1.nii.gz")
     touch(tmp_path / "labels", "label0001.nii.gz", "PANCREAS_0002-1.nii.gz")

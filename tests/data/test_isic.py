@@ -98,8 +98,11 @@ def test_what_is_not_read_is_named(tmp_path, caplog):
     touch(tmp_path / "masks", "a_segmentation.png", "b_segmentation.jpg")
     labelled = [case["case"] for case in find_cases(tmp_path) if "label" in case]
     assert labelled == ["a"]
-    assert f"{tmp_path / 'images'}: omitted c.tif, more/. Expected: photographs end in .jpg," in caplog.text
-    assert f"{tmp_path / 'masks'}: omitted b_segmentation.jpg. Expected: masks end in .png or .bmp" in caplog.text
+    assert (
+        f"{tmp_path / 'images'}: omitted c.tif, more/. Cases are files in the folder itself that end in .jpg,"
+        in caplog.text
+    )
+    assert f"{tmp_path / 'masks'}: omitted b_segmentation.jpg. Masks end in .png or .bmp" in caplog.text
 
 
 def test_mask_without_photograph(official):

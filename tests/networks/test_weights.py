@@ -40,6 +40,9 @@ def test_a_missing_file_names_the_overlays_with_weights(tmp_path):
     torch.save({}, folder / "model.pt")
     with pytest.raises(ConfigError, match=r"models has weights for other inputs: add --overlay ct_pictures\."):
         load_weights(SegANSegmentor(1, 1, 4), tmp_path / "models" / "model.pt")
+    folder.parent.rename(tmp_path / "models" / "folds")  # no overlay
+    with pytest.raises(ConfigError, match=r"contains model\.pt\.$"):
+        load_weights(SegANSegmentor(1, 1, 4), tmp_path / "models" / "model.pt")
 
 
 def test_a_truncated_file(tmp_path):
