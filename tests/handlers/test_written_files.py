@@ -15,7 +15,7 @@ def finished(case, *endings, **more):
 
 def test_files_are_counted_by_their_kind():
     lines = [
-        finished("a", "_seg.nii.gz", "_overlay.png", "_probability_WT.nii.gz", "_rois.json", ml={"WT": 1.5}),
+        finished("a", "_seg.nii.gz", "_overlay.png", "_probability_WT.nii.gz", "_notes.json", ml={"WT": 1.5}),
         finished("b", "_seg.nii.gz"),
         {"case": "c", "status": "failed", "files": []},
     ]
@@ -24,7 +24,7 @@ def test_files_are_counted_by_their_kind():
         f"  {OUT / '*_seg.nii.gz'}: 2 files, label map",
         f"  {OUT / 'a_overlay.png'}: picture of the label map's outlines",
         f"  {OUT / 'a_probability_WT.nii.gz'}: probability of a region",
-        f"  {OUT / 'a_rois.json'}: one per case",
+        f"  {OUT / 'a_notes.json'}: one per case",
         f"  {OUT / 'volumes.csv'}: ml per case and region",
         f"  {OUT / 'inference.json'}: status, files and error per case",
     ]
