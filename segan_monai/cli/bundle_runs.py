@@ -45,12 +45,12 @@ def run_arguments(
             no value.
     """
     folder, run = find_bundle_or_run(bundle)
-    if run and command == "train" and not (run / "run.json").is_file():
-        raise ConfigError(
-            f"{bundle} is a folder of weights; train takes a bundle. To begin a training with them: segan-monai train "
-            f"{folder.name} {data} --initial_weights {bundle}"
-        )
     if run and command == "train":
+        if not (run / "run.json").is_file():
+            raise ConfigError(
+                f"{bundle} is a folder of weights; train takes a bundle. To begin a training with them: segan-monai "
+                f"train {folder.name} {data} --initial_weights {bundle}"
+            )
         raise ConfigError(
             f"{bundle} is the folder of a run; train takes a bundle. To resume the run, type its bundle and data, and "
             f"add --output-dir {bundle} --resume true."

@@ -107,15 +107,17 @@ class LoadCTd(LoadCased):
     def _warn(self, name: Any, volume: MetaTensor) -> None:
         """Log what makes the result of a volume doubtful, once per case."""
         self.warned.add(name)
-        values = volume.as_tensor()
-        lowest, highest = float(values.min()), float(values.max())
         if self.of_pictures:
             logger.warning(
                 "case %s is a volume, but the network was trained on slices saved as pictures, whose window and pixel "
                 "size are others: look at the result, and train a network on volumes",
                 name,
             )
-        if self.hounsfield and (lowest > _FAT or highest < _WATER):
+        if not self.hounsfield:
+            return
+        values = volume.as_tensor()
+        lowest, highest = float(values.min()), float(values.max())
+        if lowest > _FAT or highest < _WATER:
             logger.warning(
                 "case %s has values from %g to %g; expected Hounsfield units: fat and air below %d, tissue above %d. "
                 "Subtract an offset such as 1024. For other values, set --hu_window to a window that begins at 0 or "
