@@ -17,8 +17,10 @@ from typing import Annotated, Any
 import nibabel
 import numpy as np
 import pandas as pd
+import torch
 import typer
 from monai.bundle import ConfigParser
+from monai.transforms import Transform
 
 import segan_monai
 from benchmarks.corruptions import GEOMETRY, INTENSITIES, cut_to_grid
@@ -84,28 +86,32 @@ def find_folds(folds: Path, row: str | None, seed: int) -> list[Fold]:
     return of_row
 
 
-def cases_of(config: Mapping[str, Any], dataset_dir: Path) -> list[dict[str, Any]]:
-    """Return the cases of a data set as a config finds them."""
+def cases_of(config: Mapping[str, Any], dataset_dir: Path) -> tuple[list[dict[str, Any]], Transform]:
+    """Return the cases of a data set as a config finds them, and the transform that loads one."""
     segan_monai.register_components()
     parser = ConfigParser({**config, "dataset_dir": str(dataset_dir)})
-    return list(parser.get_parsed_content("cases"))
+    return list(parser.get_parsed_content("cases")), parser.get_parsed_content("preprocessing").transforms[0]
 
 
 def write_corrupted(
-    cases: Sequence[Mapping[str, Any]], modalities: Sequence[str], others: Sequence[Mapping[str, Any]], folder: Path
+    cases: Sequence[Mapping[str, Any]], load: Transform, others: Sequence[Mapping[str, Any]], folder: Path
 ) -> Path:
     """Write all corruptions of cases as NIfTI files, and return the datalist that names them.
 
+    A corruption that leaves an image as it is, such as missing slices of a single slice, is omitted.
+
     Args:
         cases: cases with labels.
-        modalities: names of their channels.
+        load: loads image and label map of a case.
         others: cases of other images, one of which each case gets in turn; empty for none.
         folder: receives the files.
     """
-    load, load_other = LoadCased(("image", "label"), modalities=modalities), LoadCased(("image",))
+    load_other = LoadCased(("image",))
     entries = []
 
     def add(case: Mapping[str, Any], name: str, image: Any, label: Any) -> None:
+        if torch.equal(image, loaded["image"].as_tensor()):
+            return
         entry = {key: value for key, value in case.items() if key not in ("section", "channels")}
         entry["case"] = f"{case['case']}{_MARK}{name}"
         files = [folder / f"{entry['case']}_{number}.nii.gz" for number in range(len(image))]
@@ -285,11 +291,12 @@ def quality(
         rows += estimates(fold.evaluation, model, fold.number, clean=True)
         config = read_json_object(fold.evaluation / "run.json")["config"]
         held_out = read_json_object(fold.evaluation / SIGNALS)["cases"]
-        chosen = [case for case in cases_of(config, dataset_dir) if case["case"] in held_out][:cases_per_fold]
+        cases, load = cases_of(config, dataset_dir)
+        chosen = [case for case in cases if case["case"] in held_out][:cases_per_fold]
         typer.echo(f"fold {fold.number}: {len(chosen)} of {len(held_out)} cases, estimate of {len(fitted)} others")
         output = output_dir / f"fold_{fold.number}"
         with tempfile.TemporaryDirectory() as place:
-            datalist = write_corrupted(chosen, config["modalities"], others, Path(place))
+            datalist = write_corrupted(chosen, load, others, Path(place))
             evaluate(fold, config, dataset_dir, datalist, output)
         found = read_json_object(output / SIGNALS)["settings"]
         require_settings(found, settings, str(output / SIGNALS), "Run segan-monai folds again with this version.")

@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 import torch
 import typer
+from PIL import Image
 
 from segan_monai.data import find_cases
+from segan_monai.transforms import LoadCased
 
 TOP = Path(__file__).parents[2]
 
@@ -103,7 +105,8 @@ def test_files(benchmarks, tmp_path):
     case |= {key: str(tmp_path / f"{key}.nii.gz") for key in ("image", "label")}
     out = tmp_path / "out"
     out.mkdir()
-    datalist = benchmarks("quality").write_corrupted([case], ["T1"], find_cases(tmp_path / "other.nii.gz"), out)
+    load, others = LoadCased(("image", "label"), modalities=["T1"]), find_cases(tmp_path / "other.nii.gz")
+    datalist = benchmarks("quality").write_corrupted([case], load, others, out)
     found = {case["case"].removeprefix("a__b__"): case for case in find_cases(out, datalist, ["T1"], True)}
     modules = benchmarks("corruptions")
     kinds = [*modules.INTENSITIES, *modules.GEOMETRY]
@@ -177,4 +180,27 @@ def test_cases_are_found_as_the_bundle_finds_them(benchmarks, tmp_path):
     file = TOP / "bundles" / "hippocampus_mri_segan_segmentation" / "configs" / "evaluate.json"
     config = {key: value for key, value in json.loads(file.read_text(encoding="utf-8")).items() if key[0] != "_"}
     assert config["modalities"] == ["T1"]
-    assert [case["case"] for case in benchmarks("quality").cases_of(config, tmp_path)] == ["a"]
+    cases, load = benchmarks("quality").cases_of(config, tmp_path)
+    assert [case["case"] for case in cases] == ["a"]
+    assert load(cases[0])["image"].shape == (1, 4, 4, 4)
+
+
+def test_pictures_are_loaded_as_the_bundle_loads_them(benchmarks, tmp_path):
+    """What changes nothing is omitted: a single slice has no neighbour to lose, and nothing above to exchange."""
+    pixels = np.random.default_rng(0).integers(1, 255, (8, 6), dtype=np.uint8)  # rows, columns
+    for folder, values in (("images", pixels), ("masks", np.where(pixels > 128, 255, 0).astype(np.uint8))):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(values).save(tmp_path / folder / "P_1-1.png")
+    config = {}
+    for file in ("bundles/pancreas_ct_lsnet_segmentation/configs/evaluate.json", "configs/ct_pictures.json"):
+        config |= json.loads((TOP / file).read_text(encoding="utf-8"))
+    cases, load = benchmarks("quality").cases_of(config, tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    datalist = benchmarks("quality").write_corrupted(cases, load, [], out)
+    found = {case["case"].removeprefix("P_1-1__"): case for case in find_cases(out, datalist, None, True)}
+    assert set(found) == {"noise", "bias_field", "contrast", "blur", "half_empty", "inverted", "flip_axis_1"}
+    image, label = (nibabel.load(found["flip_axis_1"][key]) for key in ("image", "label"))
+    assert nibabel.aff2axcodes(image.affine) == ("L", "A", "S"), "upside down, as picture_axes of the overlay says"
+    assert np.array_equal(image.get_fdata()[..., 0], pixels[::-1].T)
+    assert np.array_equal(label.get_fdata()[..., 0], pixels[::-1].T > 128)
