@@ -122,7 +122,9 @@ class BatchDeformation:
             if not isinstance(step, Identityd | RandAffined | Rand2DElasticd) or getattr(inner, "spatial_size", None):
                 raise ConfigError(
                     f"{type(step).__name__} cannot deform whole batches. Expected RandAffined or Rand2DElasticd "
-                    "without spatial_size, or Identityd. Set augment_on_device to false to augment in the loader."
+                    "without spatial_size, Identityd, or OneOf of these; changes of intensities as EachModalityd of "
+                    "RandGaussianNoise, RandSimulateLowResolution and others. Set augment_on_device to false to "
+                    "augment in the loader."
                 )
         deforming = [(step, w) for step, w in zip(transforms, weights, strict=True) if not isinstance(step, Identityd)]
         self.transforms = [step for step, _ in deforming]
