@@ -5,6 +5,8 @@
 VENV="${SEGAN_MONAI_VENV:-.venv}"
 EXTRA="${EXTRA:-dev}"
 STAMP="$VENV/segan_monai_installed"
+# Else every process of the tests would compile what it imports: 5 s of CPU time for MONAI
+unset PYTHONDONTWRITEBYTECODE
 WANTED="$(cat setup.cfg constraints.txt | cksum)"
 case "$(cat "$STAMP" 2>/dev/null)" in
     "$WANTED dev" | "$WANTED $EXTRA") ;;
