@@ -43,6 +43,7 @@ PROGRAMS = ("bash", "head", "mkdocs", "pip", "pre-commit", "python", "scontrol",
 ENVIRONMENT = {"SLURM_JOB_NODELIST": "node[1-2]", "SLURM_NNODES": "2", "SLURM_JOB_ID": "1"}
 ENVIRONMENT |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "1"}
 Call = tuple[str, ...]
+LIMITS = {"epochs": 2, "val_interval": 2, "base_channels": 4, "batch_size": 2}  # a calibration needs two epochs
 
 
 def make_workspace(folder: Path, phantoms: Path) -> Path:
@@ -286,6 +287,14 @@ def _run(call: Sequence[str], log: Path) -> None:
     _become(program, arguments)
 
 
+def _smaller(command: Sequence[str]) -> list[str]:
+    """Options for what the rows of a table set themselves, and for the epochs of a calibration."""
+    files = ast.literal_eval(command[command.index("--config_file") + 1])
+    config = {key: value for file in files for key, value in json.loads(Path(file).read_text(encoding="utf-8")).items()}
+    larger = {key: limit for key, limit in LIMITS.items() if key in config and config[key] not in range(limit + 1)}
+    return [text for key, limit in larger.items() for text in (f"--{key}", str(limit))]
+
+
 def _become(program: str, arguments: list[str]) -> None:
     if program == "segan-monai":
         from segan_monai.cli.main import main
@@ -300,7 +309,8 @@ def _become(program: str, arguments: list[str]) -> None:
 
 def _run_in_fork(command, stdout, stderr, check):
     context = multiprocessing.get_context("fork")
-    process = context.Process(target=_run, args=([str(Path.cwd()), "python", *command[1:]], Path(stdout.name)))
+    call = [str(Path.cwd()), "python", *command[1:], *_smaller(command)]
+    process = context.Process(target=_run, args=(call, Path(stdout.name)))
     process.start()
     process.join()
     return subprocess.CompletedProcess(command, process.exitcode)
