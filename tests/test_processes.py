@@ -10,7 +10,7 @@ import torch
 from segan_monai import device_of_process, process_rank, shard
 from segan_monai.errors import ConfigError
 from segan_monai.processes import average_over_processes, gather_objects
-from tests.torchrun import torchrun
+from tests.torchrun import torchrun_in_forks
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +60,6 @@ def test_processes_that_met_part_before_python_ends(tmp_path):
         "met.write_text(f'{processes.gather_objects(1)} {in_the_group()}')\n",
         encoding="utf-8",
     )
-    run = torchrun(script)
+    run = torchrun_in_forks(script)
     assert run.returncode == 0, run.stderr
     assert [(tmp_path / rank).read_text(encoding="utf-8") for rank in ("0", "1")] == ["[1, 1] True False"] * 2

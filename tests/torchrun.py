@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import subprocess
@@ -25,7 +26,11 @@ def torchrun_in_forks(*arguments: object, max_restarts: int = 0) -> subprocess.C
 def _work(words: list[str]) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork has the agent's handlers, which an interpreter would not
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    become(words)
+    atexit._clear()  # of the agent's functions
+    try:
+        become(words)
+    finally:
+        atexit._run_exitfuncs()  # an interpreter calls them at its end, a fork does not
 
 
 def _launch(words: list[str]) -> None:

@@ -59,16 +59,13 @@ def test_folders_are_those_that_were_typed(phantoms, tmp_path):
     (tmp_path / "args.json").write_text(json.dumps(arguments), encoding="utf-8")
     options = ["training", "--args_file", "args.json", *small("20240131", "~/models"), "--check", "true"]
 
-    def run(*command):
-        home = {**os.environ, "HOME": str(tmp_path / "home")}
-        words = [sys.executable, *command, *options]
-        return subprocess.run(words, cwd=tmp_path, env=home, capture_output=True, text=True, check=False)
-
-    checked = run("-c", "from segan_monai.cli.main import main; main()", "check", "--quick")
+    home = {**os.environ, "HOME": str(tmp_path / "home")}
+    checked = run_python("-m", "segan_monai", "check", "--quick", *options, cwd=tmp_path, env=home)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert checked.stdout.splitlines()[-1] == "written: 20240131/check/check.json"
     assert "headers         ok                     4 cases" in checked.stdout
-    trained = run("-m", "monai.bundle", "run")
+    command = [sys.executable, "-m", "monai.bundle", "run", *options]
+    trained = subprocess.run(command, cwd=tmp_path, env=home, capture_output=True, text=True, check=False)
     assert trained.returncode == 0, trained.stderr
     assert (tmp_path / "20240131" / "model.pt").is_file()
     assert (tmp_path / "home" / "models" / "model.pt").is_file()

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.forked import run_python
 from tests.gpu.devices import DEVICES
 
 RUN = """
@@ -49,14 +47,6 @@ def test_collectives_and_a_training(device):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    top = Path(__file__).parents[2]
-    done = subprocess.run(
-        [sys.executable, "-c", RUN, device],
-        cwd=top,
-        env={**os.environ, **alone},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_python("-c", RUN, device, env={**os.environ, **alone})
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.split()[-1] == "complete"

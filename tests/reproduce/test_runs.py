@@ -105,7 +105,7 @@ def test_equal_time_sets_the_epochs(plan, forked):
     assert set(run["parameters"]) == {"network", "critic"}
 
 
-def test_a_run_that_fails_says_why_and_where(plan):
+def test_a_run_that_fails_says_why_and_where(plan, forked):
     broken = replace(plan, overrides={**plan.overrides, "folds": 99})
     with pytest.raises(
         RunFailedError, match=r"row 'SegAN', seed 0: training ended with status 1: error: .*99.*training.log"

@@ -6,7 +6,6 @@ import errno
 import json
 import logging
 import re
-import subprocess
 import sys
 
 import monai.bundle
@@ -21,6 +20,7 @@ from segan_monai.deferred import defer_writes, training_begins
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.run.folder import command_to_paste, write_record
 from segan_monai.simulated_data import MARK
+from tests.forked import run_python
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 
@@ -272,7 +272,7 @@ def test_the_last_line_of_a_failed_run_is_what_the_user_can_mend(tmp_path):
         "try:\n    raise DataError('scan.nii.gz: truncated; copy it again')\n"
         "except DataError as error:\n    raise RuntimeError('applying transform') from error\n"
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, encoding="utf-8")
+    result = run_python("-c", code)
     assert result.returncode == 1
     assert result.stderr.rstrip().splitlines()[-1] == "error: scan.nii.gz: truncated; copy it again"
     assert "Traceback" in result.stderr
