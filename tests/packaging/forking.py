@@ -2,14 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs commands in children of one process of an installed environment, which imports the package once.
 
-It reads a JSON list of words per line, ``segan-monai`` first, and answers with the exit status. The output goes to
-the file that the first argument names. It uses nothing of the checkout.
+It reads a JSON list of words per line, ``segan-monai`` or ``python -m MODULE`` first, and answers with the exit status.
+The output goes to the file that the first argument names. It uses nothing of the checkout.
 """
 
 import json
 import os
+import runpy
 import sys
-import traceback
 
 sys.path.pop(0)  # the folder of this file
 output = sys.argv[1]
@@ -28,11 +28,15 @@ for line in sys.stdin:
         sys.argv = json.loads(line)
         status = 0
         try:
-            main()
+            if sys.argv[:2] == ["python", "-m"]:
+                del sys.argv[:2]
+                runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+            else:
+                main()
         except SystemExit as error:
             status = error.code or 0
         except BaseException:
-            traceback.print_exc()
+            sys.excepthook(*sys.exc_info())
             status = 1
         sys.stdout.flush()
         sys.stderr.flush()

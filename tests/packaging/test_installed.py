@@ -57,7 +57,7 @@ def run(programs, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def forked(run, programs, tmp_path_factory):
-    """Run ``segan-monai`` as ``run`` does, but in children of one process of the environment."""
+    """Run ``segan-monai`` or ``python -m`` as ``run`` does, but in children of one process of the environment."""
     output = tmp_path_factory.mktemp("forked") / "output"
     server = subprocess.Popen(
         [programs / "python", FORKING, output],
@@ -150,8 +150,8 @@ def test_what_is_not_installed_is_said_in_one_line(forked, where):
     assert "Traceback" not in said
 
 
-def test_the_long_command_does_not_write_into_the_package(run, where):
+def test_the_long_command_does_not_write_into_the_package(forked, where):
     command = ["python", "-m", "monai.bundle", "run", "training", "--config_file", f"{where[1]}/configs/train.json"]
-    said = run(*command, "--dataset_dir", "data", status=1)
+    said = forked(*command, "--dataset_dir", "data", status=1)
     assert "is inside the installed package" in said
     assert "--output_dir FOLDER" in said
