@@ -40,6 +40,7 @@ class LowestQuality:
         self.infer = infer
         self.weights: str | None = None
         self.expected: dict[str, float] = {}
+        self.failed: dict[str, UserError] = {}
 
     def info(self) -> dict[str, Any]:
         """Return what the server says of the strategy."""
@@ -62,30 +63,35 @@ class LowestQuality:
             )
         weights = sha256_of(self.models_dir / "model.pt")
         if weights != self.weights:
-            self.weights, self.expected = weights, {}
-        failure = self._segment([image for image in images if image not in self.expected][:NEW_PER_REQUEST])
+            self.weights, self.expected, self.failed = weights, {}, {}
+        seen = self.expected.keys() | self.failed.keys()
+        self._segment([image for image in images if image not in seen][:NEW_PER_REQUEST])
         known = [image for image in images if image in self.expected]
         if not known:
-            raise ConfigError(f"the strategy {NAME} could segment no image: {failure}. Choose the strategy random.")
+            failures = [self.failed[image] for image in images if image in self.failed]
+            left = len(images) - len(failures)
+            remedy = f"Ask again for the {left} others" if left else "Correct them and start the server again"
+            raise ConfigError(
+                f"the strategy {NAME} could segment none of {len(failures)} images: {failures[-1]} {remedy}, or choose "
+                "the strategy random."
+            )
         worst = min(known, key=lambda image: (self.expected[image], image))
         return {"id": worst, "weight": 1 - self.expected[worst]}
 
-    def _segment(self, images: list[str]) -> UserError | None:
-        """Keep the expected quality of images, and return the last error of one that cannot be segmented."""
-        failure = None
+    def _segment(self, images: list[str]) -> None:
+        """Keep the expected quality of images, or the error of one that cannot be segmented."""
         for image in images:
             try:
                 result = self.infer({"model": self.model, "image": image})
             except UserError as error:
                 logger.warning("%s has no expected quality: %s", image, error)
-                failure = error
+                self.failed[image] = error
                 continue
             if result.get("file"):
                 with suppress(OSError):
                     Path(result["file"]).unlink()
             of_regions = result["params"]["quality"].values()
             self.expected[image] = sum(float(found["expected_dice"]) for found in of_regions) / len(of_regions)
-        return failure
 
 
 def has_quality(models_dir: Path) -> bool:

@@ -32,8 +32,8 @@ def app(tmp_path):
     def infer(request):
         asked.append(request["image"])
         assert request["model"] == "fitted_segmentation"
-        if request["image"] == "broken":
-            raise DataError("broken is damaged.")
+        if request["image"].startswith("broken"):
+            raise DataError(f"{request['image']} is damaged.")
         file = tmp_path / f"{request['image']}.nii.gz"
         file.write_bytes(b"label map")
         regions = zip(("left", "right"), QUALITY.get(request["image"], (1.0, 1.0)), strict=True)
@@ -75,8 +75,18 @@ def test_new_weights_need_new_estimates(app):
 def test_an_image_that_cannot_be_segmented_is_passed_over(app):
     strategy = strategy_of(app)
     assert strategy(REQUEST, Images(["broken", "a"]))["id"] == "a"
-    with pytest.raises(ConfigError, match=r"could segment no image: broken is damaged\."):
+    assert strategy(REQUEST, Images(["broken", "a"]))["id"] == "a"
+    assert app[1] == ["broken", "a"], "each image is tried once"
+    with pytest.raises(ConfigError, match=r"none of 1 images: broken is damaged\. Correct them and start the server"):
         strategy(REQUEST, Images(["broken"]))
+
+
+def test_images_that_cannot_be_segmented_do_not_hide_the_others(app):
+    strategy = strategy_of(app)
+    images = Images([*(f"broken_{number:02}" for number in range(NEW_PER_REQUEST)), "good"])
+    with pytest.raises(ConfigError, match=rf"none of {NEW_PER_REQUEST} images: .*Ask again for the 1 others"):
+        strategy(REQUEST, images)
+    assert strategy(REQUEST, images)["id"] == "good"
 
 
 def test_a_request_segments_a_limited_number(app):
