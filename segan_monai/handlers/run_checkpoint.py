@@ -16,12 +16,14 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from segan_monai.deferred import training_begins
 from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
 from segan_monai.files import whole_file
 from segan_monai.handlers.random_state import random_state, set_random_state
+from segan_monai.handlers.resumed_schedule import resume_schedule
 from segan_monai.networks.weights import read_checkpoint
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
@@ -51,7 +53,10 @@ class RunCheckpoint:
     each process. The first process (rank 0) writes it, and all processes must have access to ``output_dir`` to resume.
 
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
-    random states from the start of the epoch, so that the resumed run can skip exactly the batches already used.
+    random states from the start of the epoch, so that the resumed run can skip exactly the batches already used. If
+    the resumed run has another number of batches per epoch, it begins that epoch anew.
+
+    A resumed run may have more epochs or another learning rate, see ``resume_schedule``.
 
     When the trainer starts and everything has been built, the files of an earlier run in ``output_dir`` are moved to
     ``previous_1``, see ``start_run``. Attach all handlers that write into the folder after this one.
@@ -146,7 +151,11 @@ class RunCheckpoint:
             return
         self._check_weights(engine)
         random_states = gather_objects(random_state(engine.state.device))
-        middle = {"batches_done": done, "epoch_began_with": gather_objects(self.epoch_began_with)}
+        middle = {
+            "batches_done": done,
+            "epoch_length": engine.state.epoch_length,
+            "epoch_began_with": gather_objects(self.epoch_began_with),
+        }
         if idist.get_rank() == 0:
             self._save_last(engine, engine.state.epoch - 1, random_states, middle)
             logger.info("stopped in epoch %d; saved %s: --resume true resumes", engine.state.epoch, self.last)
@@ -179,7 +188,8 @@ class RunCheckpoint:
                 f"{self.last} has averaged weights, and its best metric is theirs, but ema_decay is 0. Resume with the "
                 "--ema_decay of that training, or train anew in another --output_dir."
             )
-        for name, item in objects.items():
+        # schedules last: they may change the learning rate of their optimizer
+        for name, item in sorted(objects.items(), key=lambda pair: isinstance(pair[1], LRScheduler)):
             if name == AVERAGED and name not in checkpoint:
                 raise ConfigError(
                     f"{self.last} has no averaged weights, because that training had no ema_decay. Resume with "
@@ -188,7 +198,10 @@ class RunCheckpoint:
             if name not in checkpoint and not item.state_dict():
                 continue  # without state, and added after the checkpoint was written
             try:
-                item.load_state_dict(checkpoint[name])
+                if isinstance(item, LRScheduler):
+                    _log_changes(name, item, resume_schedule(item, checkpoint[name]))
+                else:
+                    item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
                 raise ConfigError(
                     f"{self.last}: its '{name}' does not match this configuration ({error}). Resume with the config "
@@ -199,6 +212,18 @@ class RunCheckpoint:
             engine.scalers[phase].load_state_dict(state)
         engine.state.epoch = checkpoint["epoch"]
         self.batches_done = checkpoint.get("batches_done", 0)
+        length = engine.state.epoch_length
+        if self.batches_done and checkpoint.get("epoch_length", length) != length:
+            logger.warning(
+                "%s was written after %d of %d batches of epoch %d; this training has %s batches per epoch, so it begins "
+                "that epoch anew",
+                self.last,
+                self.batches_done,
+                checkpoint["epoch_length"],
+                checkpoint["epoch"] + 1,
+                length,
+            )
+            self.batches_done = 0
         engine.state.iteration = checkpoint["epoch"] * (engine.state.epoch_length or 0) + self.batches_done
         if self.validator is not None and checkpoint["best_metric"] is not None:
             self.validator.state.best_metric = checkpoint["best_metric"]
@@ -283,6 +308,17 @@ class RunCheckpoint:
             shutil.copyfile(split, self.ckpt_dir / "split.json")
         for folder in {self.output_dir, self.ckpt_dir} if self.trained_settings else ():
             write_trained_settings(folder / "model.pt", self.trained_settings)
+
+
+def _log_changes(name: str, scheduler: LRScheduler, changed: Mapping[str, tuple[Any, Any]]) -> None:
+    """Log the constants of a schedule that a resumed training has changed, and the learning rate that follows."""
+    if changed:
+        logger.warning(
+            "%s: %s; the learning rate is now %s",
+            name,
+            ", ".join(f"{key} is {now}, but {before} in the checkpoint" for key, (before, now) in changed.items()),
+            ", ".join(f"{group['lr']:g}" for group in scheduler.optimizer.param_groups),
+        )
 
 
 def _remove_quality_of_earlier_weights(weights: Path) -> None:

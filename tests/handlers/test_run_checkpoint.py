@@ -166,6 +166,77 @@ def test_optimizers_and_schedulers_resume(tmp_path):
         assert all(torch.equal(ours[key]["square_avg"], theirs[key]["square_avg"]) for key in ours)
 
 
+def rates_of(folder, make, batches, epochs, resume=False, stop_after=None, rate=1e-3):
+    """Learning rate and batches of each epoch of a training of one weight."""
+    weight = torch.nn.Linear(1, 1, bias=False)
+    optimizer = torch.optim.SGD(weight.parameters(), lr=rate)
+    scheduler = make(optimizer, epochs)
+    seen = {}
+
+    def step(engine, batch):
+        seen.setdefault(engine.state.epoch, []).append(batch)
+        engine.stop_requested = engine.state.iteration == stop_after
+        optimizer.step()
+
+    trainer = Engine(step)
+    trainer.state.device, rates = torch.device("cpu"), {}
+    trainer.add_event_handler(
+        Events.EPOCH_STARTED, lambda: rates.update({trainer.state.epoch: optimizer.param_groups[0]["lr"]})
+    )
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: scheduler.step())
+    # schedules may come before their optimizer
+    objects = {"lr_scheduler": scheduler, "network": weight, "optimizer": optimizer}
+    RunCheckpoint(str(folder), str(folder), weight, objects, None, resume).attach(trainer)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: trainer.stop_requested and trainer.terminate())
+    trainer.run(batches, max_epochs=epochs)
+    return rates, seen
+
+
+def polynomial(optimizer, epochs):
+    return torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=epochs, power=0.5)
+
+
+def steps_of_two(optimizer, epochs):
+    return torch.optim.lr_scheduler.StepLR(optimizer, step_size=2, gamma=0.1)
+
+
+def test_a_training_resumed_with_more_epochs_learns_in_them(tmp_path, caplog):
+    whole, _ = rates_of(tmp_path, polynomial, "ab", 4)
+    assert whole[4] == pytest.approx(1e-3 * 0.25**0.5)
+    rates, _ = rates_of(tmp_path, polynomial, "ab", 16, resume=True)
+    assert {epoch: rate for epoch, rate in rates.items() if epoch in (5, 8, 16)} == {
+        5: pytest.approx(1e-3 * (12 / 16) ** 0.5),
+        8: pytest.approx(1e-3 * (9 / 16) ** 0.5),
+        16: pytest.approx(1e-3 * (1 / 16) ** 0.5),
+    }
+    assert "total_iters is 16, but 4 in the checkpoint; the learning rate is now 0.000866" in caplog.text
+
+
+def test_a_training_resumed_with_another_rate_has_it(tmp_path, caplog):
+    rates_of(tmp_path, steps_of_two, "ab", 3)
+    rates, _ = rates_of(tmp_path, steps_of_two, "ab", 6, resume=True, rate=1e-5)
+    assert rates == {4: pytest.approx(1e-6), 5: pytest.approx(1e-7), 6: pytest.approx(1e-7)}
+    assert "base_lrs is [1e-05], but [0.001] in the checkpoint" in caplog.text
+
+
+def test_a_schedule_without_closed_form_is_loaded_as_it_was(tmp_path, caplog):
+    def hyperbola(optimizer, epochs):
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 / (1 + epoch))
+
+    rates_of(tmp_path, hyperbola, "ab", 2)
+    rates, _ = rates_of(tmp_path, hyperbola, "ab", 4, resume=True)
+    assert rates == {3: pytest.approx(1e-3 / 3), 4: pytest.approx(1e-3 / 4)}
+    assert "in the checkpoint" not in caplog.text
+
+
+def test_an_epoch_of_another_length_begins_anew(tmp_path, caplog):
+    """As with another batch size or number of processes."""
+    rates_of(tmp_path, steps_of_two, "abcdefgh", 5, stop_after=23)
+    _, seen = rates_of(tmp_path, steps_of_two, "ABCD", 5, resume=True)
+    assert seen == {epoch: list("ABCD") for epoch in (3, 4, 5)}
+    assert "after 7 of 8 batches of epoch 3; this training has 4 batches per epoch" in caplog.text
+
+
 def test_model_is_the_best_epoch_and_a_resumed_run_knows_the_best(tmp_path):
     run, objects = make_run(tmp_path, epochs=2, scores={1: 0.8, 2: 0.5})
     run.run()
