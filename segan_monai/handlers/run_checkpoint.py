@@ -215,8 +215,8 @@ class RunCheckpoint:
         length = engine.state.epoch_length
         if self.batches_done and checkpoint.get("epoch_length", length) != length:
             logger.warning(
-                "%s was written after %d of %d batches of epoch %d; this training has %s batches per epoch, so it begins "
-                "that epoch anew",
+                "%s was written after %d of %d batches of epoch %d; this training has %s batches per epoch, so it "
+                "begins that epoch anew",
                 self.last,
                 self.batches_done,
                 checkpoint["epoch_length"],
