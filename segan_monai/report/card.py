@@ -280,8 +280,9 @@ def _results(summary: Fields) -> Sequence[str]:
     lines += [f"| region | cases | {' | '.join(names.values())} | HD95 |", "|---" * (len(names) + 3) + "|"]
     for region, found in regions.items():
         cells = [_mean(found[name]) for name in names]
-        hd95 = found["hd95_mm"]["median"]
-        cells.append("" if hd95 is None else f"{hd95:.2f}")
+        hd95 = found["hd95_mm"]
+        unknown = "inf" if hd95.get("infinite") else ""  # or the spacing is unknown
+        cells.append(unknown if hd95["median"] is None else f"{hd95['median']:.2f}")
         lines.append(f"| {region} | {found['cases']} | {' | '.join(cells)} |")
     return [*lines, ""]
 

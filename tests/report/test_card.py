@@ -44,6 +44,20 @@ def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
     assert f"; {blanks} are {BLANK}." in card
 
 
+@pytest.mark.parametrize(
+    ("hd95", "cell"),
+    [({"median": None, "infinite": 3}, "inf"), ({"median": None, "infinite": 0}, ""), ({"median": 2.0}, "2.00")],
+    ids=["most are infinite", "unknown spacing", "finite"],
+)
+def test_a_median_distance_that_is_infinite_is_told(bundle, runs, hd95, cell):
+    file = runs[1] / "summary.json"
+    summary = json.loads(file.read_text(encoding="utf-8"))
+    summary["regions"]["lesion"]["hd95_mm"] = hd95
+    file.write_text(json.dumps(summary), encoding="utf-8")
+    (line,) = (line for line in model_card(bundle, *runs).splitlines() if line.startswith("| lesion | 4 |"))
+    assert line.endswith(f"| {cell} |")
+
+
 def change_config(folder, **keys):
     record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
     record["config"] |= keys
