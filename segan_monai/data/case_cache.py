@@ -29,6 +29,7 @@ from monai.transforms.utils import reset_ops_id
 from monai.utils import enums
 
 from segan_monai._version import __version__
+from segan_monai.data.case_digest import image_files
 from segan_monai.files import writing
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class CaseCache:
 
     A case is preprocessed again if any of these has changed:
 
-    - the case dictionary, or the path, size or modification time of one of its files;
+    - the case dictionary, or the path, size or modification time of one of its files, such as the voxels
+      beside a header;
     - a transform, one of its settings, or the source file of a transform that is not MONAI's;
     - the version of this package, MONAI or torch.
 
@@ -197,10 +199,10 @@ def _source(module: str) -> str | None:
 
 
 def _states_of_files(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Return path, size and modification time of all files of a case, including the files in its folders."""
+    """Return path, size and modification time of all files of a case: also those in folders and beside headers."""
     values = [item for value in case.values() for item in (value if isinstance(value, list | tuple) else [value])]
     paths = [Path(value).absolute() for value in values if isinstance(value, str | os.PathLike)]
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path]) if file.is_file()]
+    files = [file for path in paths if path.is_dir() or path.is_file() for file in image_files(path)]
     return [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,6 +49,23 @@ def case_digest(case: Mapping[str, Any]) -> str | None:
     except (OSError, ValueError, StopIteration):
         return None
     return found.hexdigest()[:16]
+
+
+def image_files(path: Path) -> list[Path]:
+    """Return all files that determine the voxels of an image.
+
+    Args:
+        path: file or folder that exists.
+
+    Returns:
+        The files of a folder, or the file itself, followed by the file with the voxels if it is a header. A header that
+        cannot be read is returned alone: its loader will say so.
+    """
+    if path.is_dir():
+        return _files(path)
+    with suppress(OSError, ValueError):
+        return list(dict.fromkeys([path, *_files(path)]))
+    return [path]
 
 
 def _files(path: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from ignite.engine import Engine, Events
 from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
+from segan_monai.data.case_digest import image_files
 from segan_monai.files import append_line, cannot_write, sha256_of, whole_file
 from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
 from segan_monai.json_files import read_json_lines, read_json_object, write_json
@@ -57,8 +58,8 @@ class CaseJournal:
 
     At the end, the names of the files are printed.
 
-    A case is finished if its last line says so, its result files exist, and weights, settings and image files are
-    unchanged. A folder therefore never contains results of two models. If a case fails, its results from an earlier run
+    A case is finished if its last line says so, its result files exist, and weights, settings, image files
+    and selected channels are unchanged. A folder therefore never contains results of two models. If a case fails, its results from an earlier run
     are removed.
 
     Under ``torchrun``, the remaining cases are divided among the processes, and each writes its own journal
@@ -110,7 +111,7 @@ class CaseJournal:
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
             common = self._key_of_run()
-            self.keys = {case["case"]: digest([common, _files_of(case)]) for case in cases}
+            self.keys = {case["case"]: digest([common, *_inputs_of(case)]) for case in cases}
             self.earlier = self._read()
             finished = {} if self.repeat_finished else self.earlier
             self.lines = {case: line for case, line in finished.items() if self._is_finished(case, line)}
@@ -262,9 +263,11 @@ def _ended(line: Mapping[str, Any]) -> float:
     return line.get("ended", 0.0)
 
 
-def _files_of(case: Mapping[str, Any]) -> list[tuple[str, int, int]]:
-    """Return name, size and modification time of each of a case's images."""
+def _inputs_of(case: Mapping[str, Any]) -> list[Any]:
+    """Return name, size and modification time of the files of a case's images, and the channels if it selects some."""
     images = case["image"]
     paths = [Path(file) for file in ([images] if isinstance(images, str | os.PathLike) else images)]
-    stats = [(path, path.stat()) for path in paths if path.exists()]
-    return [(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    stats = [(file, file.stat()) for path in paths if path.exists() for file in image_files(path)]
+    files = [(file.name, stat.st_size, stat.st_mtime_ns) for file, stat in stats]
+    # without channels, the key is that of earlier versions, whose journals stay valid
+    return [files] if case.get("channels") is None else [files, case["channels"]]

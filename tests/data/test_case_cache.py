@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, RandFlipd, SpatialPadd
@@ -143,6 +144,22 @@ def test_a_changed_label_file_of_the_same_size_prepares_that_case_again(cases, t
     state = Path(cases[2]["label"]).stat()
     os.utime(cases[2]["label"], ns=(state.st_atime_ns, state.st_mtime_ns + 1))
     assert dataset(cases, tmp_path)[1] == (2, 1)
+
+
+@pytest.mark.parametrize(("header", "voxels"), [("a.mhd", "a.raw"), ("a.hdr", "a.img")])
+def test_changed_voxels_beside_the_same_header_prepare_that_case_again(cases, tmp_path, header, voxels):
+    image = SimpleITK.GetImageFromArray(np.full((10, 16, 18), 7, np.int16))
+    SimpleITK.WriteImage(image, str(tmp_path / header))
+    cases[0] |= {"image": str(tmp_path / header)}
+    before = dataset(cases, tmp_path, steps := [LoadCased("image")])[0][0]["image"].as_tensor().clone()
+    state = (tmp_path / header).stat()
+    SimpleITK.WriteImage(image + 1, str(tmp_path / header))
+    os.utime(tmp_path / header, ns=(state.st_atime_ns, state.st_mtime_ns))  # as if only the voxels were copied
+    made, counts = dataset(cases, tmp_path, steps)
+    assert counts == (2, 1)
+    assert torch.equal(made[0]["image"].as_tensor(), before + 1)
+    os.utime(tmp_path / voxels, ns=(0, 0))
+    assert dataset(cases, tmp_path, steps)[1] == (2, 1)
 
 
 @pytest.mark.parametrize(

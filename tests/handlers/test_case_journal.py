@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from segan_monai.data.case_cache import digest
 from segan_monai.errors import OutputError
 from segan_monai.handlers import CaseJournal
 
@@ -105,3 +106,44 @@ def test_members_that_have_got_an_estimate_are_run_again(cases, tmp_path):
     fitted = keys()
     weights[1].with_name("quality.json").write_text('{"of": "another fit"}', encoding="utf-8")
     assert len({keys()["a"], fitted["a"], without["a"]}) == 3
+
+
+def left(run_folder, cases):
+    return [case["case"] for case in CaseJournal(run_folder / "out", run_folder / "model.pt").unfinished(cases)]
+
+
+def finish(run_folder, cases):
+    """Write the journal of a run that has finished the cases."""
+    begun = CaseJournal(run_folder / "out", run_folder / "model.pt")
+    begun.unfinished(cases)
+    line = {"status": "finished", "seconds": 1.0, "error": None, "files": [], "ended": 10.0}
+    text = "".join(json.dumps({**line, "case": case["case"], "key": begun.keys[case["case"]]}) + "\n" for case in cases)
+    begun.journal.write_text(text, encoding="utf-8")
+    assert left(run_folder, cases) == []
+
+
+def test_a_case_with_other_channels_is_run_again(cases, tmp_path):
+    exchanged = [{**cases[0], "channels": [1, 0]}, *cases[1:]]
+    finish(tmp_path, exchanged)
+    assert left(tmp_path, [{**cases[0], "channels": [0, 1]}, *cases[1:]]) == ["a"]
+    assert left(tmp_path, exchanged) == []
+
+
+def test_journals_without_channels_stay_valid(journal, cases, tmp_path):
+    begun = CaseJournal(tmp_path / "out", tmp_path / "model.pt")
+    begun.unfinished(cases)
+    states = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in sorted(tmp_path.glob("*.nii.gz"))]
+    assert list(begun.keys.values()) == [digest([begun._key_of_run(), [state]]) for state in states]
+
+
+@pytest.mark.parametrize(
+    ("header", "text", "voxels"),
+    [("v.mhd", "NDims = 3\nElementDataFile = v.raw\n", "v.raw"), ("v.hdr", "Analyze", "v.img")],
+)
+def test_other_voxels_beside_the_same_header_are_run_again(header, text, voxels, tmp_path):
+    (tmp_path / header).write_text(text, encoding="utf-8")
+    (tmp_path / voxels).write_bytes(b"old voxels")
+    cases = [{"case": "v", "image": str(tmp_path / header)}]
+    finish(tmp_path, cases)
+    (tmp_path / voxels).write_bytes(b"new voxels, and more")
+    assert left(tmp_path, cases) == ["v"]
