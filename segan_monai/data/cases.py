@@ -17,6 +17,7 @@ from segan_monai.data.decathlon import decathlon_cases
 from segan_monai.data.isic import PHOTOGRAPHS
 from segan_monai.data.layouts import LAYOUTS
 from segan_monai.data.plain import PLAIN, single_case
+from segan_monai.data.prepared import refuse_unfinished
 from segan_monai.data.unlabeled import count_text, omit_unlabelled
 from segan_monai.errors import DataError
 from segan_monai.file_kinds import PICTURES, is_dicom
@@ -72,8 +73,9 @@ def find_cases(
         The cases. A log line summarizes what was found.
 
     Raises:
-        DataError: There is neither a folder nor a file, or it holds no images, or no case can be used; two cases have
-            the same name; labels are required and there are none; or the files do not conform to their layout.
+        DataError: There is neither a folder nor a file, or it holds no images, or no case can be used; the preparation
+            of the folder has not ended; two cases have the same name; labels are required and there are none; or the
+            files do not conform to their layout.
     """
     if datalist:
         where: str | os.PathLike[str] = datalist
@@ -86,6 +88,7 @@ def find_cases(
         if folder.is_file():
             layout, cases = "single file", [with_case_names(case) for case in single_case(folder)]
         else:
+            refuse_unfinished(folder)
             layout, cases = _cases_in(folder, modalities, keep_incomplete)
     _check_ids(cases, where)
     if all("unusable" in case for case in cases):

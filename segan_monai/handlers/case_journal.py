@@ -58,9 +58,9 @@ class CaseJournal:
 
     At the end, the names of the files are printed.
 
-    A case is finished if its last line says so, its result files exist, and weights, settings, image files
-    and selected channels are unchanged. A folder therefore never contains results of two models. If a case fails, its results from an earlier run
-    are removed.
+    A case is finished if its last line says so, its result files exist, and weights, settings, image files and selected
+    channels are unchanged. A folder therefore never contains results of two models. If a case fails, its results from
+    an earlier run are removed.
 
     Under ``torchrun``, the remaining cases are divided among the processes, and each writes its own journal
     (``inference_1.jsonl``...). The next start reads all journals, regardless of the number of processes.

@@ -10,14 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from segan_monai.data.prepared import MADE_BY, MANIFEST
 from segan_monai.errors import DataError
 from segan_monai.files import sha256_of
 from segan_monai.json_files import read_json, read_json_lines
 
-MANIFEST = "manifest.json"
 JOURNAL = ".manifest.jsonl"
 """One line per case since the last write of the manifest; rewriting the manifest per case would take minutes."""
-MADE_BY = "segan-monai prepare"
 _PACKAGES = ("segan-monai", "monai", "nibabel", "numpy", "pillow", "SimpleITK")
 
 

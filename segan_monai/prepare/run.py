@@ -22,14 +22,15 @@ from segan_monai.check.cases import check_headers
 from segan_monai.check.headers import read_header
 from segan_monai.check.report import Finding, Report, counted
 from segan_monai.data.cases import find_cases
+from segan_monai.data.prepared import MADE_BY, MANIFEST
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.file_kinds import is_picture
-from segan_monai.files import append_line, lies_in
+from segan_monai.files import append_line, lies_in, writing
 from segan_monai.json_files import write_json
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
 from segan_monai.prepare.convert import prepare_case
-from segan_monai.prepare.manifest import JOURNAL, MADE_BY, MANIFEST, read_manifest, versions
+from segan_monai.prepare.manifest import JOURNAL, file_records, read_manifest, versions
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
 from segan_monai.run.lock import LOCK_FILE, output_folder
@@ -37,6 +38,7 @@ from segan_monai.transforms.load_case import LoadCased
 from segan_monai.transforms.load_photograph import LoadPhotographd
 
 _SCRATCH = ".unpacked"
+_WRITTEN = ("imagesTr", "imagesTs", "labelsTr", "labelsTs")
 _SPARE_BYTES = 100 * 2**20
 _SHOWN = 10
 
@@ -132,6 +134,8 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
         known = manifest["cases"]
         work = [(case, known.get(case["case"])) for case in cases]
         _check_room(folder, _room_for([case for case, before in work if before is None], options), "for the result")
+        if not manifest["cases"]:
+            (folder / "dataset.json").unlink(missing_ok=True)  # until the end, files of two preparations may mix
         write_json(folder / MANIFEST, manifest)
         convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
         journal = folder / JOURNAL
@@ -153,6 +157,7 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
         write_json(folder / MANIFEST, manifest)
         journal.unlink(missing_ok=True)
     _finish(manifest, {case["case"] for case in cases}, found.description, outcome)
+    _remove_outdated(manifest, outcome)
     return outcome
 
 
@@ -185,9 +190,16 @@ def _opened(data_set: str, folder: Path, options: PrepareOptions) -> dict[str, A
         raise DataError(f"{folder} holds {manifest['data_set']}, not {data_set}. Choose a new folder.")
     # tuples become lists, as in JSON
     chosen = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(options).items()}
-    cases = manifest["cases"] if manifest is not None and manifest["options"] == chosen else {}
+    earlier = manifest or {"cases": {}, "options": chosen}
+    cases = earlier["cases"] if earlier["options"] == chosen else {}
+    results = [*earlier.get("earlier_results", []), *_results(earlier)]
+    distinct = list({(file["path"], file["sha256"]): file for file in results}.values())
     head = {"made_by": MADE_BY, "data_set": data_set, "options": chosen, "versions": versions()}
-    return {**head, "cases": cases, "failed": {}}
+    return {**head, "cases": cases, "failed": {}, "earlier_results": distinct}
+
+
+def _results(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [file for record in manifest["cases"].values() for file in record["results"]]
 
 
 def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> int:
@@ -248,3 +260,29 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     check_headers(cases, loader, ("label",), report)
     # data types differ between cases on purpose: each is the smallest exact one
     outcome.findings += [finding for finding in report.findings if finding.rule != "data types"]
+
+
+def _remove_outdated(manifest: dict[str, Any], outcome: Prepared) -> None:
+    """Remove results of earlier records that the present ones do not list, unless they have been changed since."""
+    earlier = manifest.pop("earlier_results")
+    # some file systems ignore case
+    present = {file["path"].lower() for file in _results(manifest)}
+    contents = {(file["path"], file["sha256"]) for file in earlier}
+    removed, changed = [], []
+    for path in sorted({file["path"] for file in earlier}):
+        file = outcome.folder / path
+        if path.lower() in present or Path(path).parent.as_posix() not in _WRITTEN or not file.is_file():
+            continue
+        if (path, file_records([file], outcome.folder, earlier)[0]["sha256"]) in contents:
+            with writing(file):
+                file.unlink()
+            removed.append(path)
+        else:
+            changed.append(path)
+    if removed:
+        outcome.notes.append(f"{counted(len(removed), 'outdated file')} removed, such as {removed[0]}")
+    if changed:
+        outcome.notes.append(
+            f"outdated, but changed since they were prepared, so not removed: {', '.join(changed[:_SHOWN])}"
+        )
+    write_json(outcome.folder / MANIFEST, manifest)

@@ -24,6 +24,7 @@ from PIL import Image
 
 from segan_monai.data import ct_cases, find_cases, resolve_regions, write_phantoms
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.parallel import map_in_processes
 from segan_monai.prepare import PrepareOptions, prepare_data_set
 from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
@@ -116,6 +117,82 @@ def test_only_what_changed_is_made_again(task, tmp_path, write_volume):
     assert (nifti(out / "imagesTr/b.nii.gz")[0] == 1).all()
     assert prepare("msd", task, out, spacing_mm=(2.0, 2.0, 2.0)).made == ["a", "b", "c", "d"]
     assert read_manifest(out)["options"]["spacing_mm"] == [2, 2, 2]
+
+
+@pytest.fixture
+def two_channels(tmp_path, write_volume):
+    """A decathlon task of two cases with two channels."""
+    folder = tmp_path / "Task"
+    for name in "ab":
+        write_volume(folder / f"imagesTr/{name}.nii.gz", np.random.default_rng(0).normal(size=(6, 5, 4, 2)))
+        write_volume(folder / f"labelsTr/{name}.nii.gz", np.ones((6, 5, 4), np.uint8))
+    pairs = [{"image": f"imagesTr/{name}.nii.gz", "label": f"labelsTr/{name}.nii.gz"} for name in "ab"]
+    content = {"modality": {"0": "T1", "1": "T2"}, "training": pairs}
+    (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def files_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*"))
+
+
+LABELS = ["labelsTr/a.nii.gz", "labelsTr/b.nii.gz"]
+IMAGES = ["imagesTr/a.nii.gz", "imagesTr/b.nii.gz"]
+CHANNELS = [f"imagesTr/{name}_000{channel}.nii.gz" for name in "ab" for channel in range(2)]
+
+
+def prepare_one_case(monkeypatch, source, folder, **options):
+    """Stop after the first case."""
+
+    def stopped(*arguments, **settings):
+        yield next(iter(map_in_processes(*arguments, **settings)))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segan_monai.prepare.run.map_in_processes", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            prepare("msd", source, folder, **options)
+
+
+def test_files_of_other_options_do_not_stay(two_channels, tmp_path):
+    out = tmp_path / "out"
+    prepare("msd", two_channels, out)
+    (out / "imagesTr/own.nii.gz").write_bytes(b"of the user")
+    (out / "imagesTr/b.nii.gz").write_bytes(b"replaced by the user")
+    outcome = prepare("msd", two_channels, out, four_d=False)
+    assert files_in(out) == [*sorted(["imagesTr/b.nii.gz", "imagesTr/own.nii.gz", *CHANNELS]), *LABELS]
+    assert outcome.notes == [
+        "1 outdated file removed, such as imagesTr/a.nii.gz",
+        "outdated, but changed since they were prepared, so not removed: imagesTr/b.nii.gz",
+    ]
+    outcome = prepare("msd", two_channels, out)
+    assert files_in(out) == [*sorted(["imagesTr/own.nii.gz", *IMAGES]), *LABELS]
+    assert outcome.notes == ["4 outdated files removed, such as imagesTr/a_0000.nii.gz"]
+    assert "earlier_results" not in read_manifest(out)
+
+
+def test_a_folder_of_two_preparations_is_refused_until_the_end(two_channels, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    prepare("msd", two_channels, out)
+    prepare_one_case(monkeypatch, two_channels, out, spacing_mm=(2.0, 2.0, 2.0))
+    with pytest.raises(DataError, match=r"out: the preparation has not ended: .*Repeat the command segan-monai pre"):
+        find_cases(out)
+    assert prepare("msd", two_channels, out, spacing_mm=(2.0, 2.0, 2.0)).kept == ["a"]
+    assert len(find_cases(out)) == 2
+    (out / "dataset.json").unlink()
+    for text in ("{}", "[]", "no JSON", '{"made_by": "another program"}'):
+        (out / "manifest.json").write_text(text, encoding="utf-8")
+        assert len(find_cases(out)) == 2, "as in nnU-Net's format"
+
+
+def test_outdated_files_are_known_after_two_stops(two_channels, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    prepare("msd", two_channels, out)
+    for four_d, spacing_mm in ((False, None), (True, (2.0, 2.0, 2.0))):
+        prepare_one_case(monkeypatch, two_channels, out, four_d=four_d, spacing_mm=spacing_mm)
+    assert files_in(out) == [*sorted([*IMAGES, *CHANNELS[:2]]), *LABELS]
+    prepare("msd", two_channels, out, modalities=("T2",))
+    assert files_in(out) == [*IMAGES, *LABELS]
 
 
 def test_journal_of_other_options_does_not_count(task, tmp_path):
