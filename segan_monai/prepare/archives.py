@@ -9,13 +9,14 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from segan_monai.errors import DataError
 from segan_monai.files import writing
 
 _ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+_ENCRYPTED = 1  # bit of a member's flags
 
 
 def is_zip(file: Path) -> bool:
@@ -31,7 +32,8 @@ def unpack(archive: Path, folder: Path) -> None:
         folder: The folder to create; it appears once all files are unpacked.
 
     Raises:
-        DataError: The archive is damaged, or would write outside the folder.
+        DataError: The archive is damaged, would write outside the folder, or is a zip file that is encrypted or whose
+            compression Python does not have (Deflate64).
         OutputError: There is not enough space.
     """
     part = folder.with_name(f".{folder.name}.part")
@@ -45,6 +47,9 @@ def unpack(archive: Path, folder: Path) -> None:
                 with tarfile.open(archive) as tar:
                     tar.extractall(part, filter="data")
             part.replace(folder)
+    except NotImplementedError as error:
+        found = str(error).rstrip(".")
+        raise _to_unpack_by_hand(archive, f"({found}). Expected the usual compression, Deflate.") from error
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"{archive} was not unpacked ({type(error).__name__}: {error}). It is damaged, incomplete or would write "
@@ -56,10 +61,25 @@ def unpack(archive: Path, folder: Path) -> None:
 
 def _unzip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as file:
-        for name in file.namelist():
-            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name:
-                raise zipfile.BadZipFile(f"it holds {name!r}")
-        file.extractall(folder)
+        members = file.infolist()
+        for member in members:
+            member.filename = member.filename.replace("\\", "/")  # of programs that ignore the specification
+            path = PurePosixPath(member.filename)
+            if path.is_absolute() or ".." in path.parts:
+                raise zipfile.BadZipFile(f"it holds {member.orig_filename!r}")
+            if member.flag_bits & _ENCRYPTED:
+                raise _to_unpack_by_hand(
+                    archive, f"({member.filename} is encrypted). Expected a zip file without a password."
+                )
+        file.extractall(folder, members)
+
+
+def _to_unpack_by_hand(archive: Path, cause: str) -> DataError:
+    folder = archive.with_name(_stem(archive))
+    return DataError(
+        f'{archive} was not unpacked {cause} Unpack it by hand into a folder, with 7-Zip: 7z x "{archive}" '
+        f'-o"{folder}". Then repeat the command; if it names the file, name that folder instead.'
+    )
 
 
 def archives_in(source: Path) -> list[Path]:
@@ -70,9 +90,8 @@ def archives_in(source: Path) -> list[Path]:
 
 def unpacked_bytes(archive: Path) -> int:
     """Estimate the unpacked size of an archive in bytes."""
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            return sum(member.file_size for member in file.infolist())
+    with suppress(zipfile.BadZipFile, NotImplementedError), zipfile.ZipFile(archive) as file:
+        return sum(member.file_size for member in file.infolist())
     return archive.stat().st_size * (4 if archive.name.lower().endswith("gz") else 1)
 
 
@@ -81,7 +100,7 @@ def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
     """Yield a folder of the unpacked source.
 
     This is the source itself if it has no archives. Otherwise it is ``scratch``, with the unpacked archives and links
-    to the folders of the source. An archive beside a folder of the same name counts as unpacked.
+    to the folders and other files of the source. An archive beside a folder of the same name counts as unpacked.
 
     Args:
         source: An archive, or a folder.
@@ -101,9 +120,10 @@ def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
                 # archives of a data set may have the same top folder
                 target = scratch / (content.name if not (scratch / content.name).exists() else _stem(archive))
                 content.replace(target)
+        archives = archives_in(source)
         for path in sorted(source.iterdir()) if source.is_dir() else []:
-            if path.is_dir() and not (scratch / path.name).exists():
-                (scratch / path.name).symlink_to(path, target_is_directory=True)
+            if path not in archives and not (scratch / path.name).exists():
+                (scratch / path.name).symlink_to(path, target_is_directory=path.is_dir())
         yield scratch
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -111,4 +131,5 @@ def unpacked(source: Path, scratch: Path) -> Iterator[Path]:
 
 def _stem(archive: Path) -> str:
     name = archive.name
-    return next(name[: -len(ending)] for ending in reversed(_ENDINGS) if name.lower().endswith(ending))
+    stems = (name[: -len(ending)] for ending in reversed(_ENDINGS) if name.lower().endswith(ending))
+    return next(stems, f"{name}_unpacked")

@@ -8,7 +8,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from segan_monai.check.headers import read_header
 from segan_monai.check.report import Finding, Report, counted
 from segan_monai.data.cases import find_cases
 from segan_monai.data.prepared import MADE_BY, MANIFEST
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError, DataError, UserError
 from segan_monai.file_kinds import is_picture
 from segan_monai.files import append_line, lies_in, writing
 from segan_monai.json_files import write_json
@@ -126,7 +127,7 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
     scratch = folder / _SCRATCH
     if root.exists():
         _check_room(folder, sum(map(unpacked_bytes, archives_in(root))), "to unpack archives")
-    with unpacked(root, scratch) as unpacked_root:
+    with unpacked(root, scratch) as unpacked_root, _naming(root, unpacked_root):
         found = FIND[data_set](unpacked_root, options)
         outcome.notes += found.notes
         outcome.failed |= {case_name(name): fault for name, fault in found.unusable.items()}
@@ -153,12 +154,23 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
                 continue
             outcome.made.append(name)
             append_line(journal, json.dumps([manifest["options"], name, result]))
+        # the user does not know the scratch folder
+        outcome.failed = {name: fault.replace(str(unpacked_root), str(root)) for name, fault in outcome.failed.items()}
         manifest["failed"] = outcome.failed
         write_json(folder / MANIFEST, manifest)
         journal.unlink(missing_ok=True)
     _finish(manifest, {case["case"] for case in cases}, found.description, outcome)
     _remove_outdated(manifest, outcome)
     return outcome
+
+
+@contextmanager
+def _naming(root: Path, unpacked_root: Path) -> Iterator[None]:
+    """Let user errors name the source instead of the scratch folder, to which its archives were unpacked."""
+    try:
+        yield
+    except UserError as error:
+        raise type(error)(str(error).replace(str(unpacked_root), str(root))) from error
 
 
 def _check_places(data_set: str, root: Path, folder: Path) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import re
 import shutil
 import tarfile
 import time
@@ -26,6 +27,7 @@ from segan_monai.data import ct_cases, find_cases, resolve_regions, write_phanto
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.parallel import map_in_processes
 from segan_monai.prepare import PrepareOptions, prepare_data_set
+from segan_monai.prepare.archives import unpack
 from segan_monai.prepare.manifest import read_manifest
 from segan_monai.transforms import LoadCased, LoadPhotographd
 from segan_monai.volume_files import read_volume
@@ -333,6 +335,84 @@ def test_archive_that_would_write_elsewhere_or_is_cut_off(task, tmp_path):
     with pytest.raises(DataError, match=r"x\.tar was not unpacked \(ReadError"):
         prepare("msd", tmp_path / "tar", tmp_path / "out")
     assert not list(tmp_path.rglob("evil*"))
+
+
+def zip_with_bits(file, flags=0, compression=zipfile.ZIP_STORED):
+    """Write a zip file of one member, and set these fields in its two headers."""
+    with zipfile.ZipFile(file, "w") as zipped:
+        zipped.writestr("DICOM/IM1", "content")
+    content = bytearray(file.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.index(signature) + offset
+        content[place : place + 4] = flags.to_bytes(2, "little") + compression.to_bytes(2, "little")
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("bits", "cause"),
+    [
+        ({"flags": 1}, r"\(DICOM/IM1 is encrypted\)\. Expected a zip file without a password\."),
+        ({"compression": 9}, r"\(That compression method is not supported\)\. Expected the usual compression"),
+    ],
+)
+@pytest.mark.parametrize(("name", "stem"), [("a.zip", "a"), ("study", "study_unpacked")])
+def test_a_zip_file_that_python_cannot_unpack(tmp_path, bits, cause, name, stem):
+    zip_with_bits(tmp_path / name, **bits)
+    with pytest.raises(DataError, match=rf'{name} was not unpacked {cause}.* with 7-Zip: 7z x ".*" -o".*/{stem}"\.'):
+        unpack(tmp_path / name, tmp_path / "to")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    if name == "a.zip":
+        with pytest.raises(DataError, match=r"a\.zip was not unpacked"):
+            prepare("msd", tmp_path / name, tmp_path / "out")
+
+
+def test_backslashes_in_a_zip_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("DICOM\\", "")
+        file.writestr("DICOM\\series\\IM1", "content")
+    unpack(tmp_path / "a.zip", tmp_path / "a")
+    assert (tmp_path / "a/DICOM/series/IM1").read_text(encoding="utf-8") == "content"
+    for number, name in enumerate(("..\\..\\x", "a\\..\\..\\x", "\\x", "\\\\server\\x")):
+        archive = tmp_path / f"{number}.zip"
+        with zipfile.ZipFile(archive, "w") as file:
+            file.writestr(name, "content")
+        with pytest.raises(DataError, match=re.escape(f"{archive} was not unpacked (BadZipFile: it holds {name!r})")):
+            unpack(archive, tmp_path / "b" / "b")
+    assert not list(tmp_path.rglob("x"))
+
+
+def test_a_damaged_table_of_a_zip_file(tmp_path):
+    zip_with_bits(tmp_path / "a.zip")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"PK\x01\x02", b"none"))
+    with pytest.raises(DataError, match=r"a\.zip was not unpacked \(BadZipFile: Bad magic number"):
+        prepare("msd", tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_loose_files_beside_an_archive_are_used(task, tmp_path):
+    with zipfile.ZipFile(task / "notes.zip", "w") as file:
+        file.writestr("readme.txt", "")
+    outcome = prepare("msd", task, tmp_path / "out")
+    assert outcome.made == ["a", "b", "c", "d"]
+    assert find_cases(tmp_path / "out", require_labels=True)
+    write_pancreas(tmp_path / "ct")
+    (labels,) = (tmp_path / "ct").glob("TCIA*")
+    (labels / "label0001.nii.gz").rename(tmp_path / "ct/label0001.nii.gz")
+    shutil.move(task / "notes.zip", tmp_path / "ct/more.zip")
+    assert prepare("pancreas-ct", tmp_path / "ct", tmp_path / "ct_out").succeeded
+    assert len(ct_cases(tmp_path / "ct_out", require_labels=True)) == 1
+
+
+def test_messages_name_the_source_whose_archives_were_unpacked(task, tmp_path, write_volume):
+    with zipfile.ZipFile(task / "notes.zip", "w") as file:
+        file.writestr("readme.txt", "")
+    write_volume(task / "labelsTr/c.nii.gz", np.full((6, 5, 4), 0.5))
+    outcome = prepare("msd", task, tmp_path / "out")
+    assert f"{task}/labelsTr/c.nii.gz is not a label map" in outcome.failed["c"]
+    with pytest.raises(ConfigError, match=rf"^{task}/dataset\.json has no modality T1"):
+        prepare("msd", task, tmp_path / "out", modalities=("T1",))
+    with pytest.raises(DataError, match=rf"nothing of iSEG 2017 in {task}\."):
+        prepare("iseg", task, tmp_path / "iseg")
 
 
 def test_places_that_are_refused(task, tmp_path):
