@@ -18,12 +18,17 @@ _PATIENT_AND_STUDY = (
     *("PatientName", "PatientID", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "ReferringPhysicianName"),
 )
-_OF_STUDY = {
-    *("StudyDescription", "ProcedureCodeSequence", "RequestedProcedureDescription", "RequestAttributesSequence"),
-    *("PhysiciansOfRecord", "NameOfPhysiciansReadingStudy", "PerformingPhysicianName", "RequestingPhysician"),
-    *("OperatorsName", "InstitutionName", "InstitutionAddress", "InstitutionalDepartmentName", "StationName"),
-    *("SeriesDescription", "ProtocolName", "DeviceSerialNumber", "AdmissionID", "IssuerOfAdmissionID"),
-}
+_KEPT = frozenset(
+    (
+        *("SpecificCharacterSet", "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"),
+        *("FrameOfReferenceUID", "PositionReferenceIndicator", "Modality", "Manufacturer", "ManufacturerModelName"),
+        *("Rows", "Columns", "NumberOfFrames", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+        *("SliceThickness", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence"),
+        *("PerFrameFunctionalGroupsSequence", "LossyImageCompression", "LossyImageCompressionRatio"),
+        "LossyImageCompressionMethod",
+    )
+)
+"""What an anonymous result may take over: references to the images, their geometry and the scanner's model."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +73,16 @@ def prepare_headers(headers: list[Any], anonymous: bool) -> None:
 
     Args:
         headers: of the source images; changed in place.
-        anonymous: whether to remove all attributes of the patient (group 0010), of physicians, operators and the
-            institution, descriptions, and dates and numbers of the study.
+        anonymous: whether to remove all attributes except the UIDs, the geometry and the scanner's model, among them
+            those of the patient, the study, clinical trials, persons and institutions.
     """
+    from pydicom.datadict import keyword_for_tag
+
     for header in headers:
         if anonymous:
-            for element in list(header):
-                if element.tag.group == 0x0010 or element.keyword in _OF_STUDY:
-                    del header[element.tag]
+            for tag in list(header.keys()):
+                if keyword_for_tag(tag) not in _KEPT:
+                    del header[tag]
         for name in _PATIENT_AND_STUDY:
             if anonymous or name not in header:
                 setattr(header, name, _ANONYMOUS.get(name, "") if anonymous else "")

@@ -16,13 +16,16 @@ import subprocess
 import highdicom as hd
 import numpy as np
 import pydicom
+from highdicom._standard_utils import get_module_attribute_map
 from PIL import Image
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 
 from segan_monai.bundles_by_name import BUNDLES, bundle_names
 from segan_monai.data.conventions import resolve_regions
 from segan_monai.dicom.capture import secondary_capture
 from segan_monai.dicom.identity import prepare_headers
 from segan_monai.dicom.rtstruct import structure_set
+from segan_monai.dicom.seg import segmentation
 from segan_monai.dicom.segments import TISSUE, segments_of
 from segan_monai.errors import ConfigError
 from segan_monai.transforms.regions import merged_regions
@@ -162,6 +165,72 @@ def test_anonymous_segmentation_keeps_only_uids(source, write_seg):
     content = write_seg(source, label_map(SHAPE), anonymous=True).read_bytes()
     assert not [word for word in (*SECRETS, "Physician", "20260102", "Head of") if word.encode() in content]
     assert STUDY.encode() in content
+
+
+MODULES = ("patient", "clinical-trial-subject", "general-study", "patient-study", "clinical-trial-study")
+EQUIPMENT = (
+    "InstitutionName",
+    "InstitutionalDepartmentName",
+    "InstitutionAddress",
+    "StationName",
+    "DeviceSerialNumber",
+)
+DATES = {"DA": "19870605", "TM": "070809", "DT": "19870605070809", "AS": "098Y", "DS": "198.7", "FD": 198.7}
+MARKS = ("SECRET", *(value for value in DATES.values() if isinstance(value, str)))
+
+
+def fill_patient_and_study(header, index):
+    """Give each attribute of the patient, the study and the institution a value, also those within sequences."""
+    attributes = get_module_attribute_map()
+    rows = [(row["path"], row["keyword"]) for module in MODULES for row in attributes[module]]
+    rows += [([], name) for name in (*EQUIPMENT, "AcquisitionDateTime", "OperatorsName", "RequestingPhysician")]
+    for path, keyword in rows:
+        if keyword in ("StudyInstanceUID", "SpecificCharacterSet"):
+            continue
+        place = header
+        for name in path:
+            if name not in place:
+                setattr(place, name, [pydicom.Dataset()])
+            place = place[name].value[0]
+        vr = dictionary_VR(tag_for_keyword(keyword))
+        if vr == "SQ":
+            if keyword not in place:
+                setattr(place, keyword, [pydicom.Dataset()])
+        elif vr == "UI":
+            setattr(place, keyword, "1.2.3.98.7")
+        else:
+            setattr(place, keyword, DATES.get(vr, 9 if vr in ("US", "IS", "UL") else "SECRET"))
+
+
+def write_all_results(source, folder):
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "picture.png")
+    segments = segments_of({}, REGIONS, False)
+    results = {
+        "seg": segmentation("binary", source, (), label_map(SHAPE), segments, ALGORITHM, "case"),
+        "rtstruct": structure_set(source, label_map(SHAPE), segments, ALGORITHM, datetime.datetime(2026, 1, 2)),
+        "overlay": secondary_capture(source, folder / "picture.png", ALGORITHM),
+    }
+    for kind, result in results.items():
+        result.save_as(folder / f"{kind}.dcm", enforce_file_format=True)
+    return {kind: pydicom.dcmread(folder / f"{kind}.dcm") for kind in results}
+
+
+def test_anonymous_results_take_over_nothing_of_patient_and_study(tmp_path, read):
+    write_series(tmp_path / "study", image(SHAPE), change=fill_patient_and_study)
+    source = read(tmp_path / "study")
+    attributes = get_module_attribute_map()
+    of_modules = {row["keyword"] for module in MODULES for row in attributes[module] if not row["path"]}
+    assert len(of_modules & set(source.headers[0].dir())) == len(of_modules) > 90
+    prepare_headers(source.headers, True)
+    for kind, result in write_all_results(source, tmp_path).items():
+        found = {name: str(result[name].value) for name in result.dir() if name in of_modules}
+        assert {name: text for name, text in found.items() if text} == {
+            "PatientName": "ANONYMOUS^",
+            "PatientID": "ANONYMOUS",
+            "StudyInstanceUID": STUDY,
+        }
+        content = (tmp_path / f"{kind}.dcm").read_bytes()
+        assert not [mark for mark in MARKS if mark.encode() in content], kind
 
 
 @pytest.mark.parametrize("name", bundle_names())
