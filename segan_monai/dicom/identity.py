@@ -12,6 +12,7 @@ from typing import Any
 from segan_monai.errors import ConfigError
 
 _SHORTEST = 3
+_GB2312 = "\x1b$)A"  # escape sequence of ISO 2022 IR 58
 _ANONYMOUS = {"PatientName": "ANONYMOUS^", "PatientID": "ANONYMOUS"}
 # Type 2 of patient and study: present, but may be empty
 _PATIENT_AND_STUDY = (
@@ -69,7 +70,9 @@ class Identity:
 def prepare_headers(headers: list[Any], anonymous: bool) -> None:
     """Change DICOM headers, from which a result takes patient and study.
 
-    Missing attributes of type 2 are added empty. UIDs stay, because they link the result to its images.
+    Missing attributes of type 2 are added empty. UIDs stay, because they link the result to its images. Text becomes
+    UTF-8, because highdicom refuses several character sets that scanners write. Attributes whose value cannot be read
+    are removed.
 
     Args:
         headers: of the source images; changed in place.
@@ -83,6 +86,22 @@ def prepare_headers(headers: list[Any], anonymous: bool) -> None:
             for tag in list(header.keys()):
                 if keyword_for_tag(tag) not in _KEPT:
                     del header[tag]
+        _to_utf8(header)
         for name in _PATIENT_AND_STUDY:
             if anonymous or name not in header:
                 setattr(header, name, _ANONYMOUS.get(name, "") if anonymous else "")
+
+
+def _to_utf8(header: Any) -> None:
+    from pydicom.valuerep import PersonName
+
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]  # pydicom decodes text when it is first accessed
+            for item in element.value if element.VR == "SQ" else ():
+                item.decode()
+            if isinstance(element.value, str | PersonName) and _GB2312 in str(element.value):
+                element.value = str(element.value).replace(_GB2312, "")  # pydicom decodes the text, but leaves the mark
+        except Exception:  # pydicom raises many types for a damaged value
+            del header[tag]
+    header.SpecificCharacterSet = "ISO_IR 192"

@@ -233,6 +233,67 @@ def test_anonymous_results_take_over_nothing_of_patient_and_study(tmp_path, read
         assert not [mark for mark in MARKS if mark.encode() in content], kind
 
 
+JAPANESE, KOREAN = "Yamada^Tarou=山田^太郎=やまだ^たろう", "Hong^Gildong=洪^吉洞=홍^길동"
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (["", "ISO 2022 IR 87"], JAPANESE),
+        (["", "ISO 2022 IR 149"], KOREAN),
+        ("", "Miller^Anna"),
+        ("ISO_IR 6", "Miller^Anna"),
+        (["ISO 2022 IR 100"], "Müller^Änne"),
+        (["ISO_IR 100", "ISO_IR 144"], "Müller^Änne"),
+        ("ISO_IR 192", JAPANESE),
+        (None, "Miller^Anna"),
+    ],
+)
+def test_names_in_any_character_set(character_set, name, tmp_path, read):
+    def rename(header, index):
+        if character_set is not None:
+            header.SpecificCharacterSet = character_set
+        header.PatientName = name
+        header.IssuerOfPatientIDQualifiersSequence = [pydicom.Dataset()]
+        header.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID = name.split("=")[-1]
+
+    write_series(tmp_path / "study", image(SHAPE), change=rename)
+    source = read(tmp_path / "study")
+    prepare_headers(source.headers, False)
+    for result in write_all_results(source, tmp_path).values():
+        assert (result.SpecificCharacterSet, str(result.PatientName)) == ("ISO_IR 192", name)
+    seg = pydicom.dcmread(tmp_path / "seg.dcm")
+    assert seg.IssuerOfPatientIDQualifiersSequence[0].UniversalEntityID == name.split("=")[-1]
+
+
+def test_a_chinese_name_with_escape_sequences(tmp_path, read):
+    name = b"Zhang^XiaoDong=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab"  # example of DICOM PS3.5, section K.2
+
+    def rename(header, index):
+        header.SpecificCharacterSet, header.PatientName = ["", "ISO 2022 IR 58"], name
+
+    write_series(tmp_path / "study", image(SHAPE), change=rename)
+    source = read(tmp_path / "study")
+    prepare_headers(source.headers, False)
+    for result in write_all_results(source, tmp_path).values():
+        assert str(result.PatientName) == "Zhang^XiaoDong=张^小东"
+
+
+def test_an_attribute_that_cannot_be_read_is_omitted(tmp_path, read):
+    def after_an_event(header, index):
+        header.LongitudinalTemporalOffsetFromEvent = 1.0  # 8 bytes
+
+    for file in write_series(tmp_path / "study", image(SHAPE), change=after_an_event):
+        whole, short = b"FD\x08\x00" + np.float64(1).tobytes(), b"FD\x04\x00" + bytes(4)
+        assert file.read_bytes().count(whole) == 1
+        file.write_bytes(file.read_bytes().replace(whole, short))
+    source = read(tmp_path / "study")
+    prepare_headers(source.headers, False)
+    seg = write_all_results(source, tmp_path)["seg"]
+    assert "LongitudinalTemporalOffsetFromEvent" not in seg
+    assert seg.PatientID == PATIENT["PatientID"]
+
+
 @pytest.mark.parametrize("name", bundle_names())
 def test_every_region_of_our_bundles_has_codes(name):
     config = json.loads((BUNDLES / name / "configs" / "inference.json").read_text(encoding="utf-8"))
