@@ -24,12 +24,14 @@ from segan_monai.dicom.segments import segments_of
 from segan_monai.dicom.selection import choose_series, parse_selectors
 from segan_monai.dicom.study import Study
 from segan_monai.dicom.volumes import SeriesVolume, read_series, stacked
-from segan_monai.errors import ConfigError, DataError
+from segan_monai.errors import ConfigError, DataError, OutputError
 from segan_monai.files import whole_file
 from segan_monai.json_files import read_json_object
 from segan_monai.prepare.volumes import in_smallest_type, write_nifti
 from segan_monai.transforms.regions import merged_regions
 from segan_monai.volume_files import read_volume
+
+_KINDS_OF_FILES = ("seg", "rtstruct", "overlay")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def convert_study(study: Study, bundle: BundleOfStudy, selectors: Sequence[str],
         study: the study.
         bundle: the bundle.
         selectors: see ``segan_monai.dicom.selection.parse_selectors``.
-        output: folder of the results; images are written to ``images/<case>`` in it.
+        output: folder of the results; images are written to ``images/<case>`` in it. DICOM results of the case from an
+            earlier call are removed.
 
     Raises:
         DataError: No series fits, or a series cannot be read or resampled.
@@ -112,6 +115,7 @@ def convert_study(study: Study, bundle: BundleOfStudy, selectors: Sequence[str],
     volumes = [read_series(study, series) for series in chosen.values()]
     values = stacked(volumes)
     case = "case_" + hashlib.sha256(volumes[0].series.uid.encode()).hexdigest()[:12]
+    _remove_results(output, case)
     folder = output / "images" / case
     for index, channel in enumerate(values):
         name = f"{case}_{index:04d}.nii.gz" if len(values) > 1 else f"{case}.nii.gz"
@@ -139,7 +143,7 @@ class DicomOptions:
 def write_results(
     converted: ConvertedStudy, bundle: BundleOfStudy, output: Path, options: DicomOptions
 ) -> dict[str, Path]:
-    """Write the results of an inference as DICOM.
+    """Write the results of an inference as DICOM, in place of those of an earlier call.
 
     Args:
         converted: the study.
@@ -155,6 +159,7 @@ def write_results(
         OutputError: A file cannot be written.
     """
     case, source = converted.case, converted.volumes[0]
+    _remove_results(output, case)
     _check_finished(output, case)
     for volume in converted.volumes:
         prepare_headers(volume.headers, options.anonymous)
@@ -178,6 +183,23 @@ def write_results(
         with whole_file(files[kind]) as temporary:
             result.save_as(temporary, enforce_file_format=True)
     return files
+
+
+def _remove_results(output: Path, case: str) -> None:
+    """Remove the DICOM results of a case, which may name the patient or belong to another result.
+
+    Raises:
+        OutputError: A file cannot be removed.
+    """
+    for kind in _KINDS_OF_FILES:
+        file = output / f"{case}_{kind}.dcm"
+        try:
+            file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{file}, a result of an earlier call, cannot be removed ({error.strerror}). Remove it, or choose "
+                "another output folder."
+            ) from error
 
 
 def _check_finished(output: Path, case: str) -> None:
