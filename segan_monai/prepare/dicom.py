@@ -18,6 +18,7 @@ from segan_monai.file_kinds import has_ending, is_dicom
 from segan_monai.volume_files import Volume, affine_of_simpleitk, colour_dicom
 
 _PATIENT, _MODALITY, _POSITION, _ORIENTATION = "0010|0020", "0008|0060", "0020|0032", "0020|0037"
+_PLACES = {_POSITION: "ImagePositionPatient", _ORIENTATION: "ImageOrientationPatient", "0028|0030": "PixelSpacing"}
 _RESCALE = ("0028|1052", "0028|1053")
 _NUMBER, _ANNOUNCED = "0020|0013", ("0020|1002", "0054|0081")  # ImagesInAcquisition, NumberOfSlices
 _ENDINGS = (".dcm", ".dicom", ".ima")
@@ -42,6 +43,7 @@ class Slice(NamedTuple):
         rescale: Intercept and slope to Hounsfield units.
         number: InstanceNumber; None if absent.
         announced: Number of slices in the acquisition, according to the file; None if absent.
+        pixel_type: SimpleITK's number of the type in which the file's pixels are read; None for a frame.
     """
 
     file: str
@@ -52,6 +54,7 @@ class Slice(NamedTuple):
     rescale: tuple[str, ...]
     number: int | None = None
     announced: int | None = None
+    pixel_type: int | None = None
 
 
 class Series(NamedTuple):
@@ -159,9 +162,9 @@ def read_slices(files: Sequence[str]) -> list[Slice]:
         files: All slices of one series.
 
     Raises:
-        DataError: A file is unreadable, has no position or is in colour; slices differ in size, PixelSpacing or
-            orientation; a slice is missing, two are at one position, or distances are uneven; slices are sheared, as
-            with a tilted gantry.
+        DataError: A file is unreadable, has no position, orientation or PixelSpacing, or is in colour; slices differ in
+            size, PixelSpacing or orientation; a slice is missing, two are at one position, or distances are uneven;
+            slices are sheared, as with a tilted gantry.
     """
     return sort_slices([_slice(file) for file in files])
 
@@ -180,7 +183,9 @@ def read_pixels(slices: Sequence[Slice]) -> Volume:
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([one.file for one in slices])
     reader.SetImageIO("GDCMImageIO")
-    if len({one.rescale for one in slices}) > 1:  # otherwise the first slice determines the type of all
+    if (
+        len({(one.rescale, one.pixel_type) for one in slices}) > 1
+    ):  # otherwise the first slice determines the type of all
         reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         image = reader.Execute()
@@ -217,6 +222,11 @@ def _slice(file: str) -> Slice:
         if reader.GetNumberOfComponents() > 1:
             raise colour_dicom(file)
         tags = {key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}
+        if absent := [name for key, name in _PLACES.items() if not tags.get(key, "").strip()]:
+            raise DataError(
+                f"{file} has no {' and no '.join(absent)}, so the size and place of its pixels in mm are unknown. "
+                "Expected the attributes of a scanner's image; export the series again in its original form."
+            )
         position = np.array([float(number) for number in tags[_POSITION].split("\\")])
         axes = np.array([float(number) for number in tags[_ORIENTATION].split("\\")]).reshape(2, 3)
         return Slice(
@@ -228,6 +238,7 @@ def _slice(file: str) -> Slice:
             tuple(tags.get(key, "").strip() for key in _RESCALE),
             _whole_number(tags.get(_NUMBER, "")),
             next(filter(None, (_whole_number(tags.get(key, "")) for key in _ANNOUNCED)), None),
+            reader.GetPixelIDValue(),
         )
     except DataError:
         raise
@@ -236,7 +247,7 @@ def _slice(file: str) -> Slice:
             f"{file} cannot be read as an image slice: it is truncated, damaged or not a DICOM image. Download it "
             "again; if it is not part of the series, move it elsewhere."
         ) from error
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise DataError(
             f"{file} cannot be read as an image slice ({type(error).__name__}: {' '.join(str(error).split())[-200:]}). "
             "Expected DICOM with ImagePositionPatient and ImageOrientationPatient; download it again."

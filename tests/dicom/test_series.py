@@ -47,6 +47,44 @@ def test_ct_in_hounsfield_units(folder, read):
     np.testing.assert_array_equal(read(folder).volume.values, image() - 1024.0)
 
 
+def test_slices_of_other_sign(folder, read):
+    def change(header, index):
+        header.PixelRepresentation = int(index > 0)
+
+    values = image()
+    values[:, :, 1:] -= 500
+    write_series(folder, values, change=change)
+    assert values.min() < 0
+    np.testing.assert_array_equal(read(folder).volume.values, values)
+
+
+def test_slices_of_another_number_of_bits(folder, read):
+    values = image().astype(np.int64)
+    values[:, :, 1:] += 60000
+
+    def change(header, index):
+        header.PixelRepresentation = 0
+        header.PixelData = values[:, :, index].T.astype("<u2").tobytes()
+        if index == 0:
+            header.BitsStored, header.HighBit = 12, 11
+
+    write_series(folder, image(), modality="CT", change=change)
+    np.testing.assert_array_equal(read(folder).volume.values, values - 1024)
+
+
+@pytest.mark.parametrize("name", ["PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient"])
+@pytest.mark.parametrize("empty", [False, True], ids=["absent", "empty"])
+def test_slices_without_a_place_in_mm(name, empty, folder, read):
+    def change(header, index):
+        if empty:
+            setattr(header, name, None)
+        else:
+            delattr(header, name)
+
+    write_series(folder, image(), change=change)
+    refused(read, folder, rf"\.dcm has no {name}, so the size and place of its pixels in mm are unknown\. Expected")
+
+
 @pytest.mark.parametrize("syntax", COMPRESSED, ids=[syntax.name for syntax in COMPRESSED])
 @pytest.mark.parametrize("enhanced", [False, True], ids=["single", "multi-frame"])
 def test_compressed_pixels(syntax, enhanced, folder, read):
