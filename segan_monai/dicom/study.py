@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ _DIRECTORY_CLASS = "1.2.840.10008.1.3.10"
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"),
     *("Modality", "SeriesDescription", "SeriesNumber", "ImageType", "NumberOfFrames", "Rows", "SpecificCharacterSet"),
-    *("PatientID", "PatientName"),
+    *("PatientID", "PatientName", "ImagePositionPatient"),
 ]
+_ELEMENT = re.compile(rb"[\x02\x08]\0..(?:[A-Z]{2}|..\0\0)", re.DOTALL)
+"""First element, of group 0002 or 0008: with a value representation, or without and with a length below 65536."""
 
 
 @dataclass
@@ -37,7 +40,7 @@ class StudySeries:
         number: SeriesNumber; empty if absent.
         description: SeriesDescription.
         is_localizer: whether its images are localizers.
-        files: one per instance; further copies of an instance are omitted.
+        files: one per instance; further copies of an instance at the same position are omitted.
         frames: number of images.
         identity: what identifies the patient.
     """
@@ -89,14 +92,15 @@ def read_study(source: Path, scratch: Path) -> Study:
     import pydicom
 
     found: dict[str, StudySeries] = {}
-    instances: dict[str, set[str]] = defaultdict(set)
+    instances: dict[str, set[tuple[str, str]]] = defaultdict(set)
     damaged = []
     for file in _files_of(source, scratch):
         try:
             header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=not is_dicom(file))
             if header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID")) == _DIRECTORY_CLASS:
                 continue
-            uid, instance = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+            uid = str(header.SeriesInstanceUID)
+            instance = (str(header.SOPInstanceUID), str(header.get("ImagePositionPatient")))
         except Exception:  # pydicom raises many types for a damaged file
             damaged.append(file)
             continue
@@ -142,17 +146,28 @@ def _files_of(source: Path, scratch: Path) -> Iterator[Path]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(parent, name)
-            if not name.startswith(".") and (is_dicom(file) or has_ending(file, _ENDINGS)):
+            if not name.startswith(".") and (has_ending(file, _ENDINGS) or _begins_as_dicom(file)):
                 yield file
+
+
+def _begins_as_dicom(file: Path) -> bool:
+    """Return whether a file has the DICOM prefix, or begins with an element (little endian) because it has none."""
+    if is_dicom(file):
+        return True
+    try:
+        with file.open("rb") as stream:
+            return _ELEMENT.match(stream.read(8)) is not None
+    except OSError:
+        return False
 
 
 def _listed_in(directory: Path) -> list[Path]:
     """Return the files that a DICOMDIR lists, or the file itself if it is another DICOM file."""
     import pydicom
 
-    if not is_dicom(directory):
+    if not _begins_as_dicom(directory):
         raise DataError(f"{directory} is not DICOM. Expected the folder, zip file or DICOMDIR of a study.")
-    content = pydicom.dcmread(directory, stop_before_pixels=True)
+    content = pydicom.dcmread(directory, stop_before_pixels=True, force=True)
     if content.file_meta.get("MediaStorageSOPClassUID") != _DIRECTORY_CLASS:
         return [directory]
     names = [record.ReferencedFileID for record in content.DirectoryRecordSequence if "ReferencedFileID" in record]

@@ -77,10 +77,23 @@ def read_series(study: Study, series: StudySeries) -> SeriesVolume:
     if "NumberOfFrames" in first and int(first.NumberOfFrames) > 1:
         return _multi_frame(series, first)
     by_file = {str(file): pydicom.dcmread(file, stop_before_pixels=True, force=True) for file in series.files}
+    _check_uids(series, by_file)
     _check_positions(series, by_file)
     slices = read_slices(list(by_file))
     notes = [note for note in [numbering_note(slices)] if note]
     return SeriesVolume(series, read_pixels(slices), [by_file[one.file] for one in slices], None, notes)
+
+
+def _check_uids(series: StudySeries, by_file: Mapping[str, Any]) -> None:
+    """Refuse images that share an SOPInstanceUID, by which results refer to them."""
+    first: dict[str, str] = {}
+    for file, header in by_file.items():
+        if (other := first.setdefault(str(header.SOPInstanceUID), file)) is not file:
+            raise DataError(
+                f"{series}: {other} and {Path(file).name} have one SOPInstanceUID, {header.SOPInstanceUID}, but "
+                "different positions. Expected one UID per image, because results refer to images by it; export the "
+                "series again."
+            )
 
 
 def _check_positions(series: StudySeries, by_file: Mapping[str, Any]) -> None:
@@ -121,8 +134,6 @@ def _shared_place(
 
 def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
     """Read an enhanced (multi-frame) image, whose frames may be stored in any order."""
-    import pydicom
-
     file = series.files[0]
     if len(series.files) > 1:
         raise DataError(
@@ -143,9 +154,9 @@ def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
     ordered = sort_slices(slices)
     frames = [int(one.file.rpartition("#")[2]) for one in ordered]
     try:
-        stored = pydicom.dcmread(file).pixel_array
+        stored = _pixels(file)
     except Exception as error:  # each decoder raises its own types
-        name = header.file_meta.TransferSyntaxUID.name
+        name = getattr(header.file_meta.get("TransferSyntaxUID"), "name", "little endian")
         raise DataError(
             f"{file}: the frames, stored as {name}, cannot be read ({type(error).__name__}: "
             f"{' '.join(str(error).split())[:200]}). Export the series uncompressed, or install what pydicom needs to "
@@ -163,12 +174,30 @@ def _multi_frame(series: StudySeries, header: Any) -> SeriesVolume:
     return SeriesVolume(series, Volume(values.transpose(2, 1, 0), ras), [header], frames, [])
 
 
+def _pixels(file: Path) -> np.ndarray:
+    """Return the stored values, (frames, rows, columns); a file without a preamble may name no transfer syntax."""
+    import pydicom
+
+    image = pydicom.dcmread(file, force=True)
+    if "TransferSyntaxUID" not in image.file_meta:
+        implicit = image.original_encoding[0]
+        image.file_meta.TransferSyntaxUID = (
+            pydicom.uid.ImplicitVRLittleEndian if implicit else pydicom.uid.ExplicitVRLittleEndian
+        )
+    return image.pixel_array
+
+
 def _frame(file: str, header: Any, index: int) -> Slice:
     try:
         rescale = _group(header, index, "PixelValueTransformationSequence")
         intercept, slope = str(rescale.RescaleIntercept), str(rescale.RescaleSlope)
     except AttributeError:
         intercept, slope = str(header.get("RescaleIntercept", 0)), str(header.get("RescaleSlope", 1))
+    if "None" in (intercept, slope):
+        raise DataError(
+            f"{file}: frame {index + 1} has an empty RescaleIntercept or RescaleSlope. Expected numbers, without which "
+            "the values are unknown; export the series again."
+        )
     rows, columns = _group(header, index, "PixelMeasuresSequence").PixelSpacing
     return Slice(
         f"{file}#{index}",

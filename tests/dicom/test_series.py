@@ -131,6 +131,45 @@ def test_copies_of_an_instance_count_once(folder, read):
     assert len(read(folder).headers) == 6
 
 
+def without_preamble(file, syntax=True):
+    """Remove the preamble, and with ``syntax=False`` also the file meta information (group 0002)."""
+    content = file.read_bytes()[132:]
+    length = int.from_bytes(content[8:12], "little")
+    file.write_bytes(content if syntax else content[12 + length :])
+
+
+@pytest.mark.parametrize("syntax", [True, False], ids=["meta", "no meta"])
+@pytest.mark.parametrize("enhanced", [False, True], ids=["single", "multi-frame"])
+def test_files_without_preamble_and_ending(enhanced, syntax, folder, read):
+    files = [write_enhanced(folder / "IM", image())] if enhanced else write_series(folder, image(), names="IM{0:04d}")
+    for file in files:
+        without_preamble(file, syntax)
+    (folder / "notes").write_text("no DICOM")
+    source = read(folder)
+    np.testing.assert_array_equal(source.volume.values, 2 * image() + np.arange(6) if enhanced else image())
+    if enhanced:
+        assert len(read(files[0]).source_order()) == 6
+
+
+def test_images_that_share_a_uid(folder, read):
+    def share(header, index):
+        header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}.1.8"
+
+    write_series(folder, image(), change=share)
+    refused(
+        read, folder, r"1_0000\.dcm and 1_\d+\.dcm have one SOPInstanceUID, 1\.2\..*\.1\.8, but different positions\."
+    )
+
+
+@pytest.mark.parametrize("name", ["RescaleIntercept", "RescaleSlope"])
+def test_a_frame_with_an_empty_rescaling(name, folder, read):
+    def clear(header):
+        setattr(header.PerFrameFunctionalGroupsSequence[3].PixelValueTransformationSequence[0], name, None)
+
+    write_enhanced(folder / "enhanced", image(), change=clear)
+    refused(read, folder, r"enhanced: frame 4 has an empty RescaleIntercept or RescaleSlope\. Expected numbers")
+
+
 def test_nothing_of_dicom(tmp_path):
     (tmp_path / "study").mkdir()
     (tmp_path / "study" / "notes.txt").write_text("nothing")
