@@ -183,9 +183,8 @@ def read_pixels(slices: Sequence[Slice]) -> Volume:
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([one.file for one in slices])
     reader.SetImageIO("GDCMImageIO")
-    if (
-        len({(one.rescale, one.pixel_type) for one in slices}) > 1
-    ):  # otherwise the first slice determines the type of all
+    # With one pixel type and one rescaling, the type of the first slice is that of all
+    if len({(one.rescale, one.pixel_type) for one in slices}) > 1:
         reader.SetOutputPixelType(sitk.sitkFloat32)
     try:
         image = reader.Execute()

@@ -179,7 +179,7 @@ DATES = {"DA": "19870605", "TM": "070809", "DT": "19870605070809", "AS": "098Y",
 MARKS = ("SECRET", *(value for value in DATES.values() if isinstance(value, str)))
 
 
-def fill_patient_and_study(header, index):
+def fill_patient_and_study(header, index=None):
     """Give each attribute of the patient, the study and the institution a value, also those within sequences."""
     attributes = get_module_attribute_map()
     rows = [(row["path"], row["keyword"]) for module in MODULES for row in attributes[module]]
@@ -200,6 +200,9 @@ def fill_patient_and_study(header, index):
             setattr(place, keyword, "1.2.3.98.7")
         else:
             setattr(place, keyword, DATES.get(vr, 9 if vr in ("US", "IS", "UL") else "SECRET"))
+    for frame in header.get("PerFrameFunctionalGroupsSequence", ()):
+        frame.FrameContentSequence = [pydicom.Dataset()]
+        frame.FrameContentSequence[0].FrameAcquisitionDateTime = DATES["DT"]
 
 
 def write_all_results(source, folder):
@@ -215,8 +218,12 @@ def write_all_results(source, folder):
     return {kind: pydicom.dcmread(folder / f"{kind}.dcm") for kind in results}
 
 
-def test_anonymous_results_take_over_nothing_of_patient_and_study(tmp_path, read):
-    write_series(tmp_path / "study", image(SHAPE), change=fill_patient_and_study)
+@pytest.mark.parametrize("enhanced", [False, True], ids=["single", "multi-frame"])
+def test_anonymous_results_take_over_nothing_of_patient_and_study(enhanced, tmp_path, read):
+    if enhanced:
+        write_enhanced(tmp_path / "study" / "enhanced", image(SHAPE), change=fill_patient_and_study)
+    else:
+        write_series(tmp_path / "study", image(SHAPE), change=fill_patient_and_study)
     source = read(tmp_path / "study")
     attributes = get_module_attribute_map()
     of_modules = {row["keyword"] for module in MODULES for row in attributes[module] if not row["path"]}
