@@ -13,7 +13,7 @@ import pandas as pd
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
-from segan_monai.reproduce.results import REPEAT
+from segan_monai.reproduce.results import REPEAT, is_evaluated
 from segan_monai.reproduce.runs import evaluate_row, train_row
 
 
@@ -39,7 +39,7 @@ class FoldRun:
 
 
 def run_fold(plan: Plan, row: str, seed: int, fold: int, save_maps: bool = False) -> FoldRun:
-    """Train a configuration without one fold and evaluate it on that fold, unless the results exist.
+    """Train a configuration without one fold and evaluate it on that fold, unless the results of all cases exist.
 
     Only the fold is evaluated, not a section ``test`` of the data set. Rules of post-processing are not applied,
     because those of an earlier choice were chosen on the same cases.
@@ -66,7 +66,7 @@ def run_fold(plan: Plan, row: str, seed: int, fold: int, save_maps: bool = False
             "'validation', or train once with segan-monai train."
         )
     maps = save_maps and can_save_maps(plan)
-    if not (evaluation / "summary.json").is_file() or (maps and _lacks_maps(evaluation)):
+    if not is_evaluated(evaluation) or (maps and _lacks_maps(evaluation)):
         keys = {"subset": "validation", "region_rules": None, **({"save_probabilities": True} if maps else {})}
         known = evaluation_keys(plan)
         own = {key: value for key, value in keys.items() if key in known}

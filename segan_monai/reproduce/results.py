@@ -18,6 +18,19 @@ from segan_monai.reproduce.domains import read_accuracy, read_domains
 REPEAT = "Delete its folder: the same command then runs it again."
 
 
+def is_evaluated(folder: Path) -> bool:
+    """Return whether an evaluation has evaluated all of its cases: ``summary.json`` names none as not evaluated.
+
+    Args:
+        folder: output folder of the evaluation.
+
+    Raises:
+        DataError: ``summary.json`` is damaged.
+    """
+    file = folder / "summary.json"
+    return file.is_file() and not read_json_object(file, REPEAT).get("not_evaluated")
+
+
 def read_training(folder: Path) -> dict[str, Any]:
     """Read epochs, seconds, peak memory and numbers of parameters from a run's ``history.csv``.
 

@@ -3,7 +3,8 @@
 """Runs the rows of a published table, each with several seeds, and collects the results.
 
 Every run is a training and an evaluation by ``monai.bundle``, each in a separate process, so that peak memory and
-random state belong to that run alone. Finished runs are kept, and interrupted ones are resumed.
+random state belong to that run alone. Finished runs are kept, and interrupted ones are resumed. An evaluation that
+could not evaluate all of its cases is not finished.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from segan_monai.reproduce.plan import (
     with_overlays,
 )
 from segan_monai.reproduce.published import DRAW_KEY, NUMBER_KEY, is_packaged, recorded_name
-from segan_monai.reproduce.results import REPEAT, read_evaluation, read_training
+from segan_monai.reproduce.results import REPEAT, is_evaluated, read_evaluation, read_training
 from segan_monai.run.lock import output_folder
 from segan_monai.typed import config_values
 
@@ -52,7 +53,7 @@ class RunFailedError(UserError):
 def run_row(
     plan: Plan, row: str, seed: int, fold: int | None = None, labels: tuple[int, int] | None = None
 ) -> dict[str, Any]:
-    """Train and evaluate one row with one seed, unless the results exist.
+    """Train and evaluate one row with one seed, unless the results of all cases exist.
 
     Args:
         plan: the settings shared by all rows.
@@ -74,7 +75,7 @@ def run_row(
     """
     folder, settings = train_row(plan, row, seed, fold, labels)
     training, evaluation = folder / "training", folder / "evaluation"
-    if not (evaluation / "summary.json").is_file():
+    if not is_evaluated(evaluation):
         evaluate_row(plan, row, training, evaluation, settings)
     domains = train_domains(config_files_of(plan, row, "training", training))
     results = {**read_training(training), **read_evaluation(training, evaluation, domains)}
@@ -136,7 +137,7 @@ def _labelled(plan: Plan, row: str, seed: int, fold: int | None, labels: tuple[i
         if isinstance(recorded, list):
             return recorded
     folder, settings = train_row(plan, row, seed, fold, (before, labels[1]))
-    if not (folder / POOL / "summary.json").is_file():
+    if not is_evaluated(folder / POOL):
         evaluate_row(plan, row, folder / "training", folder / POOL, {**settings, "subset": "unlabeled"})
     names = read_split(folder / "training" / "split.json", REPEAT)["training"]
     always = regions_in_all(config_files_of(plan, row, "evaluating", folder / POOL), names)

@@ -6,11 +6,15 @@ import json
 import shutil
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.folds import configurations, run_fold
+from segan_monai.metrics.summary import evaluation_table, write_evaluation
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
 from segan_monai.reproduce.results import read_evaluation
+from segan_monai.reproduce.runs import _labelled
 from tests.forked import run_in_fork
 
 pytestmark = pytest.mark.slow
@@ -111,3 +115,74 @@ def test_a_run_that_fails_says_why_and_where(plan, forked):
         RunFailedError, match=r"row 'SegAN', seed 0: training ended with status 1: error: .*99.*training.log"
     ):
         run_row(broken, "SegAN", 0)
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """Runs that write small results instead of computing them; case d cannot be read until ``damaged`` is cleared."""
+    started, damaged = [], {"d": "d.nii.gz is damaged"}
+
+    def run(plan, row, run_id, output_dir, settings):
+        started.append(output_dir.name)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        output_dir.with_suffix(".json").write_text("{}", encoding="utf-8")
+        if run_id == "training":
+            seconds = plan.overrides.get("batch_size", 4)
+            epochs = range(1, settings.get("epochs", 1) + 1)
+            lines = [
+                f"{epoch},{seconds},{name},1" for epoch in epochs for name in ("peak_memory_mib", "parameters_network")
+            ]
+            (output_dir / "history.csv").write_text("\n".join(["epoch,seconds,name,value", *lines]), encoding="utf-8")
+            split = {"training": ["a"], "validation": ["b", "c", "d"], "fold": 0}
+            (output_dir / "split.json").write_text(json.dumps(split), encoding="utf-8")
+            (output_dir / "model.pt").touch()
+            return
+        cases = [case for case in "bcd" if case not in damaged]
+        measures = dict.fromkeys(("dice", "iou", "precision", "sensitivity", "hd95_mm", "assd_mm"), 0.9)
+        rows = [
+            {"case": case, "region": "anterior", "reference_ml": 1, "prediction_ml": 1, **measures} for case in cases
+        ]
+        write_evaluation(evaluation_table(rows), output_dir, {"anterior": [1]}, not_evaluated=damaged)
+        if damaged:
+            raise RunFailedError(f"{output_dir.name} ended with status 1")
+
+    monkeypatch.setattr("segan_monai.reproduce.runs._run", run)
+    return started, damaged
+
+
+@pytest.mark.parametrize("command", ["reproduce", "folds"])
+def test_an_evaluation_that_lost_cases_is_repeated(tmp_path, pretended, command):
+    started, damaged = pretended
+    table = load_tables("segan-components", "hippocampus_mri_segan_segmentation")[0]
+    table = configurations("hippocampus", ["S3-3C="]) if command == "folds" else table
+    plan = Plan(table, tmp_path / "data", tmp_path / "out")
+
+    def evaluated():
+        started.clear()
+        if command == "reproduce":
+            return set(run_row(plan, "S3-3C", 0)["dice_of_cases"])
+        return set(pd.read_csv(run_fold(plan, "S3-3C", 0, 0).evaluation / "metrics.csv")["case"])
+
+    for runs in (2, 1):  # the second command trains no more
+        with pytest.raises(RunFailedError, match="ended with status 1"):
+            evaluated()
+        assert len(started) == runs, "an evaluation of two of three cases is not finished"
+    damaged.clear()
+    assert evaluated() == {"b", "c", "d"}
+    assert evaluated() == {"b", "c", "d"}
+    assert started == []
+
+
+def test_a_pool_that_lost_cases_is_evaluated_again(tmp_path, pretended, monkeypatch):
+    """The label of a case that could not be read would never be chosen."""
+    started, damaged = pretended
+    plan = Plan(load_tables("active-learning")[0], tmp_path / "data", tmp_path / "out")
+    monkeypatch.setattr("segan_monai.reproduce.runs.regions_in_all", lambda files, names: set())
+    monkeypatch.setattr("segan_monai.reproduce.runs.choose_cases", lambda *arguments: ["a", "b"])
+    for _ in range(2):
+        with pytest.raises(RunFailedError, match="pool ended with status 1"):
+            _labelled(plan, "lowest quality", 0, 0, (10, 1))
+    damaged.clear()
+    for _ in range(2):
+        assert _labelled(plan, "lowest quality", 0, 0, (10, 1)) == ["a", "b"]
+    assert started == ["training", "pool", "pool", "pool"]
