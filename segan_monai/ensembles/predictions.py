@@ -45,8 +45,10 @@ class Predictions:
         """Return the probabilities (K, H, W[, D]) of a case in float32, and its affine (4, 4).
 
         Raises:
-            DataError: A file is damaged, or has another number of regions.
+            DataError: The case has no maps, a file is damaged, or it has another number of regions.
         """
+        if case not in self.files:
+            raise DataError(f"{self.folder} has no probability maps of case {case}. {_AGAIN}")
         parts = []
         for file in self.files[case]:
             try:

@@ -12,11 +12,13 @@ import torch
 from monai.data.utils import to_affine_nd
 
 from segan_monai.ensembles import label_threshold, read_predictions
-from segan_monai.folds.maps import labelled_cases, mean_map, regions_of
+from segan_monai.errors import DataError
+from segan_monai.folds.maps import labelled_cases, mean_map, regions_of, scored_cases
 from segan_monai.folds.runs import FoldRun
 from segan_monai.metrics import evaluate_case, label_map, write_evaluation
 from segan_monai.metrics.summary import evaluation_table
 from segan_monai.reproduce import Plan
+from segan_monai.reproduce.results import REPEAT
 from segan_monai.transforms.regions import merged_regions, regions_to_label_map
 
 
@@ -40,9 +42,10 @@ def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
         members: runs of the same seed and fold, with saved probability maps.
 
     Raises:
-        DataError: the members have different regions, or maps of different shapes.
+        DataError: the members have different cases or regions, or maps of different shapes.
     """
     first = members[0]
+    _require_same_cases(members)
     name = ensemble_name([member.row for member in members])
     folder = plan.output_dir / "ensembles" / name / f"seed_{first.seed}_fold_{first.fold}"
     result = FoldRun(name, first.seed, first.fold, first.training, folder, tuple(members))
@@ -71,6 +74,17 @@ def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
         )
     write_evaluation(evaluation_table(rows), folder, regions, merged)
     return result
+
+
+def _require_same_cases(members: Sequence[FoldRun]) -> None:
+    scored = {member.row: scored_cases(member) for member in members}
+    for case in sorted(set().union(*scored.values())):
+        with_case = [row for row, cases in scored.items() if case in cases]
+        if lacking := [member for member in members if member.row not in with_case]:
+            raise DataError(
+                f"case {case} was evaluated by '{with_case[0]}', but not by '{lacking[0].row}' "
+                f"({lacking[0].evaluation}). Expected the same cases of all members. {REPEAT}"
+            )
 
 
 def _is_newer(file: Path, others: Sequence[Path]) -> bool:

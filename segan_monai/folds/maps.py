@@ -53,8 +53,13 @@ def labelled_cases(plan: Plan, run: FoldRun) -> Iterator[tuple[dict[str, Any], d
     Yields:
         See ``load_cases``.
     """
-    scored = set(pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})["case"])
-    yield from load_cases(config_files_of(plan, run.row, "evaluating", run.evaluation), scored, "chosen_cases")
+    files = config_files_of(plan, run.row, "evaluating", run.evaluation)
+    yield from load_cases(files, scored_cases(run), "chosen_cases")
+
+
+def scored_cases(run: FoldRun) -> set[str]:
+    """Return the names of the cases in the evaluation of a run."""
+    return set(pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})["case"])
 
 
 def mean_map(members: Sequence[Predictions], case: str, shape: Sequence[int]) -> np.ndarray:

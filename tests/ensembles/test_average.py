@@ -141,6 +141,11 @@ def test_folders_that_cannot_be_members_are_named(folders, tmp_path):
         average_predictions(folders, folders[0])
 
 
+def test_a_case_without_maps_is_named(folders):
+    with pytest.raises(DataError, match=r"/a has no probability maps of case c3\. Run segan-monai predict again"):
+        read_predictions(folders[0]).maps("c3")
+
+
 def test_the_command_and_an_evaluation_of_cases_that_a_member_was_trained_on(folders, tmp_path):
     (tmp_path / "model").mkdir()
     split = {"training": ["c1"], "validation": []}

@@ -44,3 +44,19 @@ def test_the_files_have_scores_and_choice(tmp_path, plan):
     assert found.record["rows"]["2.5-D"]["calibration"] is None
     assert "| 2-D | tumour | 0.2500 | " in found.text
     assert "2.5-D: no calibration over all folds" in found.text
+
+
+@pytest.mark.parametrize(("complete", "lacking"), [("2-D", "2.5-D"), ("2.5-D", "2-D")])
+def test_an_ensemble_whose_member_lacks_a_case_is_no_candidate(tmp_path, plan, complete, lacking):
+    runs = [
+        write_fold(
+            tmp_path, row, fold, one_region(**dict.fromkeys(cases.replace("b", "") if row == lacking else cases, 0.5))
+        )
+        for row in plan.table.rows
+        for fold, cases in enumerate(("ab", "cd"))
+    ]
+    found = write_results(plan, runs, {}, ensembles=True, region_rules=False)
+    assert found.record is not None
+    assert list(found.record["rows"]) == ["2-D", "2.5-D"]
+    expected = f"**2-D + 2.5-D failed**: case b was evaluated by '{complete}', but not by '{lacking}' ("
+    assert expected in (tmp_path / "folds.md").read_text(encoding="utf-8")
