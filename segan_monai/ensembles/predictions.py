@@ -14,12 +14,13 @@ import numpy as np
 
 from segan_monai.data import read_split, resolve_regions
 from segan_monai.data.split_file import TRAINED_ON
-from segan_monai.errors import DataError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object
-from segan_monai.member_weights import split_of
+from segan_monai.member_weights import given_weights, split_of, weight_files
 from segan_monai.transforms import region_file_name
 
 WHOLE = "_probabilities.nii.gz"
+_MARKS = ("$", "@", "%")  # of expressions, references and macros
 _AGAIN = "Run segan-monai predict again, with --save_probabilities regions."
 
 
@@ -90,7 +91,7 @@ def read_predictions(folder: Path) -> Predictions:
             raise DataError(f"{missing[0]} does not exist, but {file.name} does. {_AGAIN}")
     if not files:
         raise DataError(f"{folder} has no probability maps. {_AGAIN}")
-    return Predictions(folder, regions, files, _trained_on(folder), None if _has_softmax(config) else 0.5)
+    return Predictions(folder, regions, files, _trained_on(_weights_of(folder)), None if _has_softmax(config) else 0.5)
 
 
 def label_threshold(members: Sequence[Predictions]) -> float | None:
@@ -126,13 +127,34 @@ def _regions(folder: Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
     return resolve_regions(config.get("regions", "auto"))
 
 
-def _trained_on(folder: Path) -> dict[str, str]:
-    """Return the cases that the weights of an inference were trained on, as far as their splits still exist."""
-    journal = folder / "inference.json"
-    weights = read_json_object(journal).get("weights", ()) if journal.is_file() else ()
-    splits = [split_of(file) for file in ([weights] if isinstance(weights, str) else weights)]
+def _trained_on(weights: Sequence[Path]) -> dict[str, str]:
+    """Return the cases that weights were trained on, as far as their splits still exist."""
     found: dict[str, str] = {}
-    for file in splits:
+    for file in map(split_of, weights):
         split = read_split(file) if file.is_file() else {"training": (), "unlabeled": ()}
         found |= {case: str(file) for part in TRAINED_ON for case in split[part]}
     return found
+
+
+def _weights_of(folder: Path) -> list[Path]:
+    """Return the weights of an inference, from its journal, or of an evaluation, from its settings.
+
+    Settings that are expressions name none, because nothing in a folder of results is evaluated.
+    """
+    journal = folder / "inference.json"
+    if journal.is_file():
+        listed = read_json_object(journal).get("weights", ())
+        return [Path(file) for file in ([listed] if isinstance(listed, str) else listed)]
+    record = read_json_object(folder / "run.json")
+    config = record.get("config", {})
+    given = config.get("weights")
+    paths = [config.get("ckpt_dir")] if given is None else given_weights(given)
+    if not all(isinstance(path, str) and not path.startswith(_MARKS) for path in paths):
+        return []
+    places = [Path(record.get("working_directory", "")) / Path(path).expanduser() for path in paths]
+    if given is not None:
+        return [place / "model.pt" if place.is_dir() else place for place in places]
+    try:
+        return weight_files(None, places[0])
+    except ConfigError:  # an included ensemble has lost members
+        return []

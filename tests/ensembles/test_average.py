@@ -15,7 +15,7 @@ from monai.data import MetaTensor
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
-from segan_monai.ensembles import average_predictions, read_predictions
+from segan_monai.ensembles import average_predictions, read_predictions, refuse_trained_cases
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.transforms import SaveProbabilitiesd
 
@@ -144,6 +144,40 @@ def test_folders_that_cannot_be_members_are_named(folders, tmp_path):
 def test_a_case_without_maps_is_named(folders):
     with pytest.raises(DataError, match=r"/a has no probability maps of case c3\. Run segan-monai predict again"):
         read_predictions(folders[0]).maps("c3")
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained_on"),
+    [
+        ({"weights": None, "ckpt_dir": "{0}/model"}, {"c1"}),
+        ({"weights": None, "ckpt_dir": "model"}, {"c1"}),
+        ({"weights": "{0}/model", "ckpt_dir": "other"}, {"c1"}),
+        (
+            {"weights": ["deleted", "{0}/model/model.pt", "other"], "ckpt_dir": "$@bundle_root + '/models'"},
+            {"c1", "c2"},
+        ),
+        ({"weights": None, "ckpt_dir": "$@bundle_root + '/models'"}, set()),
+        ({"weights": "@ckpt_dir", "ckpt_dir": "{0}/model"}, set()),
+        ({"weights": "deleted", "ckpt_dir": "{0}/model"}, set()),
+        ({}, set()),
+    ],
+)
+def test_members_that_evaluations_saved_know_the_cases_of_their_weights(folders, tmp_path, settings, trained_on):
+    """An evaluation has no journal, so its settings name the weights."""
+    for name, case in (("model", "c1"), ("other", "c2")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.pt").touch()
+        split = {"training": [case], "validation": []}
+        (tmp_path / name / "split.json").write_text(json.dumps(split), encoding="utf-8")
+    config = json.loads(json.dumps({"regions": REGIONS, **settings}).replace("{0}", tmp_path.as_posix()))
+    record = {"config": config, "working_directory": str(tmp_path)}
+    (folders[1] / "run.json").write_text(json.dumps(record), encoding="utf-8")
+    average_predictions(folders, tmp_path / "out")
+    if not trained_on:
+        refuse_trained_cases(tmp_path / "out", ["c1", "c2"])
+        return
+    with pytest.raises(ConfigError, match=f"{len(trained_on)} of 2 cases were trained on .* such as c1 "):
+        refuse_trained_cases(tmp_path / "out", ["c1", "c2"])
 
 
 def test_the_command_and_an_evaluation_of_cases_that_a_member_was_trained_on(folders, tmp_path):
