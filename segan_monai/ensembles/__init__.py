@@ -3,7 +3,7 @@
 """Ensembles of networks with different settings: the mean of their saved probability maps."""
 
 from segan_monai.ensembles.average import RECORD, average_predictions, refuse_trained_cases
-from segan_monai.ensembles.predictions import Predictions, label_threshold, read_predictions
+from segan_monai.ensembles.predictions import Predictions, label_threshold, read_predictions, regions_of_run
 
 __all__ = [
     "RECORD",
@@ -12,4 +12,5 @@ __all__ = [
     "label_threshold",
     "read_predictions",
     "refuse_trained_cases",
+    "regions_of_run",
 ]

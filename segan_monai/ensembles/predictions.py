@@ -11,12 +11,14 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from monai.utils import ensure_tuple
 
-from segan_monai.data import read_split, resolve_regions
+from segan_monai.data import LABEL_CONVENTIONS, read_split, resolve_regions
 from segan_monai.data.split_file import TRAINED_ON
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.member_weights import given_weights, split_of, weight_files
+from segan_monai.trained import read_initial_settings
 from segan_monai.transforms import region_file_name
 
 WHOLE = "_probabilities.nii.gz"
@@ -81,7 +83,7 @@ def read_predictions(folder: Path) -> Predictions:
             "regions."
         )
     config = read_json_object(folder / "run.json").get("config", {})
-    regions = _regions(folder, config)
+    regions = regions_of_run(folder)
     files = {file.name.removesuffix(WHOLE): [file] for file in sorted(folder.glob(f"*{WHOLE}"))}
     first, *_ = endings = [f"_probability_{region_file_name(region)}.nii.gz" for region in regions]
     for file in sorted(folder.glob(f"*{first}")):
@@ -118,13 +120,36 @@ def _has_softmax(config: Mapping[str, Any]) -> bool:
     return any(isinstance(step, Mapping) and bool(step.get("softmax")) for step in steps)
 
 
-def _regions(folder: Path, config: Mapping[str, Any]) -> dict[str, list[int]]:
-    """Return the regions of an evaluation's summary, which are those of its cases, or of an inference's settings."""
-    summary = folder / "summary.json"
-    if summary.is_file():
-        found = read_json_object(summary)["regions"]
-        return {name: list(of_region["reference_values"]) for name, of_region in found.items()}
-    return resolve_regions(config.get("regions", "auto"))
+def regions_of_run(folder: Path) -> dict[str, list[int]]:
+    """Return the label values of each region of an inference or an evaluation, in channel order.
+
+    They are those of its settings. Where these are ``auto`` or an expression, they are those of the training, with the
+    values in ``summary.json``, which lacks regions that no case is labelled for.
+
+    Args:
+        folder: output folder of the run.
+
+    Raises:
+        ConfigError: Nothing of these tells the regions, or one has no valid label values.
+        DataError: A file is damaged.
+    """
+    record, summary = folder / "run.json", folder / "summary.json"
+    given = read_json_object(record).get("config", {}).get("regions", "auto") if record.is_file() else "auto"
+    if _is_written_out(given):
+        return resolve_regions(given)
+    of_summary = read_json_object(summary)["regions"] if summary.is_file() else {}
+    found = {name: list(of_region["reference_values"]) for name, of_region in of_summary.items()}
+    weights = _weights_of(folder) if record.is_file() else []
+    trained = read_initial_settings(weights[0]).get("regions") if weights else None
+    return {**trained, **found} if isinstance(trained, Mapping) else found or resolve_regions("auto")
+
+
+def _is_written_out(regions: Any) -> bool:
+    """Return whether a setting is a label convention or label values by region, and no expression."""
+    if not isinstance(regions, Mapping):
+        return isinstance(regions, str) and regions in LABEL_CONVENTIONS
+    values = [value for of_region in regions.values() for value in ensure_tuple(of_region)]
+    return all(isinstance(value, int) for value in values)
 
 
 def _trained_on(weights: Sequence[Path]) -> dict[str, str]:

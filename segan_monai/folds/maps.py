@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from segan_monai.ensembles import Predictions
+from segan_monai.ensembles import Predictions, regions_of_run
 from segan_monai.ensembles.average import mean_of_case
 from segan_monai.errors import DataError
 from segan_monai.folds.runs import FoldRun
-from segan_monai.json_files import read_json_object
 from segan_monai.reproduce import Plan
 from segan_monai.reproduce.labels import load_cases
 from segan_monai.reproduce.plan import config_files_of
@@ -26,13 +25,14 @@ Regions = dict[str, list[int]]
 def regions_of(runs: Sequence[FoldRun]) -> Regions:
     """Return the label values of each region, in channel order, which must be the same in all runs.
 
+    Regions that no case of a run is labelled for are among them.
+
     Raises:
         DataError: two runs have different regions.
     """
     found: dict[str, Regions] = {}
     for run in runs:
-        regions = read_json_object(run.evaluation / "summary.json", REPEAT)["regions"]
-        found[run.row] = {name: of_region["reference_values"] for name, of_region in regions.items()}
+        found[run.row] = {**found.get(run.row, {}), **regions_of_run(run.evaluation)}
     first, *others = found.items()
     for name, regions in others:
         if list(regions.items()) != list(first[1].items()):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -100,11 +100,14 @@ def domain_rows(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
         for run in runs
         for domain, dice in run["dice_of_domains"].items()
     ]
-    titles = {domain: f"Dice {domain}, {'/'.join(dice)}" for domain, dice in found}
+    regions: dict[str, dict[str, None]] = {}  # those that a run has a labelled case for, in a fixed order
+    for domain, dice in found:
+        regions.setdefault(domain, {}).update(dict.fromkeys(dice))
+    titles = {domain: f"Dice {domain}, {'/'.join(names)}" for domain, names in regions.items()}
     return [
         {
             "by domain": row,
-            **{title: _dice(runs, domain) for domain, title in titles.items()},
+            **{title: _dice(runs, domain, regions[domain]) for domain, title in titles.items()},
             **{title: _mean([run[name] for run in runs if name in run]) for name, title in REALISM.items()},
         }
         for row, runs in with_domains.items()
@@ -112,9 +115,10 @@ def domain_rows(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[
     ]
 
 
-def _dice(runs: Sequence[Mapping[str, Any]], domain: str) -> str:
+def _dice(runs: Sequence[Mapping[str, Any]], domain: str, regions: Iterable[str]) -> str:
     found = [run["dice_of_domains"][domain] for run in runs if domain in run["dice_of_domains"]]
-    return "/".join(_mean([of_run[region] for of_run in found]) for region in found[0]) if found else ""
+    means = [_mean([of_run[region] for of_run in found if region in of_run]) for region in regions]
+    return "/".join(means) if found else ""
 
 
 def _mean(values: Sequence[float]) -> str:

@@ -55,7 +55,7 @@ def format_csv(runs: Sequence[Mapping[str, Any]]) -> str:
             "cases": found["cases"],
             "failures": found["failures"],
             **{metric: mean_of(found, metric) for metric in (*TITLES, *EXTRA_TITLES) if metric in found},
-            **{f"dice_{domain}": dice[region] for domain, dice in run.get("dice_of_domains", {}).items()},
+            **{f"dice_{domain}": dice.get(region, math.nan) for domain, dice in run.get("dice_of_domains", {}).items()},
             **{name: run[name] for name in ("epochs", "train_seconds", "peak_memory_mib")},
             **{name: run[name] for name in ("gflop_per_slice", *OF_TRAINING, *REALISM) if name in run},
             **{f"parameters_{name}": count for name, count in run["parameters"].items()},
@@ -103,6 +103,7 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
             )
         if unknown := [_title(metric) for metric in table.metrics if any(_is_unknown(run, metric) for run in runs)]:
             notes.append(f"{' and '.join(unknown)} left out: the spacing of the images is unknown.")
+        notes += _unlabelled(by_row)
         if folds:
             notes.append(f"Cross-validation: folds {', '.join(map(str, folds))} were held out in turn.")
         if len(seeds) > 1 or len(folds) > 1 or (table.labels and len(table.labels.draws) > 1):
@@ -188,11 +189,14 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         if any(_is_unknown(run, metric) for run in runs):
             continue
         title = _title(metric)
-        regions = [name for name, found in runs[0]["regions"].items() if metric in found]
-        values = pd.DataFrame([{name: mean_of(run["regions"][name], metric) for name in regions} for run in runs])
+        of_runs = [
+            {name: mean_of(found, metric) for name, found in run["regions"].items() if metric in found} for run in runs
+        ]
+        values = pd.DataFrame(of_runs)  # NaN for a region that no held-out case of a run is labelled for
+        regions = list(values)
         cells.update({f"{title} {name}": _mean(values[name]) for name in regions})
         if len(regions) > 1:
-            cells[f"{title} mean"] = _mean(values.mean(axis=1))
+            cells[f"{title} mean"] = _mean(values.mean(axis=1, skipna=False))
     for metric, title in OF_TRAINING.items():
         if metric in table.metrics and metric in runs[0]:
             cells[f"{title} in training"] = _mean(pd.Series([run[metric] for run in runs]))
@@ -207,6 +211,17 @@ def _ours(table: ResultTable, runs: Sequence[Mapping[str, Any]]) -> dict[str, st
         + (f" (+ {sum(others) / 1e6:.3g} in training)" if others else ""),
         **({"GFLOP per slice": f"{runs[0]['gflop_per_slice']:.3g}"} if "gflop_per_slice" in runs[0] else {}),
     }
+
+
+def _unlabelled(by_row: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Return a sentence per row and region that no held-out case of some of its runs is labelled for."""
+    return [
+        f"{row}: no held-out case of {lacking} of {len(runs)} runs is labelled for {region}; its figures, and the "
+        "means over regions, are of the other runs."
+        for row, runs in by_row.items()
+        for region in dict.fromkeys(region for run in runs for region in run["regions"])
+        if (lacking := sum(region not in run["regions"] for run in runs))
+    ]
 
 
 def mean_of(region: Mapping[str, Any], metric: str) -> float:
@@ -238,6 +253,10 @@ def _title(metric: str) -> str:
 
 
 def _mean(values: pd.Series) -> str:
+    """Return mean and standard deviation of the runs that have a value; empty without any."""
+    values = values.dropna()
+    if values.empty:
+        return ""
     if not values.map(math.isfinite).all():
         return f"{values.mean():.3f}"
     return f"{values.mean():.3f}" + (f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else "")

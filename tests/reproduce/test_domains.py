@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from segan_monai.reproduce import Plan, ResultTable, format_csv, format_markdown
-from segan_monai.reproduce.domains import read_accuracy, read_domains
+from segan_monai.reproduce.domains import domain_rows, read_accuracy, read_domains
 from tests.reproduce.results import result
 
 TABLE = ResultTable(
@@ -81,3 +81,10 @@ def test_the_table_has_a_second_one_by_domain():
     assert [row["ssim_to_input"] for row in rows] == ["0.7", "0.7", "0.9", "0.9", "", ""]
     without = format_markdown(PLAN, [result("G", 0, 0.8, 0.6)])
     assert "by domain" not in without
+
+
+def test_a_region_that_no_case_of_a_domain_is_labelled_for_is_left_empty():
+    found = [{"A": {"left": 0.4}}, {"A": {"left": 0.6, "right": 0.5}}, {"B": {"right": 0.7}}]
+    by_row = {"G": [{"dice_of_domains": of_run} for of_run in found]}
+    (line,) = domain_rows(by_row)
+    assert (line["Dice A, left/right"], line["Dice B, right"]) == ("0.500/0.500", "0.700")

@@ -60,6 +60,24 @@ def test_markdown_has_mean_spread_and_published_side_by_side():
     assert unet["published Dice whole"] == ""
 
 
+def test_a_region_that_no_case_of_a_run_is_labelled_for_is_left_empty():
+    """Not even in the first run, nor in the mean over regions."""
+    runs = [result("SegAN", fold, dice, dice + 0.1) for fold, dice in enumerate((0.5, 0.6, 0.8))]
+    del runs[0]["regions"]["right"], runs[1]["regions"]["left"]
+    runs = [{**run, "seed": 0, "fold": fold} for fold, run in enumerate(runs)]
+    text = format_markdown(PLAN, [*runs, result("U-Net", 0, 0.7, 0.5)])
+    head, _, segan, _ = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[:4])
+    cells = dict(zip(head, segan, strict=True))
+    assert cells["Dice left"] == "0.650 ± 0.212"  # .5 and .8
+    assert cells["Dice right"] == "0.800 ± 0.141"  # .7 and .9
+    assert cells["Dice mean"] == "0.850"
+    assert "SegAN: no held-out case of 1 of 3 runs is labelled for right; its figures, and the means" in text
+    assert "U-Net: no held-out" not in text
+    runs[1]["dice_of_domains"] = {"scanner": {"left": 0.5}}
+    rows = list(csv.DictReader(io.StringIO(format_csv(runs[1:]))))
+    assert [(row["region"], row["dice_scanner"]) for row in rows] == [("right", ""), ("left", ""), ("right", "")]
+
+
 @pytest.mark.parametrize("prediction", [[[0, 1], [1, 1]], [[0, 0], [0, 0]]])
 def test_distances_of_photographs_without_spacing_are_left_out(prediction):
     """Also where a missed lesion has an infinite distance in any unit, and others an unknown one."""
