@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,10 @@ from segan_monai.typed import config_values
 logger = logging.getLogger(__name__)
 
 CALIBRATION_EPOCHS = 10  # enough to include the epochs after a late start of the critic
+MEASURED = ("epochs", "val_interval")
+"""Settings of a run that follow from the time that it trains for."""
+OF_ONE_RUN = ("seed", "fold", NUMBER_KEY, DRAW_KEY)
+"""Settings that differ among the runs of a row."""
 
 
 class RunFailedError(UserError):
@@ -113,6 +117,7 @@ def train_row(
         **chosen,
     }
     if plan.train_seconds is not None:
+        _refuse_others(folder, _record(plan, row, settings), MEASURED)  # nothing is measured for a run that is refused
         settings["epochs"] = settings["val_interval"] = _epochs_for(plan, row, settings)
     _claim(folder, _record(plan, row, settings))
     training = folder / "training"
@@ -161,12 +166,20 @@ def evaluate_row(plan: Plan, row: str, training: Path, evaluation: Path, setting
 
 
 def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
-    """Return the number of epochs that fit into the given time, measured once per row by a short run."""
+    """Return the number of epochs that fit into the given time, measured once per row and settings by a short run.
+
+    ``epochs.json`` has the last measurement, and as ``others`` those with other times or settings, because runs that
+    were started with them are resumed with them.
+    """
     folder = row_folder(plan, row)
     file = folder / "epochs.json"
+    record = _without(_record(plan, row, settings), (*OF_ONE_RUN, *MEASURED))
+    known: list[dict[str, Any]] = []
     if file.is_file():
-        found = read_json_object(file, REPEAT)
-        if found["train_seconds"] == plan.train_seconds:
+        last = read_json_object(file, REPEAT)
+        known = [*last.pop("others", ()), last]
+    for found in known:
+        if found["train_seconds"] == plan.train_seconds and _is_measured_with(found, record, folder):
             return int(found["epochs"])
     short = {"epochs": CALIBRATION_EPOCHS, "val_interval": CALIBRATION_EPOCHS, "ckpt_dir": str(folder / "calibration")}
     _run(plan, row, "training", folder / "calibration", {**settings, **short})
@@ -174,8 +187,28 @@ def _epochs_for(plan: Plan, row: str, settings: Mapping[str, Any]) -> int:
     seconds.loc[1] = seconds.loc[2]  # the first epoch includes warm-up
     an_epoch = float(seconds.mean())
     epochs = max(1, round((plan.train_seconds or 0) / an_epoch))
-    write_json(file, {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs})
+    measured = {"train_seconds": plan.train_seconds, "seconds_an_epoch": an_epoch, "epochs": epochs, "record": record}
+    write_json(file, {**measured, **({"others": known} if known else {})})
     return epochs
+
+
+def _is_measured_with(found: Mapping[str, Any], record: Mapping[str, Any], folder: Path) -> bool:
+    """Return whether epochs were measured with the settings of a record.
+
+    Earlier versions did not record these settings. They are then those of the runs that were started with these epochs.
+    """
+    if "record" in found:
+        return bool(found["record"] == record)
+    of_runs = [read_json_object(file, REPEAT) for file in folder.glob("*/settings.json")]
+    return bool(of_runs) and all(
+        run["settings"].get("epochs") == found["epochs"] and _without(run, (*OF_ONE_RUN, *MEASURED)) == record
+        for run in of_runs
+    )
+
+
+def _without(record: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    """Return the record of a run without some keys of its settings."""
+    return {**record, "settings": {key: value for key, value in record["settings"].items() if key not in keys}}
 
 
 def _record(plan: Plan, row: str, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -196,10 +229,19 @@ def _record(plan: Plan, row: str, settings: Mapping[str, Any]) -> dict[str, Any]
 
 def _claim(folder: Path, record: dict[str, Any]) -> None:
     """Record the settings of the run in its folder, or refuse the folder of a run with other settings."""
+    _refuse_others(folder, record)
     folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "settings.json"
+    if not file.is_file():
+        write_json(file, record)
+
+
+def _refuse_others(folder: Path, record: dict[str, Any], but: Collection[str] = ()) -> None:
+    """Refuse the folder of a run with other settings, of which some may differ."""
     file = folder / "settings.json"
     if file.is_file():
         found = read_json_object(file, REPEAT)
+        found, record = _without(found, but), _without(record, but)
         found["overlays"] = [recorded_name(Path(name)) for name in found["overlays"]]  # absolute in earlier versions
         complete = "contents" in found  # earlier versions did not record it, and what they used is not known
         if not complete:
@@ -213,8 +255,6 @@ def _claim(folder: Path, record: dict[str, Any]) -> None:
                 f"{folder} holds a run with other settings ({', '.join(differing) or 'bundle, overlays or fewer keys'} "
                 "differ). Choose another --output-dir, or remove that folder to run it again."
             )
-        return
-    write_json(file, record)
 
 
 def _run(plan: Plan, row: str, run_id: str, output_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from segan_monai.folds import configurations, run_fold
 from segan_monai.metrics.summary import evaluation_table, write_evaluation
 from segan_monai.reproduce import Plan, RunFailedError, load_tables, run_row
 from segan_monai.reproduce.results import read_evaluation
-from segan_monai.reproduce.runs import _labelled
+from segan_monai.reproduce.runs import _labelled, train_row
 from tests.forked import run_in_fork
 
 pytestmark = pytest.mark.slow
@@ -186,3 +186,52 @@ def test_a_pool_that_lost_cases_is_evaluated_again(tmp_path, pretended, monkeypa
     for _ in range(2):
         assert _labelled(plan, "lowest quality", 0, 0, (10, 1)) == ["a", "b"]
     assert started == ["training", "pool", "pool", "pool"]
+
+
+def test_the_epochs_are_those_measured_with_the_same_settings(tmp_path, pretended):
+    """An epoch takes as many seconds here as a batch has slices."""
+    started, _ = pretended
+    plan = Plan(load_tables("segan-components", "hippocampus_mri_segan_segmentation")[0], tmp_path, tmp_path / "out")
+
+    def epochs(batch_size, seed, train_seconds=80.0):
+        started.clear()
+        overrides = {"batch_size": batch_size}
+        _, settings = train_row(
+            replace(plan, overrides=overrides, train_seconds=train_seconds), "S3-3C", seed, labels=(5, seed)
+        )
+        return settings["epochs"], "calibration" in started
+
+    assert epochs(4, seed=0) == (20, True)
+    assert epochs(4, seed=1) == (20, False)
+    with pytest.raises(
+        ConfigError, match=r"seed_0_labels_5_draw_0 holds a run with other settings \(batch_size differ\)"
+    ):
+        epochs(16, seed=0)
+    assert started == [], "nothing is measured for a run that is refused"
+    assert epochs(16, seed=2) == (5, True)
+    assert epochs(4, seed=1) == (20, False), "runs that were started go on"
+    assert epochs(16, seed=3, train_seconds=160.0) == (10, True)
+    assert epochs(16, seed=2) == (5, False)
+
+
+@pytest.mark.parametrize("seed_of_run", [None, 0, 1])
+def test_measured_epochs_of_earlier_versions_are_those_of_their_runs(tmp_path, pretended, seed_of_run):
+    """They have no settings; without a run that shows these, they are measured again."""
+    started, _ = pretended
+    table = load_tables("segan-components", "hippocampus_mri_segan_segmentation")[0]
+    plan = Plan(table, tmp_path, tmp_path / "out", overrides={"batch_size": 4}, train_seconds=80.0)
+    folder, _ = train_row(plan, "S3-3C", 0)
+    file = folder.parent / "epochs.json"
+    earlier = {**json.loads(file.read_text(encoding="utf-8")), "epochs": 21}
+    del earlier["record"]
+    file.write_text(json.dumps(earlier), encoding="utf-8")
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    shutil.rmtree(folder)
+    if seed_of_run is not None:
+        settings["settings"] |= {"epochs": 21, "val_interval": 21, "seed": seed_of_run}
+        folder = folder.with_name(f"seed_{seed_of_run}")
+        folder.mkdir()
+        (folder / "settings.json").write_text(json.dumps(settings), encoding="utf-8")
+    started.clear()
+    assert train_row(plan, "S3-3C", 0)[1]["epochs"] == (20 if seed_of_run is None else 21)
+    assert started == (["calibration", "training"] if seed_of_run is None else ["training"])
