@@ -206,9 +206,12 @@ class CoarseLocalizer(nn.Module):
         zero, one = torch.zeros(count, device=device), torch.ones(count, device=device)
         image = torch.arange(count, device=device)
         whole = from_edges(image, image * 0, zero, one * width, zero, one * height, zero)
-        order = torch.randperm(len(rois.image)).to(device)  # with several classes, a random one is written last
+        # of several classes, that of the highest rank: a GPU would write repeated indices in an undefined order
+        rank = torch.randperm(len(rois.image)).argsort().to(device)
+        highest = torch.full_like(image, -1).scatter_reduce(0, rois.image, rank, "amax")
+        drawn = (rank == highest[rois.image]).nonzero().squeeze(1)
         for all_images, found_part in zip(whole, rois, strict=True):
-            all_images[rois.image[order]] = found_part[order]
+            all_images[rois.image[drawn]] = found_part[drawn]
         return whole
 
 

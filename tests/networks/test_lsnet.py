@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks import CoarseLocalizer, LocalizationNet, LSNet, ResNetSegmentor
@@ -144,6 +145,44 @@ def test_the_coarse_stage_gives_the_box_of_its_mask():
     found = network(image)
     assert dice(found[0], image[0]) > 0.97
     assert (found[1] < -10).all()
+
+
+class WrittenPlaces(TorchDispatchMode):
+    """Collects the indices that tensors are written at."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.index_put_.default:
+            self.found.append(args[1][0].tolist())
+        return function(*args, **(kwargs or {}))
+
+
+def test_one_of_several_classes_is_drawn_in_each_image():
+    """No place is written twice: on a GPU, fields of different RoIs could meet in one."""
+    logits = torch.full((3, 3, 20, 30), -5.0)
+    for channel in range(3):
+        logits[0, channel, channel : channel + 4, 10:30] = logits[2, channel, 5:9, channel] = 5
+    localizer = CoarseLocalizer(nn.Identity())
+    rois = localizer.find_rois(logits)
+    possible = {
+        (int(image), int(channel)): edges for image, channel, edges in zip(*rois[:2], rois.edges(), strict=True)
+    }
+    drawn = set()
+    torch.manual_seed(0)
+    for _ in range(40):
+        with WrittenPlaces() as places:
+            found = localizer.draw_rois(logits)
+        assert places.found == 5 * [sorted(set(places.found[0]))]
+        assert found.image.tolist() == [0, 1, 2]
+        assert found.edges()[1].tolist() == [0, 0, 30, 20]
+        for image in (0, 2):
+            channel = int(found.channel[image])
+            assert found.edges()[image].equal(possible[image, channel])
+            drawn.add((image, channel))
+    assert drawn == set(possible), "each class is drawn"
 
 
 def test_settings_out_of_range():
