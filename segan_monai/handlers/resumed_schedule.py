@@ -4,48 +4,52 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+logger = logging.getLogger(__name__)
+
 # of a schedule's state, what changes from step to step
 _MOVING = {"last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"}
 
 
-def resume_schedule(scheduler: LRScheduler, state: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+def resume_schedule(name: str, scheduler: LRScheduler, state: Mapping[str, Any]) -> None:
     """Load the state of a schedule, and go on with the constants that it has now.
 
     If a constant differs, such as the total number of epochs or the first learning rate, the learning rate is that of
-    the new curve at the epoch reached. PyTorch's own ``load_state_dict`` would bring back the old constants: a
-    polynomial schedule of 10 epochs that is resumed with 20 would train 10 epochs at a rate of 0. A schedule without
-    a closed form, such as ``ReduceLROnPlateau``, is loaded as it was.
+    the new curve at the epoch reached, and a warning tells it. PyTorch's own ``load_state_dict`` would bring back the
+    old constants: a polynomial schedule of 10 epochs that is resumed with 20 would train 10 epochs at a rate of 0. A
+    schedule without a closed form, such as ``ReduceLROnPlateau``, is loaded as it was.
 
     Call it after the state of the optimizer was loaded.
 
     Args:
+        name: name of the schedule, for the warning.
         scheduler: the schedule of this training.
         state: its state in the checkpoint.
-
-    Returns:
-        The constants that differ, by name: before and now.
     """
     closed_form = getattr(scheduler, "_get_closed_form_lr", None)
     now = scheduler.state_dict() if closed_form else {}
     changed = {
-        name: (state[name], value)
-        for name, value in now.items()
-        if name not in _MOVING and name in state and state[name] != value
+        key: (state[key], value)
+        for key, value in now.items()
+        if key not in _MOVING and key in state and state[key] != value
     }
-    scheduler.load_state_dict({**state, **{name: value for name, (_, value) in changed.items()}})
-    if changed and closed_form:
-        rates = closed_form()
-        for group, base, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, rates, strict=True):
-            group["initial_lr"] = base
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
-        scheduler._last_lr = rates
-    return changed
+    scheduler.load_state_dict({**state, **{key: value for key, (_, value) in changed.items()}})
+    if not changed or closed_form is None:
+        return
+    rates = closed_form()
+    for group, base, rate in zip(scheduler.optimizer.param_groups, scheduler.base_lrs, rates, strict=True):
+        group["initial_lr"] = base
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+    scheduler._last_lr = rates
+    differences = [f"{key} is {value}, but {before} in the checkpoint" for key, (before, value) in changed.items()]
+    now_at = ", ".join(f"{float(rate):g}" for rate in rates)
+    logger.warning("%s: %s; the learning rate is now %s", name, ", ".join(differences), now_at)

@@ -199,7 +199,7 @@ class RunCheckpoint:
                 continue  # without state, and added after the checkpoint was written
             try:
                 if isinstance(item, LRScheduler):
-                    _log_changes(name, item, resume_schedule(item, checkpoint[name]))
+                    resume_schedule(name, item, checkpoint[name])
                 else:
                     item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -308,17 +308,6 @@ class RunCheckpoint:
             shutil.copyfile(split, self.ckpt_dir / "split.json")
         for folder in {self.output_dir, self.ckpt_dir} if self.trained_settings else ():
             write_trained_settings(folder / "model.pt", self.trained_settings)
-
-
-def _log_changes(name: str, scheduler: LRScheduler, changed: Mapping[str, tuple[Any, Any]]) -> None:
-    """Log the constants of a schedule that a resumed training has changed, and the learning rate that follows."""
-    if changed:
-        logger.warning(
-            "%s: %s; the learning rate is now %s",
-            name,
-            ", ".join(f"{key} is {now}, but {before} in the checkpoint" for key, (before, now) in changed.items()),
-            ", ".join(f"{group['lr']:g}" for group in scheduler.optimizer.param_groups),
-        )
 
 
 def _remove_quality_of_earlier_weights(weights: Path) -> None:
