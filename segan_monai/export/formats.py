@@ -147,12 +147,17 @@ class ExportedBundle:
     def export(self, kind: str, file: str | Path) -> Path:
         """Write the network in one of ``FORMATS``; create the folder if missing.
 
+        Returns:
+            The file, with the ending ``.ts`` if it has none and is TorchScript.
+
         Raises:
             ConfigError: The format is unknown, or ONNX is wanted and its packages are not installed.
         """
         if kind not in FORMATS:
             raise ConfigError(f"unknown format '{kind}'; expected one of {', '.join(FORMATS)}, or map.")
         file = Path(file)
+        if kind == "torchscript" and not file.suffix:
+            file = file.with_suffix(".ts")  # as MONAI names it
         file.parent.mkdir(parents=True, exist_ok=True)
         _ = self.network  # raises an error if the weights cannot be loaded
         {"torchscript": self._torchscript, "onnx": self._onnx, "torch-export": self._program}[kind](file)

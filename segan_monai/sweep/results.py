@@ -66,7 +66,7 @@ def validations(training: Path, metric: str) -> pd.Series:
 
 
 def read_trials(output_dir: Path, metric: str, epochs: int, largest: bool = True) -> list[SweepTrial]:
-    """Read all trials of a sweep, the best first, then those without a value.
+    """Read all trials of a sweep, the best first, then those that failed, and those without a value.
 
     Args:
         output_dir: folder of the sweep.
@@ -103,7 +103,11 @@ def read_trials(output_dir: Path, metric: str, epochs: int, largest: bool = True
             )
         )
     sign = -1 if largest else 1
-    return sorted(trials, key=lambda trial: (trial.value is None, sign * (trial.value or 0.0), trial.name))
+
+    def order(trial: SweepTrial) -> tuple[bool, bool, float, str]:
+        return trial.value is None, trial.state == "failed", sign * (trial.value or 0.0), trial.name
+
+    return sorted(trials, key=order)
 
 
 def _state(record: Mapping[str, Any], complete: bool) -> str:

@@ -29,7 +29,8 @@ def weights(tmp_path):
 
 def test_torchscript_with_the_overrides_it_was_trained_with(weights, tmp_path):
     bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, overrides={"base_channels": 4})
-    file = bundle.export("torchscript", tmp_path / "new" / "model.ts")
+    file = bundle.export("torchscript", tmp_path / "new" / "model")
+    assert file.name == "model.ts"
     image = bundle.example(other=True, any_size=True)
     assert image.shape == (3, 7, 83, 51)
     torch.testing.assert_close(run_exported("torchscript", file, image), bundle.network(image))

@@ -72,10 +72,18 @@ def test_progress_is_in_the_order_of_starts_and_not_of_names(sweep):
 def test_a_training_that_failed_is_named_with_its_message(sweep, trials):
     write_trial(sweep, "f", 5e-3, 2, [0.7], failed="trials/f: the training ended with status 1: <no memory>.")
     found = read_trials(sweep.output_dir, METRIC, 4)
-    assert (found[1].name, found[1].state, found[1].value) == ("f", "failed", 0.7)
+    assert (found[4].name, found[4].state, found[4].value) == ("f", "failed", 0.7)
     page = write_sweep_page(sweep, found).read_text(encoding="utf-8")
     assert "<td>failed: trials/f: the training ended with status 1: &lt;no memory&gt;.</td>" in page
     assert "1 failed" in page
+
+
+def test_a_training_that_failed_is_not_the_best(sweep, trials):
+    write_trial(sweep, "f", 1e-1, 2, [0.9], failed="the loss is NaN")
+    found = read_trials(sweep.output_dir, METRIC, sweep.epochs)
+    assert [trial.name for trial in found] == ["b", "a", "d", "c", "f", "e"]
+    write_results(sweep.output_dir, found, METRIC)
+    assert json.loads((sweep.output_dir / "best.json").read_text(encoding="utf-8"))["learning_rate"] == 1e-3
 
 
 def test_smaller_may_be_better(sweep, trials):
