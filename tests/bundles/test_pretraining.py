@@ -14,7 +14,7 @@ import torch
 from segan_monai.cli.train import _next_commands
 from segan_monai.errors import ConfigError
 from segan_monai.trained import read_trained_settings
-from tests.bundles.workflow import HIPPOCAMPUS, run_workflow
+from tests.bundles.workflow import HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 OVERLAY = "pretraining.json"
@@ -42,6 +42,17 @@ def test_a_training_begins_with_all_pretrained_weights_but_the_last_layer(hippoc
     assert f"initial weights: {of_all - 2} of the network's {of_all} from" in caplog.text
     with pytest.raises(ConfigError, match=r"is of a pre-training: .* segments nothing.*--initial_weights"):
         read_trained_settings(folder / "model.pt")
+
+
+@pytest.mark.parametrize(("bundle", "on_device"), [(HIPPOCAMPUS, True), (HIPPOCAMPUS, False), (SKIN, False)])
+def test_augmentation_takes_place_where_the_training_has_it(bundle, on_device, request, tmp_path):
+    data = request.getfixturevalue("photographs" if bundle == SKIN else "hippocampi")
+    settings = {**(SMALL_SKIN if bundle == SKIN else {**SMALLEST, "augment_on_device": on_device})}
+    settings |= {"dataset_dir": str(data), "output_dir": str(tmp_path / "run")}
+    workflow = make_workflow(bundle, "training", OVERLAY, **settings)
+    workflow.initialize()
+    trainer = workflow.parser.get_parsed_content("train#trainer")
+    assert (trainer.augment is not None) == on_device
 
 
 def test_labels_are_never_read(hippocampi, tmp_path):
