@@ -40,7 +40,9 @@ def last_weight(output: Tensor) -> nn.Parameter:
     return max(used, key=lambda use: use[0])[1]
 
 
-def balancing_factors(reference: Tensor, terms: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
+def balancing_factors(
+    reference: Tensor, terms: dict[str, Tensor], weight: Tensor, scale: float = 1.0
+) -> dict[str, Tensor]:
     """Return |grad reference| / |grad term| of each term, so that all have gradients of one norm on a weight.
 
     The gradient norm of a loss on the last layer tells how strongly it acts on the network; see Esser et al. (2021),
@@ -50,15 +52,20 @@ def balancing_factors(reference: Tensor, terms: dict[str, Tensor], weight: Tenso
         reference: the loss with weight 1, a scalar.
         terms: scalar losses by name.
         weight: weight of the last layer, see ``last_weight``.
+        scale: factor of the losses while gradients are computed, see ``PhasedTrainer.loss_scale``. Gradients in
+            float16 would otherwise be 0 where they are small.
 
     Returns:
-        Factors, scalars of at most ``MOST``.
+        Factors, scalars of at most ``MOST``; 0 if a gradient is not finite, because the step is then skipped.
     """
     norms = []
     for loss in (reference, *terms.values()):
-        (gradient,) = torch.autograd.grad(loss, weight, retain_graph=True, allow_unused=True)
-        norms.append(loss.new_zeros(()) if gradient is None else gradient.detach().float().norm())
+        (gradient,) = torch.autograd.grad(
+            loss, weight, torch.full_like(loss, scale), retain_graph=True, allow_unused=True
+        )
+        norms.append(loss.new_zeros(()) if gradient is None else gradient.detach().float().norm() / scale)
     measured = torch.stack(norms)
     average_over_processes([measured])
     factors = measured[0] / measured[1:].clamp_min(torch.finfo(measured.dtype).tiny)
-    return dict(zip(terms, factors.clamp_max(MOST).unbind(), strict=True))
+    factors = torch.where(measured.isfinite().all(), factors.clamp_max(MOST), torch.zeros_like(factors))
+    return dict(zip(terms, factors.unbind(), strict=True))

@@ -67,4 +67,4 @@ def measure_layers(engine: SegANTrainer) -> tuple[Tensor, Tensor]:
     shown, true = (prediction, target) if known is None else (prediction * known, target * known)
     with buffers_unchanged(engine.critic), engine.autocast(), frozen(engine.critic):
         features, others = engine.critic(image, shown), engine.critic(image, true)
-        return engine.loss_function.measure(features, others, prediction)
+        return engine.loss_function.measure(features, others, prediction, engine.loss_scale("segmentor"))

@@ -35,6 +35,8 @@ from segan_monai.processes import average_over_processes, copy_from_first_proces
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
 
+_FIRST_SCALE = 2.0**16  # of GradScaler
+
 
 class PhasedTrainer(SupervisedTrainer):
     """Base of trainers whose iterations consist of phases, such as the steps of critic and segmentor.
@@ -219,6 +221,13 @@ class PhasedTrainer(SupervisedTrainer):
         """Return the mixed-precision context of this run, which is disabled without ``amp``."""
         enabled = self.autocast_dtype is not None
         return torch.autocast(self.state.device.type, dtype=self.autocast_dtype, enabled=enabled)
+
+    def loss_scale(self, phase: str) -> float:
+        """Return the factor of the losses of a phase in its backward pass: 1, or that of its scaler in float16."""
+        if self.autocast_dtype is not torch.float16:
+            return 1.0
+        scaler = self.scalers.get(phase)
+        return _FIRST_SCALE if scaler is None else float(scaler.get_scale())
 
     def augmented(self, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Return the batch with its tensors on the device and changed by ``augment``, if there is one.

@@ -278,7 +278,8 @@ class SemiSupervisedTrainer(UnlabeledImages, SegANTrainer):
         if balanced and self.balance_gradients:
             reference = self.supervised_weight * terms["supervised"]
             self.last_weight = last_weight(logits) if self.last_weight is None else self.last_weight
-            for name, factor in balancing_factors(reference, balanced, self.last_weight).items():
+            scale = self.loss_scale("segmentor")
+            for name, factor in balancing_factors(reference, balanced, self.last_weight, scale).items():
                 changing[name] = changing[name] * factor
         shown = {f"weight_{name.removeprefix('segmentor_')}": changing[name] for name in changing if name in terms}
         # `full`, because a copy from the host would wait for a GPU

@@ -21,6 +21,17 @@ def test_factors_are_ratios_of_gradient_norms():
     assert weight.grad is None
 
 
+def test_small_gradients_in_float16_are_measured_with_the_scale_of_the_loss():
+    """A gradient of 1e-9 is 0 in float16; with the scale it is measured. One that becomes infinite counts nothing."""
+    weight = torch.tensor([[3.0, 4.0]], requires_grad=True)
+    reference = (weight.half().float() * torch.tensor([[6e-9, 8e-9]])).sum()  # norm 1e-8
+    terms = {"a": (weight.half().float() * torch.tensor([[3e-9, 4e-9]])).sum()}
+    assert balancing_factors(weight.sum(), terms, weight)["a"].item() == MOST
+    assert balancing_factors(reference, terms, weight, 2.0**16)["a"].item() == pytest.approx(2, rel=1e-2)
+    too_large = (2 * weight.half().float()).sum()
+    assert balancing_factors(too_large, terms, weight, 2.0**16)["a"].item() == 0
+
+
 @pytest.mark.parametrize("full", [0, 4])
 @pytest.mark.parametrize("amp", [False, True])
 def test_the_last_weight_is_that_of_the_last_convolution(full, amp):

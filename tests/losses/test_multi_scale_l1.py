@@ -108,6 +108,16 @@ def test_measured_shares():
     assert prediction.grad is None
 
 
+def test_small_gradients_in_float16_are_measured_with_the_scale_of_the_loss():
+    """Of 1e-4 / 65536 per pixel, which float16 has not; one that becomes infinite counts as 0."""
+    prediction = torch.ones(1, 1, 256, 256, requires_grad=True)
+    features, others = [[prediction.half().float() * 1e-4]], [[torch.zeros(1, 1, 256, 256)]]
+    loss = MultiScaleL1Loss()
+    assert loss.measure(features, others, prediction)[1].item() == 0
+    assert loss.measure(features, others, prediction, 2.0**16)[1].item() == pytest.approx(1e-4 / 256, rel=1e-2)
+    assert loss.measure(features, others, prediction, 2.0**50)[1].item() == 0
+
+
 def test_balanced_layers_have_gradients_of_one_norm():
     prediction, features, others = game()
     loss = MultiScaleL1Loss(reduction="balanced")
