@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segan_monai.losses.gradient_norm import gradient_norm
 from segan_monai.processes import average_over_processes
 
 MOST = 1e4
@@ -52,19 +53,12 @@ def balancing_factors(
         reference: the loss with weight 1, a scalar.
         terms: scalar losses by name.
         weight: weight of the last layer, see ``last_weight``.
-        scale: factor of the losses while gradients are computed, see ``PhasedTrainer.loss_scale``. Gradients in
-            float16 would otherwise be 0 where they are small.
+        scale: see ``gradient_norm``.
 
     Returns:
         Factors, scalars of at most ``MOST``; 0 if a gradient is not finite, because the step is then skipped.
     """
-    norms = []
-    for loss in (reference, *terms.values()):
-        (gradient,) = torch.autograd.grad(
-            loss, weight, torch.full_like(loss, scale), retain_graph=True, allow_unused=True
-        )
-        norms.append(loss.new_zeros(()) if gradient is None else gradient.detach().float().norm() / scale)
-    measured = torch.stack(norms)
+    measured = torch.stack([gradient_norm(loss, weight, scale) for loss in (reference, *terms.values())])
     average_over_processes([measured])
     factors = measured[0] / measured[1:].clamp_min(torch.finfo(measured.dtype).tiny)
     factors = torch.where(measured.isfinite().all(), factors.clamp_max(MOST), torch.zeros_like(factors))

@@ -72,8 +72,7 @@ class PhaseStep:
             return
         self.has_gradient = True
         if self.trainer.autocast_dtype is torch.float16:
-            scalers = self.trainer.scalers
-            self.scaler = scalers.setdefault(self.phase, torch.amp.GradScaler(self.trainer.state.device.type))
+            self.scaler = self.trainer.scaler_of(self.phase)
             loss = self.scaler.scale(loss)
         if not part.last:
             loss.backward()

@@ -35,8 +35,6 @@ from segan_monai.processes import average_over_processes, copy_from_first_proces
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
 
-_FIRST_SCALE = 2.0**16  # of GradScaler
-
 
 class PhasedTrainer(SupervisedTrainer):
     """Base of trainers whose iterations consist of phases, such as the steps of critic and segmentor.
@@ -224,10 +222,11 @@ class PhasedTrainer(SupervisedTrainer):
 
     def loss_scale(self, phase: str) -> float:
         """Return the factor of the losses of a phase in its backward pass: 1, or that of its scaler in float16."""
-        if self.autocast_dtype is not torch.float16:
-            return 1.0
-        scaler = self.scalers.get(phase)
-        return _FIRST_SCALE if scaler is None else float(scaler.get_scale())
+        return float(self.scaler_of(phase).get_scale()) if self.autocast_dtype is torch.float16 else 1.0
+
+    def scaler_of(self, phase: str) -> torch.amp.GradScaler:
+        """Return the gradient scaler of a phase, which is made when it is first asked for."""
+        return self.scalers.setdefault(phase, torch.amp.GradScaler(self.state.device.type))
 
     def augmented(self, batchdata: dict[str, Any]) -> dict[str, Any]:
         """Return the batch with its tensors on the device and changed by ``augment``, if there is one.

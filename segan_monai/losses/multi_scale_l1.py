@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from segan_monai.errors import ConfigError
+from segan_monai.losses.gradient_norm import gradient_norm
 from segan_monai.processes import average_over_processes
 
 
@@ -116,23 +117,14 @@ class MultiScaleL1Loss(nn.Module):
             features: the critics' features of ``prediction``, with their graph; see ``forward``.
             others: the critics' features of the label map.
             prediction: tensor with ``requires_grad`` from which ``features`` were computed.
-            scale: factor of the losses while gradients are computed, see ``PhasedTrainer.loss_scale``. Gradients in
-                float16 would otherwise be 0 where they are small.
+            scale: see ``gradient_norm``.
 
         Returns:
             The summand of each layer in the loss (L,), and the L2 norm of its gradient on the prediction (L,), 0 if it
             is not finite.
         """
         losses = self.layer_losses(features, others)
-        norms = []
-        for loss in losses:
-            gradient = None
-            if loss.requires_grad:
-                (gradient,) = torch.autograd.grad(
-                    loss, prediction, torch.full_like(loss, scale), retain_graph=True, allow_unused=True
-                )
-            norms.append(losses.new_zeros(()) if gradient is None else gradient.float().norm() / scale)
-        measured = torch.stack(norms).detach().nan_to_num(0.0, 0.0, 0.0)
+        measured = torch.stack([gradient_norm(loss, prediction, scale) for loss in losses]).nan_to_num(0.0, 0.0, 0.0)
         if self.reduction == "balanced":
             average_over_processes([measured])  # all processes use the same scales
             if len(self.gradient_norms):
