@@ -71,6 +71,20 @@ def _regions(values: Values, config: Values) -> Problems:
             yield f"--output_labels: {error}"
 
 
+def _background_labels(values: Values, config: Values) -> Problems:
+    """Check that no value counts both as background and as something else; ``_regions`` checks the regions."""
+    background = set(values.get("background_labels") or ())
+    if (ignored := values.get("ignore_label")) in background:
+        yield f"--background_labels {sorted(background)}: {ignored} is the --ignore_label. Remove it from one of them."
+    regions = values.get("regions")
+    for name, of_region in regions.items() if isinstance(regions, Mapping) else ():
+        if held := sorted(background.intersection(of_region if isinstance(of_region, list) else [of_region])):
+            yield (
+                f"--background_labels {sorted(background)}: region {name} has the values {held}. Expected values in no "
+                "region."
+            )
+
+
 def _in_channels(values: Values, config: Values) -> Problems:
     if values.get("spatial_dims") == 3:
         return
@@ -290,6 +304,7 @@ def _has(values: Values, *keys: str) -> bool:
 RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _folds,
     _regions,
+    _background_labels,
     _in_channels,
     _levels,
     _widths,

@@ -118,6 +118,9 @@ KEYS: dict[str, Key] = {
     "modalities": Key(_TEXTS, "modalities in channel order, such as ['t1c', 't2']"),
     "regions": Key(MAPPING | TEXT, "label values of each region, such as {'lesion': [1]}, or the name of a convention"),
     "ignore_label": Key(whole(1) | NULL, "value of voxels whose label is unknown; null for none"),
+    "background_labels": Key(
+        distinct(list_of(whole(1))) | NULL, "label values that count as background, such as [3, 4]; null for none"
+    ),
     "num_classes": Key(_COUNT, "number of regions"),
     "output_labels": Key(
         choice("consecutive", "dataset") | distinct(list_of(whole(1, 255))), "voxel values in the label maps written"

@@ -67,7 +67,7 @@ def describe_data(
     Raises:
         ConfigError: The data set does not have a modality, or a region has no positive label value.
         DataError: The folder does not exist, or has no labels or fewer than two subjects; names of channels or labels
-            are invalid; or ``find_cases`` raises it.
+            are invalid; cases of BraTS follow several label conventions; or ``find_cases`` raises it.
     """
     folder = Path(os.path.normpath(existing_folder(data)))
     file = folder / "dataset.json"
@@ -88,7 +88,7 @@ def describe_data(
     elif content.get("labels"):
         named = _regions(file, content["labels"])
     else:
-        named = _regions_of_convention(cases) if brats else {}
+        named = _regions_of_convention(folder, cases) if brats else {}
     subjects = {case["subject"] for case in cases}
     if len(subjects) < 2:
         raise DataError(
@@ -143,10 +143,16 @@ def _selected(folder: Path, channels: list[str], modalities: Sequence[str], brat
     return [known[modality_name(name)] for name in modalities]
 
 
-def _regions_of_convention(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
-    """Return the regions of the one known convention of the cases; empty if there is none."""
-    conventions = {str(case.get("convention")) for case in cases}
-    return resolve_regions("auto", cases) if len(conventions) == 1 and conventions <= LABEL_CONVENTIONS.keys() else {}
+def _regions_of_convention(folder: Path, cases: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Return the regions of the one convention of the cases; empty if it is unknown."""
+    first = {str(case.get("convention", "unknown")): case["case"] for case in reversed(cases)}
+    if len(first) > 1:
+        raise DataError(
+            f"{folder} has cases of several label conventions, in which a value means different structures: "
+            f"{', '.join(f'{name} (case {case})' for name, case in sorted(first.items()))}. Give the folder of one of "
+            "them; to train on all, convert their label maps to one convention and set --regions."
+        )
+    return resolve_regions("auto", cases) if first.keys() <= LABEL_CONVENTIONS.keys() else {}
 
 
 def _channels(file: Path, names: Any) -> list[str]:

@@ -61,6 +61,8 @@ def fingerprint_lines(found: Fingerprint) -> list[str]:
             for channel, (lower, mean, deviation, upper) in zip(found.channels, found.intensities, strict=True)
         ),
     ]
+    if found.background_labels:
+        lines.append(f"label values that count as background: {', '.join(map(str, found.background_labels))}")
     if found.domains:
         lines.append(f"domains: {', '.join(f'{name} {count}' for name, count in found.domains.items())}")
     if absent := [region for region, count in found.cases_with.items() if not count]:

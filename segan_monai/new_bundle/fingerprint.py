@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
@@ -84,6 +84,7 @@ class Fingerprint:
         intensities: 0.5th percentile, mean, standard deviation and 99.5th percentile of the foreground per channel.
         gigabytes: Memory in GiB of all images (float32) and region masks (bytes).
         unlabelled: Number of further cases without a label map.
+        background_labels: Label values outside the regions that the user chose.
     """
 
     cases: int
@@ -104,6 +105,7 @@ class Fingerprint:
     intensities: list[list[float]]
     gigabytes: float
     unlabelled: int = 0
+    background_labels: list[int] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values, for ``fingerprint.json``."""
@@ -122,7 +124,13 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
             files), label values have no name, or the number of channels differs from that of other cases.
     """
     is_ct = [name.strip().lower() for name in data.channels] == ["ct"]
-    measure = partial(measure_case, channels=len(data.channels) or None, is_ct=is_ct, ignore=data.ignore_label)
+    measure = partial(
+        measure_case,
+        channels=len(data.channels) or None,
+        is_ct=is_ct,
+        ignore=data.ignore_label,
+        chosen=_values(data.regions) if data.chosen_regions else None,
+    )
     results = map_in_processes(measure, data.cases, processes)
     found = list(tqdm(results, "fingerprint", len(data.cases), unit="case", disable=None))
     counts = Counter(len(case.intensities) for case in found)
@@ -163,27 +171,39 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         intensities=np.round(np.stack([lower, *moments, upper], axis=1), 4).tolist(),
         gigabytes=round(voxels * 4 * (len(channels) + len(regions) / 4) / 2**30, 3),  # regions are bytes
         unlabelled=data.unlabelled,
+        background_labels=sorted({value for case in found for value in case.labels} - _values(regions)),
     )
 
 
 def measure_case(
-    case: Mapping[Any, Any], channels: int | None, is_ct: bool, ignore: int | None = None
+    case: Mapping[Any, Any],
+    channels: int | None,
+    is_ct: bool,
+    ignore: int | None = None,
+    chosen: Set[int] | None = None,
 ) -> CaseFingerprint:
-    """Read a case as in training, and measure it; voxels with the label ``ignore`` count as background."""
+    """Read a case as in training, and measure it.
+
+    Voxels with the label ``ignore`` count as background, and so do those with values other than ``chosen``, of which
+    only ``labels`` tells the number.
+    """
     to_ras = Orientation(axcodes="RAS", labels=None)
     read = LoadCased(keys=("image", "label"), num_channels=channels)(dict(case))
     image, label = to_ras(read["image"]), to_ras(read["label"])
     pixels, values = image.as_tensor().numpy(), label.as_tensor().numpy()[0].astype(np.int64)
     if ignore is not None:
         values[values == ignore] = 0
+    counted = zip(*(found.tolist() for found in np.unique(values, return_counts=True)), strict=True)
+    labels = {int(value): int(count) for value, count in counted if value}
+    if chosen is not None:
+        values[~np.isin(values, list(chosen))] = 0
+    measured = labels.keys() if chosen is None else labels.keys() & chosen
     noise = 0.0 if is_ct else float(np.mean([noise_share(channel) for channel in pixels]))
     content = pixels > AIR_HU if is_ct else head_mask(pixels) if noise > NOISY_SHARE else pixels != 0
     labelled = pixels[:, values != 0]
     if labelled.shape[1] > SAMPLES:
         generator = np.random.default_rng(0)
         labelled = labelled[:, generator.choice(labelled.shape[1], SAMPLES, replace=False)]
-    counted = zip(*(found.tolist() for found in np.unique(values, return_counts=True)), strict=True)
-    labels = {int(value): int(count) for value, count in counted if value}
     return CaseFingerprint(
         case=case["case"],
         shape=list(values.shape),
@@ -193,7 +213,7 @@ def measure_case(
         zeros=float(1 - (pixels != 0).any(axis=0).mean()),
         noise=noise,
         labels=labels,
-        objects=max((len(object_boxes(plane == value)) for value in labels for plane in _planes(values)), default=0),
+        objects=max((len(object_boxes(plane == value)) for value in measured for plane in _planes(values)), default=0),
         intensities=labelled,
     )
 
@@ -222,8 +242,12 @@ def _seen_regions(found: Sequence[CaseFingerprint]) -> dict[str, list[int]]:
     return {f"label_{value}": [value] for value in sorted({value for case in found for value in case.labels})}
 
 
+def _values(regions: Mapping[str, Sequence[int]]) -> set[int]:
+    return {value for values in regions.values() for value in values}
+
+
 def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: Sequence[CaseFingerprint]) -> None:
-    known = {value for values in regions.values() for value in values}
+    known = _values(regions)
     if not any(case.labels for case in found):
         raise DataError(
             f"all label maps of {data.folder} are empty: every voxel is 0. Check whether labelsTr holds the right "

@@ -125,6 +125,7 @@ def adapt_config(
     config["regions"] = found.regions
     if "ignore_label" in config:
         config["ignore_label"] = described.ignore_label
+    config["background_labels"] = found.background_labels or None
     if "published" in config:
         config["published"] = None
     config |= {key: choice.value for key, choice in chosen.items() if key in config}

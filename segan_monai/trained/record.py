@@ -32,7 +32,12 @@ OF_RESULTS = frozenset({"spacing_known"})
 ONLY_ON = frozenset({"pad_small_images"})
 """Switches that are recorded if they are on: off says that no image of the training needed it, not that none may."""
 
-ADJUSTABLE = OF_RESULTS | ONLY_ON | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label"}
+ADJUSTABLE = (
+    OF_RESULTS
+    | ONLY_ON
+    | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules"}
+    | {"ignore_label", "background_labels"}
+)
 """Keys that later runs take from the training, and that a user may set otherwise: they change no weight."""
 
 OF_CASES = ("cases", "split", "domains", "label_regions")

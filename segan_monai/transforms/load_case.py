@@ -40,6 +40,7 @@ class LoadCased(CaseLoader):
         num_channels: expected number of channels; by default that of ``modalities``, or any number without these.
         modalities: names of the channels, for messages.
         allow_missing_keys: whether to skip missing keys.
+        background_labels: label values that become 0; None for none.
 
     Returns:
         The dictionary with float32 MetaTensors: image (C, H, W, D), and label map (1, H, W, D) of integers.
@@ -59,8 +60,10 @@ class LoadCased(CaseLoader):
         num_channels: int | None = None,
         modalities: Sequence[str] | None = None,
         allow_missing_keys: bool = False,
+        background_labels: Sequence[int] | None = None,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.background_labels = tuple(background_labels or ())
         self.modalities = tuple(modalities or ())
         self.num_channels = num_channels or len(self.modalities) or None
 
@@ -88,6 +91,7 @@ class LoadCased(CaseLoader):
                 loaded = _whole_numbers(loaded)
                 if image is not None:
                     check_same_grid(_grid(image), _grid(loaded), FOR_LABELS)
+                loaded = self._without_background(loaded)
             case[key] = loaded
         return case
 
@@ -155,6 +159,14 @@ class LoadCased(CaseLoader):
         volume = MetaTensor(pixels[None] if pixels.ndim == 3 else pixels.movedim(-1, 0), meta=meta)
         _check_finite(volume)
         return volume
+
+    def _without_background(self, label: MetaTensor) -> MetaTensor:
+        """Return the label map with 0 in place of the values that count as background."""
+        if not self.background_labels:
+            return label
+        values = label.as_tensor()
+        background = torch.isin(values, values.new_tensor(self.background_labels))
+        return MetaTensor(values.masked_fill(background, 0), meta=label.meta)
 
     def _check_channels(self, image: MetaTensor) -> None:
         self.check_channels(_name(image), tuple(image.shape))

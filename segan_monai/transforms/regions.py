@@ -291,6 +291,7 @@ def unknown_values(
     return (
         f"{name}: found label values {listed} that are in no region. Allowed are "
         f"{', '.join(map(str, allowed))}, from the regions {dict(regions)}. The label map follows another convention: "
-        "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions; if "
-        "one marks voxels whose label is unknown, pass it as --ignore_label (SegAN and L-SNet bundles)."
+        "choose its name (brats2015, brats2021, brats2023, msd_brain_tumour) or regions of your own with --regions. "
+        "Values of other structures are background with --background_labels '[VALUE, ...]'; a value of voxels whose "
+        "label is unknown is --ignore_label VALUE (SegAN and L-SNet bundles)."
     )

@@ -89,7 +89,16 @@ OF_EVERY_TRAINING = {
 }
 # steps on images that need a label map or pad both alike, and what steps say of label maps
 WITH_LABELS = {"StripByLabeld", "SpatialPadd"}
-OF_LABELS = {"keys", "allow_missing_keys", "mode", "regions", "ignore_label", "resize_masks", "_desc_"}
+OF_LABELS = {
+    "keys",
+    "allow_missing_keys",
+    "mode",
+    "regions",
+    "ignore_label",
+    "background_labels",
+    "resize_masks",
+    "_desc_",
+}
 # settings of images, regions and network that need not be those of the fit of quality.json
 WITHOUT_EFFECT_ON_QUALITY = {
     *(
@@ -213,9 +222,8 @@ def test_quality_is_estimated_under_the_settings_of_its_fit(bundle, name):
     config = read(bundle, name)
     keys = list(config)
     of_network = keys[keys.index("_network_") + 1 : keys.index("_results_")]
-    wanted = (
-        {*of_network, *({"region_rules"} & config.keys())} - WITHOUT_EFFECT_ON_QUALITY - {"regions", "ignore_label"}
-    )
+    of_labels = {"regions", "ignore_label", "background_labels"}
+    wanted = {*of_network, *({"region_rules"} & config.keys())} - WITHOUT_EFFECT_ON_QUALITY - of_labels
     assert wanted <= config["quality_settings"].keys()
     for key in wanted - {"region_rules", "simulation"}:  # of transforms, the names
         assert config["quality_settings"][key] == f"@{key}"

@@ -194,6 +194,12 @@ WRONG = [
     (HIPPOCAMPUS, "missing_regions", {}, "expected a mapping of one or more names, each to a finite number above 0"),
     (HIPPOCAMPUS, "regions", 3, "--regions 3: expected a mapping of names to values or text "),
     (HIPPOCAMPUS, "num_classes", 5, "--num_classes 5: there are 2 regions"),
+    (
+        HIPPOCAMPUS,
+        "background_labels",
+        [2, 3],
+        "--background_labels [2, 3]: region posterior has the values [2]. Expected",
+    ),
     (HIPPOCAMPUS, "dataset_dir", None, "--dataset_dir null: expected a path "),
     (HIPPOCAMPUS, "cache_dir", "", "--cache_dir '': expected a path or null "),
     (BRATS, "modalities", ["t1", 2], "--modalities ['t1', 2]: expected a list of one or more, each text "),

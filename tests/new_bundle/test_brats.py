@@ -68,6 +68,18 @@ def test_modalities_and_regions_of_nnunet(tmp_path):
     assert all("_0001" in str(image) and "_0000" not in str(image) for image in images)
 
 
+def test_years_of_different_label_values_in_one_folder(tmp_path):
+    write_brats(tmp_path / "data", cases=1)
+    year_2023 = tmp_path / "data" / "BraTS-GLI-00001-000"
+    write_brats(tmp_path / "other", cases=1, modalities=("t1n", "t1c", "t2f"), values=(1, 2, 3), joined="-")
+    (tmp_path / "other" / "s0").rename(year_2023)
+    for file in year_2023.iterdir():
+        file.rename(file.with_name(file.name.replace("s0", year_2023.name)))
+    message = r"several label conventions, .*: brats2021 \(case s0\), brats2023 \(case BraTS-GLI-00001-000\). Give the"
+    with pytest.raises(DataError, match=message):
+        describe_data(tmp_path / "data")
+
+
 def test_wrong_modalities_and_regions(tmp_path):
     data = write_brats(tmp_path / "brats", lacking=("t1",))
     with pytest.raises(ConfigError, match=r"BraTS has t1, t1c, t2, flair"):

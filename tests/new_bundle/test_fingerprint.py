@@ -63,6 +63,21 @@ def test_noise_of_the_background_is_measured_as_the_median_of_cases(tmp_path):
     assert [median for _, median, _ in found.content] == [6, 10, 4], "the head"
 
 
+def test_values_outside_chosen_regions_are_measured_as_background(tmp_path):
+    folder = write_raw(tmp_path, cases=1, content={**MRI, "labels": {"background": 0, "organ": 1, "body": 2}})
+    image, label = np.full((10, 20, 4), 50, np.int16), np.zeros((10, 20, 4), np.uint8)
+    label[1:9, 1:19] = 2
+    label[3:5, 6:9, 1] = 1
+    image[label == 1] = 200
+    for case in ("c0", "c1"):
+        save(folder, case, image, label, np.eye(4))
+    found = take_fingerprint(describe_data(folder, regions={"organ": [1]}))
+    assert found.background_labels == [2]
+    assert [median for _, median, _ in found.foreground] == [2, 3, 1]
+    assert (found.objects, found.intensities) == (1, [[200, 200, 0, 200]])
+    assert fingerprint(folder).background_labels == []
+
+
 def test_several_processes_find_the_same(tmp_path):
     data = describe_data(write_raw(tmp_path))
     assert take_fingerprint(data, processes=2) == take_fingerprint(data)

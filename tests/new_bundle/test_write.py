@@ -9,11 +9,13 @@ import sys
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from monai.bundle import ConfigParser, ConfigWorkflow
 
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.new_bundle import new_bundle
+from segan_monai.new_bundle.document import fingerprint_lines
 from segan_monai.new_bundle.write import BUNDLES, TEMPLATES, dicom_modality
 from segan_monai.verify import run_checks
 from tests.new_bundle.data import MRI, write_raw
@@ -211,6 +213,34 @@ def test_an_ignore_label_and_an_image_without_label(tmp_path):
     assert "`--unlabeled use --consistency_weight 1 --ema_decay 0.99`" in text
     with pytest.raises(DataError, match=r"'ignore' label \(2\).*adversarial-normalization does not support"):
         new_bundle("other_segmentation", "adversarial-normalization", data, tmp_path)
+
+
+@pytest.mark.parametrize("method", ["segan", "lsnet"])
+def test_values_outside_chosen_regions_are_background_in_training_and_evaluation(tmp_path, method):
+    content = {**MRI, "labels": {"background": 0, "left": 1, "right": 3, "middle": 2}}
+    data = write_raw(tmp_path / "data", content=content, values=(1, 2, 3))
+    bundle, found, _ = new_bundle("organ_segmentation", method, data, tmp_path, regions={"sides": [1, 3]})
+    assert "label values that count as background: 2" in fingerprint_lines(found)
+    for file, run_id in (("train", "training"), ("evaluate", "evaluating")):
+        workflow = ConfigWorkflow(
+            config_file=str(bundle / "configs" / f"{file}.json"),
+            meta_file=str(bundle / "configs" / "metadata.json"),
+            logging_file=False,
+            workflow_type="train",
+            run_id=run_id,
+            output_dir=str(tmp_path / run_id),
+            ckpt_dir=str(tmp_path / "training"),
+            bundle_root=str(bundle),
+            device="cpu",
+            base_channels=4,
+            **({"epochs": 1} if file == "train" else {}),
+        )
+        workflow.initialize()
+        workflow.run()
+    row = pd.read_csv(tmp_path / "evaluating" / "metrics.csv").iloc[0]
+    label = nibabel.load(data / "labelsTr" / "c0.nii.gz").get_fdata()
+    voxel_ml = 1 * 1 * 2 / 1000
+    assert (row["region"], row["reference_ml"]) == ("sides", pytest.approx(np.isin(label, [1, 3]).sum() * voxel_ml))
 
 
 def test_the_root_of_a_bundle_is_where_its_config_lies(two_channels, tmp_path, monkeypatch):

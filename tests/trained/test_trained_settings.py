@@ -195,6 +195,7 @@ def test_a_training_writes_what_its_network_depends_on(trained):
         "intensity_window": None,
         "skull_stripped": True,
         "ignore_label": None,
+        "background_labels": None,
     }
     assert record["bundle"] == BRATS
     assert record["preprocessing"] == ["LoadCased", "Orientationd", "LabelToRegionsd", "ScaleForegroundd"]

@@ -123,7 +123,7 @@ def test_regions_that_do_not_exist(listed):
 
 
 def test_another_value_is_still_refused():
-    with pytest.raises(DataError, match=r"values 255 \(1 voxels\) that are in no region.* pass it as --ignore_label"):
+    with pytest.raises(DataError, match=r"values 255 \(1 voxels\) that are in no region.* --ignore_label VALUE"):
         label_to_regions(LABEL, REGIONS)
     with pytest.raises(DataError, match=r"values 255 \(1 voxels\) that are in no region. Allowed are 0, 1, 2, 7"):
         label_to_regions(LABEL, REGIONS, 7)

@@ -237,6 +237,12 @@ def test_wrong_number_of_channels(case):
         LoadCased(modalities=("t1c", "t2", "flair"))(case)
 
 
+def test_label_values_that_count_as_background(case):
+    label = LoadCased(background_labels=[2])(case)["label"]
+    np.testing.assert_array_equal(label.numpy()[0], np.where(ramp() % 3 == 2, 0, ramp() % 3))
+    np.testing.assert_array_equal(LoadCased(background_labels=[100])(case)["image"].numpy()[1], ramp(100))
+
+
 def test_channels_that_are_not_there(case):
     with pytest.raises(DataError, match=r"has 1 channels, but the datalist selects \[2, 0\]"):
         LoadCased()({**case, "image": case["image"][1], "channels": [2, 0]})
