@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +52,9 @@ def evaluate(
     ignore_label: Annotated[
         int | None, typer.Option(min=1, help="Value of voxels whose label is unknown, which count in no metric.")
     ] = None,
+    background_labels: Annotated[
+        str | None, typer.Option(metavar="VALUES", help="Label values that count as background, such as 3,4.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases evaluated in parallel; default: the CPU cores, at most 8.")
     ] = None,
@@ -74,6 +78,8 @@ def evaluate(
             raise typer.BadParameter("missing DATA after BUNDLE.")
         keys = keys if regions is None else {**keys, "regions": regions}
         keys = keys if ignore_label is None else {**keys, "ignore_label": str(ignore_label)}
+        if background_labels is not None:
+            keys = {**keys, "background_labels": str(parse_values(background_labels))}
         arguments = run_arguments("evaluate", bundle, data, output_dir, overlay or (), keys)
         if check_only:
             check_arguments(arguments)
@@ -91,7 +97,10 @@ def evaluate(
     assert predictions is not None
     assert references is not None
     assert output_dir is not None
-    _evaluate_label_maps(predictions, references, output_dir, regions, prediction_regions, workers, ignore_label)
+    background = () if background_labels is None else parse_values(background_labels)
+    _evaluate_label_maps(
+        predictions, references, output_dir, regions, prediction_regions, workers, ignore_label, background
+    )
 
 
 def _evaluate_label_maps(
@@ -102,6 +111,7 @@ def _evaluate_label_maps(
     prediction_regions: str | None,
     workers: int | None,
     ignore_label: int | None,
+    background_labels: Sequence[int],
 ) -> None:
     from segan_monai.ensembles import refuse_trained_cases
     from segan_monai.metrics import evaluate_folders, find_label_maps, format_table
@@ -115,10 +125,29 @@ def _evaluate_label_maps(
         for name in (CALIBRATION, COUNTS):
             (output_dir / name).unlink(missing_ok=True)  # of other label maps; signals.json names its metrics.csv
         table = evaluate_folders(
-            predictions, references, output_dir, of_references, of_predictions, workers, ignore_label
+            predictions,
+            references,
+            output_dir,
+            of_references,
+            of_predictions,
+            workers,
+            ignore_label,
+            background_labels,
         )
     typer.echo(format_table(table))
     typer.echo(f"written: {output_dir / 'metrics.csv'}, {output_dir / 'summary.json'}")
+
+
+def parse_values(text: str) -> list[int]:
+    """Parse label values from the command line, such as ``3,4`` or ``[3, 4]``.
+
+    Raises:
+        ConfigError: The text has anything but positive whole numbers.
+    """
+    values = text.strip().removeprefix("[").removesuffix("]").split(",")
+    if not all(re.fullmatch(r"\s*0*[1-9]\d*\s*", value) for value in values):
+        raise ConfigError(f"--background-labels {text}: expected label values above 0, such as 3,4.")
+    return [int(value) for value in values]
 
 
 def parse_regions(text: str) -> dict[str, list[int]]:

@@ -187,8 +187,8 @@ def _check_values(of: LabelMap, regions: Regions, ignore_label: int | None = Non
     if unexpected:
         raise DataError(
             f"{of.name} holds the label values {listed(sorted(unexpected))}; expected {listed(sorted(expected))} "
-            "(0 is background, the others are those of the regions). Name the label convention of this file, or add "
-            "the values to a region."
+            "(0 is background, the others are those of the regions). Name the label convention of this file, add the "
+            "values to a region, or pass those of other structures as --background-labels."
         )
 
 
@@ -200,6 +200,7 @@ def evaluate_folders(
     prediction_regions: Regions | None = None,
     workers: int | None = None,
     ignore_label: int | None = None,
+    background_labels: Sequence[int] = (),
 ) -> pd.DataFrame:
     """Evaluate a folder of predicted label maps and write ``metrics.csv`` and ``summary.json``.
 
@@ -213,6 +214,7 @@ def evaluate_folders(
         prediction_regions: the same for the predictions, if their convention differs.
         workers: number of worker processes; by default the available processor cores, at most 8.
         ignore_label: value of voxels of the references whose label is unknown, see ``evaluate_case``.
+        background_labels: values that count as background, in references and predictions.
 
     Returns:
         Table of ``evaluation_table``, one row per case and region.
@@ -220,7 +222,7 @@ def evaluate_folders(
     Raises:
         DataError: if one folder contains the other, a case is missing in one folder, grids differ, or a file contains
             unexpected values.
-        ConfigError: if ``prediction_regions`` do not match ``regions``.
+        ConfigError: if ``prediction_regions`` do not match ``regions``, or a region has one of ``background_labels``.
     """
     if lies_in(predictions, references) or lies_in(references, predictions):
         raise DataError(
@@ -231,13 +233,21 @@ def evaluate_folders(
     _check_cases(predicted, true, predictions, references)
     workers = available_processes(len(true), workers)
     if regions is None:
-        values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values")) - {ignore_label}
+        values = set().union(*_map_cases(_values_of_file, true.values(), workers, "label values"))
+        values -= {ignore_label, *background_labels}
         if not values:
             raise DataError(f"{references}: every reference is empty, so there is no region to evaluate; give regions")
         regions = {f"label_{value}": [value] for value in sorted(values)}
     prediction_regions = _checked_regions(regions, prediction_regions)
+    for region, of_region in [*regions.items(), *prediction_regions.items()]:
+        if held := sorted(set(of_region) & set(background_labels)):
+            raise ConfigError(f"background_labels have {listed(held)}, which are values of region {region}.")
     evaluate = partial(
-        _evaluate_files, regions=regions, prediction_regions=prediction_regions, ignore_label=ignore_label
+        _evaluate_files,
+        regions=regions,
+        prediction_regions=prediction_regions,
+        ignore_label=ignore_label,
+        background_labels=background_labels,
     )
     rows = _map_cases(evaluate, [(case, predicted[case], true[case]) for case in true], workers, "evaluate")
     table = evaluation_table(row for of_case in rows for row in of_case)
@@ -250,10 +260,21 @@ def _values_of_file(path: Path) -> set[int]:
 
 
 def _evaluate_files(
-    files: tuple[str, Path, Path], regions: Regions, prediction_regions: Regions, ignore_label: int | None
+    files: tuple[str, Path, Path],
+    regions: Regions,
+    prediction_regions: Regions,
+    ignore_label: int | None,
+    background_labels: Sequence[int],
 ) -> list[dict[str, Any]]:
-    case, prediction, reference = files[0], read_label_map(files[1]), read_label_map(files[2])
+    case, *pair = files
+    prediction, reference = (_without(read_label_map(file), background_labels) for file in pair)
     return evaluate_case(case, prediction, reference, regions, prediction_regions, ignore_label=ignore_label)
+
+
+def _without(of: LabelMap, background_labels: Sequence[int]) -> LabelMap:
+    if not background_labels:
+        return of
+    return of._replace(values=np.where(np.isin(of.values, background_labels), 0, of.values))
 
 
 def _map_cases(function: Callable[[Any], Any], items: Collection[Any], workers: int, task: str) -> list[Any]:

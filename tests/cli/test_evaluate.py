@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from segan_monai.cli.evaluate import parse_regions
+from segan_monai.cli.evaluate import parse_regions, parse_values
 from segan_monai.cli.main import app
 from segan_monai.errors import ConfigError, DataError
 from tests.forked import run_python
@@ -101,3 +101,10 @@ def test_piped_output_is_plain_and_quiet(folders, tmp_path):
 def test_unreadable_regions(text):
     with pytest.raises(ConfigError, match=r"cannot parse .*; expected a label convention \(brats2015, .*'WT=1,2,4;TC"):
         parse_regions(text)
+
+
+def test_label_values_are_parsed():
+    assert parse_values("3, 4") == parse_values("[3, 4]") == [3, 4]
+    for text in ("0", "3;4", "", "-1"):
+        with pytest.raises(ConfigError, match=r"--background-labels .*: expected label values above 0, such as 3,4"):
+            parse_values(text)

@@ -50,3 +50,18 @@ def test_folders(tmp_path, write_volume):
     table = evaluate_folders(tmp_path / "p", tmp_path / "r", tmp_path / "out", workers=1, ignore_label=255)
     assert table["region"].tolist() == ["label_1", "label_2"], "255 is no region"
     assert table["dice"].tolist() == pytest.approx([4 / 6, 1])
+
+
+def test_values_of_other_structures_are_background(tmp_path, write_volume):
+    prediction, reference = (np.zeros((4, 1, 1), "uint8") for _ in range(2))
+    prediction[:3, 0, 0], reference[:3, 0, 0] = (1, 1, 3), (1, 2, 1)
+    write_volume(tmp_path / "p/c_seg.nii.gz", prediction)
+    write_volume(tmp_path / "r/c_seg.nii.gz", reference)
+    folders = (tmp_path / "p", tmp_path / "r", tmp_path / "out")
+    for regions in ({"a": [1]}, None):
+        table = evaluate_folders(*folders, regions, workers=1, background_labels=[2, 3])
+        assert table["dice"].tolist() == [0.5], "of two voxels each, one agrees"
+    with pytest.raises(DataError, match=r"holds the label values 2; .*other structures as --background-labels"):
+        evaluate_folders(*folders, {"a": [1]}, workers=1)
+    with pytest.raises(ConfigError, match=r"background_labels have 1, which are values of region a"):
+        evaluate_folders(*folders, {"a": [1]}, workers=1, background_labels=[1])
