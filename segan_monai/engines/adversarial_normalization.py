@@ -92,6 +92,7 @@ class AdversarialNormalizationTrainer(PhasedTrainer):
             check_critic(discriminator)
         self.warm_up = WarmUp(warm_up_epochs if has_normalizer else 0, warm_up_error)
         self.checkpointed: dict[str, Any] = {"warm_up": self.warm_up}
+        self.of_process["warm_up"] = self.warm_up
         # before the given handlers write checkpoints
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.warm_up.end_epoch(self.state.epoch))

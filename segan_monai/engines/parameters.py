@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Weights and statistics of networks and optimizers."""
+"""Weights of networks and optimizers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,3 @@ def clamp_weights(parameters: Iterable[Tensor], bound: float) -> None:
 def weights_of(optimizer: Optimizer) -> list[Tensor]:
     """Return the weights of an optimizer."""
     return [p for group in optimizer.param_groups for p in group["params"]]
-
-
-def running_statistics(*networks: nn.Module) -> list[Tensor]:
-    """Return the running statistics of norm layers."""
-    return [buffer for network in networks for buffer in network.buffers() if buffer.is_floating_point()]

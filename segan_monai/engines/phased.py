@@ -23,14 +23,14 @@ from segan_monai.engines.compiling import GRAPHS, compile_settings
 from segan_monai.engines.gradient_exchange import GradientExchange
 from segan_monai.engines.loss_watch import LossWatch
 from segan_monai.engines.memory_format import CHANNELS_LAST, use_channels_last
-from segan_monai.engines.parameters import running_statistics
 from segan_monai.engines.phase_step import PhaseStep
+from segan_monai.engines.running_statistics import RunningStatistics
 from segan_monai.engines.stop_requests import StopRequests
 from segan_monai.engines.synchronized_norm import synchronize_batch_norm
 from segan_monai.engines.weight_average import WeightAverage
 from segan_monai.errors import ConfigError
 from segan_monai.mixed_precision import autocast_dtype
-from segan_monai.processes import average_over_processes, copy_from_first_process, gather_objects
+from segan_monai.processes import copy_from_first_process, gather_objects
 
 LOOK_EVERY = 10
 """Iterations on a GPU after which the host looks at losses, and at requests of other processes for a stop."""
@@ -86,6 +86,9 @@ class PhasedTrainer(SupervisedTrainer):
         inferer: applies ``network`` to an image; default: one call.
         train_handlers: handlers, attached in the order given.
         key_train_metric, additional_metrics: see ``SupervisedTrainer``.
+
+    Attributes:
+        of_process: by name, objects with a ``state_dict`` that differs between processes until the end of an epoch.
 
     Raises:
         ConfigError: if ``compile`` is unknown or needs a GPU, ``ema_decay`` is out of range, ``accumulation_steps`` is
@@ -154,18 +157,19 @@ class PhasedTrainer(SupervisedTrainer):
             use_channels_last(module)
         copy_from_first_process(network, *adversaries.values())
         self.weight_average = WeightAverage(network, ema_decay) if ema_decay else None
-        deployed = [network]
+        deployed = {"network": network}
         if self.weight_average:
-            deployed.append(self.weight_average.network)
+            deployed["averaged"] = self.weight_average.network
             # after the given handlers, which may load weights
             self.add_event_handler(Events.STARTED, self.weight_average.begin)
         self.compile_settings, self.graphs = settings, compile == GRAPHS
-        for module in deployed if settings else ():
+        for module in deployed.values() if settings else ():
             module.compile(**settings)  # in place, so that parameter names stay
         last = Events.ITERATION_COMPLETED(event_filter=lambda engine, number: number % engine.state.epoch_length == 0)
         self.add_event_handler(last, lambda: self.losses.look())
-        statistics = (*deployed, *adversaries.values())
-        self.add_event_handler(last, lambda: average_over_processes(running_statistics(*statistics)))
+        statistics = RunningStatistics({**deployed, **adversaries})
+        self.add_event_handler(last, statistics.average)
+        self.of_process: dict[str, Any] = {"running_statistics": statistics}
         dtypes = gather_objects(autocast_dtype(self.state.device, amp))  # unlike GPUs need one scale of gradients
         self.autocast_dtype = torch.float16 if torch.float16 in dtypes else dtypes[0]
         self.scalers: dict[str, torch.amp.GradScaler] = {}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,29 +20,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from segan_monai.deferred import training_begins
 from segan_monai.earlier_runs import nothing_to_resume
 from segan_monai.errors import ConfigError, UserError
-from segan_monai.files import whole_file
+from segan_monai.handlers.model_files import write_model
+from segan_monai.handlers.process_state import load_state_of_process, states_of_processes
 from segan_monai.handlers.random_state import random_state, set_random_state
 from segan_monai.handlers.resumed_schedule import resume_schedule
-from segan_monai.networks.weights import read_checkpoint
+from segan_monai.networks.weights import read_checkpoint, save_atomically
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
-from segan_monai.quality.file import quality_file
-from segan_monai.trained import allowed_keys, contradictions, is_of_pretraining, write_trained_settings
+from segan_monai.trained import allowed_keys, contradictions, is_of_pretraining
 
 logger = logging.getLogger(__name__)
 
 AVERAGED = "averaged"
 """Name of the averaged weights in ``last.pt``."""
-
-
-def save_atomically(content: Any, file: Path) -> None:
-    """Save a checkpoint to a temporary file and rename it, so that a failed save keeps the previous one.
-
-    Raises:
-        OutputError: The file cannot be written.
-    """
-    with whole_file(file) as temporary, temporary.open("wb") as stream:
-        torch.save(content, stream)
 
 
 class RunCheckpoint:
@@ -53,8 +42,9 @@ class RunCheckpoint:
     each process. The first process (rank 0) writes it, and all processes must have access to ``output_dir`` to resume.
 
     If a signal stops the trainer, ``last.pt`` is also written in the middle of an epoch. It then also contains the
-    random states from the start of the epoch, so that the resumed run can skip exactly the batches already used. If
-    the resumed run has another number of batches per epoch, it begins that epoch anew.
+    random states from the start of the epoch, so that the resumed run can skip exactly the batches already used, and
+    what each process has of its own, such as running statistics. If the resumed run has another number of batches per
+    epoch, it begins that epoch anew.
 
     A resumed run may have more epochs or another learning rate, see ``resume_schedule``.
 
@@ -155,6 +145,7 @@ class RunCheckpoint:
             "batches_done": done,
             "epoch_length": engine.state.epoch_length,
             "epoch_began_with": gather_objects(self.epoch_began_with),
+            "of_processes": states_of_processes(engine),
         }
         if idist.get_rank() == 0:
             self._save_last(engine, engine.state.epoch - 1, random_states, middle)
@@ -170,7 +161,8 @@ class RunCheckpoint:
         validated_now = self.validator is not None and self.validator.state.epoch == engine.state.epoch
         never_validated = best_epoch < 0 and engine.state.epoch == engine.state.max_epochs
         if (validated_now and best_epoch == engine.state.epoch) or never_validated:
-            self._save_model(engine)
+            weights = (getattr(engine, "averaged", None) or self.network).state_dict()
+            write_model(weights, self.output_dir, self.ckpt_dir, self.trained_settings)
         self._save_last(engine, engine.state.epoch, random_states, {})
 
     def load(self, engine: Engine) -> None:
@@ -232,6 +224,7 @@ class RunCheckpoint:
         if idist.get_rank() < len(began_with):  # additional processes keep their seeds
             self.random_state_then = checkpoint["random_states"][idist.get_rank()]
             set_random_state(began_with[idist.get_rank()], engine.state.device)
+        load_state_of_process(engine, checkpoint.get("of_processes", []))
         logger.info(
             "resumed from %s after epoch %d of %d%s",
             self.last,
@@ -296,23 +289,3 @@ class RunCheckpoint:
                         "of the previous epoch, if any, is unchanged. Lower the learning rate or train without amp, "
                         "and resume with --resume true."
                     )
-
-    def _save_model(self, engine: Engine) -> None:
-        weights = (getattr(engine, "averaged", None) or self.network).state_dict()
-        for folder in {self.output_dir, self.ckpt_dir}:
-            folder.mkdir(parents=True, exist_ok=True)
-            save_atomically(weights, folder / "model.pt")
-            _remove_quality_of_earlier_weights(folder / "model.pt")
-        split = self.output_dir / "split.json"
-        if split.is_file() and self.ckpt_dir != self.output_dir:
-            shutil.copyfile(split, self.ckpt_dir / "split.json")
-        for folder in {self.output_dir, self.ckpt_dir} if self.trained_settings else ():
-            write_trained_settings(folder / "model.pt", self.trained_settings)
-
-
-def _remove_quality_of_earlier_weights(weights: Path) -> None:
-    """Remove the quality estimate beside new weights, which inference would refuse: it was fitted to other ones."""
-    file = quality_file(weights)
-    if file.is_file():
-        file.unlink()
-        logger.warning("removed %s: it was fitted to the weights before this training; fit it again", file)

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Loading of checkpoints and network weights."""
+"""Files of checkpoints and network weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from segan_monai.bundles_by_name import CONFIGS
 from segan_monai.errors import ConfigError
+from segan_monai.files import whole_file
 from segan_monai.finite import is_finite
 
 
@@ -54,6 +55,16 @@ def read_checkpoint(file: str | Path) -> dict[str, Any]:
         f"{file}: cannot be read as a checkpoint of tensors and plain values ({reason}). The file is truncated, "
         "damaged or written by another program; copy it again or retrain."
     ) from cause
+
+
+def save_atomically(content: Any, file: Path) -> None:
+    """Save a checkpoint to a temporary file and rename it, so that a failed save keeps the previous one.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    with whole_file(file) as temporary, temporary.open("wb") as stream:
+        torch.save(content, stream)
 
 
 def read_weights(file: str | Path) -> dict[str, torch.Tensor]:

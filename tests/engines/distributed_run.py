@@ -221,27 +221,41 @@ def send_in_parts(folder, rank):
     torch.save(found, folder / f"sent_{rank}.pt")
 
 
+STOPPED = {
+    "segan": {"convert": lambda network: network, "ema_decay": 0.9},
+    "normalization": {"warm_up_epochs": 2, "warm_up_error": 1e-9},
+}
+"""Trainings in which the processes have running statistics or errors of a warm-up of their own within an epoch."""
+
+
+def train_with_stop(name, where, rank, part):
+    """A training that is stopped in its second iteration, resumes, or is whole: how it ended."""
+    trainer = make_trainer(name, halves_of(name, rank), max_epochs=2, **STOPPED[name])
+    if part != "whole":
+        objects = {"network": trainer.network, "optimizer": trainer.optimizer, **trainer.adversaries}
+        RunCheckpoint(where, where, trainer.network, objects, resume=part == "resumed").attach(trainer)
+    if rank == 1 and part == "stopped":
+        trainer.add_event_handler(Events.ITERATION_STARTED(once=2), lambda: os.kill(os.getpid(), signal.SIGTERM))
+    errors = []
+    if name == "normalization":
+        third = Events.ITERATION_STARTED(once=3)
+        trainer.add_event_handler(third, lambda: errors.extend(float(error) for error in trainer.warm_up.errors))
+    status = 0
+    try:
+        trainer.run()
+    except SystemExit as stop:
+        status = stop.code
+    torch.distributed.barrier()
+    return {"iteration": trainer.state.iteration, "status": status, "state": state_of(trainer), "errors": errors}
+
+
 def be_asked_to_stop(folder, rank):
     """SIGTERM reaches the second process alone, in the second iteration; later, a run resumes."""
-    found = {}
-    where = str(folder / "stopped")
-    Path(where).mkdir(exist_ok=True)
-    for part in ("stopped", "resumed", "whole"):
-        trainer = make_trainer("segmentation", halves_of("segmentation", rank), max_epochs=2)
-        if part != "whole":
-            objects = {"network": trainer.network, "optimizer": trainer.optimizer}
-            RunCheckpoint(where, where, trainer.network, objects, resume=part == "resumed").attach(trainer)
-        if rank == 1 and part == "stopped":
-            ask = Events.ITERATION_STARTED(once=2)
-            trainer.add_event_handler(ask, lambda: os.kill(os.getpid(), signal.SIGTERM))
-        status = 0
-        try:
-            trainer.run()
-        except SystemExit as stop:
-            status = stop.code
-        torch.distributed.barrier()
-        found[part] = {"iteration": trainer.state.iteration, "status": status, "state": state_of(trainer)}
-    torch.save(found, folder / f"asked_{rank}.pt")
+    for name in STOPPED:
+        where = folder / f"stopped_{name}"
+        where.mkdir(exist_ok=True)
+        found = {part: train_with_stop(name, str(where), rank, part) for part in ("stopped", "resumed", "whole")}
+        torch.save(found, folder / f"asked_{name}_{rank}.pt")
 
 
 def read_later(folder, rank):

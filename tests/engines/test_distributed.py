@@ -14,7 +14,7 @@ import torch
 from ignite.engine import Events
 
 from segan_monai.handlers import EvaluationReport
-from tests.engines.distributed_run import NAMES, make_batches, make_trainer, state_of
+from tests.engines.distributed_run import NAMES, STOPPED, make_batches, make_trainer, state_of
 from tests.handlers.evaluations import CASES, REGIONS, evaluator
 from tests.torchrun import torchrun_in_forks
 
@@ -104,14 +104,23 @@ def test_no_message_but_the_gradients_in_an_iteration(trained):
     assert sizes[0] != sizes[1]
 
 
-def test_a_signal_to_one_process_stops_both_in_the_same_iteration_with_a_checkpoint(trained):
-    first, second = of_both(trained, "asked")
+@pytest.mark.parametrize("name", STOPPED)
+def test_a_signal_to_one_process_stops_both_in_the_same_iteration_with_a_checkpoint(name, trained):
+    first, second = of_both(trained, f"asked_{name}")
     assert (first["stopped"]["iteration"], second["stopped"]["iteration"]) == (2, 2)
     assert (first["stopped"]["status"], second["stopped"]["status"]) == (0, 143)
     for found in (first, second):
         assert found["resumed"]["iteration"] == 6
+        assert found["resumed"]["errors"] == found["whole"]["errors"]
         for key, weight in found["whole"]["state"].items():
-            assert torch.equal(weight, found["resumed"]["state"][key])
+            assert torch.equal(weight, found["resumed"]["state"][key]), key
+    own = first["stopped"]["state"], second["stopped"]["state"]
+    if name == "segan":
+        differing = {key.split(".")[0] for key in own[0] if not torch.equal(own[0][key], own[1][key])}
+        assert differing == {"network", "critic", "averaged"}, "running statistics are of each process"
+    else:
+        assert len(first["whole"]["errors"]) == 2
+        assert first["whole"]["errors"] != second["whole"]["errors"]
 
 
 def test_losses_that_are_read_later_change_nothing_and_stop_the_weights_of_both(trained):

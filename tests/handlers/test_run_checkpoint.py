@@ -15,9 +15,9 @@ from monai.engines import Evaluator
 from segan_monai.engines import SegANTrainer
 from segan_monai.errors import ConfigError, OutputError, UserError
 from segan_monai.handlers import FinalValidationHandler, RunCheckpoint
-from segan_monai.handlers.run_checkpoint import save_atomically
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor, load_weights
+from segan_monai.networks.weights import save_atomically
 from segan_monai.transforms import RandSlicesd, SlicesWithContentd
 
 

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from segan_monai.engines.phased import running_statistics
+from segan_monai.engines.running_statistics import RunningStatistics
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor
 from segan_monai.pictures.critic_picture import critic_figure, critic_maps, critic_maps_of_slice
@@ -76,7 +76,7 @@ def test_nothing_of_the_networks_changes(joint):
     network, critic = SegANSegmentor(1, 2, base_channels=4), SegANCritics(1, 2, base_channels=4, joint=joint)
     critic.eval()
     state = {key: value.clone() for net in (network, critic) for key, value in net.state_dict().items()}
-    assert running_statistics(network), "there are norm layers to change"
+    assert RunningStatistics({"network": network}).tensors(), "there are norm layers to change"
     random = torch.get_rng_state()
     maps = critic_maps(network, critic, torch.rand(1, 37, 35, generator=torch.Generator()), torch.ones(2, 37, 35))
     assert len(maps) == (1 if joint else 2)
