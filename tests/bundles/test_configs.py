@@ -257,3 +257,19 @@ def test_the_strong_change_treats_all_slices_of_a_modality_alike(bundle, setting
     change.noise = change.erased = 0
     slices = change(torch.arange(24.0).expand(2, channels, 4, 24)).unflatten(1, (-1, modalities))
     assert torch.equal(slices, slices[:, :1].expand_as(slices))
+
+
+@pytest.mark.parametrize(("cases", "batches"), [(5, [2, 2]), (2, [2]), (1, [1])])
+@pytest.mark.parametrize("bundle", BUNDLE_NAMES)
+def test_batches_of_unlabelled_images_are_whole_if_there_is_a_whole_one(bundle, cases, batches):
+    """A smaller one could not be split into as many parts by accumulation_steps."""
+    parser = ConfigParser(read(bundle, "train") | {"batch_size": 2, "slices_per_volume": 1, "patches_per_volume": 1})
+    parser["num_workers"] = 0
+    parser["train#unlabeled_in_use"] = True
+    parser["train#unlabeled_dataset"] = [*range(cases)]
+    loader = parser.get_parsed_content("train#unlabeled_dataloader")
+    assert [len(batch) for batch in loader] == batches
+    parser["train#unlabeled_in_use"] = False
+    parser["train#unlabeled_dataset"] = None
+    parser.parse()
+    assert parser.get_parsed_content("train#unlabeled_dataloader") is None
