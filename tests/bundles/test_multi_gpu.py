@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from segan_monai.data import write_phantoms
 from segan_monai.networks import load_weights
@@ -120,6 +121,25 @@ def test_after_a_kill_torchrun_starts_again_and_the_training_goes_on(phantoms, t
     assert (tmp_path / "run" / "run_before_resume_1.json").is_file()
     assert not (tmp_path / "run" / "previous_1").exists()
     assert read_checkpoint(tmp_path / "run" / "last.pt")["epoch"] == 2
+
+
+def test_a_pretraining_is_shared_out_whatever_the_order_of_the_overlays(hippocampi, tmp_path):
+    """Two images: each process has one, and takes one step per epoch."""
+    files = ["pretraining.json", *overlays(HIPPOCAMPUS, "train")]
+    settings = {"dataset_dir": str(hippocampi), "num_levels": 2, "batch_size": 2, "epochs": 1}
+    orders = {"first": files, "last": files[::-1]}
+    jobs = [
+        {"bundle": HIPPOCAMPUS, "run_id": "training", "overlay": order, "output_dir": str(tmp_path / name), **settings}
+        for name, order in orders.items()
+    ]
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    done = torchrun_in_forks(Path(__file__).with_name("distributed_run.py"), tmp_path / "jobs.json")
+    assert done.returncode == 0, done.stderr[-4000:]
+    first, last = (read_checkpoint(tmp_path / name / "last.pt") for name in orders)
+    assert len(json.loads((tmp_path / "first" / "split.json").read_text(encoding="utf-8"))["training"]) == 2
+    for found in (first, last):
+        assert found["optimizer"]["state"][0]["step"] == 1
+    assert all(torch.equal(last["network"][name], weight) for name, weight in first["network"].items())
 
 
 def test_from_the_command_line(phantoms, tmp_path):

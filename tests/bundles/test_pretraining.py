@@ -14,7 +14,7 @@ import torch
 from segan_monai.cli.train import _next_commands
 from segan_monai.errors import ConfigError
 from segan_monai.trained import read_trained_settings
-from tests.bundles.workflow import HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
+from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, SKIN, SMALL_SKIN, make_workflow, run_workflow
 
 pytestmark = pytest.mark.usefixtures("process_as_before")
 OVERLAY = "pretraining.json"
@@ -53,6 +53,19 @@ def test_augmentation_takes_place_where_the_training_has_it(bundle, on_device, r
     workflow.initialize()
     trainer = workflow.parser.get_parsed_content("train#trainer")
     assert (trainer.augment is not None) == on_device
+
+
+@pytest.mark.parametrize("bundle", [BRATS, HIPPOCAMPUS, SKIN])
+def test_the_order_of_the_overlays_changes_nothing(bundle):
+    files = [OVERLAY, str(BUNDLES / bundle / "configs" / "multi_gpu_train.json")]
+    first, last = (make_workflow(bundle, "training", order).parser for order in (files, files[::-1]))
+    for parser in (first, last):
+        parser["_desc_"] = ""  # that of the later file
+        parser["split"] = {"training": [{"image": "a", "label": "b"}, {"image": "c"}], "unlabeled": [{"image": "d"}]}
+        parser.parse()
+        cases = [{"image": name} for name in "acd"]
+        assert parser.get_parsed_content("train#unlabeled_dataset#data") == cases
+    assert first.config == last.config
 
 
 def test_labels_are_never_read(hippocampi, tmp_path):
