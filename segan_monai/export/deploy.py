@@ -15,7 +15,9 @@ from segan_monai._version import __version__
 from segan_monai.errors import ConfigError
 from segan_monai.export.formats import ExportedBundle
 from segan_monai.files import write_text, writing
+from segan_monai.json_files import read_json_object, write_json
 from segan_monai.member_weights import DOMAINS, QUALITY
+from segan_monai.trained import settings_file
 
 _APP = """\
 application:
@@ -42,7 +44,7 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
 
     ``app`` has the application (``segan_monai/export/map_app.py``), ``app.yaml``, ``requirements.txt`` and the rules by
     which series are selected. ``models`` has the bundle with its pages and licence, overlays and overrides merged into
-    its config, and the weights with the files that belong to them.
+    its config and into the settings of the training, and the weights with the files that belong to them.
 
     Args:
         exported: trained bundle for CT or MR.
@@ -75,8 +77,9 @@ def write_application(exported: ExportedBundle, folder: str | Path) -> Path:
         _write(placed / "configs" / "inference.json", _config(exported))
         (placed / "models").mkdir()
         shutil.copy(exported.weights, placed / "models" / "model.pt")
-        if (settings := exported.weights.with_suffix(".json")).is_file():
-            shutil.copy(settings, placed / "models" / "model.json")
+        if (settings := settings_file(exported.weights)).is_file():
+            record = {**read_json_object(settings), "settings": exported.settings}  # they precede those of the config
+            write_json(placed / "models" / "model.json", record)
         for name_beside in (QUALITY, DOMAINS):
             if (beside := exported.weights.with_name(name_beside)).is_file():
                 shutil.copy(beside, placed / "models")

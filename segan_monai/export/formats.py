@@ -122,7 +122,10 @@ class ExportedBundle:
     def settings(self) -> dict[str, Any]:
         """The settings of the training that the exported network has; empty for weights without ``model.json``."""
         trained = read_trained_settings(self.weights)
-        return {k: self.parser.get_parsed_content(k) if k in self.parser else value for k, value in trained.items()}
+        found = {k: self.parser.get_parsed_content(k) if k in self.parser else value for k, value in trained.items()}
+        if "regions" in found and "label_regions" in self.parser:  # a label convention as values by name
+            found["regions"] = self.parser.get_parsed_content("label_regions")
+        return found
 
     def example(self, other: bool = False, any_size: bool = False) -> Tensor:
         """Return a random input (B, C, H, W[, D]).

@@ -14,10 +14,14 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
+from segan_monai.cli.bundle_runs import run_arguments
+from segan_monai.cli.dicom import _config as read_configs_of_weights
+from segan_monai.data.conventions import LABEL_CONVENTIONS
 from segan_monai.errors import ConfigError
 from segan_monai.export import ExportedBundle
 from segan_monai.export.deploy import write_application
 from segan_monai.networks import SegANSegmentor
+from segan_monai.trained import read_trained_settings, write_trained_settings
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, OVERLAYS, PANCREAS, SKIN, SMALL_PANCREAS
 
 SMALL = {"base_channels": 4, "full_resolution_channels": 0, "deep_supervision": 0}
@@ -77,6 +81,35 @@ def test_an_application_finds_weights_of_an_overlay_where_they_are_placed(tmp_pa
     assert parser["picture_axes"] == "LA"
     assert Path(parser.get_parsed_content("ckpt_dir")) == placed / "models"
     assert (placed / "models" / "model.pt").is_file()
+
+
+def test_settings_of_the_export_hold_when_the_application_runs(tmp_path):
+    """The settings of the training, beside the weights, would precede those of the config."""
+    weights = tmp_path / "small.pt"
+    torch.save(SegANSegmentor(7, 2, base_channels=4).state_dict(), weights)
+    trained = {**SMALL, "mirror_axes": [], "test_crop_size": [40, 40, -1], "region_rules": None}
+    write_trained_settings(weights, {"bundle": HIPPOCAMPUS, "settings": trained})
+    (tmp_path / "mirrored.json").write_text('{"mirror_axes": [0]}', encoding="utf-8")
+    rules = {"anterior": {"min_voxels": 20}}
+    given = {"region_rules": rules, "test_crop_size": [32, 32, -1], "allow_other_settings": "test_crop_size"}
+    exported = ExportedBundle(BUNDLES / HIPPOCAMPUS, weights, [tmp_path / "mirrored.json"], given)
+    placed = write_application(exported, tmp_path / "map") / "models" / HIPPOCAMPUS
+    parser = read_configs_of_weights(run_arguments("dicom", str(placed), tmp_path, tmp_path / "out", (), {}))
+    found = {key: parser.get_parsed_content(key) for key in trained}
+    assert found == {**SMALL, "mirror_axes": [0], "test_crop_size": [32, 32, -1], "region_rules": rules}
+    record = json.loads((placed / "models" / "model.json").read_text(encoding="utf-8"))
+    assert record["bundle"] == HIPPOCAMPUS
+    assert json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))["settings"] == trained
+
+
+def test_a_convention_of_the_export_is_recorded_as_label_values(tmp_path):
+    settings = {"modalities": ["t1c"], "base_channels": 4, "regions": LABEL_CONVENTIONS["brats2021"].regions}
+    torch.save(SegANSegmentor(1, 3, base_channels=4).state_dict(), tmp_path / "model.pt")
+    write_trained_settings(tmp_path / "model.pt", {"settings": settings})
+    exported = ExportedBundle(BUNDLES / BRATS, tmp_path / "model.pt", overrides={"regions": "brats2023"})
+    placed = write_application(exported, tmp_path / "map") / "models" / BRATS
+    regions = read_trained_settings(placed / "models" / "model.pt")["regions"]
+    assert regions == {"whole_tumour": [1, 2, 3], "tumour_core": [1, 3], "enhancing_tumour": [3]}
 
 
 @pytest.mark.slow
