@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from segan_monai.check import check_overlay_files
 from segan_monai.errors import ConfigError
-from segan_monai.export.recipe import inference_recipe
+from segan_monai.export.recipe import class_names, inference_recipe
 from segan_monai.export.run_onnx import RECIPE
 from segan_monai.export.single_weights import single_weights
 from segan_monai.member_weights import network_files
@@ -211,7 +211,7 @@ class ExportedBundle:
         except ConfigError as error:
             recipe = {"without": str(error)}
         meta = self.parser["_meta_"]
-        about = {"bundle": self.bundle.resolve().name, "version": meta["version"], "classes": self._classes()}
+        about = {"bundle": self.bundle.resolve().name, "version": meta["version"], "classes": class_names(self.parser)}
         if self.settings:
             about["settings"] = self.settings
         onnx.helper.set_model_props(model, {RECIPE: json.dumps({**about, **recipe})})
@@ -229,11 +229,6 @@ class ExportedBundle:
         dimensions = self.example().ndim
         free = [0] if self.fixed_size else [0, *range(2, dimensions)]
         return dict.fromkeys(free, torch.export.Dim.DYNAMIC)
-
-    def _classes(self) -> dict[str, str]:
-        if "regions" in self.trained:
-            return {str(value): name for value, name in enumerate(["background", *self.trained["regions"]])}
-        return self.parser["_meta_"]["network_data_format"]["outputs"]["pred"]["channel_def"]
 
 
 def run_exported(kind: str, file: str | Path, image: Tensor) -> Tensor:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai.bundle import ConfigParser
@@ -63,6 +63,25 @@ def inference_recipe(parser: ConfigParser) -> dict[str, Any]:
         "inferer": _inferer(parser.get_parsed_content("inferer")),
         **_after(_transforms(parser, "postprocessing")),
     }
+
+
+def class_names(parser: ConfigParser) -> dict[str, str]:
+    """Return the name of each value of a bundle's label maps, in the order of the network's outputs.
+
+    Names are the labels of the metadata's ``segments``, or those of the regions.
+
+    Args:
+        parser: Parser of the config and its metadata, with overrides applied.
+    """
+    metadata = parser["_meta_"]
+    if "label_regions" not in parser:
+        return metadata["network_data_format"]["outputs"]["pred"]["channel_def"]
+    regions: Mapping[str, Any] = parser.get_parsed_content("label_regions")
+    values: Sequence[int] = range(1, len(regions) + 1)
+    for transform in _transforms(parser, "postprocessing"):
+        values = transform.values if isinstance(transform, RegionsToLabelMapd) else values
+    labels = [metadata.get("segments", {}).get(name, {}).get("label", name) for name in regions]
+    return {"0": "background", **dict(zip(map(str, values), labels, strict=True))}
 
 
 def _transforms(parser: ConfigParser, name: str) -> Sequence[Any]:

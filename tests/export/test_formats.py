@@ -10,6 +10,8 @@ import torch
 from segan_monai.errors import ConfigError
 from segan_monai.export import ExportedBundle, inference_recipe
 from segan_monai.export.formats import run_exported
+from segan_monai.export.recipe import class_names
+from segan_monai.export.run_onnx import RECIPE
 from segan_monai.networks import SegANSegmentor
 from segan_monai.verify.exports import ENDINGS
 from tests.bundles.workflow import BRATS, BUNDLES, HIPPOCAMPUS, PANCREAS, SKIN
@@ -61,6 +63,41 @@ def test_a_3d_network_with_volumes_of_any_size(kind, tmp_path):
     torch.testing.assert_close(run_exported(kind, file, image), bundle.network(image), atol=1e-4, rtol=1e-4)
     recipe = inference_recipe(bundle.parser)["inferer"]
     assert (recipe["kind"], list(recipe["size"]), recipe["margin"]) == ("windows", [48, 64, 48], 16)
+
+
+@pytest.mark.parametrize(
+    ("bundle", "settings", "classes"),
+    [
+        (HIPPOCAMPUS, {}, {"1": "Anterior hippocampus", "2": "Posterior hippocampus"}),
+        (
+            HIPPOCAMPUS,
+            {"regions": {"tail": [1], "posterior": [2], "head": [3]}},
+            {"1": "tail", "2": "Posterior hippocampus", "3": "head"},
+        ),
+        (
+            BRATS,
+            {"output_labels": "dataset"},
+            {"2": "Whole tumour", "1": "Tumour core", "4": "Enhancing tumour"},
+        ),
+        (SKIN, {}, {"255": "Skin lesion"}),
+        (NORMALIZATION, {"regions": {"WM": [7], "lesion": [9]}}, {"1": "White matter", "2": "lesion"}),
+    ],
+)
+def test_classes_are_the_values_of_label_maps(bundle, settings, classes, tmp_path):
+    found = class_names(ExportedBundle(BUNDLES / bundle, tmp_path / "model.pt", overrides=settings).parser)
+    assert list(found.items()) == [("0", "background"), *classes.items()]  # in the order of the outputs
+
+
+def test_an_onnx_file_names_the_values_that_its_label_maps_have(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    torch.save(SegANSegmentor(1, 2, base_channels=2, num_levels=2).state_dict(), tmp_path / "model.pt")
+    settings = {"neighbours": 0, "base_channels": 2, "num_levels": 2, "full_resolution_channels": 0}
+    settings |= {"regions": {"head": [1], "tail": [2]}, "output_labels": [7, 3]}
+    bundle = ExportedBundle(BUNDLES / HIPPOCAMPUS, tmp_path / "model.pt", overrides=settings)
+    model = onnx.load(bundle.export("onnx", tmp_path / "model.onnx"))
+    recipe = json.loads(next(entry.value for entry in model.metadata_props if entry.key == RECIPE))
+    assert recipe["classes"] == {"0": "background", "7": "head", "3": "tail"}
+    assert recipe["labels"]["values"] == [7, 3]
 
 
 def test_windows_of_slices_need_monai():
