@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -94,7 +96,7 @@ def sweep(
     best = results[0]
     typer.echo(f"best: {metric} {best.value:.4f}, trial {best.name}: {best.settings}")
     typer.echo(f"written: {', '.join(map(str, [page, *written]))}")
-    typer.echo(f"next:    segan-monai train {bundle} {data} --overlay {output_dir / 'best.json'}")
+    typer.echo(f"next:    {_command_of(bundle, data, [*(config or []), search.config_of(best.name)])}")
     failed = sum(trial.state == "failed" for trial in results)
     if failed:
         text = f"{failed} of {len(results)} trainings failed and are not repeated; {page} has their messages"
@@ -104,3 +106,16 @@ def sweep(
         typer.echo(f"segan-monai: error: {text}", err=True)
     if failed or lost:
         raise typer.Exit(1)
+
+
+def _command_of(bundle: str, data: Path, overlays: Sequence[Path]) -> str:
+    """Return the command that repeats a training of a sweep, as typed in the current folder.
+
+    Args:
+        bundle: bundle as typed.
+        data: data set as typed.
+        overlays: overlays as typed, and last ``Sweep.config_of`` of the trial, which has the datalist and all settings.
+    """
+    words = ["segan-monai", "train", bundle, str(data)]
+    words += [word for file in overlays for word in ("--overlay", str(file))]
+    return shlex.join([*words, "--resume=false"])  # the trial may have been resumed

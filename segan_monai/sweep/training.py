@@ -67,6 +67,10 @@ class Sweep:
         """Return the folder of a trial."""
         return self.output_dir / "trials" / trial
 
+    def config_of(self, trial: str) -> Path:
+        """Return the last config of a trial, with its data and all settings, which is merged over ``overlays``."""
+        return self.folder(trial) / "training.json"
+
     def record(self) -> dict[str, Any]:
         """Return the settings on which the results depend, with the content of the user's own overlays.
 
@@ -178,7 +182,7 @@ class Training:
             "ckpt_dir": str(self.training),
             "resume": (self.training / "last.pt").is_file(),
         }
-        own = self.folder / "training.json"
+        own = sweep.config_of(self.folder.name)
         write_json(own, config_values(config))
         files = [str(file) for file in (sweep.bundle / "configs" / "train.json", *sweep.overlays, own)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]

@@ -8,6 +8,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -31,7 +32,15 @@ def command_in(tmp_path, hippocampi, **settings):
     (tmp_path / "small.json").write_text(json.dumps(small), encoding="utf-8")
     command = [sys.executable, "-m", "segan_monai", "sweep", "hippocampus", str(hippocampi)]
     command += ["-o", str(tmp_path / "out"), "--trials", str(TRIALS)]
+    command += ["--set", "seed=3"]
     return [*command, "--space", str(tmp_path / "space.json"), "--config", str(tmp_path / "small.json")]
+
+
+def values_of(training):
+    """The values of a history that depend on nothing but settings and data."""
+    with (training / "history.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    return [(row["epoch"], row["name"], row["value"]) for row in rows if row["name"] != "peak_memory_mib"]
 
 
 def test_trainings_that_fail_are_not_repeated(hippocampi, tmp_path):
@@ -80,6 +89,14 @@ def test_a_sweep_is_killed_and_resumed(hippocampi, tmp_path):
     best = json.loads((out / "best.json").read_text(encoding="utf-8"))
     assert best["base_channels"] == int(rows[0]["base_channels"])
     assert (out / "sweep.html").is_file()
+
+    (line,) = (line for line in again.stdout.splitlines() if line.startswith("next:"))
+    words = [sys.executable, "-m", "segan_monai", *shlex.split(line)[2:], "-o", str(tmp_path / "pasted")]
+    pasted = subprocess.run(words, capture_output=True, text=True, check=False, timeout=SECONDS)
+    assert pasted.returncode == 0, pasted.stderr
+    best_trial = values_of(out / "trials" / rows[0]["trial"] / "training")
+    assert len(best_trial) > 2
+    assert values_of(tmp_path / "pasted")[: len(best_trial)] == best_trial
 
     other = subprocess.run([*command, "--seed", "1"], capture_output=True, text=True, check=False, timeout=SECONDS)
     assert "holds a sweep with other settings (seed differ)" in other.stderr
