@@ -50,6 +50,7 @@ class Sweep:
         datalist: decathlon JSON; None to search ``dataset_dir``.
         overlays: configs merged over the bundle's ``train.json``.
         settings: keys of ``train.json`` for all trials.
+        working_dir: folder from which relative paths in settings and overlays are read.
     """
 
     bundle: Path
@@ -62,6 +63,7 @@ class Sweep:
     datalist: Path | None = None
     overlays: tuple[Path, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    working_dir: Path = field(default_factory=Path.cwd)
 
     def folder(self, trial: str) -> Path:
         """Return the folder of a trial."""
@@ -187,7 +189,9 @@ class Training:
         files = [str(file) for file in (sweep.bundle / "configs" / "train.json", *sweep.overlays, own)]
         command = [sys.executable, "-m", "monai.bundle", "run", "training", "--config_file", str(files)]
         with self.log.open("w", encoding="utf-8") as stream:
-            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT)
+            # a machine of a cluster may lack the folder, and need it only for relative paths
+            folder = sweep.working_dir if sweep.working_dir.is_dir() else None
+            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=folder)
 
     def _failed(self) -> TrainingFailedError:
         text = self.log.read_text(encoding="utf-8", errors="replace") if self.log.is_file() else ""

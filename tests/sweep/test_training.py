@@ -18,12 +18,12 @@ SPACE = Space({"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}})
 def start(tmp_path, monkeypatch):
     """Start a trial whose training is a shell script."""
 
-    def started(script):
+    def started(script, sweep=None):
         program = tmp_path / "python"
         program.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         program.chmod(0o755)
         monkeypatch.setattr(training.sys, "executable", str(program))
-        sweep = Sweep(tmp_path / "bundle", tmp_path / "data", tmp_path, SPACE, epochs=2)
+        sweep = sweep or Sweep(tmp_path / "bundle", tmp_path / "data", tmp_path, SPACE, epochs=2)
         return Training(sweep, "9f", {"learning_rate": 1e-3})
 
     return started
@@ -31,6 +31,11 @@ def start(tmp_path, monkeypatch):
 
 def read(trial):
     return json.loads((trial.folder / "trial.json").read_text(encoding="utf-8"))
+
+
+def log_of(trial):
+    trial.process.wait()
+    return trial.log.read_text(encoding="utf-8").strip()
 
 
 def test_a_training_that_fails_by_itself_is_recorded_and_ends(start):
@@ -55,3 +60,15 @@ def test_a_training_that_is_killed_is_an_error_to_retry_and_keeps_its_start(star
     record = read(first)
     assert "failed" not in record
     assert read(start("exit 1"))["started"] == record["started"]
+
+
+def test_relative_paths_are_those_of_the_folder_of_the_command(tmp_path, start, monkeypatch):
+    folders = {name: tmp_path / name for name in ("typed", "ray")}
+    for folder in folders.values():
+        folder.mkdir()
+    monkeypatch.chdir(folders["typed"])
+    sweep = Sweep(tmp_path / "bundle", tmp_path / "data", tmp_path, SPACE, epochs=2)
+    monkeypatch.chdir(folders["ray"])
+    assert log_of(start("pwd; exit 1", sweep)) == str(folders["typed"])
+    folders["typed"].rmdir()  # as on a machine that does not share it
+    assert log_of(start("pwd; exit 1", sweep)) == str(folders["ray"])
