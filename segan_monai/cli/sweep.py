@@ -73,6 +73,11 @@ def sweep(
     epochs = {**keys, **of_overlays, **given}["epochs"]
     if not isinstance(epochs, int) or epochs < 1:
         raise ConfigError(f"epochs is {epochs!r}; expected a whole number of at least 1, such as --set epochs=100.")
+    if min_epochs is not None and min_epochs > epochs:
+        raise ConfigError(
+            f"--min-epochs is {min_epochs}, but a training has {epochs} epochs. Expected at most {epochs}: lower "
+            f"--min-epochs, or set more epochs, such as --set epochs={9 * min_epochs}."
+        )
     found = read_space(space, [key for key in keys if key != "epochs"])
     require_results_outside(output_dir, data, datalist)
     search = Sweep(

@@ -7,12 +7,15 @@ from __future__ import annotations
 import json
 import shlex
 
+import pytest
 import typer
+from typer.testing import CliRunner
 
 from segan_monai.check.config_files import read_configs
 from segan_monai.cli.bundle_runs import run_arguments
 from segan_monai.cli.main import app
 from segan_monai.cli.sweep import _command_of
+from segan_monai.errors import ConfigError
 from segan_monai.sweep import Space, Sweep
 from segan_monai.sweep.training import Training
 from tests.bundles.workflow import BUNDLES, HIPPOCAMPUS
@@ -52,3 +55,13 @@ def test_the_command_after_a_sweep_repeats_the_best_trial(tmp_path, monkeypatch)
     assert {key: found.get_parsed_content(key) for key in expected} == expected
     assert arguments["dataset_dir"] == "my data"
     assert arguments["output_dir"] == arguments["ckpt_dir"] == f"{HIPPOCAMPUS}_training"
+
+
+def test_epochs_before_a_stop_must_be_those_of_a_training(tmp_path):
+    (tmp_path / "space.json").write_text('{"base_channels": {"choices": [4, 8]}}', encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    words = ["sweep", "hippocampus", tmp_path / "data", "-o", tmp_path / "out", "--space", tmp_path / "space.json"]
+    result = CliRunner().invoke(app, [*map(str, words), "--set", "epochs=3", "--min-epochs", "4"])
+    with pytest.raises(ConfigError, match=r"--min-epochs is 4, but a training has 3 epochs. Expected at most 3: lower"):
+        raise result.exception
+    assert not (tmp_path / "out").exists()
