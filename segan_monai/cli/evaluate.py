@@ -13,7 +13,7 @@ import typer
 
 from segan_monai.cli.bundle_runs import run_arguments, run_bundle
 from segan_monai.cli.check import check_arguments
-from segan_monai.cli.run_options import CheckOnly, OutputDir, Overlays, Verbose
+from segan_monai.cli.run_options import BackgroundLabels, CheckOnly, OutputDir, Overlays, Verbose
 from segan_monai.errors import ConfigError
 
 
@@ -52,9 +52,7 @@ def evaluate(
     ignore_label: Annotated[
         int | None, typer.Option(min=1, help="Value of voxels whose label is unknown, which count in no metric.")
     ] = None,
-    background_labels: Annotated[
-        str | None, typer.Option(metavar="VALUES", help="Label values that count as background, such as 3,4.")
-    ] = None,
+    background_labels: BackgroundLabels = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Cases evaluated in parallel; default: the CPU cores, at most 8.")
     ] = None,
@@ -115,15 +113,14 @@ def _evaluate_label_maps(
 ) -> None:
     from segan_monai.ensembles import refuse_trained_cases
     from segan_monai.metrics import evaluate_folders, find_label_maps, format_table
-    from segan_monai.quality.calibration import CALIBRATION, COUNTS
+    from segan_monai.run.folder import COMPARISON, refuse_other_kind
     from segan_monai.run.lock import output_folder
 
     of_references = None if regions is None else parse_regions(regions)
     of_predictions = None if prediction_regions is None else parse_regions(prediction_regions)
     refuse_trained_cases(predictions, find_label_maps(predictions).keys())
     with output_folder(output_dir):
-        for name in (CALIBRATION, COUNTS):
-            (output_dir / name).unlink(missing_ok=True)  # of other label maps; signals.json names its metrics.csv
+        refuse_other_kind(output_dir, {COMPARISON})
         table = evaluate_folders(
             predictions,
             references,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from segan_monai.cli.quality import Evaluations
-from segan_monai.cli.run_options import Overlays, output_dir_option
+from segan_monai.cli.run_options import BackgroundLabels, Overlays, output_dir_option
 
 
 def fit_quality_critic(
@@ -93,6 +93,7 @@ def quality(
             "Default: the values that predict writes.",
         ),
     ] = None,
+    background_labels: BackgroundLabels = None,
 ) -> None:
     """Estimate how good label maps are, without references, whatever has made them.
 
@@ -100,6 +101,7 @@ def quality(
 
     Example: segan-monai quality --bundle OUT/bundle/seed_0_fold_0/training --images IMAGES --label-maps LABEL_MAPS
     """
+    from segan_monai.cli.evaluate import parse_values
     from segan_monai.errors import user_error_in
     from segan_monai.quality_critic import estimate_label_map, match_label_maps, parsed, read_critic, require_volumes
 
@@ -109,6 +111,7 @@ def quality(
     settings = parser.get_parsed_content("quality_settings")
     critic = read_critic(weights_dir, settings)
     values = _values(parser, critic.regions, regions)
+    background = () if background_labels is None else parse_values(background_labels)
     modalities = list(parser.get_parsed_content("modalities"))
     preprocessing = parser.get_parsed_content("preprocessing")
     pairs, lacking = match_label_maps(cases, label_maps)
@@ -118,7 +121,7 @@ def quality(
     failed = 0
     for case, file in pairs:
         try:
-            found[case["case"]] = estimate_label_map(critic, case, file, preprocessing, modalities, values)
+            found[case["case"]] = estimate_label_map(critic, case, file, preprocessing, modalities, values, background)
         except Exception as error:  # MONAI wraps those of the preprocessing
             if (cause := user_error_in(error)) is None:
                 raise
@@ -139,11 +142,13 @@ def _parsed(bundle: str, images: Path, output_dir: Path | None, overlays: Sequen
     from segan_monai.cli.bundle_runs import run_arguments
     from segan_monai.errors import ConfigError
     from segan_monai.places import require_results_outside
+    from segan_monai.run.folder import ESTIMATE, refuse_other_kind
     from segan_monai.trained import apply_settings_of_weights
 
     arguments = run_arguments("predict", bundle, images, output_dir, overlays, {})
     output = output_dir or Path(f"{Path(bundle).expanduser().resolve().name}_quality")
     require_results_outside(output, images, None)
+    refuse_other_kind(output, {ESTIMATE})
     parser = read_configs(arguments)
     if "quality_settings" not in parser:
         raise ConfigError(f"{bundle} has no quality_settings in its inference.json; expected a bundle that estimates.")

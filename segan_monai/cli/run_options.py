@@ -27,6 +27,15 @@ Overlays = Annotated[
     list[str] | None,
     typer.Option("--overlay", metavar="NAME", help="Config with further settings, such as cpu.json; may be repeated."),
 ]
+BackgroundLabels = Annotated[
+    str | None,
+    typer.Option(
+        "--background-labels",
+        "--background_labels",
+        metavar="VALUES",
+        help="Label values of other structures, which count as background, such as 3,4.",
+    ),
+]
 PartOption = Annotated[
     str | None,
     typer.Option(

@@ -16,7 +16,11 @@ def verify(
     bundle: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder of the bundle.")],
     dataset_dir: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="Labelled data in Decathlon layout; default: generated data."),
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Labelled data in a layout that the bundle reads; default: generated data.",
+        ),
     ] = None,
     check: Annotated[list[str] | None, typer.Option(help="Run only this check; may be repeated.")] = None,
     settings: Annotated[

@@ -13,8 +13,9 @@ from typing import Any
 
 from segan_monai.data.conventions import modality_name
 from segan_monai.data.layout import Layout
+from segan_monai.data.unread import warn
 from segan_monai.errors import ConfigError, DataError
-from segan_monai.file_kinds import file_id, has_ending
+from segan_monai.file_kinds import VOLUMES, file_id, has_ending
 from segan_monai.folders import existing_folder, walk_files
 
 # 2013, 2015: .../HGG/<case>/VSD.Brain.XX.O.MR_T1c.54514/VSD.Brain.XX.O.MR_T1c.54514.mha; OT is the expert's label map
@@ -120,6 +121,7 @@ def brats_cases(
             f"no BraTS case in {root}. Looked at any depth for {_EXPECTED}; found {found_instead}. "
             "Set --dataset_dir to the unpacked data set, or list the cases of another layout in a --datalist file."
         )
+    warn(root, [name for name in others if has_ending(name, VOLUMES)], f"Cases are {_EXPECTED}")
     cases = []
     for (folder, name), of_case in files.items():
         fault = twice.get((folder, name))
@@ -200,6 +202,11 @@ def _read_grades(path: Path) -> dict[str, str]:
     }
 
 
+def _is_image(path: Path) -> bool:
+    found = brats_file(path)
+    return found is not None and found[2] != "seg"
+
+
 def _label_maps(files: Sequence[Path], root: Path) -> dict[Path, str]:
     """Select ``<case>_seg`` and ``<case>-seg``; if there are none, files with ``.OT.`` in their names."""
     stems = {path: file_id(path) for path in files}
@@ -213,7 +220,7 @@ BRATS = Layout(
     name="BraTS folders",
     data_set="BraTS",
     expected=_EXPECTED,
-    matches=lambda folder, modalities: bool(modalities) and any(map(brats_file, walk_files(folder))),
+    matches=lambda folder, modalities: bool(modalities) and any(map(_is_image, walk_files(folder))),
     cases=lambda folder, modalities, keep_incomplete: brats_cases(
         folder, modalities or (), keep_incomplete=keep_incomplete
     ),

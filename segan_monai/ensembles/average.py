@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from segan_monai.ensembles.predictions import Predictions, label_threshold, read_predictions
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.files import writing
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.transforms import RegionRulesd, RegionsToLabelMapd, SaveCased, SaveProbabilitiesd
 
@@ -51,6 +52,12 @@ def average_predictions(
     """
     _check_folders(folders, output_dir)
     members = [read_predictions(folder) for folder in folders]
+    for member in members:
+        if any((member.folder / f"{case}_seg.png").is_file() for case in member.files):
+            raise DataError(
+                f"{member.folder} has label maps of photographs (PNG), which this command would write as NIfTI. Give "
+                "the trainings of the members to one inference or evaluation instead: --weights A,B."
+            )
     regions = members[0].regions
     cases = sorted(members[0].files)
     for member in members[1:]:
@@ -63,11 +70,6 @@ def average_predictions(
     steps.append(SaveCased("pred", output_dir=output_dir, output_postfix="seg", output_dtype=torch.uint8))
     if save_probabilities:
         steps.append(SaveProbabilitiesd("probabilities", output_dir, list(regions), save_probabilities))
-    for case in tqdm(cases, desc="ensemble", unit="case"):
-        mean = mean_of_case(members, case)
-        data: dict[Any, Any] = {"pred": mean, "probabilities": mean}
-        for step in steps:
-            data = step(data)
     record = {
         "members": [str(folder) for folder in folders],
         "regions": regions,
@@ -75,7 +77,14 @@ def average_predictions(
         "cases": cases,
         "trained_on": {case: file for member in members for case, file in member.trained_on.items()},
     }
-    write_json(output_dir / RECORD, record)
+    with writing(output_dir):
+        output_dir.mkdir(parents=True, exist_ok=True)
+    write_json(output_dir / RECORD, record)  # first, so that no case of a stopped run is evaluated that a member knew
+    for case in tqdm(cases, desc="ensemble", unit="case"):
+        mean = mean_of_case(members, case)
+        data: dict[Any, Any] = {"pred": mean, "probabilities": mean}
+        for step in steps:
+            data = step(data)
     return cases
 
 

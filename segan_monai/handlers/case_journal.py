@@ -59,8 +59,8 @@ class CaseJournal:
     At the end, the names of the files are printed.
 
     A case is finished if its last line says so, its result files exist, and weights, settings, image files and selected
-    channels are unchanged. A folder therefore never contains results of two models. If a case fails, its results from
-    an earlier run are removed.
+    channels are unchanged. Files of an earlier run that a case no longer has are removed, all of them if it fails. A
+    folder therefore never contains results of two models.
 
     Under ``torchrun``, the remaining cases are divided among the processes, and each writes its own journal
     (``inference_1.jsonl``...). The next start reads all journals, regardless of the number of processes.
@@ -162,10 +162,9 @@ class CaseJournal:
             "key": self.keys.get(case),
             "ended": time.time(),
         }
-        if error:
-            for file in self.earlier.get(case, {}).get("files", ()):
-                logger.warning("removed %s of an earlier run", self.output_dir / file)
-                (self.output_dir / file).unlink(missing_ok=True)
+        for file in sorted({*self.earlier.get(case, {}).get("files", ())} - {*files}):
+            logger.warning("removed %s of an earlier run", self.output_dir / file)
+            (self.output_dir / file).unlink(missing_ok=True)
         self.lines[case] = line
         append_line(self.journal, json.dumps(line))
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import lies_in
 from segan_monai.grids import Grid, check_same_grid, voxel_steps
-from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map
+from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map, without_labels
 from segan_monai.metrics.overlap import as_array, overlap_metrics
 from segan_monai.metrics.parts import PARTS, are_parts, part_errors
 from segan_monai.metrics.shape import count_components, surface_to_volume
@@ -267,14 +267,8 @@ def _evaluate_files(
     background_labels: Sequence[int],
 ) -> list[dict[str, Any]]:
     case, *pair = files
-    prediction, reference = (_without(read_label_map(file), background_labels) for file in pair)
+    prediction, reference = (without_labels(read_label_map(file), background_labels) for file in pair)
     return evaluate_case(case, prediction, reference, regions, prediction_regions, ignore_label=ignore_label)
-
-
-def _without(of: LabelMap, background_labels: Sequence[int]) -> LabelMap:
-    if not background_labels:
-        return of
-    return of._replace(values=np.where(np.isin(of.values, background_labels), 0, of.values))
 
 
 def _map_cases(function: Callable[[Any], Any], items: Collection[Any], workers: int, task: str) -> list[Any]:

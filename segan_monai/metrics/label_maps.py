@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,13 @@ def read_label_map(path: Path) -> LabelMap:
         DataError: if the file cannot be read, has more than one channel, or contains a value that is not an integer.
     """
     return label_map(str(path), *read_volume(path))
+
+
+def without_labels(of: LabelMap, background_labels: Sequence[int]) -> LabelMap:
+    """Return a label map with 0 in place of the values that count as background."""
+    if not background_labels:
+        return of
+    return of._replace(values=np.where(np.isin(of.values, background_labels), 0, of.values))
 
 
 def find_label_maps(folder: Path) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.errors import DataError
-from segan_monai.metrics import find_label_maps, read_label_map
+from segan_monai.metrics import find_label_maps, read_label_map, without_labels
 from segan_monai.quality import image_features
 from segan_monai.quality_critic.cases import masks_of_label_map
 from segan_monai.quality_critic.file import Critic
@@ -52,6 +52,7 @@ def estimate_label_map(
     preprocessing: Callable[[dict[str, Any]], Mapping[str, Any]],
     modalities: Sequence[str],
     values: Mapping[str, Sequence[int]],
+    background_labels: Sequence[int] = (),
 ) -> dict[str, dict[str, Any]]:
     """Return ``expected_dice``, ``lower_bound`` and ``flag`` of every region of a label map.
 
@@ -62,12 +63,14 @@ def estimate_label_map(
         preprocessing: that of the inference.
         modalities: names of the channels.
         values: values of each region in the label map.
+        background_labels: values of other structures in it.
 
     Raises:
         DataError: A file cannot be read; the label map lies on another grid, or has a value in no region.
     """
     image = preprocessing({key: value for key, value in case.items() if key != "label"})["image"]
-    stack = stack_of(image, [masks_of_label_map(read_label_map(file), image, values)], critic.size)
+    label_map = without_labels(read_label_map(file), background_labels)
+    stack = stack_of(image, [masks_of_label_map(label_map, image, values)], critic.size)
     signals = critic_signals(critic.network, stack.image, stack.masks[0], stack.voxel_ml)
     features = image_features(image.as_tensor(), modalities)
     return critic.model.estimate(features, dict(zip(critic.regions, signals, strict=True)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from segan_monai.data import read_split
-from segan_monai.errors import DataError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.member_weights import given_weights, weight_files
 from segan_monai.report.claim import OF_RESULTS, items_of
@@ -33,6 +33,7 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         evaluation: output folder of an evaluation, with ``summary.json``.
 
     Raises:
+        ConfigError: The evaluation is of another bundle.
         DataError: The bundle has no metadata, or a file is damaged.
     """
     if not (bundle / "configs" / "metadata.json").is_file():
@@ -45,6 +46,11 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
     summary, evaluated = _record(evaluation, "summary.json"), _record(evaluation, "run.json")
     if evaluation is not None and not summary:
         raise DataError(f"{evaluation} has no summary.json; expected the output folder of an evaluation.")
+    if (other := evaluated.get("bundle")) and other != bundle.resolve().name:
+        raise ConfigError(
+            f"--evaluation: {evaluation} has the results of the bundle {other}; expected those of "
+            f"{bundle.resolve().name}."
+        )
     sections = {
         "Model": _model(about),
         "Study": _study(),
@@ -281,7 +287,7 @@ def _results(summary: Fields) -> Sequence[str]:
     for region, found in regions.items():
         cells = [_mean(found[name]) for name in names]
         hd95 = found["hd95_mm"]
-        unknown = "inf" if hd95.get("infinite") else ""  # or the spacing is unknown
+        unknown = "inf" if 2 * hd95.get("infinite", 0) >= found["cases"] else ""  # or the spacing is unknown
         cells.append(unknown if hd95["median"] is None else f"{hd95['median']:.2f}")
         lines.append(f"| {region} | {found['cases']} | {' | '.join(cells)} |")
     return [*lines, ""]

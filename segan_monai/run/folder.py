@@ -12,7 +12,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -22,7 +22,9 @@ import torch
 
 from segan_monai.deferred import are_deferred, write_in_time
 from segan_monai.earlier_runs import launch_of_process, next_previous, was_trained_in
+from segan_monai.errors import ConfigError
 from segan_monai.files import write_text
+from segan_monai.json_files import read_json_object
 from segan_monai.simulated_data import is_simulated
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,16 @@ PACKAGES = (
     "SimpleITK",
     "pillow",
 )
+COMPARISON = "comparison"
+ESTIMATE = "estimate"
+_KINDS = {
+    "training": "a training",
+    "evaluating": "an evaluation",
+    "inference": "an inference",
+    COMPARISON: "a comparison of label maps",
+    ESTIMATE: "an estimate of label maps",
+}
+"""Kinds of results: those of runs by their id in the config, and those of commands without a run."""
 TRAINING_FILES = (
     "*.pt",
     "run*.json",
@@ -63,6 +75,35 @@ def set_aside(folder: Path) -> None:
     for file in sorted({file for pattern in TRAINING_FILES for file in folder.glob(pattern)}):
         shutil.move(file, aside / file.name)
     logger.warning("%s contained an earlier run; moved its files to %s", folder, aside)
+
+
+def refuse_other_kind(folder: Path, config: Collection[str]) -> None:
+    """Refuse a folder that an evaluation, a training and an inference would share.
+
+    Label maps, ``run.json`` and the report of one would replace those of the other, and its tables would stay.
+
+    Args:
+        folder: output folder of the run.
+        config: config of the run; of a command without one, its kind.
+
+    Raises:
+        ConfigError: The folder has the ``run.json`` of a run of another kind.
+    """
+    record = folder / "run.json"
+    kind = _kind(config)
+    if kind is None or not record.is_file():
+        return
+    recorded = read_json_object(record, "Delete it.").get("config")
+    found = _kind(recorded) if isinstance(recorded, dict) else None
+    if found not in (None, kind):
+        raise ConfigError(
+            f"output_dir: {folder} has the results of {_KINDS[found]}, which {_KINDS[kind]} would overwrite in part. "
+            "Choose another folder."
+        )
+
+
+def _kind(config: Collection[str]) -> str | None:
+    return next((kind for kind in _KINDS if kind in config), None)
 
 
 def keep_record(folder: Path) -> None:

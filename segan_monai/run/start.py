@@ -33,7 +33,7 @@ from segan_monai.parts import parse_part
 from segan_monai.places import require_outside_package, require_results_outside
 from segan_monai.processes import device_of_process, process_rank
 from segan_monai.run.failures import say_what_to_do
-from segan_monai.run.folder import keep_record, log_to, set_aside, write_record
+from segan_monai.run.folder import keep_record, log_to, refuse_other_kind, set_aside, write_record
 from segan_monai.run.lock import output_folder_of_run, refuse_beside_part, refuse_running_parts
 from segan_monai.run.parser import parser_of_this_run, set_typed_values
 from segan_monai.trained import apply_settings_of_weights
@@ -80,10 +80,9 @@ def start_run(
 
     Raises:
         ConfigError: The run id is none of the config, or an override does not match a config key (the message suggests
-            the nearest ones); a path has no value, or a value is invalid or not the one that
-            the weights were trained with. The output folder is in the data set or the
-            installed package, or not writable, or there is no run to resume in it. With ``check``, the config cannot
-            run.
+            the nearest ones); a path has no value, or a value is invalid or not the one that the weights were trained
+            with. The output folder is in the data set or the installed package, not writable, or that of a run of
+            another kind, or there is no run to resume in it. With ``check``, the config cannot run.
         FolderInUseError: Another process uses the output folder, or does work that this part would repeat.
         DataError: With ``check``, cases cannot be used.
     """
@@ -117,6 +116,7 @@ def start_run(
         refuse_running_parts(folder)
     else:
         refuse_beside_part(output_dir, own)
+    refuse_other_kind(folder, config)
     if resume and not (folder / "last.pt").is_file():
         raise nothing_to_resume(folder)
     if resume is not None and was_trained_in(folder):

@@ -15,7 +15,7 @@ from segan_monai.errors import ConfigError
 from segan_monai.export import inference_recipe
 from segan_monai.export.formats import run_exported
 from segan_monai.optional import require_modules
-from segan_monai.verify.runs import predictions, read_voxels
+from segan_monai.verify.runs import read_voxels
 from segan_monai.verify.trial import SkippedError, Trial, expect
 
 ENDINGS = {"torchscript": ".ts", "onnx": ".onnx", "torch-export": ".pt2"}
@@ -64,12 +64,13 @@ def check_runner(trial: Trial) -> str:
         str(trial.work_dir / "exports" / "model.onnx"), providers=["CPUExecutionProvider"]
     )
     voxels = rounded = 0
-    for image_file, label_file in predictions(trial).items():
+    expect(bool(trial.inferred), "no label maps to compare with: the check infer has written none")
+    for image_files, label_file in trial.inferred:
         expected = read_voxels(label_file)[0]
-        found = np.asanyarray(make_label_map(network, [image_file]).dataobj)
+        found = np.asanyarray(make_label_map(network, image_files).dataobj)
         different = found != expected
         if different.any():
-            narrowest = margins(predict(network, [image_file])[0], **read_recipe(network)["labels"])[different]
+            narrowest = margins(predict(network, image_files)[0], **read_recipe(network)["labels"])[different]
             clear = int((narrowest > ROUNDING).sum())
             expect(
                 clear == 0,

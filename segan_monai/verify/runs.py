@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import nibabel
 import numpy as np
+from monai.utils import ensure_tuple
 from PIL import Image
 
+from segan_monai.file_kinds import file_id, is_picture
 from segan_monai.verify.trial import SkippedError, Trial, expect
+from segan_monai.volume_files import read_volume
 
 EPOCHS = 2
 
@@ -51,13 +55,16 @@ def check_evaluation(trial: Trial) -> str:
 
 def check_inference(trial: Trial) -> str:
     """Check that each case has a label map on the grid of its image, with values named in the metadata."""
-    trial.run("inference")
-    found = predictions(trial)
+    parser = trial.run("inference").parser
+    images = _images(parser.get_parsed_content("cases")) if "cases" in parser else _images_of_folder(trial.data)
+    written = {file.name.split("_seg.")[0]: file for file in (trial.work_dir / "inference").glob("*_seg.*")}
+    found = [(files, written[case]) for case, files in images.items() if case in written]
     expect(bool(found), "no <case>_seg file in output_dir")
+    trial.inferred = found
     values: set[int] = set()
-    for image_file, label_file in found.items():
+    for image_files, label_file in found:
         label, affine = read_voxels(label_file)
-        image, wanted = read_voxels(image_file)
+        image, wanted = read_voxels(image_files[0])
         expect(label.dtype == np.uint8, f"{label_file.name} has {label.dtype}, expected uint8")
         expect(
             label.shape == image.shape[: label.ndim],
@@ -71,16 +78,19 @@ def check_inference(trial: Trial) -> str:
     return f"{len(found)} label maps on their images' grids, values {sorted(values)}"
 
 
-def predictions(trial: Trial) -> dict[Path, Path]:
-    """Return the label map written by inference for each image file."""
-    images = sorted((trial.data / "imagesTr").glob("*")) if (trial.data / "imagesTr").is_dir() else []
-    written = {file.name.split("_seg.")[0]: file for file in (trial.work_dir / "inference").glob("*_seg.*")}
-    return {file: written[file.name.split(".")[0]] for file in images if file.name.split(".")[0] in written}
+def _images(cases: Sequence[Mapping[str, Any]]) -> dict[str, list[Path]]:
+    """Return the image files of each case."""
+    return {case["case"]: [Path(file) for file in ensure_tuple(case["image"])] for case in cases}
+
+
+def _images_of_folder(data: Path) -> dict[str, list[Path]]:
+    """Return the image file of each case of a folder in the decathlon's layout, for a config without cases."""
+    return {file_id(file): [file] for file in sorted((data / "imagesTr").glob("*"))}
 
 
 def read_voxels(file: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return voxels and affine of a volume; the pixels and the identity of a PNG or JPEG file."""
-    if file.name.endswith((".png", ".jpg")):
+    """Return voxels and affine of a volume; the pixels and the identity of a picture."""
+    if is_picture(file):
         return np.asarray(Image.open(file)), np.eye(4)
-    image = nibabel.load(file)
-    return np.asanyarray(image.dataobj), image.affine
+    volume = read_volume(file)
+    return volume.values, volume.affine

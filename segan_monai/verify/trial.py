@@ -74,12 +74,16 @@ class Trial:
         work_dir: receives the generated data and the files that runs write.
         overrides: config keys and values, which replace those of ``SMALL``.
         dataset_dir: labelled data; by default a data set is generated.
+
+    Attributes:
+        inferred: image files and written label map of each case, once inference was checked.
     """
 
     bundle: Path
     work_dir: Path
     overrides: Mapping[str, Any] = field(default_factory=dict)
     dataset_dir: Path | None = None
+    inferred: list[tuple[list[Path], Path]] = field(default_factory=list, init=False)
 
     @cached_property
     def metadata(self) -> dict[str, Any]:

@@ -148,6 +148,24 @@ def test_other_values_need_regions(folders, fitted, tmp_path):
     assert "--regions names left; expected the critic's regions anterior, posterior" in str(done.exception)
 
 
+def test_values_of_other_structures_are_background(folders, fitted, tmp_path):
+    label = label_of(1)
+    label[0, 0, 0] = 7
+    save(tmp_path / "maps" / "hippocampus_001.nii.gz", label)
+    done = run_quality(folders, fitted, tmp_path / "maps", tmp_path)
+    assert "--background_labels '[VALUE, ...]'" in done.output
+    done = run_quality(folders, fitted, tmp_path / "maps", tmp_path, "--background_labels", "[7]")
+    assert done.exit_code == 0, done.output + repr(done.exception)
+
+
+def test_the_results_of_an_inference_are_not_replaced(folders, fitted, tmp_path):
+    save(tmp_path / "maps" / "hippocampus_001.nii.gz", label_of(1))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json").write_text('{"config": {"inference": []}}', encoding="utf-8")
+    done = run_quality(folders, fitted, tmp_path / "maps", tmp_path)
+    assert "has the results of an inference, which an estimate of label maps would overwrite" in str(done.exception)
+
+
 def test_no_common_name_is_an_error(folders, fitted, tmp_path):
     save(tmp_path / "maps" / "scan.nii.gz", label_of(0))
     done = run_quality(folders, fitted, tmp_path / "maps", tmp_path)

@@ -163,6 +163,13 @@ def test_mha_is_read_in_voxel_order_and_ras(tmp_path, write_volume, oblique):
     np.testing.assert_allclose(oblique @ [4, 1, 2, 1], [-point[0], -point[1], point[2], 1], atol=1e-6)
 
 
+def test_volumes_of_other_names_are_named(tmp_path, caplog):
+    underscore(tmp_path, "s0")
+    touch(tmp_path, "s1/t1.nii.gz", "s2-t1ce.nii.gz", "notes.txt")
+    assert [case["case"] for case in brats_cases(tmp_path)] == ["s0"]
+    assert f"{tmp_path}: omitted s2-t1ce.nii.gz, t1.nii.gz. Cases are BraTS 2013" in caplog.text
+
+
 def test_missing_folder(tmp_path):
     with pytest.raises(DataError, match=r"nowhere: there is no such folder\. Set --dataset_dir"):
         brats_cases(tmp_path / "nowhere")

@@ -49,6 +49,7 @@ def test_which_layout_matches_without_modalities(tmp_path, files, names):
         (["dataset.json", "a_t1ce.nii.gz"], ["decathlon dataset.json"]),
         ([ISEG, "b.nii.gz"], ["iSEG"]),
         (["c.jpg"], []),
+        (["b.nii.gz", "b_seg.nii.gz"], ["plain folder of images"]),
     ],
 )
 def test_which_layout_matches_with_modalities(tmp_path, files, names):

@@ -105,6 +105,25 @@ def test_photographs_and_single_regions(tmp_path):
     assert np.unique(nibabel.load(tmp_path / "out" / "c_seg.nii.gz").dataobj).tolist() == [1]
 
 
+def test_photographs_are_refused(folders, tmp_path):
+    (folders[1] / "c1_seg.png").touch()
+    with pytest.raises(DataError, match=r"b has label maps of photographs \(PNG\).* instead: --weights A,B"):
+        average_predictions(folders, tmp_path / "out")
+
+
+def test_a_stopped_ensemble_knows_the_cases_of_its_members(folders, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "split.json").write_text('{"training": ["c1"], "validation": []}', encoding="utf-8")
+    weights = {"weights": str(tmp_path / "model" / "model.pt")}
+    (folders[1] / "inference.json").write_text(json.dumps(weights), encoding="utf-8")
+    (folders[0] / "c2_probability_anterior.nii.gz").write_bytes(b"damaged")
+    with pytest.raises(DataError, match="c2_probability_anterior"):
+        average_predictions(folders, tmp_path / "out")
+    assert (tmp_path / "out" / "c1_seg.nii.gz").is_file()
+    with pytest.raises(ConfigError, match="1 of 1 cases were trained on by a member"):
+        refuse_trained_cases(tmp_path / "out", ["c1"])
+
+
 def test_members_must_be_of_the_same_images(folders, tmp_path):
     others = {
         "regions": write_predictions(tmp_path / "r", {"c1": constant(0, 0)}, True, {"x": [1], "posterior": [2]}),

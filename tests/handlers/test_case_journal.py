@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from ignite.engine import Engine
 
 from segan_monai.data.case_cache import digest
 from segan_monai.errors import OutputError
@@ -106,6 +107,22 @@ def test_members_that_have_got_an_estimate_are_run_again(cases, tmp_path):
     fitted = keys()
     weights[1].with_name("quality.json").write_text('{"of": "another fit"}', encoding="utf-8")
     assert len({keys()["a"], fitted["a"], without["a"]}) == 3
+
+
+def test_files_that_a_case_no_longer_has_do_not_stay(journal, cases, tmp_path):
+    out = tmp_path / "out"
+    line = json.loads(journal.read_text(encoding="utf-8").splitlines()[0])
+    line["files"].append("a_overlay.png")
+    (out / "a_overlay.png").touch()
+    journal.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    again = CaseJournal(out, tmp_path / "model.pt", repeat_finished=True)
+    left = again.unfinished(cases[:1])
+    evaluator = Engine(lambda engine, batch: [{"saved_files": [str(out / "a_seg.nii.gz")], "pred": None}])
+    evaluator.failures = {}
+    again.attach(evaluator)
+    evaluator.run([{"case": [case["case"]]} for case in left])
+    assert (out / "a_seg.nii.gz").exists()
+    assert not (out / "a_overlay.png").exists(), "it shows the outlines of the earlier run"
 
 
 def left(run_folder, cases):

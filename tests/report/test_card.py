@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from segan_monai.cli.main import app
-from segan_monai.errors import DataError
+from segan_monai.errors import ConfigError, DataError
 from segan_monai.report.card import BLANK, model_card
 from segan_monai.report.claim import ITEMS, OF_ARTICLES, OF_RESULTS
 
@@ -46,8 +46,13 @@ def test_fields_come_from_the_files_and_the_rest_is_blank(bundle, runs):
 
 @pytest.mark.parametrize(
     ("hd95", "cell"),
-    [({"median": None, "infinite": 3}, "inf"), ({"median": None, "infinite": 0}, ""), ({"median": 2.0}, "2.00")],
-    ids=["most are infinite", "unknown spacing", "finite"],
+    [
+        ({"median": None, "infinite": 2}, "inf"),
+        ({"median": None, "infinite": 1}, ""),
+        ({"median": None, "infinite": 0}, ""),
+        ({"median": 2.0, "infinite": 1}, "2.00"),
+    ],
+    ids=["half are infinite", "unknown spacing and one empty mask", "unknown spacing", "finite"],
 )
 def test_a_median_distance_that_is_infinite_is_told(bundle, runs, hd95, cell):
     file = runs[1] / "summary.json"
@@ -56,6 +61,16 @@ def test_a_median_distance_that_is_infinite_is_told(bundle, runs, hd95, cell):
     file.write_text(json.dumps(summary), encoding="utf-8")
     (line,) = (line for line in model_card(bundle, *runs).splitlines() if line.startswith("| lesion | 4 |"))
     assert line.endswith(f"| {cell} |")
+
+
+def test_an_evaluation_of_another_bundle_is_refused(bundle, runs):
+    file = runs[1] / "run.json"
+    record = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**record, "bundle": "other_segmentation"}), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match=r"has the results of the bundle other_segmentation; expected those of bundle"
+    ):
+        model_card(bundle, *runs)
 
 
 def change_config(folder, **keys):

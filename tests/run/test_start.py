@@ -56,6 +56,17 @@ def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
     assert record["command"].endswith(" --learning_rate 0.5")
 
 
+def test_an_evaluation_a_training_and_an_inference_share_no_folder(tmp_path, monkeypatch):
+    (tmp_path / "run").mkdir()
+    write_record(tmp_path / "run", 7, {"evaluating": ["$@evaluator.run()"]})
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    with pytest.raises(RuntimeError) as caught:
+        start(tmp_path / "run", monkeypatch=monkeypatch)
+    message = "run has the results of an evaluation, which a training would overwrite in part. Choose another folder."
+    assert str(caught.value.__cause__).endswith(message)
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("argv", "command"),
     [
