@@ -50,6 +50,8 @@ _KINDS = {
     ESTIMATE: "an estimate of label maps",
 }
 """Kinds of results: those of runs by their id in the config, and those of commands without a run."""
+_RESULTS = {"training": "*.pt", "evaluating": "metrics.csv", "inference": "inference*.jsonl"}
+"""Files that a run of each kind has once it has results."""
 TRAINING_FILES = (
     "*.pt",
     "run*.json",
@@ -87,7 +89,7 @@ def refuse_other_kind(folder: Path, config: Collection[str]) -> None:
         config: config of the run; of a command without one, its kind.
 
     Raises:
-        ConfigError: The folder has the ``run.json`` of a run of another kind.
+        ConfigError: The folder has the ``run.json`` of a run of another kind, and results of it.
     """
     record = folder / "run.json"
     kind = _kind(config)
@@ -95,7 +97,7 @@ def refuse_other_kind(folder: Path, config: Collection[str]) -> None:
         return
     recorded = read_json_object(record, "Delete it.").get("config")
     found = _kind(recorded) if isinstance(recorded, dict) else None
-    if found not in (None, kind):
+    if found not in (None, kind) and any(folder.glob(_RESULTS[found])):
         raise ConfigError(
             f"output_dir: {folder} has the results of {_KINDS[found]}, which {_KINDS[kind]} would overwrite in part. "
             "Choose another folder."

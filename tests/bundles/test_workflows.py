@@ -266,6 +266,7 @@ def test_bad_input_is_named_by_whole_runs(phantoms, trained, tmp_path, write_vol
     fails("empty", DataError, dataset_dir=str(tmp_path / "empty"), **output)
     fails("4 subjects cannot be split into 10 folds", DataError, dataset_dir=str(phantoms), folds=10, **output)
     fails("found label values", DataError, dataset_dir=str(phantoms), regions={"lesion": [1]}, **output)
+    output["output_dir"] = str(tmp_path / "inference")
     architecture = {"dataset_dir": str(phantoms), "base_channels": 8, **output}
     (trained / "models" / "model.json").unlink()  # as for weights of earlier versions
     fails("weights of another architecture", ConfigError, run_id="inference", **architecture)
