@@ -82,10 +82,11 @@ def test_the_folder_of_a_run_is_refused(folders, tmp_path):
     (tmp_path / "run").mkdir()
     record = tmp_path / "run" / "run.json"
     record.write_text(json.dumps({"config": {"evaluating": ["$@evaluator.run()"]}}), encoding="utf-8")
+    (tmp_path / "run" / "metrics.csv").touch()
     result = run(*folders, "--output-dir", tmp_path / "run", "--regions", "brats2021")
     message = "has the results of an evaluation, which a comparison of label maps would overwrite in part"
     assert message in str(result.exception)
-    assert [file.name for file in (tmp_path / "run").iterdir()] == ["run.json"]
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"run.json", "metrics.csv"}
 
 
 def test_help_shows_an_example():

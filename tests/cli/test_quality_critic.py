@@ -162,6 +162,7 @@ def test_the_results_of_an_inference_are_not_replaced(folders, fitted, tmp_path)
     save(tmp_path / "maps" / "hippocampus_001.nii.gz", label_of(1))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text('{"config": {"inference": []}}', encoding="utf-8")
+    (tmp_path / "out" / "inference.jsonl").touch()
     done = run_quality(folders, fitted, tmp_path / "maps", tmp_path)
     assert "has the results of an inference, which an estimate of label maps would overwrite" in str(done.exception)
 

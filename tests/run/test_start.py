@@ -59,6 +59,9 @@ def test_run_json_has_config_seed_versions_and_command(tmp_path, monkeypatch):
 def test_an_evaluation_a_training_and_an_inference_share_no_folder(tmp_path, monkeypatch):
     (tmp_path / "run").mkdir()
     write_record(tmp_path / "run", 7, {"evaluating": ["$@evaluator.run()"]})
+    start(tmp_path / "run", monkeypatch=monkeypatch)  # an evaluation without results, such as one that failed
+    write_record(tmp_path / "run", 7, {"evaluating": ["$@evaluator.run()"]})
+    (tmp_path / "run" / "metrics.csv").touch()
     before = (tmp_path / "run" / "run.json").read_bytes()
     with pytest.raises(RuntimeError) as caught:
         start(tmp_path / "run", monkeypatch=monkeypatch)
