@@ -64,6 +64,7 @@ def folds(
     Example: segan-monai folds hippocampus Task04_Hippocampus -o OUT --row 2-D=axial_slices --row 2.5-D=
     """
     from segan_monai.bundles_by_name import find_overlay
+    from segan_monai.errors import ConfigError
     from segan_monai.folds import (
         FoldRun,
         can_save_maps,
@@ -95,6 +96,11 @@ def folds(
     )
     of_bundle = folds_of(plan)
     parts = parse_numbers(folds, "folds") if folds else of_bundle
+    if absent := sorted({*parts} - {*of_bundle}):
+        raise ConfigError(
+            f"--folds: there is no fold {', '.join(map(str, absent))}. Expected folds from {of_bundle[0]} to "
+            f"{of_bundle[-1]}; --set folds=N sets their number."
+        )
     numbers = parse_numbers(seeds, "seeds")
     cluster = cluster_of(ray, ray_cpus, ray_gpus, ray_retries, train_seconds, part)
     require_results_outside(output_dir, data, datalist)

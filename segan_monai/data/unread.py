@@ -28,7 +28,7 @@ def warn_of_unread(folder: Path, read: tuple[str, ...], unread: tuple[str, ...] 
     names = [
         f"{path.name}/" if path.is_dir() else path.name
         for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (_holds(path, read) if path.is_dir() else _is(path, unread))
+        if not path.name.startswith(".") and (_holds(path, (*read, *unread)) if path.is_dir() else _is(path, unread))
     ]
     warn(folder, names, f"Cases are files in the folder itself that end in {', '.join(read)}")
 

@@ -643,7 +643,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     for file in (given.model, *given.image):
         if not file.is_file():
-            raise SystemExit(f"{file}: there is no such file.")
+            what = "it is a folder; expected a file" if file.is_dir() else "there is no such file"
+            raise SystemExit(f"{file}: {what}.")
     try:
         import onnxruntime
     except ImportError as error:
@@ -651,7 +652,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = given.threads
     begun = time.perf_counter()
-    network = onnxruntime.InferenceSession(str(given.model), options, providers=["CPUExecutionProvider"])
+    try:
+        network = onnxruntime.InferenceSession(str(given.model), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has one type for each cause
+        text = f"{given.model} is no ONNX file that this onnxruntime reads ({str(error).splitlines()[0]})."
+        raise SystemExit(f"{text} Give the model first, then the images.") from error
     result = make_label_map(network, given.image)
     nibabel.save(result, given.output)
     print(f"written: {given.output} ({time.perf_counter() - begun:.1f} s)", file=sys.stderr)

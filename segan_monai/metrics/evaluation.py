@@ -214,7 +214,8 @@ def evaluate_folders(
         prediction_regions: the same for the predictions, if their convention differs.
         workers: number of worker processes; by default the available processor cores, at most 8.
         ignore_label: value of voxels of the references whose label is unknown, see ``evaluate_case``.
-        background_labels: values that count as background, in references and predictions.
+        background_labels: values that count as background: in the references where ``regions`` lack them, in the
+            predictions where ``prediction_regions`` do.
 
     Returns:
         Table of ``evaluation_table``, one row per case and region.
@@ -222,7 +223,7 @@ def evaluate_folders(
     Raises:
         DataError: if one folder contains the other, a case is missing in one folder, grids differ, or a file contains
             unexpected values.
-        ConfigError: if ``prediction_regions`` do not match ``regions``, or a region has one of ``background_labels``.
+        ConfigError: if ``prediction_regions`` do not match ``regions``, or both have one of ``background_labels``.
     """
     if lies_in(predictions, references) or lies_in(references, predictions):
         raise DataError(
@@ -239,9 +240,8 @@ def evaluate_folders(
             raise DataError(f"{references}: every reference is empty, so there is no region to evaluate; give regions")
         regions = {f"label_{value}": [value] for value in sorted(values)}
     prediction_regions = _checked_regions(regions, prediction_regions)
-    for region, of_region in [*regions.items(), *prediction_regions.items()]:
-        if held := sorted(set(of_region) & set(background_labels)):
-            raise ConfigError(f"background_labels have {listed(held)}, which are values of region {region}.")
+    if held := sorted({*background_labels} & _values(regions) & _values(prediction_regions)):
+        raise ConfigError(f"background_labels have {listed(held)}, which are values of regions: {dict(regions)}.")
     evaluate = partial(
         _evaluate_files,
         regions=regions,
@@ -253,6 +253,10 @@ def evaluate_folders(
     table = evaluation_table(row for of_case in rows for row in of_case)
     write_evaluation(table, output_dir, regions, prediction_regions)
     return table
+
+
+def _values(regions: Regions) -> set[int]:
+    return {value for of_region in regions.values() for value in of_region}
 
 
 def _values_of_file(path: Path) -> set[int]:
@@ -267,7 +271,10 @@ def _evaluate_files(
     background_labels: Sequence[int],
 ) -> list[dict[str, Any]]:
     case, *pair = files
-    prediction, reference = (without_labels(read_label_map(file), background_labels) for file in pair)
+    prediction, reference = (
+        without_labels(read_label_map(file), [*{*background_labels} - _values(of_side)])
+        for file, of_side in zip(pair, (prediction_regions, regions), strict=True)
+    )
     return evaluate_case(case, prediction, reference, regions, prediction_regions, ignore_label=ignore_label)
 
 

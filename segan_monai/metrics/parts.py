@@ -86,6 +86,6 @@ def describe_parts(dice: float, summary: Mapping[str, Any]) -> str:
     if summary["at_outline"] is None:
         return f"{text} No voxel is wrong."
     return (
-        f"{text} Of the wrong voxels, {summary['at_outline']:.0%} lie at the outer outline (background in one label "
-        f"map) and {summary['between_regions']:.0%} are in another region."
+        f"{text} Of the wrong voxels, {summary['at_outline']:.0%} are background in one of the two label "
+        f"maps, and {summary['between_regions']:.0%} are in another region."
     )

@@ -157,7 +157,8 @@ def dice_by_size(metrics: pd.DataFrame) -> str:
         varies = rows["dice"].nunique() > 1
         correlation = f", Spearman {rows[size].corr(rows['dice'], method='spearman'):.2f}" if varies else ""
         axis.set_title(f"{region}{correlation}", fontsize=TITLE_SIZE)
-        axis.set_xscale("log")
+        if rows[size].max() > 10 * rows[size].min():  # else labels of a logarithmic axis overlap
+            axis.set_xscale("log")
         axis.set_ylim(-0.03, 1.03)
         axis.grid(alpha=0.3)
     for axis in axes.flat[len(groups) :]:

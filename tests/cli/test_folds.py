@@ -32,6 +32,8 @@ def test_a_failed_fold_is_named_and_the_others_are_kept(tmp_path, monkeypatch):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 1, done.output
     assert "segan-monai: error: fold 1: row 'B', seed 0: training ended with status 1: no memory." in done.output
+    refused = CliRunner().invoke(app, [*command, "--folds", "0,7"])
+    assert "--folds: there is no fold 7. Expected folds from 0 to 4; --set folds=N" in str(refused.exception)
     text = (out / "folds.md").read_text(encoding="utf-8")
     assert "| A | tumour | 4 | 0.8300 | 0.8300 | 0.8000 (a) | 1.00 | none |" in text
     assert "| B | tumour | 2 | 0.9150 |" in text

@@ -27,6 +27,10 @@ def test_pictures_beside_volumes_are_named(tmp_path, caplog):
         (tmp_path / name).touch()
     assert names_of(find_cases(tmp_path)) == ["a"]
     assert f"{tmp_path}: omitted scan.tif, slice.jpg. Cases are files" in caplog.text
+    (tmp_path / "patient").mkdir()
+    (tmp_path / "patient" / "IM0001.dcm").touch()
+    find_cases(tmp_path)
+    assert f"{tmp_path}: omitted patient/, scan.tif, slice.jpg. Cases are files" in caplog.text
     assert "overlay" not in caplog.text
 
 

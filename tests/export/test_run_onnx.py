@@ -236,6 +236,9 @@ def test_messages(tmp_path):
     fails(recipe({"kind": "spacing", "mm": [1.0, 1.0, 1.0]}), r"spacing of \[2.0, 2.0, 2.0\] mm, .* \[1.0, 1.0, 1.0\]")
     fails(recipe({"kind": "unknown"}), "unknown step 'unknown' in the ONNX file")
     fails(recipe(), "missing.nii: there is no such file", tmp_path / "missing.nii")
+    fails(recipe(), "it is a folder; expected a file", tmp_path)
+    with pytest.raises(SystemExit, match=r"image.nii is no ONNX file that .*Give the model first"):
+        run_onnx.main([str(image), str(tmp_path / "model.onnx"), *output])
 
 
 @pytest.mark.parametrize("name", ["plain.nii.gz", "packed.nii", "a.Nii.GZ"])

@@ -61,7 +61,9 @@ def test_values_of_other_structures_are_background(tmp_path, write_volume):
     for regions in ({"a": [1]}, None):
         table = evaluate_folders(*folders, regions, workers=1, background_labels=[2, 3])
         assert table["dice"].tolist() == [0.5], "of two voxels each, one agrees"
+    swapped = evaluate_folders(*folders, {"a": [2]}, {"a": [1]}, workers=1, background_labels=[1, 3])
+    assert swapped["dice"].tolist() == [pytest.approx(2 / 3)], "1 is background in the references alone"
     with pytest.raises(DataError, match=r"holds the label values 2; .*other structures as --background-labels"):
         evaluate_folders(*folders, {"a": [1]}, workers=1)
-    with pytest.raises(ConfigError, match=r"background_labels have 1, which are values of region a"):
+    with pytest.raises(ConfigError, match=r"background_labels have 1, which are values of regions: {'a': \[1\]}"):
         evaluate_folders(*folders, {"a": [1]}, workers=1, background_labels=[1])

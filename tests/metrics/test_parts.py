@@ -38,8 +38,8 @@ def test_summary_counts_a_confused_voxel_once(tmp_path):
     assert (union["dice"]["mean"], union["wrong_voxels"]) == ((14 / 16 + 1) / 2, 3)  # voxels 0, 3 and 8
     assert (union["at_outline"], union["between_regions"]) == (2 / 3, 1 / 3)
     assert (
-        "All regions together (anterior, posterior): Dice 0.938. Of the wrong voxels, 67% lie at the outer outline "
-        "(background in one label map) and 33% are in another region."
+        "All regions together (anterior, posterior): Dice 0.938. Of the wrong voxels, 67% are background in one "
+        "of the two label maps, and 33% are in another region."
     ) in format_table(both)
     write_evaluation(both, tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["union"] == union

@@ -262,7 +262,7 @@ def test_the_page_says_where_the_error_of_parts_lies(runs):
     union = {"regions": ["head", "tail"], "dice": {"mean": 0.9}, "at_outline": 0.75, "between_regions": 0.25}
     (runs[1] / "summary.json").write_text(json.dumps({**summary, "union": union}), encoding="utf-8")
     text = text_of(write_report([runs[1]]).read_text(encoding="utf-8"))
-    assert "All regions together (head, tail): Dice 0.900. Of the wrong voxels, 75% lie at the outer outline" in text
+    assert "All regions together (head, tail): Dice 0.900. Of the wrong voxels, 75% are background in one" in text
 
 
 def test_the_page_of_an_inference_shows_the_worst_cases_first(tmp_path):
