@@ -15,6 +15,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 
 from segan_monai.errors import DataError
+from segan_monai.file_kinds import is_picture
 from segan_monai.finite import is_finite
 from segan_monai.grids import Grid, check_same_grid
 from segan_monai.transforms.case_loader import CaseLoader, Header
@@ -146,6 +147,8 @@ class LoadCased(CaseLoader):
     def _read(self, file: Path) -> MetaTensor:
         """Read one file as (C, H, W, D)."""
         values, affine = read_volume(file)
+        if is_picture(file):  # one in colour looks like a volume of three slices
+            volume_shape(file, values.shape[:2], 2)  # raises an error
         shape = volume_shape(file, values.shape, min(values.ndim, 3))
         with np.errstate(over="ignore"):  # infinite values raise an error below
             pixels = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)).reshape(shape)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import SaveImage
+from PIL import Image
 
 from segan_monai.errors import DataError
 from segan_monai.transforms import LoadCased, load_case
@@ -174,6 +175,12 @@ def test_2d_file(tmp_path, write_volume, name):
         path = write_volume(tmp_path / name, np.ones((4, 3), np.float32))
     with pytest.raises(DataError, match=rf"{name} is a 2-D image of shape .*Expected a 3-D volume"):
         LoadCased("image")({"image": path})
+
+
+def test_a_picture_in_colour_is_no_volume(tmp_path):
+    Image.fromarray(np.zeros((6, 5, 3), np.uint8)).save(tmp_path / "screenshot.png")
+    with pytest.raises(DataError, match=r"screenshot.png is a 2-D image of shape \(5, 6\). Expected a 3-D volume"):
+        LoadCased()({"image": str(tmp_path / "screenshot.png"), "label": "unused"})
 
 
 def test_5d_file(tmp_path, write_volume):
