@@ -16,6 +16,7 @@ from segan_monai.command_line import MONAI_OPTIONS, config_files, is_override_of
 from segan_monai.errors import ConfigError, UnknownKeyError
 from segan_monai.json_files import refuse_byte_order_mark
 from segan_monai.nearest import near
+from segan_monai.trained.record import user_settings
 from segan_monai.typed import config_values, typed_values
 
 
@@ -52,7 +53,7 @@ def unknown_overrides(files: Any, config: Mapping[str, Any], names: Iterable[str
                 if depth == 0:
                     messages.append(
                         f"unknown key --{name}: {files} has no such key. {near(part, known, '--')}"
-                        f"Known keys: {', '.join(known)}."
+                        f"Known keys: {', '.join(sorted(user_settings(dict(config))))}."
                     )
                 elif depth < len(sections):  # a last part may be a new argument of a component
                     start = "--" + "#".join(sections[:depth]) + "#"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
@@ -85,6 +86,9 @@ def evaluate(
         run_bundle(arguments, verbose)
         return
     needed = {**of_label_maps, "output-dir": output_dir}
+    for name in keys:
+        if meant := get_close_matches(name, [*needed, *only_of_label_maps], n=1):
+            raise typer.BadParameter(f"no such option: --{name}. Did you mean --{meant[0]}?")
     if missing := [f"--{name}" for name, value in needed.items() if value is None]:
         raise typer.BadParameter(
             f"give BUNDLE and DATA, or --predictions, --references and --output-dir ({missing[0]} is missing)."

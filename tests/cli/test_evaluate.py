@@ -76,6 +76,8 @@ def test_wrong_usage(folders, tmp_path):
     assert run("--predictions", tmp_path / "missing", *folders[2:], "--output-dir", tmp_path).exit_code == 2
     assert run(*folders).exit_code == 2
     assert run(*folders, "--output-dir", tmp_path, "--workers", 0).exit_code == 2
+    mistyped = run("--prediction", *folders[1:], "--output-dir", tmp_path)
+    assert "no such option: --prediction. Did you mean --predictions?" in " ".join(mistyped.output.split())
 
 
 def test_the_folder_of_a_run_is_refused(folders, tmp_path):

@@ -124,7 +124,7 @@ def test_a_mistyped_override_is_refused_with_the_nearest_key(tmp_path, monkeypat
     assert isinstance(cause, ConfigError)
     assert str(cause).startswith("unknown key --learningrate: ")
     assert "has no such key. Did you mean --learning_rate" in str(cause)
-    assert "Known keys: imports, initialize, learning_rate" in str(cause)
+    assert "Known keys: learning_rate, optimizer, options, output_dir, seed." in str(cause)
     assert not (tmp_path / "run").exists()
 
 
