@@ -61,9 +61,9 @@ def format_result(
     seeds, folds = (sorted(set(scores[name])) for name in ("seed", "fold"))
     parts.append(
         f"Out-of-fold results of {Path(plan.table.bundle).name} on {plan.dataset_dir.name}: every case is scored by "
-        f"the network that did not train on it (folds {_joined(folds)}, seeds {_joined(seeds)}). The fold also chose "
-        "the epoch of its weights, so the figures are slightly too high, for all configurations alike. Failures are "
-        "cases with a Dice of 0, and count in the means."
+        f"the network that did not train on it (folds {_joined(folds)}, seeds {_joined(seeds)}). If a training "
+        "validates more than once, the fold also chooses the epoch of its weights, and the figures are slightly too "
+        "high, for all configurations alike. Failures are cases with a Dice of 0, and count in the means."
     )
     parts += notes
     parts += [f"**{row} failed**: {error} It is no candidate." for row, error in errors.items()]
