@@ -4,14 +4,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from segan_monai.data import number_of_regions, resolve_regions
-from segan_monai.errors import ConfigError
-from segan_monai.transforms import merged_regions
+from segan_monai.check.label_rules import LABEL_RULES, Problems, Values, has
 from segan_monai.unlabeled_terms import WEIGHTS, unmet_needs
 
 _MAX_CHANNELS = 4096
@@ -21,9 +17,6 @@ A 4x4 convolution from 2048 to 4096 channels has 134 million weights, and each f
 """
 
 _FILES_WITH_FOLDS = ("dataset.json", "splits_final.json")
-
-Values = Mapping[str, Any]
-Problems = Iterator[str]
 
 
 def broken_rules(values: Values, config: Values) -> list[str]:
@@ -40,55 +33,17 @@ def _folds(values: Values, config: Values) -> Problems:
     """Check that ``fold`` is below ``folds``, unless the data set defines its own folds, which the split checks."""
     folder = Path(values.get("dataset_dir") or ".")
     may_name_folds = values.get("datalist") or any((folder / name).is_file() for name in _FILES_WITH_FOLDS)
-    if _has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
+    if has(values, "folds", "fold") and not may_name_folds and not values["fold"] < values["folds"]:
         yield (
             f"--fold {values['fold']} of --folds {values['folds']}: folds are counted from 0; expected a fold from 0 "
             f"to {values['folds'] - 1}."
         )
 
 
-def _regions(values: Values, config: Values) -> Problems:
-    if not _has(values, "regions"):
-        return
-    regions = values["regions"]
-    try:
-        expected = number_of_regions(regions)
-    except ConfigError as error:
-        yield str(error)
-        return
-    resolved = config.get("label_regions")
-    if regions == "auto" and isinstance(resolved, Mapping) and "cases" not in resolved:
-        yield (
-            "--regions auto: this config does not detect the convention from its cases. Expected the name of a "
-            "convention or your own regions, such as {'lesion': [1]}."
-        )
-    elif _has(values, "num_classes") and values["num_classes"] != expected:
-        yield f"--num_classes {values['num_classes']}: there are {expected} regions. Set only --regions."
-    elif regions != "auto" and _has(values, "output_labels"):
-        try:
-            merged_regions(resolve_regions(regions), values["output_labels"])
-        except ConfigError as error:
-            yield f"--output_labels: {error}"
-
-
-def _background_labels(values: Values, config: Values) -> Problems:
-    """Check that no value counts both as background and as something else; ``_regions`` checks the regions."""
-    background = set(values.get("background_labels") or ())
-    if (ignored := values.get("ignore_label")) in background:
-        yield f"--background_labels {sorted(background)}: {ignored} is the --ignore_label. Remove it from one of them."
-    regions = values.get("regions")
-    for name, of_region in regions.items() if isinstance(regions, Mapping) else ():
-        if held := sorted(background.intersection(of_region if isinstance(of_region, list) else [of_region])):
-            yield (
-                f"--background_labels {sorted(background)}: region {name} has the values {held}. Expected values in no "
-                "region."
-            )
-
-
 def _in_channels(values: Values, config: Values) -> Problems:
     if values.get("spatial_dims") == 3:
         return
-    if _has(values, "in_channels", "neighbours") and values["in_channels"] % (2 * values["neighbours"] + 1):
+    if has(values, "in_channels", "neighbours") and values["in_channels"] % (2 * values["neighbours"] + 1):
         yield (
             f"--in_channels {values['in_channels']}: with --neighbours {values['neighbours']} the network sees "
             f"{2 * values['neighbours'] + 1} slices. Expected a multiple of that; set only --neighbours."
@@ -97,7 +52,7 @@ def _in_channels(values: Values, config: Values) -> Problems:
 
 def _levels(values: Values, config: Values) -> Problems:
     """Check that each axis can be halved as often as levels do; with too many levels, most would be padding."""
-    if not _has(values, "num_levels"):
+    if not has(values, "num_levels"):
         return
     levels = values["num_levels"]
     dims = values.get("spatial_dims")
@@ -112,7 +67,7 @@ def _levels(values: Values, config: Values) -> Problems:
                     f"--num_levels{_kept_axis(dims, axis, levels - halved + too_many, strides)}."
                 )
                 break
-    if _has(values, "patch_size") and dims is None:
+    if has(values, "patch_size") and dims is None:
         if levels < 2:
             yield f"--num_levels {levels}: expected at least 2 levels, between which the U-Nets halve a patch."
         elif any(side % 2 ** (levels - 1) for side in values["patch_size"]):
@@ -137,7 +92,7 @@ def _widths(values: Values, config: Values) -> Problems:
     doublings = {key: values.get(of, 4) - 1 for key, of in levels.items()}  # ResNets have 4 levels
     doublings["critic_base_channels"] = values.get("critic_num_levels", 3) - 1
     for key, count in doublings.items():
-        if not _has(values, key):
+        if not has(values, key):
             continue
         widest = values[key] * 2**count
         if key == "base_channels" and values.get("max_channels"):
@@ -152,7 +107,7 @@ def _widths(values: Values, config: Values) -> Problems:
 
 def _critic_layers(values: Values, config: Values) -> Problems:
     """Check layers and weights of the loss: layer 0 is the masked image, and each critic level adds one layer."""
-    if not _has(values, "critic_num_levels", "loss_layers", "loss_layer_weights"):
+    if not has(values, "critic_num_levels", "loss_layers", "loss_layer_weights"):
         return
     last = values["critic_num_levels"]
     layers = values["loss_layers"]
@@ -170,7 +125,7 @@ def _segmentor_loss(values: Values, config: Values) -> Problems:
 
     ``critic_start`` may exceed ``epochs``, because training may be resumed with more epochs.
     """
-    if not _has(values, "critic_start", "adversarial_weight", "supervised_weight") or values["supervised_weight"]:
+    if not has(values, "critic_start", "adversarial_weight", "supervised_weight") or values["supervised_weight"]:
         return
     weight, start = values["adversarial_weight"], values["critic_start"]
     if not weight or start > 1:
@@ -195,49 +150,15 @@ def _unlabeled_terms(values: Values, config: Values) -> Problems:
             )
 
 
-def _class_weights(values: Values, config: Values) -> Problems:
-    if not _has(values, "class_weights", "include_background", "num_classes"):
-        return
-    if values["class_weights"] is None or isinstance(values["class_weights"], str):
-        return
-    count = values["num_classes"] + values["include_background"]
-    if len(values["class_weights"]) != count:
-        yield (
-            f"--class_weights {list(values['class_weights'])}: the loss has {count} classes; expected one weight per "
-            "class."
-        )
-
-
 def _intensity(values: Values, config: Values) -> Problems:
     known = [name for name in config.get("intensities", {}) if not name.startswith("_")]
-    if known and _has(values, "intensity") and values["intensity"] not in known:
+    if known and has(values, "intensity") and values["intensity"] not in known:
         yield f"--intensity {values['intensity']}: expected {', '.join(known[:-1])} or {known[-1]}."
-
-
-_SIDES = {0: ("left", "right"), 1: ("anterior", "posterior"), 2: ("superior", "inferior")}
-
-
-def _mirrored_sides(values: Values, config: Values) -> Problems:
-    """Check that no axis is mirrored along which the names of two regions say their side."""
-    axes = set(values.get("mirror_axes") or ())
-    axes |= {0} if values.get("mirror_rois") else set()
-    regions = values.get("regions")
-    if not axes or not isinstance(regions, Mapping):
-        return
-    words = {word for region in regions for word in re.split(r"[^a-z]+", str(region).lower())}
-    for axis in sorted(axes - {1, 2} if "image_size" in values else axes):
-        if set(_SIDES[axis]) <= words:
-            first, second = _SIDES[axis]
-            key = f"--mirror_axes {list(values['mirror_axes'])}" if values.get("mirror_axes") else "--mirror_rois true"
-            yield (
-                f"{key}: regions ({', '.join(regions)}) name the sides {first} and {second}, which axis {axis} would "
-                "exchange. Mirror only where both sides mean the same."
-            )
 
 
 def _mirror_axes(values: Values, config: Values) -> Problems:
     """Check that a photograph is mirrored along axes that it has."""
-    if _has(values, "mirror_axes", "image_size") and 2 in values["mirror_axes"]:
+    if has(values, "mirror_axes", "image_size") and 2 in values["mirror_axes"]:
         yield (
             f"--mirror_axes {list(values['mirror_axes'])}: a photograph has the axes 0 (left-right) and 1 (up-down) "
             "only."
@@ -246,7 +167,7 @@ def _mirror_axes(values: Values, config: Values) -> Problems:
 
 def _volumes(values: Values, config: Values) -> Problems:
     """Check what a 3-D network cannot do, and the number of axes of its strides."""
-    if not _has(values, "spatial_dims", "level_strides"):
+    if not has(values, "spatial_dims", "level_strides"):
         return
     dims = values["spatial_dims"]
     strides = values["level_strides"] or []
@@ -297,14 +218,9 @@ def _output_critic(values: Values, config: Values) -> Problems:
         )
 
 
-def _has(values: Values, *keys: str) -> bool:
-    return all(key in values for key in keys)
-
-
 RULES: tuple[Callable[[Values, Values], Problems], ...] = (
+    *LABEL_RULES,
     _folds,
-    _regions,
-    _background_labels,
     _in_channels,
     _levels,
     _widths,
@@ -312,10 +228,8 @@ RULES: tuple[Callable[[Values, Values], Problems], ...] = (
     _segmentor_loss,
     _unlabeled_terms,
     _output_critic,
-    _class_weights,
     _intensity,
     _mirror_axes,
-    _mirrored_sides,
     _volumes,
     _case_statistics,
 )

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Top-level keys of the bundle configs: type, range and purpose.
 
-A key has the same meaning in every bundle. Rules that join several keys are in ``key_rules``. Keys that are not listed,
+A key has the same meaning in every bundle. Rules that join several keys are in ``key_rules`` and ``label_rules``. Keys that are not listed,
 such as those of a user's own overlay, accept any value.
 """
 
