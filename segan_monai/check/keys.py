@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Top-level keys of the bundle configs: type, range and purpose.
 
-A key has the same meaning in every bundle. Rules that join several keys are in ``key_rules`` and ``label_rules``. Keys that are not listed,
-such as those of a user's own overlay, accept any value.
+A key has the same meaning in every bundle. Rules that join several keys are in ``key_rules`` and ``label_rules``. Keys
+that are not listed, such as those of a user's own overlay, accept any value.
 """
 
 from __future__ import annotations
