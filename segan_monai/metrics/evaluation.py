@@ -23,6 +23,7 @@ from tqdm import tqdm
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.files import lies_in
 from segan_monai.grids import Grid, check_same_grid, voxel_steps
+from segan_monai.label_values import label_values
 from segan_monai.metrics.label_maps import LabelMap, find_label_maps, read_label_map, without_labels
 from segan_monai.metrics.overlap import as_array, overlap_metrics
 from segan_monai.metrics.parts import PARTS, are_parts, part_errors
@@ -179,7 +180,7 @@ def _nonzero_values(values: np.ndarray) -> set[int]:
 
 
 def _check_values(of: LabelMap, regions: Regions, ignore_label: int | None = None) -> None:
-    expected = {int(value) for values in regions.values() for value in values} | {0}
+    expected = {0, *label_values(regions)}
     if ignore_label in expected:
         raise ConfigError(f"ignore_label is {ignore_label}, which is the background or a value of a region: {regions}.")
     expected |= set() if ignore_label is None else {ignore_label}
@@ -240,7 +241,7 @@ def evaluate_folders(
             raise DataError(f"{references}: every reference is empty, so there is no region to evaluate; give regions")
         regions = {f"label_{value}": [value] for value in sorted(values)}
     prediction_regions = _checked_regions(regions, prediction_regions)
-    if held := sorted({*background_labels} & _values(regions) & _values(prediction_regions)):
+    if held := sorted({*background_labels}.intersection(label_values(regions)) & {*label_values(prediction_regions)}):
         raise ConfigError(f"background_labels have {listed(held)}, which are values of regions: {dict(regions)}.")
     evaluate = partial(
         _evaluate_files,
@@ -253,10 +254,6 @@ def evaluate_folders(
     table = evaluation_table(row for of_case in rows for row in of_case)
     write_evaluation(table, output_dir, regions, prediction_regions)
     return table
-
-
-def _values(regions: Regions) -> set[int]:
-    return {value for of_region in regions.values() for value in of_region}
 
 
 def _values_of_file(path: Path) -> set[int]:
@@ -272,7 +269,7 @@ def _evaluate_files(
 ) -> list[dict[str, Any]]:
     case, *pair = files
     prediction, reference = (
-        without_labels(read_label_map(file), [*{*background_labels} - _values(of_side)])
+        without_labels(read_label_map(file), [*{*background_labels}.difference(label_values(of_side))])
         for file, of_side in zip(pair, (prediction_regions, regions), strict=True)
     )
     return evaluate_case(case, prediction, reference, regions, prediction_regions, ignore_label=ignore_label)

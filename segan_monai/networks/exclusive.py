@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from segan_monai.label_values import label_values
+
 
 def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
     """Split overlapping regions into exclusive classes, not counting background.
@@ -26,7 +28,7 @@ def exclusive_classes(regions: Mapping[str, Sequence[int]]) -> Tensor:
         >>> exclusive_classes({"whole": [1, 2, 4], "core": [1, 4], "enhancing": [4]}).int().tolist()
         [[1, 1, 1], [1, 1, 0], [1, 0, 0]]
     """
-    values = sorted({value for of_region in regions.values() for value in of_region})
+    values = label_values(regions)
     signatures = {tuple(value in of_region for of_region in regions.values()) for value in values}
     return torch.tensor(sorted(signatures, reverse=True))
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from segan_monai.errors import DataError
+from segan_monai.label_values import label_values
 from segan_monai.networks.keypoints import object_boxes
 from segan_monai.new_bundle.description import DataDescription
 from segan_monai.parallel import map_in_processes
@@ -129,7 +130,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         channels=len(data.channels) or None,
         is_ct=is_ct,
         ignore=data.ignore_label,
-        chosen=_values(data.regions) if data.chosen_regions else None,
+        chosen={*label_values(data.regions)} if data.chosen_regions else None,
     )
     results = map_in_processes(measure, data.cases, processes)
     found = list(tqdm(results, "fingerprint", len(data.cases), unit="case", disable=None))
@@ -171,7 +172,7 @@ def take_fingerprint(data: DataDescription, processes: int = 1) -> Fingerprint:
         intensities=np.round(np.stack([lower, *moments, upper], axis=1), 4).tolist(),
         gigabytes=round(voxels * 4 * (len(channels) + len(regions) / 4) / 2**30, 3),  # regions are bytes
         unlabelled=data.unlabelled,
-        background_labels=sorted({value for case in found for value in case.labels} - _values(regions)),
+        background_labels=sorted({value for case in found for value in case.labels}.difference(label_values(regions))),
     )
 
 
@@ -242,12 +243,8 @@ def _seen_regions(found: Sequence[CaseFingerprint]) -> dict[str, list[int]]:
     return {f"label_{value}": [value] for value in sorted({value for case in found for value in case.labels})}
 
 
-def _values(regions: Mapping[str, Sequence[int]]) -> set[int]:
-    return {value for values in regions.values() for value in values}
-
-
 def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: Sequence[CaseFingerprint]) -> None:
-    known = _values(regions)
+    known = label_values(regions)
     if not any(case.labels for case in found):
         raise DataError(
             f"all label maps of {data.folder} are empty: every voxel is 0. Check whether labelsTr holds the right "
@@ -262,10 +259,10 @@ def _check_labels(data: DataDescription, regions: dict[str, list[int]], found: S
             )
         return
     for case, entry in zip(found, data.cases, strict=True):
-        if odd := sorted(set(case.labels) - known):
+        if odd := sorted(set(case.labels).difference(known)):
             listed = ", ".join(f"{value} ({case.labels[value]} voxels)" for value in odd[:8])
             raise DataError(
                 f"{entry['label']}: found label values {listed} that 'labels' in {data.folder / 'dataset.json'} does "
-                f"not name; it names 0 and {', '.join(map(str, sorted(known)))}. Name them there, or correct the label "
+                f"not name; it names 0 and {', '.join(map(str, known))}. Name them there, or correct the label "
                 "map."
             )

@@ -35,8 +35,7 @@ ONLY_ON = frozenset({"pad_small_images"})
 ADJUSTABLE = (
     OF_RESULTS
     | ONLY_ON
-    | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules"}
-    | {"ignore_label", "background_labels"}
+    | {"mirror_axes", "mirror_rois", "test_boxes", "region_rules", "ignore_label", "background_labels"}
 )
 """Keys that later runs take from the training, and that a user may set otherwise: they change no weight."""
 

@@ -18,6 +18,7 @@ from monai.utils import convert_to_tensor
 from PIL import Image, ImageOps
 
 from segan_monai.errors import DataError, missing_file, unreadable
+from segan_monai.label_values import label_values
 from segan_monai.transforms.case_loader import CaseLoader, Header
 
 # Photographs have no physical grid. This is what ITK gives an image without one (LPS, 1 unit a pixel), written in RAS,
@@ -130,9 +131,7 @@ class LoadPhotographd(CaseLoader, InvertibleTransform):
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.size = (int(size[0]), int(size[1]))
-        self.allowed = (
-            None if regions is None else {0, *(value for of_region in regions.values() for value in of_region)}
-        )
+        self.allowed = None if regions is None else {0, *label_values(regions)}
         if self.allowed is not None and ignore_label is not None:
             self.allowed.add(ignore_label)
         self.resize_masks = resize_masks

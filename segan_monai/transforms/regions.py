@@ -18,6 +18,7 @@ from monai.transforms import MapTransform
 from monai.utils import convert_to_dst_type
 
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.label_values import label_values
 from segan_monai.transforms.known_labels import annotated_slices, check_ignore_label, known_voxels
 
 Regions = Mapping[str, Sequence[int]]
@@ -44,7 +45,7 @@ def label_to_regions(label: torch.Tensor, regions: Regions, ignore_label: int | 
     known = torch.count_nonzero(values == 0)
     if ignore_label is not None:
         known += torch.count_nonzero(values == ignore_label)
-    for value in _values(regions):
+    for value in label_values(regions):
         mask = values[0] == value
         known += torch.count_nonzero(mask)
         for index, of_region in enumerate(regions.values()):
@@ -229,13 +230,9 @@ class RegionsToLabelMapd(MapTransform):
         return case
 
 
-def _values(regions: Regions) -> list[int]:
-    return sorted({value for of_region in regions.values() for value in of_region})
-
-
 def regions_are_exclusive(regions: Regions) -> bool:
     """Return whether no label value is in two regions."""
-    return len(_values(regions)) == sum(len(set(of_region)) for of_region in regions.values())
+    return len(label_values(regions)) == sum(len(set(of_region)) for of_region in regions.values())
 
 
 def _merged_values(regions: Regions, values: Sequence[int] | str) -> list[int]:
@@ -283,7 +280,7 @@ def unknown_values(
     Returns:
         The message; None if all values but 0 are in some region.
     """
-    allowed = [0, *_values(regions), *([] if ignore_label is None else [ignore_label])]
+    allowed = [0, *label_values(regions), *([] if ignore_label is None else [ignore_label])]
     unknown = [f"{value:g} ({count} voxels)" for value, count in found.items() if value not in allowed]
     if not unknown:
         return None

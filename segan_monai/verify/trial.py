@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 
 from segan_monai.data import resolve_regions
 from segan_monai.export import ExportedBundle
+from segan_monai.label_values import label_values
 from segan_monai.simulation.sample_data import write_sample_data
 from segan_monai.typed import config_values
 
@@ -139,7 +140,7 @@ class Trial:
         modalities = self.overrides.get("modalities", config.get("modalities"))
         names = modalities or [image["channel_def"][key] for key in sorted(image["channel_def"], key=int)]
         domains = [config[key] for key in ("first_domain", "second_domain") if key in config]
-        labels = sorted({value for values in self.regions.values() for value in values})
+        labels = label_values(self.regions)
         photographs = self.metadata.get("data_type", "").startswith("jpeg")
         folder = self.work_dir / "data"
         return write_sample_data(folder, names, labels, domains, self.convention, photographs)
