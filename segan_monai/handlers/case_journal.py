@@ -20,6 +20,7 @@ from monai.utils import ensure_tuple
 
 from segan_monai.data.case_cache import digest
 from segan_monai.data.case_digest import image_files
+from segan_monai.data.training_images import warn_of_training_images
 from segan_monai.files import append_line, cannot_write, sha256_of, whole_file
 from segan_monai.handlers.written_files import QUALITY, VOLUMES, written
 from segan_monai.json_files import read_json_lines, read_json_object, write_json
@@ -56,7 +57,7 @@ class CaseJournal:
       not, that of an earlier run is removed with its ``report.html``.
     - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
 
-    At the end, the names of the files are printed.
+    A warning tells how many cases the weights were trained on. At the end, the names of the files are printed.
 
     A case is finished if its last line says so, its result files exist, and weights, settings, image files and selected
     channels are unchanged. Files of an earlier run that a case no longer has are removed, all of them if it fails. A
@@ -110,6 +111,7 @@ class CaseJournal:
         cases = self.part.of(cases) if self.part else cases
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
+            warn_of_training_images(cases, self.weights)
             common = self._key_of_run()
             self.keys = {case["case"]: digest([common, *_inputs_of(case)]) for case in cases}
             self.earlier = self._read()

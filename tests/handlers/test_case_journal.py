@@ -8,6 +8,7 @@ import pytest
 from ignite.engine import Engine
 
 from segan_monai.data.case_cache import digest
+from segan_monai.data.split_file import write_split
 from segan_monai.errors import OutputError
 from segan_monai.handlers import CaseJournal
 
@@ -164,3 +165,16 @@ def test_other_voxels_beside_the_same_header_are_run_again(header, text, voxels,
     finish(tmp_path, cases)
     (tmp_path / voxels).write_bytes(b"new voxels, and more")
     assert left(tmp_path, cases) == ["v"]
+
+
+def test_cases_that_the_weights_were_trained_on_are_named(cases, tmp_path, caplog):
+    (tmp_path / "c.nii.gz").write_bytes(b"another image")
+    renamed = [{**cases[2], "case": "another name"}]
+    write_split(tmp_path / "split.json", {"training": renamed, "validation": []}, {"held_out": 0.2})
+    CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases[:2])
+    assert "trained on" not in caplog.text
+    CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases)
+    assert "1 of 3 cases were trained on, such as c: their label maps" in caplog.text
+    (tmp_path / "split.json").write_text("{}", encoding="utf-8")
+    assert CaseJournal(tmp_path / "out", tmp_path / "model.pt").unfinished(cases) == cases
+    assert "the images that the network was trained on are unknown: " in caplog.text
