@@ -84,7 +84,7 @@ class LSNet(nn.Module):
         self.localizer: Any = localizer
         self.segmentor = segmentor
         self.num_classes = num_classes
-        self.margin = margin
+        self.margin = float(margin)  # TorchScript tells 15 from 15.0
         self.hard_crop = hard_crop
         self.localizer_size = [int(length) for length in localizer_size or _OF_INPUT]
         self.roi_size = [int(length) for length in roi_size or _OF_INPUT]
