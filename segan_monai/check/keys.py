@@ -209,7 +209,6 @@ KEYS: dict[str, Key] = {
         "normalization layer of the critics, as in MONAI; true for batch norm, false for none",
     ),
     "sync_batch_norm": Key(SWITCH, "batch norm uses the images of all GPUs"),
-    "encoder": Key(choice("resnet", "efficientnet_lite0"), "encoder of both networks"),
     "structure": Key(choice("unet", "attention_unet", "fcn"), "decoder of both networks"),
     "localizer_masks": Key(SWITCH, "the localizer also learns coarse masks"),
     "localizer_depth": Key(choice(18, 34), "layers of the localizer's ResNet"),

@@ -3,7 +3,6 @@
 """Networks and weight loading."""
 
 from segan_monai.networks.domain_discriminator import DomainDiscriminator
-from segan_monai.networks.efficientnet_levels import EfficientNetEncoderLevels, imagenet_weights
 from segan_monai.networks.ensemble import NetworkEnsemble, load_members, network_of_weights
 from segan_monai.networks.exclusive_segmentor import ExclusiveClassSegmentor
 from segan_monai.networks.initial_weights import with_initial_weights
@@ -26,7 +25,6 @@ from segan_monai.networks.weights import load_weights, read_checkpoint
 __all__ = [
     "CoarseLocalizer",
     "DomainDiscriminator",
-    "EfficientNetEncoderLevels",
     "ExclusiveClassSegmentor",
     "FCNDecoder",
     "LSNet",
@@ -43,7 +41,6 @@ __all__ = [
     "SegANSegmentors",
     "box_edges",
     "crop_affine",
-    "imagenet_weights",
     "inverse_affine",
     "kaiming_initialize",
     "load_members",

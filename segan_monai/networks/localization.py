@@ -62,7 +62,7 @@ class LocalizationNet(nn.Module):
         masks: whether the network also predicts coarse masks, K further channels after those of the heatmap [ours].
             Only ``LocalizationLoss`` reads them: every pixel of an object then teaches the features, not its centre
             and edges alone.
-        weights, encoder: see ``ResNetPyramid``.
+        weights: see ``ResNetEncoderLevels``.
 
     Examples:
         >>> heatmap, distances = LocalizationNet(1, 2, base_channels=8)(torch.zeros(3, 1, 64, 96))
@@ -87,7 +87,6 @@ class LocalizationNet(nn.Module):
         prior: float = 0.05,
         weights: str | Path | None = None,
         masks: bool = False,
-        encoder: str = "resnet",
     ) -> None:
         super().__init__()
         if not 0 < threshold < 1 or max_rois < 1 or candidates < 1:
@@ -96,7 +95,7 @@ class LocalizationNet(nn.Module):
                 "and 1 and at least one RoI and candidate."
             )
         self.threshold, self.max_rois, self.candidates = threshold, max_rois, candidates
-        self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, self.stride, weights, encoder)
+        self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, self.stride, weights)
         width = self.pyramid.out_channels
 
         def convolution() -> list[nn.Module]:

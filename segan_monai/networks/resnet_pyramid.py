@@ -1,9 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""ResNet encoders with a U-Net or FCN decoder, as used by L-SNet and its baselines: Xie et al. (2021).
-
-Another encoder can take the place of the ResNet: EfficientNet-Lite0 [ours], see ``EfficientNetEncoderLevels``.
-"""
+"""ResNet encoders with a U-Net or FCN decoder, as used by L-SNet and its baselines: Xie et al. (2021)."""
 
 from __future__ import annotations
 
@@ -16,7 +13,6 @@ from torch import Tensor, nn
 
 from segan_monai.errors import ConfigError
 from segan_monai.networks.attention_decoder import GatedUpCat
-from segan_monai.networks.efficientnet_levels import EfficientNetEncoderLevels
 from segan_monai.networks.weights import read_checkpoint
 
 _LAYERS = {18: [2, 2, 2, 2], 34: [3, 4, 6, 3]}
@@ -97,7 +93,7 @@ class FCNDecoder(nn.Module):
     resolution [ours].
 
     Args:
-        channels: number of channels of the input and each level of the encoder.
+        channels: number of channels of the input and each level, from ``ResNetEncoderLevels``.
         out_channels: number of output channels.
     """
 
@@ -132,11 +128,10 @@ class ResNetPyramid(nn.Module):
         structure: ``unet`` (decoder of MONAI's ``FlexibleUNet``), ``attention_unet`` (the same with attention gates) or
             ``fcn``.
         stride: output stride: 4 (for the heads of a localization network), or 1 (not ``fcn``).
-        weights: see the encoder's class.
-        encoder: ``resnet``, or ``efficientnet_lite0`` [ours], which has one depth and its own widths.
+        weights: see ``ResNetEncoderLevels``.
 
     Raises:
-        ConfigError: if the structure or the encoder is unknown.
+        ConfigError: if the structure is unknown.
     """
 
     coarsest = 32  # stride of the last level
@@ -150,24 +145,17 @@ class ResNetPyramid(nn.Module):
         structure: str = "unet",
         stride: int = 4,
         weights: str | Path | None = None,
-        encoder: str = "resnet",
     ) -> None:
         super().__init__()
-        if encoder == "resnet":
-            self.encoder: nn.Module = ResNetEncoderLevels(in_channels, depth, base_channels, weights)
-        elif encoder == "efficientnet_lite0":
-            self.encoder = EfficientNetEncoderLevels(in_channels, weights)
-        else:
-            raise ConfigError(f"encoder is '{encoder}'; expected 'resnet' or 'efficientnet_lite0'.")
-        channels: list[int] = self.encoder.channels  # type: ignore[assignment]
+        self.encoder = ResNetEncoderLevels(in_channels, depth, base_channels, weights)
         if structure == "fcn":
             self.stride, self.out_channels = 4, base_channels
-            self.decoder: nn.Module = FCNDecoder(channels, base_channels)
+            self.decoder: nn.Module = FCNDecoder(self.encoder.channels, base_channels)
         elif structure in ("unet", "attention_unet"):
             widths = [max(_LEAST_WIDTH, int(base_channels * factor)) for factor in (4, 2, 1, 0.5, 0.25)]
             decoder = UNetDecoder(
                 spatial_dims=2,
-                encoder_channels=channels,
+                encoder_channels=self.encoder.channels,
                 decoder_channels=widths,
                 act=("relu", {"inplace": True}),
                 norm="batch",
@@ -182,8 +170,8 @@ class ResNetPyramid(nn.Module):
             steps = {1: 5, 4: 3}[stride]
             decoder.blocks = decoder.blocks[:steps]
             if structure == "attention_unet":
-                skips = channels[-2:0:-1]  # the input itself is no skip connection
-                coarse = [channels[-1], *widths]
+                skips = self.encoder.channels[-2:0:-1]  # the input itself is no skip connection
+                coarse = [self.encoder.channels[-1], *widths]
                 for level, (above, beside) in enumerate(zip(coarse[:steps], skips, strict=False)):
                     decoder.blocks[level] = GatedUpCat(decoder.blocks[level], above, beside)  # type: ignore[arg-type]
             self.decoder = decoder
@@ -200,7 +188,7 @@ class ResNetPyramid(nn.Module):
 
 
 class ResNetSegmentor(nn.Module):
-    """Segmentation network with a ResNet (or another) encoder: S-Net of L-SNet, or a one-stage U-Net or FCN baseline.
+    """Segmentation network with a ResNet encoder: S-Net of L-SNet, or a one-stage U-Net or FCN baseline.
 
     With depth 18, 3 input channels and 1 output channel, the U-Net has the 14.3 M parameters given in Table 3 of Xie et
     al. (2021).
@@ -211,7 +199,7 @@ class ResNetSegmentor(nn.Module):
         depth: 18 or 34 (paper: 34).
         base_channels: width of the encoder's first level (paper: 64).
         structure: ``unet``, ``attention_unet`` or ``fcn``.
-        weights, encoder: see ``ResNetPyramid``.
+        weights: see ``ResNetEncoderLevels``.
 
     Examples:
         >>> ResNetSegmentor(1, 2, base_channels=8)(torch.zeros(2, 1, 50, 70)).shape
@@ -226,10 +214,9 @@ class ResNetSegmentor(nn.Module):
         base_channels: int = 64,
         structure: str = "unet",
         weights: str | Path | None = None,
-        encoder: str = "resnet",
     ) -> None:
         super().__init__()
-        self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, 1, weights, encoder)
+        self.pyramid = ResNetPyramid(in_channels, depth, base_channels, structure, stride=1, weights=weights)
         kernel = 1 if structure == "fcn" else 3
         self.head = nn.Conv2d(self.pyramid.out_channels, out_channels, kernel, padding=kernel // 2)
 

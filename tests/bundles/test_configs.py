@@ -116,7 +116,6 @@ WITHOUT_EFFECT_ON_QUALITY = {
         "normalizer_base_channels",
         "normalizer_residual",
         "gain_and_offset",
-        "encoder",
         "structure",
         "localizer_depth",
         "localizer_masks",
