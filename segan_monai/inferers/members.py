@@ -11,22 +11,22 @@ from monai.data import MetaTensor
 from monai.utils import convert_to_dst_type
 from torch import Tensor
 
-from segan_monai.networks.ensemble import mean_of_members
+from segan_monai.networks.ensemble import combine_members
 
 
 def infer_members(apply: Callable[[Any], Tensor], inputs: Tensor, network: Any, plain_channels: int = 0) -> Tensor:
-    """Return ``mean_of_members`` with the metadata of the inputs.
+    """Return ``combine_members`` with the metadata of the inputs.
 
     Args:
         apply: maps a member to what an inferer returns for it (B, K, ...).
         inputs: images (B, C, ...).
         network: an ensemble.
-        plain_channels: see ``mean_of_members``.
+        plain_channels: see ``combine_members``.
     """
 
     def plain(member: Any) -> Tensor:
         output = apply(member)
         return output.as_tensor() if isinstance(output, MetaTensor) else output
 
-    mean = mean_of_members(plain, network, plain_channels)
+    mean = combine_members(plain, network, plain_channels)
     return convert_to_dst_type(mean, inputs, dtype=mean.dtype, device=mean.device)[0]

@@ -124,7 +124,7 @@ class VolumeWindowInferer(SlidingWindowInferer):
         return network
 
     def plain_channels(self, inputs: Tensor) -> int:
-        """Return how many of the last channels of the result are no logits; see ``mean_of_members``."""
+        """Return how many of the last channels of the result are no logits; see ``combine_members``."""
         return 0
 
     def _content(self, volume: Tensor) -> tuple[slice, ...]:

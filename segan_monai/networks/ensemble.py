@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Ensembles: the mean of the probabilities of several networks."""
+"""Ensembles: the mean of the probabilities of several networks, or the RoIs of several L-SNets."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from segan_monai.networks.lsnet import LSNet
+from segan_monai.networks.lsnet_ensemble import with_all_segmentors
 from segan_monai.networks.weights import load_weights
 
 LEAST_PROBABILITY = 1e-7
@@ -20,11 +22,10 @@ LEAST_PROBABILITY = 1e-7
 
 
 class NetworkEnsemble(nn.Module):
-    """Networks of one architecture whose probabilities are averaged.
+    """Networks of one architecture whose predictions are combined, see ``combine_members``.
 
     The inferers of this project apply one member after the other to a whole image, with mirroring and all slicing axes,
-    and average what each member would predict alone, see ``mean_of_members``. Other callers get the same mean for the
-    batch that they pass.
+    and combine what they predict. Other callers get the same for the batch that they pass.
 
     The state of a single network fits too: every member receives it.
 
@@ -44,8 +45,8 @@ class NetworkEnsemble(nn.Module):
         self.register_load_state_dict_pre_hook(_for_every_member)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map images to logits, whose sigmoid (or softmax) is the mean of the members' probabilities."""
-        return mean_of_members(lambda member: member(x), self)
+        """Map images to the logits of the combined probabilities."""
+        return combine_members(lambda member: member(x), self)
 
 
 def members_of(network: Any) -> list[Any]:
@@ -53,25 +54,42 @@ def members_of(network: Any) -> list[Any]:
     return list(network.members) if isinstance(network, NetworkEnsemble) else [network]
 
 
-def mean_of_members(apply: Callable[[Any], Tensor], network: Any, plain_channels: int = 0) -> Tensor:
-    """Return the logits of the mean probability of the members of an ensemble.
+def combine_members(apply: Callable[[Any], Tensor], network: Any, plain_channels: int = 0) -> Tensor:
+    """Return the logits that an ensemble predicts.
 
-    One member's output is in memory at a time, beside the running mean, so memory does not grow with their number. A
+    They are those of the mean of the members' probabilities. Of L-SNets, every member's RoIs are segmented by all
+    members, and merged by their maximum, see ``with_all_segmentors``.
+
+    One output is in memory at a time, beside the running result, so memory does not grow with the number of members. A
     network that is no ensemble is applied as it is.
 
     Args:
         apply: maps a member to its logits (B, K, ...).
         network: an ensemble, or any network.
         plain_channels: number of last channels that are no logits, such as a normalized image; they are averaged as
-            they are.
+            they are. L-SNets have none.
 
     Returns:
-        (B, K, ...) as ``apply`` returns it. Sigmoid, or softmax for networks with ``has_softmax``, gives the mean of
-        the members' probabilities, limited to ``LEAST_PROBABILITY``.
+        (B, K, ...) as ``apply`` returns it. Sigmoid, or softmax for networks with ``has_softmax``, gives the
+        probabilities; a mean is limited to ``LEAST_PROBABILITY``.
     """
     members = members_of(network)
     if len(members) == 1:
         return apply(members[0])
+    if isinstance(members[0], LSNet):
+        return _maximum(apply, with_all_segmentors(members))
+    return _mean(apply, members, plain_channels)
+
+
+def _maximum(apply: Callable[[Any], Tensor], members: Sequence[LSNet]) -> Tensor:
+    first, *others = members
+    result = apply(first).float()
+    for member in others:
+        result = torch.maximum(result, apply(member).to(result))
+    return result
+
+
+def _mean(apply: Callable[[Any], Tensor], members: Sequence[Any], plain_channels: int) -> Tensor:
     softmax = getattr(members[0], "has_softmax", False)
     mean: Tensor | None = None
     for member in members:

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The key ``weights``: several networks averaged in probability, in every bundle."""
+"""The key ``weights``: the predictions of several networks are combined, in every bundle."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ pytestmark = [pytest.mark.usefixtures("process_as_before"), pytest.mark.slow]
 BUNDLES = {
     HIPPOCAMPUS: ("hippocampi", {}),
     SKIN: ("photographs", {"base_channels": 4, **SMALL_SKIN}),
-    PANCREAS: ("slices", {**SMALL_PANCREAS, "picture_window": [0, 255]}),
 }
 
 
-def write_members(folder, bundle, settings, trained=None, count=2):
-    """Folders of ``count`` networks with random weights, as trainings write them."""
+def write_members(folder, bundle, settings, trained=None, count=2, common="-"):
+    """Folders of ``count`` networks with random weights, as trainings write them; those of ``common`` are the same."""
     settings = {key: value for key, value in settings.items() if key != "cached_size"}
     network = make_workflow(bundle, "inference", **settings).parser.get_parsed_content("network_def")
     folders = []
     for number in range(count):
         torch.manual_seed(number)
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
+        for name, parameter in network.named_parameters():
+            if number == 0 or not name.startswith(common):
+                torch.nn.init.normal_(parameter, std=0.3)
         folders.append(folder / f"fold_{number}")
         folders[-1].mkdir()
         torch.save(network.state_dict(), folders[-1] / "model.pt")
@@ -92,6 +92,19 @@ def test_an_ensemble_is_the_mean_of_its_members_probabilities(bundle, request, t
         expected = np.where(regions.max(-1) >= 0.5, regions.argmax(-1) + 1, 0)
         clear = np.abs(np.sort(regions)[..., -1:] - 0.5).min(-1) > 1e-4
         assert np.array_equal(both[seg][clear], expected[clear])
+
+
+def test_an_ensemble_of_l_snets_has_the_rois_of_all(slices, tmp_path):
+    settings = {**SMALL_PANCREAS, "picture_window": [0, 255], "save_probabilities": True, "save_overlays": False}
+    weights = write_members(tmp_path, PANCREAS, settings, common="segmentor.")
+    alone = [infer(PANCREAS, slices, tmp_path / f"alone_{n}", [file], **settings) for n, file in enumerate(weights)]
+    both = infer(PANCREAS, slices, tmp_path / "both", weights, **settings)
+    names = [name for name in both if name.endswith("_probabilities.nii.gz")]
+    assert len(names) == 8
+    for name in names:
+        first, second = (of_member[name] for of_member in alone)
+        assert np.abs(first - second).max() > 0.01, "the localizers differ"
+        assert np.abs(both[name] - np.maximum(first, second)).max() < 1e-4
 
 
 def test_an_ensemble_of_one_network_twice_is_that_network(hippocampi, tmp_path):

@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""The mean of the probabilities of several networks."""
+"""The mean of the probabilities of several networks, and the RoIs of several L-SNets."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError
-from segan_monai.networks import NetworkEnsemble, network_of_weights
-from segan_monai.networks.ensemble import mean_of_members
+from segan_monai.networks import LSNet, NetworkEnsemble, RoIs, network_of_weights
+from segan_monai.networks.ensemble import combine_members
 
 
 class Constant(nn.Module):
@@ -55,7 +55,7 @@ def test_networks_with_softmax_are_averaged_over_classes():
 
 def test_the_last_channels_may_be_an_image():
     members = ensemble_of(Constant(0.0, 500.0), Constant(0.0, -100.0))
-    result = mean_of_members(lambda member: member(torch.zeros(1, 1, 1, 1)), members, plain_channels=1)
+    result = combine_members(lambda member: member(torch.zeros(1, 1, 1, 1)), members, plain_channels=1)
     assert result.flatten().tolist() == pytest.approx([0.0, 200.0])
 
 
@@ -102,3 +102,45 @@ def test_every_member_receives_the_state_of_a_single_network():
     other = NetworkEnsemble(nn.Conv2d(1, 1, 1), 2)
     other.load_state_dict(ensemble.state_dict())
     assert torch.equal(other.members[1].weight, single.weight)
+
+
+class Finds(nn.Module):
+    """Finds a box of 8x8 pixels around each keypoint, in every image."""
+
+    def __init__(self, *keypoints):
+        super().__init__()
+        self.keypoints = torch.tensor(keypoints, dtype=torch.float32).reshape(-1, 2)
+
+    def forward(self, x):
+        return x
+
+    def find_rois(self, found):
+        images, count = len(found), len(self.keypoints)
+        return RoIs(
+            torch.arange(images).repeat_interleave(count),
+            torch.zeros(images * count, dtype=torch.long),
+            self.keypoints.repeat(images, 1),
+            torch.full((images * count, 4), 4.0),
+            torch.ones(images * count),
+        )
+
+
+def test_a_roi_of_one_l_snet_is_segmented_by_all():
+    """At (8, 8), both find it; at (24, 8), the second alone; elsewhere none does."""
+    first, second = (
+        LSNet(Finds((8, 8)), Constant(3.0), 1, margin=0),
+        LSNet(Finds((8, 8), (24, 8)), Constant(-1.0), 1, margin=0),
+    )
+    found = ensemble_of(first, second).eval()(torch.zeros(2, 1, 16, 32)).sigmoid()
+    mean = (torch.tensor([3.0, -1.0]).sigmoid().mean()).item()
+    assert mean == pytest.approx(0.6107, abs=1e-4)
+    assert found[:, 0, 8, 8].tolist() == pytest.approx([mean, mean], abs=1e-4)
+    assert found[:, 0, 8, 24].tolist() == pytest.approx([mean, mean], abs=1e-4), "not half of it"
+    assert found[:, 0, 8, 16].max() < 1e-5
+    assert first.segmentor is not second.segmentor, "members keep their own"
+
+
+def test_l_snets_with_equal_weights_are_one_network():
+    one = LSNet(Finds((8, 8)), nn.Conv2d(1, 1, 3, padding=1), 1, margin=2).eval()
+    image = torch.rand(1, 1, 16, 32)
+    torch.testing.assert_close(NetworkEnsemble(one, 3).eval()(image), one(image), atol=1e-4, rtol=1e-4)

@@ -249,7 +249,7 @@ def test_boxes_of_a_test_are_shifted_by_a_tenth():
     "settings",
     [
         {"margin": 3.0},
-        {"margin": 3.0, "hard_crop": True},
+        {"margin": 3, "hard_crop": True},  # a whole number, as --roi_margin 3 gives
         {"localizer_size": (35, 48), "roi_size": (32, 40), "test_boxes": 2, "mirror_rois": True},
     ],
 )
