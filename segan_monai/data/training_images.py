@@ -5,17 +5,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from segan_monai.data.split_file import Case, cases_of_trained_content, read_split
+from segan_monai.data.split_file import cases_of_trained_content, read_split
 from segan_monai.errors import DataError
 from segan_monai.member_weights import split_of
 
 logger = logging.getLogger(__name__)
 
 
-def warn_of_training_images(cases: Sequence[Case], weights: Sequence[Path]) -> None:
+def warn_of_training_images(cases: Sequence[Mapping[str, Any]], weights: Sequence[Path]) -> None:
     """Warn of cases that weights were trained on, whatever their names: their label maps are too good.
 
     Weights without a ``split.json`` are taken as trained on none of them, as are those with a damaged one, of which
@@ -25,11 +26,12 @@ def warn_of_training_images(cases: Sequence[Case], weights: Sequence[Path]) -> N
         cases: those to segment.
         weights: file of the network, or one file per member of an ensemble.
     """
+    known = [dict(case) for case in cases]
     trained: set[str] = set()
     for file in map(split_of, weights):
         try:
             if file.is_file():
-                trained |= {case["case"] for case in cases_of_trained_content(cases, read_split(file))}
+                trained |= {case["case"] for case in cases_of_trained_content(known, read_split(file))}
         except DataError as error:
             logger.warning("the images that the network was trained on are unknown: %s", error)
     if trained:

@@ -27,10 +27,11 @@ class MeanSegmentor(nn.Module):
         self.segmentors = nn.ModuleList(segmentors)
 
     def forward(self, roi: Tensor) -> Tensor:
-        """Map RoIs to the logits of the mean probability; NaN where an output is NaN."""
+        """Map RoIs to the logits of the mean probability; NaN where an output is NaN or infinite."""
         total = torch.zeros([], device=roi.device)
         for segmentor in self.segmentors:
-            total = total + segmentor(roi).float().sigmoid()
+            logits = segmentor(roi).float()
+            total = total + logits.sigmoid() + (logits - logits)
         return torch.logit(total / len(self.segmentors), eps=self.least)
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from segan_monai.errors import ConfigError
+from segan_monai.finite import NonFiniteOutputError
 from segan_monai.networks import LSNet, NetworkEnsemble, RoIs, network_of_weights
 from segan_monai.networks.ensemble import combine_members
 
@@ -138,6 +139,13 @@ def test_a_roi_of_one_l_snet_is_segmented_by_all():
     assert found[:, 0, 8, 24].tolist() == pytest.approx([mean, mean], abs=1e-4), "not half of it"
     assert found[:, 0, 8, 16].max() < 1e-5
     assert first.segmentor is not second.segmentor, "members keep their own"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_segmentor_whose_output_is_not_finite_is_found(value):
+    members = [LSNet(Finds((8, 8)), Constant(logit), 1, margin=0) for logit in (3.0, value)]
+    with pytest.raises(NonFiniteOutputError, match="segmentation network"):
+        ensemble_of(*members).eval()(torch.zeros(1, 1, 16, 32))
 
 
 def test_l_snets_with_equal_weights_are_one_network():
