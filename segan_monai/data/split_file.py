@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from segan_monai.data.case_digest import case_digest
 from segan_monai.deferred import write_in_time
@@ -20,6 +20,7 @@ from segan_monai.processes import process_rank
 logger = logging.getLogger(__name__)
 
 Case = dict[str, Any]
+AnyCase = TypeVar("AnyCase", bound=Mapping[str, Any])
 PARTS = ("training", "validation")
 TRAINED_ON = ("training", "unlabeled")
 
@@ -186,17 +187,20 @@ def trained_cases(cases: Sequence[Case], record: Mapping[str, Any]) -> set[str]:
     return {case["case"] for part in TRAINED_ON for case in cases_of_part(cases, record, part)}
 
 
-def cases_of_trained_content(cases: Sequence[Case], record: Mapping[str, Any]) -> list[Case]:
-    """Return the cases whose files a split trained on, under any name; by name if the split has no digests.
+def cases_of_trained_content(cases: Sequence[AnyCase], *records: Mapping[str, Any]) -> list[AnyCase]:
+    """Return the cases whose files any of the splits trained on, under any name; by name if a split has no digests.
 
-    Unlike ``trained_cases``, it takes a case of the same name but another content as another case. It is for a split of
-    another data set.
+    Unlike ``trained_cases``, it takes a case of the same name but another content as another case. It is for splits of
+    another data set. Each case is digested once, and none if no split has digests.
     """
-    names = {name for part in TRAINED_ON for name in record[part]}
-    digests = {record["digests"][name] for name in names if name in record["digests"]}
-    if not digests:
-        return [case for case in cases if case["case"] in names]
-    return [case for case in cases if case_digest(case) in digests]
+    names: set[str] = set()
+    digests: set[str] = set()
+    for record in records:
+        trained = {name for part in TRAINED_ON for name in record[part]}
+        known = {record["digests"][name] for name in trained if name in record["digests"]}
+        digests |= known
+        names |= set() if known else trained
+    return [case for case in cases if case["case"] in names or (digests and case_digest(case) in digests)]
 
 
 def trained_patients(record: Mapping[str, Any]) -> set[str]:

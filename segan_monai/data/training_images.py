@@ -26,19 +26,19 @@ def warn_of_training_images(cases: Sequence[Mapping[str, Any]], weights: Sequenc
         cases: those to segment.
         weights: file of the network, or one file per member of an ensemble.
     """
-    known = [dict(case) for case in cases]
-    trained: set[str] = set()
+    splits = []
     for file in map(split_of, weights):
         try:
             if file.is_file():
-                trained |= {case["case"] for case in cases_of_trained_content(known, read_split(file))}
+                splits.append(read_split(file))
         except DataError as error:
             logger.warning("the images that the network was trained on are unknown: %s", error)
+    trained = cases_of_trained_content(cases, *splits)
     if trained:
         logger.warning(
             "%d of %d cases were trained on, such as %s: their label maps, and any Dice expected of them, are better "
             "than those of new images",
             len(trained),
             len(cases),
-            min(trained),
+            min(case["case"] for case in trained),
         )

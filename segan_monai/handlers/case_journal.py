@@ -57,7 +57,8 @@ class CaseJournal:
       not, that of an earlier run is removed with its ``report.html``.
     - ``volumes.csv`` has the columns ``case,region,ml``, one row per region of each finished case.
 
-    A warning tells how many cases the weights were trained on. At the end, the names of the files are printed.
+    A warning tells how many of the unfinished cases the weights were trained on. At the end, the names of the files are
+    printed.
 
     A case is finished if its last line says so, its result files exist, and weights, settings, image files and selected
     channels are unchanged. Files of an earlier run that a case no longer has are removed, all of them if it fails. A
@@ -111,7 +112,6 @@ class CaseJournal:
         cases = self.part.of(cases) if self.part else cases
         self.cases = [case["case"] for case in cases]
         if idist.get_rank() == 0:
-            warn_of_training_images(cases, self.weights)
             common = self._key_of_run()
             self.keys = {case["case"]: digest([common, *_inputs_of(case)]) for case in cases}
             self.earlier = self._read()
@@ -127,6 +127,8 @@ class CaseJournal:
                 len(cases),
                 len(left),
             )
+        if idist.get_rank() == 0:
+            warn_of_training_images(left, self.weights)  # reads the beginning of their files
         self.write_summary()
         return left[idist.get_rank() :: idist.get_world_size()]
 

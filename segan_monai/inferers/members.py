@@ -28,5 +28,5 @@ def infer_members(apply: Callable[[Any], Tensor], inputs: Tensor, network: Any, 
         output = apply(member)
         return output.as_tensor() if isinstance(output, MetaTensor) else output
 
-    mean = combine_members(plain, network, plain_channels)
-    return convert_to_dst_type(mean, inputs, dtype=mean.dtype, device=mean.device)[0]
+    combined = combine_members(plain, network, plain_channels)
+    return convert_to_dst_type(combined, inputs, dtype=combined.dtype, device=combined.device)[0]
