@@ -58,7 +58,7 @@ def model_card(bundle: Path, training: Path | None = None, evaluation: Path | No
         "Reference standard": _reference(about),
         "Partitions": _partitions(split),
         "Network": _network(about, model, run, _record(training, "run_before_resume_1.json") or run),
-        "Training": _training(run, split, _members(training, evaluated)),
+        "Training": _training(run, split, _ensemble(_members(training, evaluated), model)),
         "Evaluation": _evaluation(summary, evaluated, _record(evaluation, "calibration.json")),
         "Discussion": _discussion(about),
         "Other information": _other(about, bundle / "docs" / "data_license.txt"),
@@ -222,9 +222,17 @@ def _members(training: Path | None, evaluated: Fields) -> int:
     return sum(file.is_file() for file in weight_files(None, training)) if training is not None else 0
 
 
-def _training(run: Fields, split: Fields, members: int) -> Fields:
+def _ensemble(members: int, model: Fields) -> str | None:
+    """Return how the networks are combined, see ``combine_members``."""
+    if members < 2:
+        return "none: one network" if members else None
+    if model.get("network") == "LSNet":
+        return f"RoIs of {members} networks, each segmented by the mean of all, merged by their maximum"
+    return f"mean probability of {members} networks"
+
+
+def _training(run: Fields, split: Fields, ensemble: str | None) -> Fields:
     config = _config_of_training(run)
-    ensemble = f"mean probability of {members} networks" if members > 1 else "none: one network"
     plain = {
         name: config[name]
         for name in ("epochs", "batch_size", "learning_rate", "seed")
@@ -235,7 +243,7 @@ def _training(run: Fields, split: Fields, members: int) -> Fields:
         "command": f"`{run['command']}`" if run.get("command") and config else None,
         "hardware": run.get("hardware") if config else None,
         "selection of the final model": _selection(config, split),
-        "ensemble": ensemble if members else None,
+        "ensemble": ensemble,
     }
 
 

@@ -175,7 +175,7 @@ def _figure(rows: int, columns: int, width: float, height: float):
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    figure = Figure(figsize=(width * columns, height * rows))
     FigureCanvasSVG(figure)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -186,6 +186,7 @@ def _figure(rows: int, columns: int, width: float, height: float):
 def _svg(figure, label: str | None = None) -> str:
     if label:
         figure.supxlabel(label, fontsize=TITLE_SIZE)
+    figure.tight_layout(pad=0.4)  # once; a layout engine would draw the figure twice
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]

@@ -32,6 +32,7 @@ TITLES = {
     "prediction_surface_to_volume_per_mm": "surface/volume per mm",
 }
 EXTRA_TITLES = {"roi_iou": "RoI IoU"}  # for networks with RoIs
+SPLIT_SEED = {"split#seed", "split::seed"}  # keys of --set that keep the folds of one seed
 OF_TRAINING = {"box_iou": "box IoU"}  # the same, of the last epoch of training, over all regions
 
 
@@ -89,9 +90,10 @@ def format_markdown(plan: Plan, runs: Sequence[Mapping[str, Any]], failed: Mappi
     notes = [f"{table.title}. Published: {table.source}, on {table.data}."]
     if runs:
         regions = next(iter(runs[0]["regions"].values()))
+        seeded = "initialization" if SPLIT_SEED & plan.overrides.keys() else "split and initialization"
         notes.append(
             f"Ours: {plan.dataset_dir.name}, {_training_cases(by_row)} training cases, {regions['cases']} held out "
-            f"by subject, split and initialization by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
+            f"by subject, {seeded} by seed ({', '.join(map(str, seeds))}); bundle {table.bundle}"
             + "".join(f", {recorded_name(file)}" for file in plan.configs)
             + "".join(f", {key}={value}" for key, value in plan.overrides.items())
             + "."

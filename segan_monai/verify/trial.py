@@ -30,8 +30,10 @@ SMALL: dict[str, Any] = {
     "localizer_depth": 18,
     "segmentor_depth": 18,
     "max_rois": 2,
-    "plane_size": [64, 64],
-    "slice_size": [32, 32],
+    # Rows and columns differ, and planes are no multiple of slices: what is exchanged or rounded shows
+    "plane_size": [70, 96],
+    "slice_size": [32, 48],
+    "roi_size": [32, 40],
     "image_size": [32, 32],
     "cached_size": [60, 45],
     "patch_size": [16, 16, 16],

@@ -112,6 +112,16 @@ def test_the_networks_of_an_ensemble_are_counted(bundle, runs):
     assert "| ensemble | none: one network | 27 |" in model_card(bundle, training, evaluation)
 
 
+def test_the_networks_of_an_ensemble_of_lsnets_are_not_averaged(bundle, runs):
+    training, _ = runs
+    for fold in range(2):
+        (training / f"fold_{fold}").mkdir()
+        (training / f"fold_{fold}" / "model.pt").touch()
+        (training / f"fold_{fold}" / "model.json").write_text('{"network": "LSNet", "settings": {}}', encoding="utf-8")
+    ensemble = "RoIs of 2 networks, each segmented by the mean of all, merged by their maximum"
+    assert f"| ensemble | {ensemble} | 27 |" in model_card(bundle, training)
+
+
 def test_licences_are_those_of_the_bundle(bundle):
     assert f"| licence of the data | {BLANK} |" in model_card(bundle)
     (bundle / "docs").mkdir()

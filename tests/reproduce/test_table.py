@@ -140,11 +140,17 @@ def test_the_last_epoch_of_training_counts(tmp_path):
     assert "box_iou" not in read_training(tmp_path)
 
 
+@pytest.mark.parametrize("key", ["split#seed", "split::seed"])
+def test_markdown_says_that_all_seeds_have_the_same_folds(key):
+    text = format_markdown(replace(PLAN, overrides={key: 0}), RUNS)
+    assert f"4 held out by subject, initialization by seed (0, 2); bundle some_bundle, {key}=0." in text
+
+
 def test_markdown_says_how_to_read_it():
     text = format_markdown(PLAN, RUNS, {"Other": "it broke"})
     assert "Published: a paper, on its data." in text
     assert "Ours: Task04, 16 training cases, 4 held out by subject" in text
-    assert "initialization by seed (0, 2); bundle some_bundle, base_channels=4." in text
+    assert "by subject, split and initialization by seed (0, 2); bundle some_bundle, base_channels=4." in text
     assert "Dice of 0 (included in the means): U-Net 2." in text  # one in each of two regions
     assert "| Other |" in text
     assert "**Other failed**: it broke" in text
