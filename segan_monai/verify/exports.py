@@ -56,6 +56,7 @@ def check_runner(trial: Trial) -> str:
     except ConfigError as error:
         raise SkippedError(str(error)) from error
     _skip_without_onnx()
+    expect(bool(trial.inferred), "no label maps to compare with: the check infer has written none")
     import onnxruntime
 
     from segan_monai.export.run_onnx import make_label_map, predict, read_recipe
@@ -64,7 +65,6 @@ def check_runner(trial: Trial) -> str:
         str(trial.work_dir / "exports" / "model.onnx"), providers=["CPUExecutionProvider"]
     )
     voxels = rounded = 0
-    expect(bool(trial.inferred), "no label maps to compare with: the check infer has written none")
     for image_files, label_file in trial.inferred:
         expected = read_voxels(label_file)[0]
         found = np.asanyarray(make_label_map(network, image_files).dataobj)

@@ -29,7 +29,7 @@ def test_cases_are_those_of_the_inference(result, tmp_path):
 
 def test_run_onnx_needs_label_maps_to_compare_with(result, tmp_path):
     pytest.importorskip("onnxruntime")
-    (_, _, last) = result("train", "onnx", "run_onnx", work_dir=tmp_path / "work")
+    (_, last) = result("train", "run_onnx", work_dir=tmp_path / "work")
     assert last == ("FAILED", "no label maps to compare with: the check infer has written none")
 
 
