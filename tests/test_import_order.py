@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "label_bundle": {"check", "data", "quality", "trained"},
     "new_bundle": {"data", "label_bundle", "networks", "transforms"},
     "prepare": {"check", "data", "run", "transforms"},
-    "ensembles": {"data", "trained", "transforms"},
+    "ensembles": {"data", "metrics", "trained", "transforms"},
     "dicom": {"data", "pictures", "prepare", "transforms"},
     "reproduce": {"check", "data", "metrics", "quality", "run", "transforms"},
     "sweep": {"check", "report", "reproduce"},

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,11 @@ from segan_monai.data.split_file import TRAINED_ON
 from segan_monai.errors import ConfigError, DataError
 from segan_monai.json_files import read_json_object
 from segan_monai.member_weights import given_weights, split_of, weight_files
+from segan_monai.metrics.summary import listed, read_metrics
 from segan_monai.trained import read_initial_settings
 from segan_monai.transforms import region_file_name
+
+logger = logging.getLogger(__name__)
 
 WHOLE = "_probabilities.nii.gz"
 _MARKS = ("$", "@", "%")  # of expressions, references and macros
@@ -74,6 +78,9 @@ class Predictions:
 def read_predictions(folder: Path) -> Predictions:
     """Find the probability maps in the output folder of ``segan-monai predict`` or ``evaluate``.
 
+    Maps of cases that the last run in the folder did not finish are omitted, with a warning: they may be of other
+    weights.
+
     Raises:
         DataError: The folder is none of them, has no probability maps, or lacks the map of a region of a case.
     """
@@ -91,9 +98,25 @@ def read_predictions(folder: Path) -> Predictions:
         files[case] = [folder / f"{case}{ending}" for ending in endings]
         if missing := [file for file in files[case] if not file.is_file()]:
             raise DataError(f"{missing[0]} does not exist, but {file.name} does. {_AGAIN}")
+    cases = _cases_of_last_run(folder)
+    if cases is not None and (left := sorted(files.keys() - cases)):
+        logger.warning(
+            "%s: omitted the probability maps of %s, which the last run there did not finish. To use them, run "
+            "segan-monai predict on all cases at once.", folder, listed(left),
+        )  # fmt: skip
+        files = {case: of_case for case, of_case in files.items() if case in cases}
     if not files:
         raise DataError(f"{folder} has no probability maps. {_AGAIN}")
     return Predictions(folder, regions, files, _trained_on(_weights_of(folder)), None if _has_softmax(config) else 0.5)
+
+
+def _cases_of_last_run(folder: Path) -> set[str] | None:
+    """Return the cases that the last inference or evaluation in a folder finished; None if it does not say so."""
+    journal = folder / "inference.json"
+    if journal.is_file():
+        cases = read_json_object(journal).get("cases")
+        return None if cases is None else {case for case, found in cases.items() if found["status"] == "finished"}
+    return set(read_metrics(folder)["case"]) if (folder / "metrics.csv").is_file() else None
 
 
 def label_threshold(members: Sequence[Predictions]) -> float | None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from segan_monai.ensembles import Predictions, regions_of_run
 from segan_monai.ensembles.average import mean_of_case
 from segan_monai.errors import DataError
 from segan_monai.folds.runs import FoldRun
+from segan_monai.metrics.summary import read_metrics
 from segan_monai.reproduce import Plan
 from segan_monai.reproduce.labels import load_cases
 from segan_monai.reproduce.plan import config_files_of
@@ -59,7 +59,7 @@ def labelled_cases(plan: Plan, run: FoldRun) -> Iterator[tuple[dict[str, Any], d
 
 def scored_cases(run: FoldRun) -> set[str]:
     """Return the names of the cases in the evaluation of a run."""
-    return set(pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})["case"])
+    return set(read_metrics(run.evaluation)["case"])
 
 
 def mean_map(members: Sequence[Predictions], case: str, shape: Sequence[int]) -> np.ndarray:

@@ -14,7 +14,7 @@ from segan_monai.data import read_split
 from segan_monai.errors import DataError
 from segan_monai.folds.runs import FoldRun
 from segan_monai.json_files import read_json_object
-from segan_monai.metrics.summary import listed
+from segan_monai.metrics.summary import listed, read_metrics
 from segan_monai.reproduce.results import REPEAT
 
 OF_RUN = ["row", "seed", "fold"]
@@ -35,7 +35,7 @@ def out_of_fold_scores(runs: Iterable[FoldRun]) -> pd.DataFrame:
     """
     parts = []
     for run in runs:
-        table = pd.read_csv(run.evaluation / "metrics.csv", dtype={"case": str})
+        table = read_metrics(run.evaluation)
         patients: dict[str, str] = {}
         for member in run.members or (run,):
             split = read_split(member.training / "split.json", REPEAT)

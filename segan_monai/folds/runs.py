@@ -8,10 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from segan_monai.errors import DataError
 from segan_monai.json_files import read_json_object
+from segan_monai.metrics.summary import read_metrics
 from segan_monai.reproduce import Plan
 from segan_monai.reproduce.results import REPEAT, is_evaluated
 from segan_monai.reproduce.runs import evaluate_row, train_row
@@ -101,7 +100,7 @@ def skipped_steps(plan: Plan, ensembles: bool, region_rules: bool) -> list[str]:
 
 
 def _lacks_maps(evaluation: Path) -> bool:
-    cases = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})["case"].unique()
+    cases = read_metrics(evaluation)["case"].unique()
     return not all(map_file(evaluation, case).is_file() for case in cases)
 
 

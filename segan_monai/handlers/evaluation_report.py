@@ -46,7 +46,7 @@ class EvaluationReport:
     and ``engine.state.output`` a list of dictionaries with
 
     - ``pred``: integer ``MetaTensor`` of the same shape and affine, the predicted label map after postprocessing
-      (``Invertd``, regions merged into one label map).
+      (``Invertd``, regions merged into one label map). It receives ``dice``, by labelled region.
 
     At the end, the rows of all processes are gathered, and rank 0 writes ``metrics.csv`` and ``summary.json`` and logs
     the table. Cases that a ``CaseEvaluator`` could not read or segment are in no mean; ``summary.json`` lists them with
@@ -118,6 +118,7 @@ class EvaluationReport:
                 self.ignore_label,
                 batch.get("labelled_regions"),
             )
+            output["dice"] = {row["region"]: row["dice"] for row in self.rows[case]}
 
     def write(self, engine: Engine) -> None:
         """Write the files and log the table."""

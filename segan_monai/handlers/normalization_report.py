@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import ignite.distributed as idist
-import pandas as pd
 import torch
 from ignite.engine import Engine, Events
 
 from segan_monai.json_files import read_json_object, write_json
 from segan_monai.metrics.image_change import structural_similarity, total_variation
 from segan_monai.metrics.jensen_shannon import IntensityHistograms
-from segan_monai.metrics.summary import dice_of_domains
+from segan_monai.metrics.summary import dice_of_domains, read_metrics
 from segan_monai.processes import gather_objects
 
 logger = logging.getLogger(__name__)
@@ -109,7 +108,7 @@ class NormalizationReport:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         write_json(self.output_dir / "normalization.json", record, allow_nan=False)
         if (summary := self.output_dir / "summary.json").is_file():
-            metrics = pd.read_csv(self.output_dir / "metrics.csv", dtype={"case": str})
+            metrics = read_metrics(self.output_dir)
             dice = dice_of_domains(metrics, {case: change["domain"] for case, change in changes.items()})
             of_domains = {"normalization": record["change"], "dice_of_domains": dice}
             write_json(summary, {**read_json_object(summary), **of_domains}, allow_nan=False)

@@ -84,6 +84,7 @@ class RoIReport:
         self.regions = regions
         self.compare = compare
         self.ignore_label = ignore_label
+        self.has_rois = False
         self.ious: dict[str, list[float]] = {}
         self.false_positives: dict[str, int] = {}
 
@@ -95,6 +96,7 @@ class RoIReport:
 
     def start(self, engine: Engine) -> None:
         """Clear the results of an earlier run."""
+        self.has_rois = False
         self.ious = {name: [] for name in self.regions}
         self.false_positives = dict.fromkeys(self.regions, 0)
 
@@ -102,6 +104,7 @@ class RoIReport:
         """Write the RoIs of each case in an iteration, and add the file to ``saved_files`` of the output."""
         if self.inferer.found is None:
             return
+        self.has_rois = True
         self.output_dir.mkdir(parents=True, exist_ok=True)
         found, outputs = self.inferer.found.numpy(), engine.state.output
         for number, batch in enumerate(cast(list, engine.state.batch)):
@@ -127,20 +130,21 @@ class RoIReport:
     def write(self, engine: Engine) -> None:
         """Add the mean IoU over all processes to the summary, on rank 0."""
         file = self.output_dir / "summary.json"
-        if not self.compare or self.inferer.found is None:
+        if not self.compare:
             return
-        parts = gather_objects((self.ious, self.false_positives))
-        if idist.get_rank() > 0 or not file.is_file():
+        # of all processes, whatever their last case was; a process without cases has not started
+        parts = gather_objects((self.has_rois, self.ious, self.false_positives))
+        if idist.get_rank() > 0 or not any(has_rois for has_rois, *_ in parts) or not file.is_file():
             return
         summary = json.loads(file.read_text(encoding="utf-8"))
         for name in self.regions:
-            ious = [iou for of_process, _ in parts for iou in of_process[name]]
+            ious = [iou for _, of_process, _ in parts for iou in of_process.get(name, ())]
             if not ious:  # no slice contains the region
                 continue
             summary["regions"][name]["roi_iou"] = {
                 "mean": math.fsum(ious) / len(ious),
                 "slices": len(ious),
-                "false_positive_slices": sum(of_process[name] for _, of_process in parts),
+                "false_positive_slices": sum(of_process.get(name, 0) for *_, of_process in parts),
             }
         write_summary(file, summary)
 

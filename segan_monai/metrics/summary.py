@@ -166,6 +166,13 @@ def write_evaluation(
     write_summary(output_dir / "summary.json", summary)
 
 
+def read_metrics(folder: Path) -> pd.DataFrame:
+    """Return ``metrics.csv`` of an evaluation: names as text, even "NA" and "1"; unknown values as NaN."""
+    file, names = folder / "metrics.csv", ["case", "region"]
+    values = {name: ["", "nan"] for name in pd.read_csv(file, nrows=0) if name not in names}
+    return pd.read_csv(file, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=values)
+
+
 def remove_evaluation(folder: Path) -> None:
     """Remove the results of an earlier evaluation, and the report that shows them, where a new one has none."""
     for name in ("metrics.csv", "summary.json", "report.html"):

@@ -19,7 +19,6 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 from numpy.typing import NDArray
 
-from segan_monai.metrics.overlap import overlap_metrics
 from segan_monai.processes import gather_objects
 from segan_monai.report.previews import CasePreview, save_previews
 
@@ -104,8 +103,8 @@ class OverlayPicture:
       are solid, those of the prediction dashed.
     - At most 24 cases are held in memory. With more cases, the median is the nearest case in memory.
 
-    Requires the batch and output of ``EvaluationReport``, and ``image`` (C, H, W, D) in the batch. The image has the
-    label map's field of view, with planes of any size.
+    Attach it after ``EvaluationReport``, whose Dice it shows. Requires its batch and output, and ``image`` (C, H, W, D)
+    in the batch. The image has the label map's field of view, with planes of any size.
 
     Args:
         file: output file.
@@ -146,6 +145,8 @@ class OverlayPicture:
         """Collect slices of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for number, (batch, output) in enumerate(zip(batches, outputs, strict=True)):
+            if not output["dice"]:  # labelled for none of the regions
+                continue
             image = to_ras(batch.get(self.image_key, output.get(self.image_key)))[0]
             (reference,), spacing = to_ras(batch["label"])
             (prediction,) = to_ras(output["pred"])[0]
@@ -163,11 +164,10 @@ class OverlayPicture:
                 [np.tile(scale, 2) * box - np.tile(offset, 2) - 0.5 for box in self.boxes(number, one)]
                 for one in slices
             ]
-            dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
             self.keep(
                 ShownCase(
                     batch["case"],
-                    dice,
+                    dice_of(output),
                     planes[:, shown[0], shown[1]].copy(),
                     [mask[..., slices][shown].copy() for mask in truth],
                     [mask[..., slices][shown].copy() for mask in found],
@@ -237,6 +237,11 @@ class OverlayPicture:
     def draw_case(self, axes: NDArray[Any], name: str, shown: ShownCase) -> None:
         """Draw one case with one panel per modality."""
         draw_slice(axes, f"{name}: {shown.case}", shown, self.modalities, self.colours)
+
+
+def dice_of(output: Mapping[str, Any]) -> float:
+    """Return the mean Dice of a case over the regions that it is labelled for."""
+    return float(np.mean(list(output["dice"].values())))
 
 
 def black_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, NDArray[Any]]:

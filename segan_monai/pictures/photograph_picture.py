@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from ignite.engine import Engine
 from numpy.typing import NDArray
 
-from segan_monai.metrics.overlap import overlap_metrics
-from segan_monai.pictures.overlay_picture import OverlayPicture, ShownCase, outline
+from segan_monai.pictures.overlay_picture import OverlayPicture, ShownCase, dice_of, outline
 from segan_monai.report.previews import CasePreview
 from segan_monai.transforms.load_photograph import read_photograph
 
@@ -50,15 +49,15 @@ class PhotographPicture(OverlayPicture):
         """Collect a small copy of each case of an iteration."""
         batches, outputs = cast(list, engine.state.batch), cast(list, engine.state.output)
         for batch, output in zip(batches, outputs, strict=True):
+            if not output["dice"]:
+                continue
             own_size = batch["label"].shape[1:]
             factor = min(LONGEST_SIDE / max(own_size), 1)
             size = [max(round(length * factor), 1) for length in own_size]
             pixels, _ = read_photograph(Path(batch["image"].meta["source_files"]), size)
-            truth, small_truth = _masks(batch["label"], self.regions, size)
-            found, small_found = _masks(output["pred"], self.prediction_regions, size)
-            dice = float(np.mean([overlap_metrics(p, t)["dice"] for p, t in zip(found, truth, strict=True)]))
-            truth, found = ([mask[..., None] for mask in masks] for masks in (small_truth, small_found))
-            self.keep(ShownCase(batch["case"], dice, pixels, truth, found, 1.0))
+            truth = _small_masks(batch["label"], self.regions, size)
+            found = _small_masks(output["pred"], self.prediction_regions, size)
+            self.keep(ShownCase(batch["case"], dice_of(output), pixels, truth, found, 1.0))
 
     def preview(self, shown: ShownCase) -> CasePreview:
         """Convert a photograph to display orientation."""
@@ -80,11 +79,10 @@ def draw_photograph(axis: Any, title: str, shown: ShownCase, colours: Sequence[s
     axis.set_title(f"{title}, Dice {shown.dice:.2f}", color="white", fontsize=8)
 
 
-def _masks(
+def _small_masks(
     label_map: torch.Tensor, regions: Mapping[str, Sequence[int]], size: Sequence[int]
-) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Return the masks of the regions at full size and at the size of the figure."""
+) -> list[NDArray[Any]]:
+    """Return the masks (X, Y, 1) of the regions at the size of the figure."""
     full = label_map.as_tensor() if hasattr(label_map, "as_tensor") else label_map
     small = F.interpolate(full[None].float(), tuple(size), mode="nearest-exact")[0, 0].cpu().numpy()
-    own = full[0].cpu().numpy()
-    return [np.isin(own, list(v)) for v in regions.values()], [np.isin(small, list(v)) for v in regions.values()]
+    return [np.isin(small, list(values))[..., None] for values in regions.values()]

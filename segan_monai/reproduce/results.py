@@ -13,6 +13,7 @@ import pandas as pd
 from segan_monai.data import read_split
 from segan_monai.data.split_file import counts_of_parts
 from segan_monai.json_files import read_json_object
+from segan_monai.metrics.summary import read_metrics
 from segan_monai.reproduce.domains import read_accuracy, read_domains
 
 REPEAT = "Delete its folder: the same command then runs it again."
@@ -63,7 +64,7 @@ def read_evaluation(training: Path, evaluation: Path, domains: Collection[str] |
     trained_on = counts_of_parts(split, domains)
     summary = read_json_object(evaluation / "summary.json", REPEAT)
     cost = {key: summary[key] for key in ("gflop_per_slice",) if key in summary}
-    metrics = pd.read_csv(evaluation / "metrics.csv", dtype={"case": str})
+    metrics = read_metrics(evaluation)
     return {
         "training_cases": trained_on["training"],
         "unlabeled_cases": trained_on["unlabeled"],

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from segan_monai.errors import ConfigError
 from segan_monai.trained.compare import contradictions
-from segan_monai.trained.record import ADJUSTABLE
-from segan_monai.trained.settings_file import read_trained_settings, settings_file
+from segan_monai.trained.record import ADJUSTABLE, ONLY_ON
+from segan_monai.trained.settings_file import RULES, read_trained_settings, settings_file
 
 
 def require_same_settings(
@@ -26,9 +27,9 @@ def require_same_settings(
     Raises:
         ConfigError: The settings of two members differ, or ``model.json`` is damaged.
     """
-    first = read_trained_settings(files[0])
+    first = _with_defaults(read_trained_settings(files[0]))
     for file in files[1:]:
-        other = read_trained_settings(file)
+        other = _with_defaults(read_trained_settings(file))
         for key, (one, two) in contradictions(first, other, [key for key in ADJUSTABLE if key in given]).items():
             advice = (
                 remedy.format(key=key)
@@ -36,3 +37,8 @@ def require_same_settings(
                 else "Members of one run need the same settings; segan-monai ensemble averages members with other ones."
             )
             raise ConfigError(f"{key} is {one} for {files[0]}, but {two} for {file} ({settings_file(file)}). {advice}")
+
+
+def _with_defaults(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Add what a record omits where it is not used; nothing to weights without a record."""
+    return {RULES: None, **dict.fromkeys(ONLY_ON, False), **settings} if settings else {}

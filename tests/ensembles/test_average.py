@@ -160,6 +160,20 @@ def test_folders_that_cannot_be_members_are_named(folders, tmp_path):
         average_predictions(folders, folders[0])
 
 
+def test_maps_that_the_last_run_did_not_make_are_omitted(folders, tmp_path, caplog):
+    """They may be of other weights, whose training cases nobody knows."""
+    cases = {"c1": {"status": "finished"}, "c3": {"status": "finished"}}
+    (folders[0] / "inference.json").write_text(json.dumps({"weights": [], "cases": cases}), encoding="utf-8")
+    (folders[1] / "metrics.csv").write_text("case,region,dice\nc1,anterior,0.5\n", encoding="utf-8")
+    for folder in folders:
+        assert list(read_predictions(folder).files) == ["c1"]
+        assert f"{folder}: omitted the probability maps of c2, which the last run there did not finish" in caplog.text
+    cases["c1"]["status"] = "failed"
+    (folders[0] / "inference.json").write_text(json.dumps({"weights": [], "cases": cases}), encoding="utf-8")
+    with pytest.raises(DataError, match="has no probability maps"):
+        read_predictions(folders[0])
+
+
 def test_a_case_without_maps_is_named(folders):
     with pytest.raises(DataError, match=r"/a has no probability maps of case c3\. Run segan-monai predict again"):
         read_predictions(folders[0]).maps("c3")

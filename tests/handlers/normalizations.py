@@ -28,7 +28,7 @@ def make_case(name, domain):
 
 
 def run(handler):
-    cases = [make_case("1", "a"), make_case("2", "b"), make_case("3", "a")]
+    cases = [make_case("1", "a"), make_case("2", "b"), make_case("NA", "a")]
 
     def process(engine, case):
         engine.state.batch, output = [case[0]], [case[1]]

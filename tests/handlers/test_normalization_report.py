@@ -14,12 +14,12 @@ from tests.handlers.normalizations import REGIONS, run
 
 def test_change_of_each_case_and_domain(tmp_path, caplog):
     (tmp_path / "summary.json").write_text('{"cases": 3}', encoding="utf-8")
-    rows = ["case,region,dice", *(f"{case},tissue,{dice}" for case, dice in ((1, 0.5), (2, 0.1), (3, 0.3)))]
+    rows = ["case,region,dice", *(f"{case},tissue,{dice}" for case, dice in ((1, 0.5), (2, 0.1), ("NA", 0.3)))]
     (tmp_path / "metrics.csv").write_text("\n".join(rows), encoding="utf-8")
     with caplog.at_level("INFO"):
         run(NormalizationReport(tmp_path, REGIONS, ["a", "b"]))
     found = json.loads((tmp_path / "normalization.json").read_text(encoding="utf-8"))
-    assert list(found["cases"]) == ["1", "2", "3"]
+    assert list(found["cases"]) == ["1", "2", "NA"]
     assert found["cases"]["1"]["ssim_to_input"] == pytest.approx(1, abs=1e-5), "domain a is normalized already"
     assert found["cases"]["2"]["domain"] == "b"
     assert found["change"]["b"]["ssim_to_input"] < 0.2, "inverted"

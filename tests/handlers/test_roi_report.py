@@ -20,6 +20,7 @@ from segan_monai.handlers.roi_report import boxes_iou
 from segan_monai.inferers import RoISliceInferer
 from segan_monai.transforms import ResizeSlicesd
 from tests.networks.known_lsnet import known
+from tests.torchrun import torchrun_in_forks
 
 
 def test_iou_by_hand():
@@ -52,6 +53,8 @@ def test_boxes_lie_on_the_objects_of_the_file(axes, tmp_path, oblique):
     report.start(engine)
     report.collect(engine)
     assert state.output == [{"saved_files": [str(tmp_path / "b_rois.json")]}]
+    inferer.found, failed = None, SimpleNamespace(state=SimpleNamespace(batch=[], output=[]))
+    report.collect(failed)  # the last case could not be segmented
     report.write(engine)
     content = json.loads((tmp_path / "b_rois.json").read_text(encoding="utf-8"))
     where = np.argwhere(label[0].numpy() == 1)
@@ -85,6 +88,30 @@ def test_boxes_are_compared_in_known_slices_and_labelled_regions_only(tmp_path):
     report._compare(rois, label, 2, ["organ"])
     assert report.ious == {"organ": [1.0], "lesion": []}
     assert report.false_positives == {"organ": 1, "lesion": 0}
+
+
+@pytest.mark.slow
+def test_a_process_without_cases_waits_for_the_others(tmp_path):
+    (tmp_path / "summary.json").write_text('{"regions": {"organ": {}}}', encoding="utf-8")
+    script = tmp_path / "report.py"
+    script.write_text(
+        "import os, pathlib\n"
+        "from segan_monai.handlers import RoIReport\n"
+        "from segan_monai.inferers import RoISliceInferer\n"
+        "from segan_monai.processes import gather_objects, meet_processes\n"
+        "meet_processes()\n"
+        "report = RoIReport(pathlib.Path(__file__).parent, RoISliceInferer(), {'organ': [1]}, compare=True)\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    report.start(None)\n"
+        "    report.has_rois, report.ious, report.false_positives = True, {'organ': [0.5]}, {'organ': 2}\n"
+        "report.write(None)\n"
+        "assert gather_objects(os.environ['RANK']) == ['0', '1'], 'the next exchange is not disturbed'\n",
+        encoding="utf-8",
+    )
+    run = torchrun_in_forks(script)
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "summary.json").read_text(encoding="utf-8"))["regions"]["organ"]["roi_iou"]
+    assert found == {"mean": 0.5, "slices": 1, "false_positive_slices": 2}
 
 
 def test_operations_are_counted(tmp_path):

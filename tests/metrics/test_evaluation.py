@@ -24,6 +24,7 @@ from segan_monai.metrics import (
     summarize,
     write_evaluation,
 )
+from segan_monai.metrics.summary import read_metrics
 
 REGIONS = {"WT": [1, 2, 4], "TC": [1, 4], "ET": [4]}
 MEASURES = "case,region,dice,iou,precision,sensitivity,hd95_mm,assd_mm,reference_ml,prediction_ml"
@@ -338,6 +339,14 @@ def test_summary_counts_empties_and_failures(tmp_path):
             for name in ("hd95_mm", "assd_mm")
         },
     }
+
+
+def test_metrics_come_back_with_names_as_text(tmp_path):
+    write_evaluation(table_of(("NA", 1, 0, 0, 0), ("01", 0, math.inf, 2, 0), ("c", 0.5, math.nan, 2, 2)), tmp_path)
+    table = read_metrics(tmp_path)
+    assert table["case"].tolist() == ["NA", "01", "c"]
+    assert table["dice"].tolist() == [1, 0, 0.5]
+    assert table["hd95_mm"].tolist() == [0, math.inf, pytest.approx(math.nan, nan_ok=True)]
 
 
 def test_summary_of_one_case_and_of_infinite_distances_only():

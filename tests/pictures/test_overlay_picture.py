@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from matplotlib.image import imread
 from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 
-from segan_monai.handlers import OverlayPicture
+from segan_monai.handlers import EvaluationReport, OverlayPicture
 from segan_monai.pictures.overlay_picture import MOST_CASES, ShownCase, chosen_cases, chosen_slices, to_ras
 from segan_monai.report import load_previews
 
@@ -43,6 +45,7 @@ def run(file, cases):
         torch.nn.Identity(),
         prepare_batch=lambda batch, *args, **kwargs: (batch["prediction"], batch["label"]),
     )
+    EvaluationReport(file.parent, {"lesion": [1]}, {"lesion": [2]}, ignore_label=255).attach(engine)
     handler.attach(engine)
     engine.run()
     return handler
@@ -58,6 +61,21 @@ def test_the_slice_with_most_reference_is_kept_and_cropped(tmp_path):
         4,
     )  # slices 1 to 4; rows 1 to 38, columns 4 to 33: the content and a margin of 4
     assert kept.reference[0].sum() == kept.prediction[0].sum() == 100
+
+
+def test_unknown_voxels_and_unlabelled_regions_do_not_count(tmp_path):
+    unknown, unlabelled, partly = (case(name, 20) for name in ("unknown", "unlabelled", "partly"))
+    unknown["label"][:, 20:30, 10:20, 3] = 255  # where the prediction exceeds the reference
+    unlabelled["labelled_regions"], partly["labelled_regions"] = [], ["lesion"]
+    regions = {"lesion": [1], "oedema": [2]}
+    report = EvaluationReport(tmp_path, regions, {"lesion": [2], "oedema": [1]}, ignore_label=255)
+    picture = OverlayPicture(tmp_path / "overlay.png", regions, {"lesion": [2], "oedema": [1]}, ["T1", "FLAIR"])
+    for one in (unknown, unlabelled, partly):
+        engine = SimpleNamespace(state=SimpleNamespace(batch=[one], output=[{"pred": one["prediction"]}]))
+        report.collect(engine)
+        picture.collect(engine)
+    # of 100 and 200 voxels, 100 in common; no oedema in either
+    assert [(kept.case, kept.dice) for kept in picture.slices] == [("unknown", 1.0), ("partly", pytest.approx(2 / 3))]
 
 
 @pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 2), (5, 3)])

@@ -10,7 +10,7 @@ from monai.data import DataLoader, MetaTensor
 from monai.engines import SupervisedEvaluator
 from PIL import Image
 
-from segan_monai.handlers import PhotographPicture
+from segan_monai.handlers import EvaluationReport, PhotographPicture
 from segan_monai.transforms import LoadPhotographd
 
 SKIN = (230, 180, 160)
@@ -28,7 +28,7 @@ def case(tmp_path):
     prediction[:, 400:600, 100:300] = 1
     files = {"case": "a", "image": str(tmp_path / "a.jpg"), "label": str(tmp_path / "a.png")}
     loaded = LoadPhotographd(size=(32, 32), resize_masks=False)(files)
-    return {**loaded, "prediction": MetaTensor(prediction)}
+    return {**loaded, "prediction": MetaTensor(prediction, affine=loaded["label"].affine)}
 
 
 def test_outlines_are_where_the_lesion_is(case, tmp_path):
@@ -39,6 +39,7 @@ def test_outlines_are_where_the_lesion_is(case, tmp_path):
         torch.nn.Identity(),
         prepare_batch=lambda batch, *args, **kwargs: (batch["prediction"], batch["label"]),
     )
+    EvaluationReport(tmp_path, {"lesion": [255]}, {"lesion": [1]}).attach(engine)
     handler.attach(engine)
     engine.run()
     (kept,) = handler.slices

@@ -26,7 +26,9 @@ def test_boxes_and_small_images_are_scaled_to_the_label_map(tmp_path):
         inferer, file=tmp_path / "p.png", regions={"a": [1]}, prediction_regions={"a": [1]}, modalities=["CT"]
     )
     batch = [{"case": "x", "image": MetaTensor(small), "label": MetaTensor(label)}]
-    picture.collect(SimpleNamespace(state=SimpleNamespace(batch=batch, output=[{"pred": MetaTensor(label)}])))
+    picture.collect(
+        SimpleNamespace(state=SimpleNamespace(batch=batch, output=[{"pred": MetaTensor(label), "dice": {"a": 1.0}}]))
+    )
     (shown,) = picture.slices
     assert shown.image.shape == (1, 64, 96, 3)
     (box,) = shown.boxes[shown.middle]

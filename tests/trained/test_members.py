@@ -37,3 +37,16 @@ def test_post_processing_may_be_set_for_all(tmp_path):
     with pytest.raises(ConfigError, match=r"region_rules is None for .*Set --region_rules for the whole ensemble"):
         require_same_settings(files, {})
     require_same_settings(files, {"region_rules"})
+
+
+@pytest.mark.parametrize(("key", "value"), [("region_rules", {"a": {"threshold": 0.4}}), ("pad_small_images", True)])
+def test_what_one_member_alone_records_is_a_difference(key, value, tmp_path):
+    """Rules are recorded where they were learnt, so the order of the members would decide whether they are applied."""
+    for settings in (
+        ({"neighbours": 1}, {"neighbours": 1, key: value}),
+        ({"neighbours": 1, key: value}, {"neighbours": 1}),
+    ):
+        files = write(tmp_path, *settings)
+        with pytest.raises(ConfigError, match=rf"{key} is .*Set --{key} for the whole ensemble"):
+            require_same_settings(files, {})
+        require_same_settings(files, {key})
