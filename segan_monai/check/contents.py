@@ -18,6 +18,7 @@ from monai.data import MetaTensor
 from tqdm import tqdm
 
 from segan_monai.check.cases import Case, files_of
+from segan_monai.data.case_digest import image_files
 from segan_monai.errors import user_error_in
 from segan_monai.files import append_line
 from segan_monai.json_files import read_json_lines
@@ -118,7 +119,8 @@ def _digest(pixels: np.ndarray) -> str:
 
 
 def _key(case: Case, loader: CaseLoader, settings: str) -> str:
-    files = [file for key in loader.keys if case.get(key) for file in files_of(case[key])]
+    listed = [Path(file) for key in loader.keys if case.get(key) for file in files_of(case[key])]
+    files = [str(part) for file in listed for part in (image_files(file) if file.exists() else [file])]
     marks = [(file, mark.st_size, mark.st_mtime_ns) if (mark := _stat(file)) else (file,) for file in files]
     text = json.dumps([settings, case["case"], case.get("channels"), marks], default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import monai
@@ -174,24 +174,30 @@ def _describe(value: Any, above: tuple[int, ...]) -> Any:
     if isinstance(value, MethodType):
         return [value.__func__.__qualname__, inside(value.__self__)]
     if isinstance(value, FunctionType):
-        code, cells = value.__code__, [cell.cell_contents for cell in value.__closure__ or ()]
-        constants = [constant for constant in code.co_consts if not inspect.iscode(constant)]
-        parts = [code.co_code.hex(), code.co_names, constants, value.__defaults__, value.__kwdefaults__, cells]
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        parts = [_of_code(value.__code__), value.__defaults__, value.__kwdefaults__, cells]
         return [f"{value.__module__}.{value.__qualname__}", _source(value.__module__), *map(inside, parts)]
     if isinstance(value, type | BuiltinFunctionType):
         return f"{value.__module__}.{value.__qualname__}"
     kind = f"{type(value).__module__}.{type(value).__qualname__}"
     if not hasattr(value, "__dict__"):
         return [kind, _ADDRESS.sub("", repr(value))]
-    # a transform that has been used holds thread-local state
-    settings = {name: item for name, item in vars(value).items() if not isinstance(item, threading.local)}
+    # a transform that has been used holds thread-local state, and the cases that it has warned of
+    kept = {name: item for name, item in vars(value).items() if name != "warned"}
+    settings = {name: item for name, item in kept.items() if not isinstance(item, threading.local)}
     return [kind, _source(type(value).__module__), inside(settings)]
 
 
+def _of_code(code: CodeType) -> list[Any]:
+    """Return what a function computes, with the functions within it."""
+    constants = [_of_code(constant) if inspect.iscode(constant) else constant for constant in code.co_consts]
+    return [code.co_code.hex(), code.co_names, constants]
+
+
 @functools.cache
-def _source(module: str) -> str | None:
-    """Return a hash of a module's file; None for a library, which is identified by its version."""
-    if module.split(".")[0] in _LIBRARIES:
+def _source(module: str | None) -> str | None:
+    """Return a hash of a module's file; None for a library, which has a version, and for a function of a config."""
+    if module is None or module.split(".")[0] in _LIBRARIES:
         return None
     with suppress(TypeError, OSError, KeyError):
         return hashlib.sha256(Path(inspect.getfile(sys.modules[module])).read_bytes()).hexdigest()[:16]

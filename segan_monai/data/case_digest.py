@@ -78,6 +78,8 @@ def _files(path: Path) -> list[Path]:
     if path.suffix.lower() in (".mhd", ".nhdr"):
         with path.open("rb") as stream:
             named = _DATA_FILE.search(stream.read(_BLOCK))
+        if named and (named[1].split()[:1] == [b"LIST"] or b"%" in named[1]):
+            raise ValueError(f"{path} has one file per slice")
         data = path.parent / os.fsdecode(named[1].strip()) if named else path
         return [data if data.is_file() else path]
     return [path]

@@ -230,14 +230,16 @@ def on_grid_of(reference: SeriesVolume, moving: SeriesVolume) -> np.ndarray:
     if values.shape == shape and corner_distance(shape, target, affine)[0] <= GRID_TOLERANCE_VOXELS:
         return values
     matrix = np.linalg.inv(affine) @ target
-    inside = affine_transform(np.ones(values.shape, np.float32), matrix, output_shape=shape, order=0)
+    # Voxels end half a voxel beyond their centres, where the mode "constant" interpolates nothing, not even at -1e-15
+    field = np.ones(values.shape, np.float32)
+    inside = affine_transform(field, matrix, output_shape=shape, order=0, mode="grid-constant")
     if (covered := float(inside.mean())) < LEAST_OVERLAP:
         raise DataError(
             f"{moving.series} covers {covered:.0%} of the field of view of {reference.series}. Expected at least "
             f"{LEAST_OVERLAP:.0%}: choose series of one region with --series."
         )
     moving.notes.append(f"resampled onto the grid of {reference.series}, of which it covers {covered:.0%}")
-    return affine_transform(values.astype(np.float32), matrix, output_shape=shape, order=1)
+    return inside * affine_transform(values.astype(np.float32), matrix, output_shape=shape, order=1, mode="nearest")
 
 
 def stacked(volumes: Sequence[SeriesVolume]) -> list[np.ndarray]:

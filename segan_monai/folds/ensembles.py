@@ -47,7 +47,9 @@ def score_ensemble(plan: Plan, members: Sequence[FoldRun]) -> FoldRun:
     first = members[0]
     _require_same_cases(members)
     name = ensemble_name([member.row for member in members])
-    folder = plan.output_dir / "ensembles" / name / f"seed_{first.seed}_fold_{first.fold}"
+    # rows may have other overlays in the next call, runs lie in folders that are named after theirs
+    runs = " + ".join(member.evaluation.parents[1].name for member in members)
+    folder = plan.output_dir / "ensembles" / runs / f"seed_{first.seed}_fold_{first.fold}"
     result = FoldRun(name, first.seed, first.fold, first.training, folder, tuple(members))
     if _is_newer(folder / "summary.json", [member.evaluation / "summary.json" for member in members]):
         return result

@@ -53,6 +53,7 @@ class EpochLog:
         self.validator = validator
         self.sums: dict[str, torch.Tensor] = {}
         self.counts: dict[str, torch.Tensor] = {}
+        self.names: set[str] = set()  # of the last epoch
         self.started = self.ended = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -113,7 +114,10 @@ class EpochLog:
                 of_all.setdefault(name, []).append(part)
         found = {name: [sum(column) for column in zip(*parts, strict=True)] for name, parts in of_all.items()}
         values = {name: total / count for name, (total, count) in found.items() if count}
+        for name in self.names - values.keys():  # a term that has ended, such as that of a warm-up
+            engine.state.metrics.pop(name, None)
         engine.state.metrics.update(values)
+        self.names = set(values)
         if idist.get_rank() > 0:
             return
         layers = {name: value for name, value in values.items() if name.startswith(LAYERS)}

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from monai.metrics import DiceMetric
 
@@ -22,3 +24,11 @@ class KnownDiceMetric(DiceMetric):
         unknown = y.isnan().flatten(2).all(2)
         found = super()._compute_tensor(y_pred, y.nan_to_num())
         return found.masked_fill(unknown.to(found.device), float("nan"))
+
+    def aggregate(self, reduction: Any = None) -> Any:
+        """Return what ``DiceMetric`` returns; regions without a label in all cases are no keys, not 0."""
+        found = super().aggregate(reduction)
+        if not isinstance(found, dict):
+            return found
+        known = ~cast(torch.Tensor, self.get_buffer()).isnan().all(0)
+        return {name: dice for (name, dice), is_known in zip(found.items(), known, strict=True) if is_known}

@@ -44,8 +44,8 @@ def curves(history: pd.DataFrame, phase: str) -> str:
         values = history[history["name"] == name].groupby("epoch")["value"].last()
         axis.plot(values.index, values, color=COLOURS[1 if validation else 0], marker="." if len(values) < 40 else None)
         axis.set_title(name.removeprefix(phase), fontsize=TITLE_SIZE)
-        if validation and len(values):
-            best = values.idxmax()
+        if validation and values.notna().any():
+            best = values.idxmin() if _is_better_if_less(name.removeprefix(phase)) else values.idxmax()
             axis.plot([best], [values[best]], "o", color=COLOURS[1])
             axis.margins(y=0.25)  # room for the value
             axis.annotate(f"{values[best]:.3f}", (best, values[best]), fontsize=LABEL_SIZE, ha="right", va="bottom")
@@ -53,6 +53,10 @@ def curves(history: pd.DataFrame, phase: str) -> str:
     for axis in axes.flat[len(names) :]:
         axis.set_axis_off()
     return _svg(figure, "epoch")
+
+
+def _is_better_if_less(metric: str) -> bool:
+    return metric == "loss" or metric.startswith("jsd_")
 
 
 def layer_shares(history: pd.DataFrame) -> str:

@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 CALIBRATION_EPOCHS = 10  # enough to include the epochs after a late start of the critic
 MEASURED = ("epochs", "val_interval")
 """Settings of a run that follow from the time that it trains for."""
+EVALUATIONS = ("evaluation", "out_of_fold", POOL)
+"""Folders of a run with results of its weights, those of a cross-validation too."""
 OF_ONE_RUN = ("seed", "fold", NUMBER_KEY, DRAW_KEY)
 """Settings that differ among the runs of a row."""
 
@@ -123,6 +125,8 @@ def train_row(
     training = folder / "training"
     if not (training / "model.pt").is_file() or not (training / "trained.txt").is_file():
         resume = (training / "last.pt").is_file()
+        for evaluation in EVALUATIONS:  # results of other weights
+            (folder / evaluation / "summary.json").unlink(missing_ok=True)
         _run(plan, row, "training", training, {**settings, "resume": resume, "ckpt_dir": str(training)})
         (training / "trained.txt").touch()
     return folder, settings

@@ -251,6 +251,7 @@ def test_the_paper_by_patches(brains, tmp_path):
     paper = ROWS[0].parent / "paper.json"
     settings = {"ckpt_dir": str(tmp_path / "models"), "patch_size": [16, 16, 16], "pad_small_images": True}
     small = {"batch_size": 64, "patch_stride": [4, 8, 8], "epochs": 3, "patches_per_volume": None}  # a step per epoch
+    small["val_interval"] = 3  # the schedule of an epoch without validation waits
     workflow = run("training", [paper], dataset_dir=str(brains), output_dir=str(tmp_path / "run"), **settings, **small)
     trainer = workflow.trainer
     segmentor, normalizer = trainer.optimizer.param_groups
@@ -268,10 +269,8 @@ def test_the_paper_by_patches(brains, tmp_path):
         network(image)
         assert shapes[0][2:] == image.shape[2:], "a path at full resolution"
     schedulers = [workflow.parser.get_parsed_content(f"{part}lr_scheduler") for part in ("", "discriminator_")]
-    assert [(s.mode, s.patience, s.factor, s.last_epoch) for s in schedulers] == [("min", 3, 0.1, 2)] * 2, "no warm-up"
-    assert schedulers[0].best == pytest.approx(
-        min(history(tmp_path / "run")[n, "validation/loss"] for n in (2, 3)), abs=1e-4
-    )
+    assert [(s.mode, s.patience, s.factor, s.last_epoch) for s in schedulers] == [("min", 3, 0.1, 1)] * 2
+    assert schedulers[0].best == pytest.approx(history(tmp_path / "run")[3, "validation/loss"], abs=1e-4)
 
     # training has 60 % of the patches, the evaluation scores the 20 % that neither training nor validation saw
     output = {"output_dir": str(tmp_path / "evaluation")}

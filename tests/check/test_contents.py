@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from segan_monai.check.contents import read_contents
 from segan_monai.errors import DataError
@@ -76,6 +77,17 @@ def test_only_what_changed_is_read_again(cases, tmp_path, write_volume):
     third = CountingLoader(tmp_path / "third")
     read_contents(cases[:2], third, "other settings", record, 1)
     assert third.read == ["c0", "c1"]
+
+
+def test_changed_voxels_beside_the_same_header_are_read_again(tmp_path):
+    header, voxels, record = tmp_path / "a.mhd", tmp_path / "a.raw", tmp_path / "cases.jsonl"
+    image = SimpleITK.GetImageFromArray(np.full((4, 5, 6), 7, np.int16))
+    SimpleITK.WriteImage(image, str(header))
+    cases = [{"case": "a", "image": str(header)}]
+    assert read_contents(cases, LoadCased(["image"]), "", record, 1)["a"]["intensities"] == [[7, 7]]
+    voxels.write_bytes(np.full(120, 9, np.int16).tobytes())
+    os.utime(voxels, ns=(0, 0))
+    assert read_contents(cases, LoadCased(["image"]), "", record, 1)["a"]["intensities"] == [[9, 9]]
 
 
 def test_what_was_read_before_an_interruption_is_kept(cases, tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK
 import torch
+from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd, Orientationd, RandFlipd, SpatialPadd
 
@@ -24,6 +25,7 @@ from segan_monai.errors import OutputError, user_error_in
 from segan_monai.transforms import (
     LabelToRegionsd,
     LoadCased,
+    LoadCTd,
     RandSlicesd,
     ScaleForegroundd,
     SlicesWithContentd,
@@ -314,10 +316,26 @@ def doubled(values, factor=2):
         (functools.partial(doubled, factor=2), functools.partial(doubled, factor=3)),
         (lambda value: value + 1, lambda value: value + 2),
         (lambda value: value.min(), lambda value: value.max()),
+        (lambda: [v * 2 for v in range(3)], lambda: [v * 3 for v in range(3)]),
     ],
 )
 def test_descriptions_of_different_things_differ(one, other):
     assert repr(describe(one)) != repr(describe(other))
+
+
+def test_functions_that_a_config_writes(cases, tmp_path):
+    steps = ConfigParser({"steps": [{"_target_": "Lambdad", "keys": "image", "func": "$lambda x: x * 2"}]})
+    doubled_image = [LoadCased("image"), *steps.get_parsed_content("steps")]
+    plain = dataset(cases, tmp_path / "plain", [LoadCased("image")])[0][0]["image"]
+    made, counts = dataset(cases, tmp_path, doubled_image)
+    assert counts == (0, 3)
+    assert torch.equal(made[0]["image"], plain * 2)
+
+
+def test_what_a_loader_has_warned_of_is_no_setting():
+    used = LoadCTd(["image"])
+    used.warned.add("a")
+    assert describe(used) == describe(LoadCTd(["image"]))
 
 
 def test_descriptions_of_equal_things_are_equal():

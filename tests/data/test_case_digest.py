@@ -112,6 +112,14 @@ def test_voxels_beside_a_header_that_all_cases_share(tmp_path, header, text, dat
     assert found[0] == found[2] != found[1]
 
 
+@pytest.mark.parametrize("data", ["LIST", "LIST 2", "slice%03d.raw 1 9 1"])
+def test_one_file_per_slice_beside_a_header_has_no_digest(tmp_path, data):
+    """The header alone would be that of other patients too."""
+    (tmp_path / "a.mhd").write_text(f"NDims = 3\nElementDataFile = {data}\na.raw\n", encoding="utf-8")
+    (tmp_path / "a.raw").write_bytes(b"voxels")
+    assert case_digest({"image": str(tmp_path / "a.mhd")}) is None
+
+
 def test_no_image_no_digest(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty.nii").touch()

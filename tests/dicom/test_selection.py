@@ -12,8 +12,9 @@ import numpy as np
 
 from segan_monai.dicom.selection import choose_series, parse_selectors
 from segan_monai.dicom.study import read_study
-from segan_monai.dicom.volumes import read_series, stacked
+from segan_monai.dicom.volumes import SeriesVolume, on_grid_of, read_series, stacked
 from segan_monai.errors import ConfigError, DataError
+from segan_monai.volume_files import Volume
 from tests.dicom.studies import AXIAL, PATIENT, ROOT, affine_of, image, write_series
 
 BRATS = ("t1c", "t2", "flair")
@@ -120,6 +121,20 @@ def test_several_series_on_the_grid_of_the_first(study):
     assert volumes[1].notes == []
     (note,) = volumes[2].notes
     assert note.startswith("resampled onto the grid of series 2 'T1 post Gd'")
+
+
+@pytest.mark.parametrize("moving", [8, 24])
+def test_no_slice_is_lost_to_rounding_or_at_the_edge(moving):
+    """Series of one slab with another matrix: the same slice positions, planes of the same field of view."""
+
+    def series(matrix, slices=20, mm=3.3):
+        pixel = 240 / matrix
+        affine = np.diag([pixel, pixel, mm, 1.0])
+        affine[:3, 3] = pixel / 2 - 120, pixel / 2 - 120, -12.7
+        return SeriesVolume("series", Volume(np.full((matrix, matrix, slices), 100, np.int16), affine), [], None, [])
+
+    found = on_grid_of(series(16), series(moving))
+    np.testing.assert_allclose(found, 100, rtol=1e-6)
 
 
 def test_a_series_of_another_region(tmp_path):

@@ -84,6 +84,7 @@ def test_a_fold_with_ensembles_and_rules_is_scored_and_kept(hippocampi, tmp_path
     # the ensemble of a configuration with itself is that configuration
     together = out_of_fold_scores([score_ensemble(plan, [run, replace(run, row="again")])])
     assert set(together["row"]) == {"bundle + again"}
+    assert (plan.output_dir / "ensembles" / "bundle + bundle").is_dir(), "of the runs, whatever the rows are called"
     pd.testing.assert_frame_equal(together.drop(columns="row"), scores.drop(columns="row"))
 
     # maps whose mean with those of the network is the label map

@@ -41,6 +41,15 @@ def test_terms_are_averaged_over_the_epoch_by_name(tmp_path, caplog):
     ]
 
 
+def test_a_term_that_has_ended_is_no_metric_any_more(tmp_path):
+    terms = iter([{"warm_up": torch.tensor(1.0), "dice": torch.tensor(2.0)}, {"dice": torch.tensor(3.0)}])
+    engine = Engine(lambda engine, batch: {"terms": next(terms)})
+    EpochLog(tmp_path).attach(engine)
+    engine.state.metrics["of_another_handler"] = 5.0
+    engine.run([0], max_epochs=2)
+    assert engine.state.metrics == {"of_another_handler": 5.0, "dice": 3.0}
+
+
 def test_validation_is_named_in_the_epoch_it_belongs_to(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="segan_monai")
     validator = Engine(lambda engine, batch: None)

@@ -16,7 +16,7 @@ from segan_monai.errors import DataError
 from segan_monai.metrics import format_table
 from segan_monai.report import write_report
 from segan_monai.report.folder import read_run
-from segan_monai.report.plots import curve_names, dice_by_size
+from segan_monai.report.plots import curve_names, curves, dice_by_size
 from segan_monai.simulated_data import MARK
 
 
@@ -124,6 +124,15 @@ def test_terms_of_losses_and_of_the_validation_are_told_apart(runs):
     history = pd.read_csv(runs[0] / "history.csv")
     assert curve_names(history, "training/") == ["training/critic"]
     assert curve_names(history, "validation/") == ["validation/mean_dice", "validation/lesion"]
+
+
+def test_the_best_value_is_marked_whichever_way_is_better():
+    names = {"mean_dice": (0.2, 0.9, 0.5), "loss": (0.8, 0.3, 0.6), "jsd_input": (0.4, 0.2, 0.1)}
+    rows = [(epoch, f"validation/{name}", of_name[epoch - 1]) for name, of_name in names.items() for epoch in (1, 2, 3)]
+    history = pd.DataFrame(rows, columns=["epoch", "name", "value"])
+    assert re.findall(r"<!-- (\d\.\d{3}) -->", curves(history, "validation/")) == ["0.900", "0.300", "0.100"]
+    unknown = history.assign(value=float("nan"))
+    assert "<svg" in curves(unknown, "validation/")
 
 
 def test_nothing_comes_from_elsewhere_and_names_are_no_markup(runs):

@@ -64,8 +64,10 @@ def test_a_row_is_trained_evaluated_and_kept(plan, forked):
 
     # a training that was interrupted goes on from its last epoch
     (model.parent / "trained.txt").unlink()
-    shutil.rmtree(model.parent.parent / "evaluation")
+    summary = model.parent.parent / "evaluation" / "summary.json"
+    evaluated = summary.stat().st_mtime_ns
     again = run_row(plan, "U-Net", 1)
+    assert summary.stat().st_mtime_ns > evaluated, "the weights are others"
     assert again["regions"] == result["regions"]
     assert "resumed from" in (model.parent / "log.txt").read_text(encoding="utf-8")
 

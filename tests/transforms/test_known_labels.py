@@ -203,6 +203,17 @@ def test_dice_of_known_voxels():
     assert per_region.get_buffer()[1].isnan().tolist() == [False, True]
 
 
+def test_a_region_without_labels_is_absent_not_collapsed():
+    metric = KnownDiceMetric(ignore_empty=False, reduction="mean_batch", return_with_label=["a", "b"])
+    label = torch.tensor([[[1.0, 0]], [[0, 1]]])
+    hidden = label.clone()
+    hidden[1] = torch.nan
+    metric(y_pred=[label], y=[hidden])
+    assert metric.aggregate() == {"a": 1.0}
+    metric(y_pred=[label], y=[label])
+    assert metric.aggregate() == {"a": 1.0, "b": 1.0}
+
+
 def test_without_unknown_voxels_dice_is_that_of_monai():
     generator = torch.Generator().manual_seed(0)
     prediction, label = (torch.rand(3, 2, 6, 6, generator=generator).round() for _ in range(2))
