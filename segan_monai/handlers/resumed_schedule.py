@@ -1,6 +1,6 @@
 # Copyright the segan-monai contributors
 # SPDX-License-Identifier: Apache-2.0
-"""Learning-rate schedules of a resumed training, which may have more epochs or another rate than before."""
+"""Schedules and optimizers of a resumed training, which may have more epochs or other settings than before."""
 
 from __future__ import annotations
 
@@ -9,12 +9,48 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 logger = logging.getLogger(__name__)
 
 # of a schedule's state, what changes from step to step
 _MOVING = {"last_epoch", "_step_count", "_last_lr", "_get_lr_called_within_step", "_is_initial"}
+
+
+# of a group of an optimizer, what the schedule sets; cyclic ones set the momentum too
+_OF_SCHEDULE = {"params", "lr", "initial_lr"}
+_OF_CYCLE = {"momentum", "betas", "base_momentum", "max_momentum"}
+
+
+def resume_optimizer(name: str, optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Load the state of an optimizer, and go on with the settings that it has now, such as ``betas``.
+
+    Settings that differ are named in a warning. The learning rate is that of the checkpoint, see ``resume_schedule``.
+
+    Args:
+        name: name of the optimizer, for the warning.
+        optimizer: the optimizer of this training.
+        state: its state in the checkpoint.
+    """
+    settings = [
+        {key: group[key] for key in group.keys() - _OF_SCHEDULE - (_OF_CYCLE if "max_momentum" in group else set())}
+        for group in optimizer.param_groups
+    ]
+    optimizer.load_state_dict(dict(state))
+    changed = {}
+    for group, now in zip(optimizer.param_groups, settings, strict=True):
+        for key in sorted(now):
+            if key in group and _plain(group[key]) != _plain(now[key]):
+                changed[f"{key} is {now[key]}, but {group[key]} in the checkpoint"] = None
+                group[key] = now[key]
+    if changed:
+        logger.warning("%s: %s; it goes on with the new ones", name, ", ".join(changed))
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as it is read from a file: a tuple as a list."""
+    return list(value) if isinstance(value, tuple) else value
 
 
 def resume_schedule(name: str, scheduler: LRScheduler, state: Mapping[str, Any]) -> None:

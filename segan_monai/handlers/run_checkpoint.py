@@ -15,6 +15,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data.utils import set_rnd
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segan_monai.deferred import training_begins
@@ -23,7 +24,7 @@ from segan_monai.errors import ConfigError, UserError
 from segan_monai.handlers.model_files import write_model
 from segan_monai.handlers.process_state import load_state_of_process, states_of_processes
 from segan_monai.handlers.random_state import random_state, set_random_state
-from segan_monai.handlers.resumed_schedule import resume_schedule
+from segan_monai.handlers.resumed_schedule import resume_optimizer, resume_schedule
 from segan_monai.networks.weights import read_checkpoint, save_atomically
 from segan_monai.places import require_outside_package
 from segan_monai.processes import gather_objects
@@ -192,6 +193,8 @@ class RunCheckpoint:
             try:
                 if isinstance(item, LRScheduler):
                     resume_schedule(name, item, checkpoint[name])
+                elif isinstance(item, Optimizer):
+                    resume_optimizer(name, item, checkpoint[name])
                 else:
                     item.load_state_dict(checkpoint[name])
             except (KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:

@@ -15,6 +15,7 @@ from monai.engines import Evaluator
 from segan_monai.engines import SegANTrainer
 from segan_monai.errors import ConfigError, OutputError, UserError
 from segan_monai.handlers import FinalValidationHandler, RunCheckpoint
+from segan_monai.handlers.resumed_schedule import resume_optimizer
 from segan_monai.losses import MultiScaleL1Loss
 from segan_monai.networks import SegANCritics, SegANSegmentor, load_weights
 from segan_monai.networks.weights import save_atomically
@@ -217,6 +218,26 @@ def test_a_training_resumed_with_another_rate_has_it(tmp_path, caplog):
     rates, _ = rates_of(tmp_path, steps_of_two, "ab", 6, resume=True, rate=1e-5)
     assert rates == {4: pytest.approx(1e-6), 5: pytest.approx(1e-7), 6: pytest.approx(1e-7)}
     assert "base_lrs is [1e-05], but [0.001] in the checkpoint" in caplog.text
+
+
+def test_an_optimizer_resumed_with_other_settings_has_them(caplog):
+    weight = torch.nn.Parameter(torch.ones(1))
+    before = torch.optim.Adam([weight], lr=1e-3, betas=(0.5, 0.999))
+    weight.grad = torch.ones(1)
+    before.step()
+    state = {**before.state_dict(), "param_groups": json.loads(json.dumps(before.state_dict()["param_groups"]))}
+    for betas, said in (((0.5, 0.999), False), ((0.9, 0.999), True)):
+        resumed = torch.optim.Adam([weight], lr=1e-2, betas=betas)
+        resume_optimizer("optimizer", resumed, state)
+        assert tuple(resumed.param_groups[0]["betas"]) == betas
+        assert resumed.param_groups[0]["lr"] == 1e-3, "the schedule's"
+        assert torch.equal(resumed.state[weight]["exp_avg"], before.state[weight]["exp_avg"])
+        assert ("optimizer: betas is (0.9, 0.999), but [0.5, 0.999] in the checkpoint" in caplog.text) is said
+    torch.optim.lr_scheduler.OneCycleLR(resumed, 0.1, total_steps=10)
+    moved = resumed.state_dict()
+    moved["param_groups"][0]["betas"] = (0.87, 0.999)
+    resume_optimizer("optimizer", resumed, moved)
+    assert resumed.param_groups[0]["betas"] == (0.87, 0.999), "the schedule moves it"
 
 
 def test_a_schedule_without_closed_form_is_loaded_as_it_was(tmp_path, caplog):
