@@ -44,6 +44,7 @@ def continue_split(
     new_cases: str = "unused",
     apart: Collection[str] = (),
     stratified_by: str = "grade",
+    held_out: Sequence[Case] = (),
 ) -> dict[str, list[Case]]:
     """Return the split that a run started with, so that no training case becomes held out.
 
@@ -56,9 +57,10 @@ def continue_split(
         file: the split of the run; rewritten if cases are added.
         drawn: settings with which a split would be drawn now, see ``write_split``.
         new_cases: ``unused``, or ``training`` to add them to the training set. Those that belong to the validation set
-            stay unused: cases of its subjects, copies of its images, and cases in ``apart``.
+            stay unused: cases of its subjects, copies of its images, and cases in ``apart``. So do those of ``held_out``.
         apart: names of the cases that the data set assigns to the validation set.
         stratified_by: see ``write_split``.
+        held_out: cases of sections that are never trained on, such as ``test``.
 
     Returns:
         ``training`` and ``validation``, and ``unlabeled`` if there are any: lists of cases, in the order of the run.
@@ -95,13 +97,13 @@ def continue_split(
     new += [case_of[name] for name in record["unlabeled"] if name in names]
     if not new:
         return split
-    added = [] if new_cases == "unused" else not_held_out(new, split, apart)
+    added = [] if new_cases == "unused" else not_held_out(new, split, apart, held_out)
     if unused := [case["case"] for case in new if case not in added]:
         logger.warning(
             "%d cases were added since the run started and stay unused: %s. %s",
             len(unused),
             ", ".join(unused),
-            "They belong to the validation set, which stays as it was."
+            "They belong to the validation set, which stays as it was, or to the test set."
             if new_cases == "training"
             else "--new_cases training adds them to the training set.",
         )
@@ -111,7 +113,7 @@ def continue_split(
         )
         _add(added, split, names)
         how = {key: value for key, value in record.items() if key not in _OF_CASES}
-        write_split(file, split, how, stratified_by, cases)
+        write_split(file, split, how, stratified_by, [*cases, *held_out])
     return split
 
 

@@ -129,6 +129,7 @@ def split_domains(
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
     cases = without_complete_lists(cases, regions)
     in_sections = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    of_test = [case for case in cases if case.get("section") == "test"]
     in_domains(in_sections, train_domains)  # refuses unknown names
     usable, unlabelled = by_label(in_sections)
     hidden = _domains_to_hide(unlabeled_domains, usable, train_domains)
@@ -149,7 +150,7 @@ def split_domains(
     if hidden:
         drawn |= {"unlabeled_domains": hidden}
     if resume and file and has_split(Path(file)):
-        split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), stratified_by="domain")
+        split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), "domain", of_test)
         return _finished(split, train_domains, require_unlabeled)
     split = {"training": [], "validation": []}
     for name in find_domains(usable):
@@ -172,7 +173,6 @@ def split_domains(
             of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
         for part, chosen in of_part.items():
             split[part] += chosen
-    of_test = [case for case in cases if case.get("section") == "test"]
     without = unlabeled_for_training(unlabelled, split, of_test, fold, max_cases, seed)
     _hide_labels(split, hidden, without)
     if file:

@@ -93,6 +93,7 @@ def split_cases(
     cases = without_complete_lists(cases, regions)
     apart = ("test",) if use_sections else ("test", "validation")
     in_sections = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
+    of_sections = [case for case in cases if case.get("section") in apart]
     usable, unlabelled = by_label(in_sections)
     given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
@@ -109,7 +110,7 @@ def split_cases(
         how |= {key: value for key, value in hidden_labels.items() if value is not None}
         how |= {"labeled_seed": labeled_seed, **({"labeled_by": labeled_by} if labeled_by != "case" else {})}
     if resume and file and has_split(Path(file)):
-        split = continue_split(in_sections, Path(file), how, new_cases, given or ())
+        split = continue_split(in_sections, Path(file), how, new_cases, given or (), held_out=of_sections)
         split["training"] = with_annotated_slices(split["training"], annotated_slices, labeled_seed)
         check_unlabeled(split, require_unlabeled)
         return split
@@ -134,7 +135,6 @@ def split_cases(
                 f"no cases for {part} among {len(usable)}: the data set's own section or fold for it is empty"
                 f"{'' if max_cases is None else ', or --max_cases too low'}."
             )
-    of_sections = [case for case in cases if case.get("section") in apart]
     own_fold = fold if held_out is None and use_sections else None
     unlabelled = unlabeled_for_training(unlabelled, split, of_sections, own_fold, max_cases, seed)
     split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed, labeled_by)
