@@ -213,6 +213,23 @@ def test_domains_go_on_with_their_split_too(data, tmp_path, caplog):
         split_domains(cases, resume=True, by="patch", **settings)
 
 
+def test_hidden_labels_of_a_domain_stay_hidden(data, tmp_path, caplog):
+    cases = [*data("a0", "a1", "a2", "a3", domain="a", label="l"), *data("b0", "b1", "b2", "b3", domain="b", label="l")]
+    settings = {"folds": 2, "file": tmp_path / "split.json", "unlabeled_domains": ["b"]}
+    first = split_domains(cases, **settings)
+    assert split_domains(cases, resume=True, **settings) == first
+    assert split_domains(cases, resume=True, new_cases="training", **settings) == first
+    assert "added" not in caplog.text
+    more = [*cases, *data("a4", domain="a", label="l"), *data("b4", domain="b", label="l")]
+    split = split_domains(more, resume=True, new_cases="training", **settings)
+    assert ids(split["training"]) == [*ids(first["training"]), "a4"]
+    assert ids(split["unlabeled"]) == [*ids(first["unlabeled"]), "b4"]
+    assert not any("label" in case for case in split["unlabeled"])
+    assert all("label" in case for case in split["validation"])
+    with pytest.raises(ConfigError, match=r"but the command asks for .* pass --unlabeled_domains \['b'\]"):
+        split_domains(more, resume=True, new_cases="training", **{**settings, "unlabeled_domains": None})
+
+
 def test_a_checkpoint_without_its_split_is_not_resumed(run, tmp_path):
     run(resume=True)  # nothing was trained: the split is drawn
     (tmp_path / "split.json").unlink()
