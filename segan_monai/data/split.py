@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def split_cases(
     annotated_slices: int | None = None,
     missing_regions: Mapping[str, float] | None = None,
     regions: Collection[str] = (),
+    dealt: Mapping[str, int] | None = None,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -78,6 +80,7 @@ def split_cases(
         missing_regions: share of the training cases that lack a region, by its name, see ``hide_regions``.
         regions: names of all regions; needed with ``missing_regions``. A case whose ``labelled_regions`` lists them all
             is labelled, not labelled in part.
+        dealt: folds of subjects that have one already, see ``deal_shared``; the others are dealt evenly beside them.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name. If there are unlabelled cases, also
@@ -123,7 +126,7 @@ def split_cases(
         drawn_subjects = _draw(usable, held_out, seed)
         validation = [case for case in usable if case["subject"] in drawn_subjects]
     else:
-        fold_of = _deal(usable, folds, fold, seed)
+        fold_of = _deal(usable, folds, fold, seed, dealt or {})
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
     validation_ids = {case["case"] for case in validation}
     split = {"training": [case for case in usable if case["case"] not in validation_ids], "validation": validation}
@@ -210,7 +213,7 @@ def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
     return set(random.Random(f"{seed} held out").sample(subjects, count))
 
 
-def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, int]:
+def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int, known: Mapping[str, int]) -> dict[str, int]:
     """Return the fold of each subject."""
     if folds < 2 or not 0 <= fold < folds:
         raise ConfigError(f"folds={folds}, fold={fold}: folds must be at least 2, and fold from 0 to folds - 1.")
@@ -223,9 +226,33 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
             f"{len(strata)} subjects cannot be split into {folds} folds. Pass --folds {max(2, len(strata))} or fewer "
             "(at least 2 subjects are needed), or name the validation cases in a --datalist file."
         )
-    dealt: list[str] = []
+    fold_of = {subject: known[subject] for subject in strata if subject in known}
+    sizes = Counter(fold_of.values())
     for grade in sorted(set(strata.values())):
         subjects = sorted(subject for subject in strata if strata[subject] == grade)
         random.Random(f"{seed} {grade}").shuffle(subjects)
-        dealt += subjects
-    return {subject: position % folds for position, subject in enumerate(dealt)}
+        for subject in subjects:
+            if subject not in known:
+                fold_of[subject] = min(range(folds), key=lambda number: sizes[number])
+                sizes[fold_of[subject]] += 1
+    return fold_of
+
+
+def deal_shared(cases: Sequence[Case], folds: int, seed: int) -> dict[str, int]:
+    """Return the folds of the subjects that occur in several domains, such as people scanned at two sites.
+
+    Each has one fold in all its domains. In each domain, they are spread over the folds.
+    """
+    domains_of: dict[str, set[str]] = {}
+    for case in cases:
+        domains_of.setdefault(case["subject"], set()).add(str(case.get("domain", "")))
+    shared = sorted(subject for subject, domains in domains_of.items() if len(domains) > 1)
+    random.Random(f"{seed} shared").shuffle(shared)
+    fold_of: dict[str, int] = {}
+    sizes: Counter[tuple[str, int]] = Counter()
+    for subject in shared:
+        domains = sorted(domains_of[subject])
+        of_folds = [sum(sizes[domain, number] for domain in domains) for number in range(folds)]
+        fold_of[subject] = of_folds.index(min(of_folds))
+        sizes.update((domain, fold_of[subject]) for domain in domains)
+    return fold_of
