@@ -17,7 +17,9 @@ from segan_monai.errors import ConfigError, DataError
 logger = logging.getLogger(__name__)
 
 _NOT_DRAWN = {"seed": None, "folds": None, "fold": None, "held_out": None}
-_OF_LABELS = dict.fromkeys(["labeled_cases", "annotated_slices", "missing_regions", "labeled_seed", "labeled_by"])
+_OF_LABELS = dict.fromkeys(
+    ["labeled_cases", "annotated_slices", "missing_regions", "labeled_seed", "labeled_by", "unlabeled_domains"]
+)
 _OF_CASES = {*PARTS, "unlabeled", "digests", "subjects", "labelled_regions", "counts", "stratified_by"}
 
 
@@ -44,21 +46,24 @@ def continue_split(
     new_cases: str = "unused",
     apart: Collection[str] = (),
     stratified_by: str = "grade",
+    held_out: Sequence[Case] = (),
 ) -> dict[str, list[Case]]:
     """Return the split that a run started with, so that no training case becomes held out.
 
     Cases added to the data set since are named in the log. They are never used for validation, so the best metric
     always refers to the same cases. With ``max_cases``, ``labeled_cases`` or ``missing_regions``, no case is new. An
-    unlabelled case that has a label map now is a new one.
+    unlabelled case that has a label map now is a new one, except in ``unlabeled_domains``, whose labels stay hidden.
 
     Args:
         cases: the current cases, without those of a section ``test``.
         file: the split of the run; rewritten if cases are added.
         drawn: settings with which a split would be drawn now, see ``write_split``.
         new_cases: ``unused``, or ``training`` to add them to the training set. Those that belong to the validation set
-            stay unused: cases of its subjects, copies of its images, and cases in ``apart``.
+            stay unused: cases of its subjects, copies of its images, and cases in ``apart``; so do those of
+            ``held_out``.
         apart: names of the cases that the data set assigns to the validation set.
         stratified_by: see ``write_split``.
+        held_out: cases of sections that are never trained on, such as ``test``.
 
     Returns:
         ``training`` and ``validation``, and ``unlabeled`` if there are any: lists of cases, in the order of the run.
@@ -72,6 +77,7 @@ def continue_split(
     record = read_split(file)
     _refuse_another_draw(record, drawn)
     of_run = [name for part in PARTS for name in record[part]]
+    cases = _with_hidden_labels(cases, of_run, drawn.get("unlabeled_domains") or ())
     labelled, unlabelled = by_label(cases)
     case_of = {case["case"]: case for case in (*unlabelled, *labelled)}
     for case in unlabelled:
@@ -95,13 +101,13 @@ def continue_split(
     new += [case_of[name] for name in record["unlabeled"] if name in names]
     if not new:
         return split
-    added = [] if new_cases == "unused" else not_held_out(new, split, apart)
+    added = [] if new_cases == "unused" else not_held_out(new, split, apart, held_out)
     if unused := [case["case"] for case in new if case not in added]:
         logger.warning(
             "%d cases were added since the run started and stay unused: %s. %s",
             len(unused),
             ", ".join(unused),
-            "They belong to the validation set, which stays as it was."
+            "They belong to the validation set, which stays as it was, or to the test set."
             if new_cases == "training"
             else "--new_cases training adds them to the training set.",
         )
@@ -111,8 +117,16 @@ def continue_split(
         )
         _add(added, split, names)
         how = {key: value for key, value in record.items() if key not in _OF_CASES}
-        write_split(file, split, how, stratified_by, cases)
+        write_split(file, split, how, stratified_by, [*cases, *held_out])
     return split
+
+
+def _with_hidden_labels(cases: Sequence[Case], labelled: Collection[str], domains: Collection[str]) -> list[Case]:
+    """Return the cases, without the labels of some domains; ``labelled`` names the cases that keep theirs."""
+    return [
+        without_label(case) if case.get("domain") in domains and case["case"] not in labelled else case
+        for case in cases
+    ]
 
 
 def _add(added: Sequence[Case], split: dict[str, list[Case]], labelled: Collection[str]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from segan_monai.data.continued_split import continue_split, has_split
 from segan_monai.data.partial_labels import without_complete_lists
-from segan_monai.data.split import given_validation, split_cases
+from segan_monai.data.split import deal_shared, given_validation, split_cases
 from segan_monai.data.split_file import write_split
 from segan_monai.data.unlabeled import by_label, check_unlabeled, unlabeled_for_training, without_label
 from segan_monai.errors import ConfigError, DataError
@@ -92,7 +92,8 @@ def split_domains(
 ) -> dict[str, list[dict[str, Any]]]:
     """Split the cases of each domain into training and validation, so that neither lacks a domain.
 
-    Within a domain it is ``segan_monai.data.split_cases``: subjects are dealt to folds. The paper (Delisle et al.
+    Within a domain it is ``segan_monai.data.split_cases``: subjects are dealt to folds. A subject of several domains
+    has one fold in all of them. The paper (Delisle et al.
     2019, section 3.3) draws patches instead, so parts of one subject, even overlapping ones, are on both sides, and its
     test figures are of subjects that training has seen. ``by="patch"`` does so: all cases are on both sides, and
     ``TissueCentresd`` shares out their patches.
@@ -129,6 +130,7 @@ def split_domains(
         raise ConfigError(f"split_by is {by!r}; expected 'subject' or 'patch'.")
     cases = without_complete_lists(cases, regions)
     in_sections = sorted((case for case in cases if case.get("section") != "test"), key=lambda case: case["case"])
+    of_test = [case for case in cases if case.get("section") == "test"]
     in_domains(in_sections, train_domains)  # refuses unknown names
     usable, unlabelled = by_label(in_sections)
     hidden = _domains_to_hide(unlabeled_domains, usable, train_domains)
@@ -149,9 +151,10 @@ def split_domains(
     if hidden:
         drawn |= {"unlabeled_domains": hidden}
     if resume and file and has_split(Path(file)):
-        split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), stratified_by="domain")
+        split = continue_split(in_sections, Path(file), drawn, new_cases, given or (), "domain", of_test)
         return _finished(split, train_domains, require_unlabeled)
     split = {"training": [], "validation": []}
+    dealt = deal_shared(usable, folds, seed) if by == "subject" and given is None and folds >= 2 else {}
     for name in find_domains(usable):
         of_domain = in_domains(usable, [name])
         subjects = len({case["subject"] for case in of_domain})
@@ -169,15 +172,24 @@ def split_domains(
                 "in 'validation' (section or fold); expected some in both. Move a subject of it there."
             )
         else:
-            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases)
+            of_part = split_cases(of_domain, folds, fold, seed, max_cases=max_cases, dealt=dealt)
+            _refuse_without_validation(of_part, name)
         for part, chosen in of_part.items():
             split[part] += chosen
-    of_test = [case for case in cases if case.get("section") == "test"]
     without = unlabeled_for_training(unlabelled, split, of_test, fold, max_cases, seed)
     _hide_labels(split, hidden, without)
     if file:
         write_split(Path(file), split, drawn, stratified_by="domain")
     return _finished(split, train_domains, require_unlabeled)
+
+
+def _refuse_without_validation(of_part: Mapping[str, Sequence[dict[str, Any]]], domain: str) -> None:
+    """Raise ``DataError`` if the subjects that a domain shares with others leave it without a validation case."""
+    if not of_part["validation"]:
+        raise DataError(
+            f"domain {domain}: none of its {len(of_part['training'])} cases is in the validation set, because it "
+            "shares subjects with other domains. Pass another --seed, fewer --folds or more --max_cases."
+        )
 
 
 def _hide_labels(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def split_cases(
     annotated_slices: int | None = None,
     missing_regions: Mapping[str, float] | None = None,
     regions: Collection[str] = (),
+    dealt: Mapping[str, int] | None = None,
 ) -> dict[str, list[Case]]:
     """Split cases into training and validation.
 
@@ -78,6 +80,7 @@ def split_cases(
         missing_regions: share of the training cases that lack a region, by its name, see ``hide_regions``.
         regions: names of all regions; needed with ``missing_regions``. A case whose ``labelled_regions`` lists them all
             is labelled, not labelled in part.
+        dealt: folds of subjects that have one already, see ``deal_shared``; the others are dealt evenly beside them.
 
     Returns:
         ``training`` and ``validation``: lists of cases, sorted by name. If there are unlabelled cases, also
@@ -93,6 +96,7 @@ def split_cases(
     cases = without_complete_lists(cases, regions)
     apart = ("test",) if use_sections else ("test", "validation")
     in_sections = sorted((case for case in cases if case.get("section") not in apart), key=lambda case: case["case"])
+    of_sections = [case for case in cases if case.get("section") in apart]
     usable, unlabelled = by_label(in_sections)
     given, how = given_validation(usable, fold if held_out is None and use_sections else None)
     if given is None:
@@ -109,7 +113,7 @@ def split_cases(
         how |= {key: value for key, value in hidden_labels.items() if value is not None}
         how |= {"labeled_seed": labeled_seed, **({"labeled_by": labeled_by} if labeled_by != "case" else {})}
     if resume and file and has_split(Path(file)):
-        split = continue_split(in_sections, Path(file), how, new_cases, given or ())
+        split = continue_split(in_sections, Path(file), how, new_cases, given or (), held_out=of_sections)
         split["training"] = with_annotated_slices(split["training"], annotated_slices, labeled_seed)
         check_unlabeled(split, require_unlabeled)
         return split
@@ -122,7 +126,7 @@ def split_cases(
         drawn_subjects = _draw(usable, held_out, seed)
         validation = [case for case in usable if case["subject"] in drawn_subjects]
     else:
-        fold_of = _deal(usable, folds, fold, seed)
+        fold_of = _deal(usable, folds, fold, seed, dealt or {})
         validation = [case for case in usable if fold_of[case["subject"]] == fold]
     validation_ids = {case["case"] for case in validation}
     split = {"training": [case for case in usable if case["case"] not in validation_ids], "validation": validation}
@@ -134,7 +138,6 @@ def split_cases(
                 f"no cases for {part} among {len(usable)}: the data set's own section or fold for it is empty"
                 f"{'' if max_cases is None else ', or --max_cases too low'}."
             )
-    of_sections = [case for case in cases if case.get("section") in apart]
     own_fold = fold if held_out is None and use_sections else None
     unlabelled = unlabeled_for_training(unlabelled, split, of_sections, own_fold, max_cases, seed)
     split["training"], hidden = hide_labels(split["training"], labeled_cases, labeled_seed, labeled_by)
@@ -210,7 +213,7 @@ def _draw(cases: Sequence[Case], held_out: float, seed: int) -> set[str]:
     return set(random.Random(f"{seed} held out").sample(subjects, count))
 
 
-def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, int]:
+def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int, known: Mapping[str, int]) -> dict[str, int]:
     """Return the fold of each subject."""
     if folds < 2 or not 0 <= fold < folds:
         raise ConfigError(f"folds={folds}, fold={fold}: folds must be at least 2, and fold from 0 to folds - 1.")
@@ -223,9 +226,33 @@ def _deal(cases: Sequence[Case], folds: int, fold: int, seed: int) -> dict[str, 
             f"{len(strata)} subjects cannot be split into {folds} folds. Pass --folds {max(2, len(strata))} or fewer "
             "(at least 2 subjects are needed), or name the validation cases in a --datalist file."
         )
-    dealt: list[str] = []
+    fold_of = {subject: known[subject] for subject in strata if subject in known}
+    sizes = Counter(fold_of.values())
     for grade in sorted(set(strata.values())):
         subjects = sorted(subject for subject in strata if strata[subject] == grade)
         random.Random(f"{seed} {grade}").shuffle(subjects)
-        dealt += subjects
-    return {subject: position % folds for position, subject in enumerate(dealt)}
+        for subject in subjects:
+            if subject not in known:
+                fold_of[subject] = min(range(folds), key=lambda number: sizes[number])
+                sizes[fold_of[subject]] += 1
+    return fold_of
+
+
+def deal_shared(cases: Sequence[Case], folds: int, seed: int) -> dict[str, int]:
+    """Return the folds of the subjects that occur in several domains, such as people scanned at two sites.
+
+    Each has one fold in all its domains. In each domain, they are spread over the folds.
+    """
+    domains_of: dict[str, set[str]] = {}
+    for case in cases:
+        domains_of.setdefault(case["subject"], set()).add(str(case.get("domain", "")))
+    shared = sorted(subject for subject, domains in domains_of.items() if len(domains) > 1)
+    random.Random(f"{seed} shared").shuffle(shared)
+    fold_of: dict[str, int] = {}
+    sizes: Counter[tuple[str, int]] = Counter()
+    for subject in shared:
+        domains = sorted(domains_of[subject])
+        of_folds = [sum(sizes[domain, number] for domain in domains) for number in range(folds)]
+        fold_of[subject] = of_folds.index(min(of_folds))
+        sizes.update((domain, fold_of[subject]) for domain in domains)
+    return fold_of

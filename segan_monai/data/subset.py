@@ -6,12 +6,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from segan_monai.data.ensemble_split import held_out_by_all
-from segan_monai.data.split_file import Case, cases_of_part, of_trained_patients, read_split, trained_cases
+from segan_monai.data.split_file import (
+    Case,
+    cases_of_part,
+    of_trained_patients,
+    patient_of,
+    read_split,
+    trained_cases,
+    trained_patients,
+)
 from segan_monai.errors import ConfigError, DataError
 
 logger = logging.getLogger(__name__)
@@ -31,7 +39,8 @@ def held_out(
             it, ``held_out`` returns all cases and logs a warning.
         subset: ``held_out``, every case that was not trained on, with or without its label, whatever its name, and
             whose patient was not (see ``of_trained_patients``); ``training``, ``validation`` or ``all``; ``unlabeled``,
-            training cases whose labels were hidden; or ``test``, the section of that name in the data set.
+            training cases whose labels were hidden; or ``test``, the section of that name in the data set; a warning
+            names cases of it that were trained on, or whose patients were.
         split_by: ``subject``, or ``patch`` for a split of patches: then all its cases are returned, whatever the
             subset, because each has patches of every part, see ``patches_of_split``.
 
@@ -52,6 +61,8 @@ def held_out(
         chosen = list(cases)
     elif subset == "test":
         chosen = [case for case in cases if case.get("section") == "test"]
+        if split_file and Path(split_file).is_file():
+            _warn_of_trained(chosen, read_split(split_file))
     elif subset == "held_out" and not (split_file and Path(split_file).is_file()):
         logger.warning("no split file %s: taking all %d cases, which may have been trained on", split_file, len(cases))
         chosen = list(cases)
@@ -74,6 +85,19 @@ def held_out(
             "--dataset_dir holds the data set of that split, or choose another subset."
         )
     return chosen
+
+
+def _warn_of_trained(cases: Sequence[Case], split: Mapping[str, Any]) -> None:
+    """Warn if a split trains on cases, or on other cases of their patients."""
+    trained, patients = trained_cases(cases, split), trained_patients(split)
+    if seen := [case["case"] for case in cases if case["case"] in trained or patient_of(case) in patients]:
+        logger.warning(
+            "--subset test: the weights were trained on %d of %d cases or on other cases of their patients, such as "
+            "%s. Their results are too good.",
+            len(seen),
+            len(cases),
+            seen[0],
+        )
 
 
 def patch_split(split_file: str | os.PathLike[str] | None) -> dict[str, Any]:

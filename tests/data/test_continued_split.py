@@ -80,6 +80,23 @@ def test_what_belongs_to_the_validation_set_never_joins_the_training_set(run, da
     assert f"stay unused: {judged[1]}-2, copy. They belong to the validation set" in caplog.text
 
 
+def test_what_belongs_to_the_test_set_never_joins_the_training_set(data, tmp_path, caplog):
+    """Of a section ``test``: a second time point of its patient, and a copy of its image."""
+    cases = [*data("a", "b", "c", "d", domain="x"), *data("t-1", section="test", domain="x")]
+    copy, other = data("copy", "other", domain="x")
+    shutil.copy(tmp_path / "data" / "t-1.nii", copy["image"])
+    more = [*cases, copy, other, *data("t-2", domain="x")]
+    for split in (split_cases, split_domains):
+        settings = {"folds": 2, "file": tmp_path / f"{split.__name__}.json"}
+        first = split(cases, **settings)
+        added = split(more, resume=True, new_cases="training", **settings)
+        assert ids(added["training"]) == [*ids(first["training"]), "other"]
+        assert read_split(settings["file"])["subjects"]["t-1"] == "t", "the test patients remain known"
+    assert (
+        caplog.text.count("stay unused: copy, t-2. They belong to the validation set, which stays as it was, or") == 2
+    )
+
+
 def test_the_validation_section_of_a_datalist_stays_as_it_was(data, tmp_path, caplog):
     settings = {"file": tmp_path / "split.json", "resume": True, "new_cases": "training"}
     cases = [*data("a", "b", section="training"), *data("c", section="validation"), *data("t", section="test")]
@@ -194,6 +211,23 @@ def test_domains_go_on_with_their_split_too(data, tmp_path, caplog):
         split_domains(cases, resume=True, fold=1, **settings)
     with pytest.raises(ConfigError, match="pass --split_by subject; "):
         split_domains(cases, resume=True, by="patch", **settings)
+
+
+def test_hidden_labels_of_a_domain_stay_hidden(data, tmp_path, caplog):
+    cases = [*data("a0", "a1", "a2", "a3", domain="a", label="l"), *data("b0", "b1", "b2", "b3", domain="b", label="l")]
+    settings = {"folds": 2, "file": tmp_path / "split.json", "unlabeled_domains": ["b"]}
+    first = split_domains(cases, **settings)
+    assert split_domains(cases, resume=True, **settings) == first
+    assert split_domains(cases, resume=True, new_cases="training", **settings) == first
+    assert "added" not in caplog.text
+    more = [*cases, *data("a4", domain="a", label="l"), *data("b4", domain="b", label="l")]
+    split = split_domains(more, resume=True, new_cases="training", **settings)
+    assert ids(split["training"]) == [*ids(first["training"]), "a4"]
+    assert ids(split["unlabeled"]) == [*ids(first["unlabeled"]), "b4"]
+    assert not any("label" in case for case in split["unlabeled"])
+    assert all("label" in case for case in split["validation"])
+    with pytest.raises(ConfigError, match=r"but the command asks for .* pass --unlabeled_domains \['b'\]"):
+        split_domains(more, resume=True, new_cases="training", **{**settings, "unlabeled_domains": None})
 
 
 def test_a_checkpoint_without_its_split_is_not_resumed(run, tmp_path):

@@ -64,6 +64,22 @@ def test_subjects_stay_together():
     assert not sides[0] & sides[1]
 
 
+def test_a_subject_of_several_domains_is_on_one_side(tmp_path):
+    """Ten people are scanned at two sites, four of them at a third one; two at one site only."""
+    sites = {"a": range(10), "b": range(12), "c": range(4)}
+    given = [{"case": f"{d}{n}", "subject": f"P{n:02}", "domain": d} for d, numbers in sites.items() for n in numbers]
+    for seed in range(4):
+        validation = []
+        for fold in range(4):
+            split = split_domains(given, 4, fold, seed)
+            sides = [{case["subject"] for case in split[part]} for part in ("training", "validation")]
+            assert not sides[0] & sides[1]
+            assert find_domains(split["training"]) == ["a", "b", "c"]
+            assert {"a", "b"} <= set(find_domains(split["validation"]))
+            validation += [case["case"] for case in split["validation"]]
+        assert sorted(validation) == sorted(case["case"] for case in given)
+
+
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_domain_with_fewer_subjects_than_folds(count):
     with pytest.raises(DataError, match=rf"domain b: {count} subjects cannot be split into 4 folds\. Pass --folds"):

@@ -53,6 +53,21 @@ def test_a_patient_is_known_by_the_record_where_its_cases_are_elsewhere(tmp_path
     assert {case["subject"] for case in held_out(others, tmp_path / "split.json")} == {*validated, "e"}
 
 
+def test_a_warning_of_test_cases_that_were_trained_on(tmp_path, caplog):
+    """Of the test cases, ``a-2`` is of a patient in training, ``b-2`` of one in validation; ``c`` was trained on."""
+    file = tmp_path / "split.json"
+    training = [{"case": name, "subject": name[0], "section": "training"} for name in ("a-1", "c")]
+    validation = {"case": "b-1", "subject": "b", "section": "validation"}
+    test = [{"case": name, "subject": name[0], "section": "test"} for name in ("a-2", "b-2", "c", "d")]
+    split_cases([*training, validation], file=file)
+    assert held_out([validation, *test], file, "test") == test
+    assert "trained on 2 of 4 cases or on other cases of their patients, such as a-2. Their results" in caplog.text
+    caplog.clear()
+    assert held_out([validation, test[1], test[3]], file, "test") == [test[1], test[3]]
+    assert held_out(test, tmp_path / "none.json", "test") == test
+    assert not caplog.text
+
+
 def test_held_out_errors(split_file, tmp_path):
     with pytest.raises(ConfigError, match="subset='unseen': choose held_out"):
         held_out(CASES, split_file, "unseen")
