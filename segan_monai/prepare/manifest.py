@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from segan_monai.data.case_digest import image_files
 from segan_monai.data.prepared import MADE_BY, MANIFEST
 from segan_monai.errors import DataError
 from segan_monai.files import sha256_of
@@ -24,29 +25,20 @@ def file_records(files: Sequence[Path], root: Path, known: Sequence[Mapping[str,
     """Return path, size, modification time and SHA-256 of files.
 
     Args:
-        files: The files; the voxel file beside an Analyze or MetaImage header is included.
+        files: The files; the voxel file of an Analyze, MetaImage or NRRD header is included.
         root: Paths below this folder are stored relative to it.
         known: Records of an earlier run. A file with the same path, size and time is not read again.
     """
     earlier = {(record["path"], record["bytes"], record["modified_ns"]): record["sha256"] for record in known}
     records = []
     for file in files:
-        for part in (file, *_beside(file)):
+        for part in image_files(file) if file.exists() else [file]:
             status = part.stat()
             path = os.path.relpath(part, root) if part.is_relative_to(root) else str(part)
             mark = (path, status.st_size, status.st_mtime_ns)
             sha256 = earlier.get(mark) or sha256_of(part)
             records.append(dict(zip(("path", "bytes", "modified_ns", "sha256"), (*mark, sha256), strict=True)))
     return records
-
-
-def _beside(file: Path) -> list[Path]:
-    """Return the voxel files of a header."""
-    if file.suffix.lower() == ".mhd":
-        return [path for ending in (".raw", ".zraw") if (path := file.with_suffix(ending)).exists()]
-    if file.suffix.lower() == ".hdr":
-        return [path for ending in (".img", ".IMG") if (path := file.with_suffix(ending)).exists()][:1]
-    return []
 
 
 def same_content(records: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> bool:

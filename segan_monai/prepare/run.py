@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ from segan_monai.files import append_line, lies_in, writing
 from segan_monai.json_files import write_json
 from segan_monai.parallel import available_processes, map_in_processes
 from segan_monai.prepare.archives import archives_in, unpacked, unpacked_bytes
-from segan_monai.prepare.convert import prepare_case
+from segan_monai.prepare.convert import forget_changed, prepare_case
 from segan_monai.prepare.manifest import JOURNAL, file_records, read_manifest, versions
 from segan_monai.prepare.options import PrepareOptions
 from segan_monai.prepare.sources import FIND, with_unique_names
@@ -133,9 +133,10 @@ def _prepare(data_set: str, root: Path, folder: Path, options: PrepareOptions, w
         outcome.failed |= {case_name(name): fault for name, fault in found.unusable.items()}
         cases = with_unique_names(found.cases, outcome.failed)
         known = manifest["cases"]
+        changed = forget_changed(known, cases)
         work = [(case, known.get(case["case"])) for case in cases]
         _check_room(folder, _room_for([case for case, before in work if before is None], options), "for the result")
-        if not manifest["cases"]:
+        if changed or not known:
             (folder / "dataset.json").unlink(missing_ok=True)  # until the end, files of two preparations may mix
         write_json(folder / MANIFEST, manifest)
         convert = partial(prepare_case, root=unpacked_root, folder=folder, options=options)
@@ -214,10 +215,9 @@ def _results(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [file for record in manifest["cases"].values() for file in record["results"]]
 
 
-def _room_for(cases: Iterable[Mapping[str, Any]], options: PrepareOptions) -> int:
+def _room_for(cases: Sequence[Mapping[str, Any]], options: PrepareOptions) -> int:
     """Estimate the maximum size of the results in bytes: at most that of the sources, unless options enlarge them."""
     total, growth = 0, 1.0
-    cases = list(cases)
     for case in cases:
         images = [case["image"]] if isinstance(case["image"], str) else case["image"]
         total += sum(Path(file).stat().st_size for file in images if Path(file).exists())
@@ -252,7 +252,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
     outcome.notes += [f"{name}: {n}" for name, record in records.items() for n in record["notes"] if "incomplete" in n]
     if len(flips) > 1:
         outcome.notes.append("label maps of a data set usually have the same flip: check these cases in a viewer")
-    lists: dict[str, list[dict[str, Any]]] = {"training": [], "validation": [], "test": []}
+    lists: dict[str, list[dict[str, Any]]] = {"training": [], "unlabeled": [], "validation": [], "test": []}
     for name in sorted(records):
         lists[records[name]["section"]].append(records[name]["entry"])
     names = description.get("modality", [])
@@ -263,7 +263,7 @@ def _finish(manifest: Mapping[str, Any], found: set[str], description: Mapping[s
         "tensorImageSize": "4D" if len(channels) > 1 and manifest["options"]["four_d"] else "3D",
         "numTraining": len(lists["training"]),
         "numTest": len(lists["test"]),
-        **{section: entries for section, entries in lists.items() if entries or section != "validation"},
+        **{section: entries for section, entries in lists.items() if entries or section in ("training", "test")},
     }
     write_json(outcome.folder / "dataset.json", content)
     cases = find_cases(outcome.folder)
