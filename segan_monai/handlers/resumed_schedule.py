@@ -38,7 +38,7 @@ def resume_optimizer(name: str, optimizer: Optimizer, state: Mapping[str, Any]) 
         for group in optimizer.param_groups
     ]
     optimizer.load_state_dict(dict(state))
-    changed = {}
+    changed: dict[str, None] = {}  # in order, each once
     for group, now in zip(optimizer.param_groups, settings, strict=True):
         for key in sorted(now):
             if key in group and _plain(group[key]) != _plain(now[key]):
